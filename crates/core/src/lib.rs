@@ -1,0 +1,32 @@
+//! What should happen next? Every decision about a request, without I/O, clock or randomness.
+//!
+//! The host owns the world and drives one [`Scheduler`] per model lane:
+//!
+//! ```text
+//! loop {
+//!     scheduler.handle(now, input);                          // exactly one mutation
+//!     while let Some(output) = scheduler.poll(now) { … }     // drained completely
+//!     wait until scheduler.next_wakeup(now) or the next input
+//! }
+//! ```
+//!
+//! Time and seeds are arguments, so the same code decides in production, in tests and in
+//! simulation. Every output carries its reason, see [`Why`].
+
+pub mod fleet;
+pub mod ids;
+pub mod invariant;
+pub mod queue;
+pub mod request;
+pub mod route;
+pub mod scheduler;
+pub mod time;
+pub mod why;
+
+pub use fleet::{Capacity, Fleet};
+pub use ids::{ReplicaId, RequestId, TenantId};
+pub use queue::{Queue, QueueFull, QueueLimits, Ticket};
+pub use request::{Band, Failure, FailureKind, Outcome, Refusal, Request, Tokens};
+pub use scheduler::{Input, Output, Scheduler, SchedulerConfig};
+pub use time::{Span, Time};
+pub use why::Why;

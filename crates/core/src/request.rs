@@ -1,0 +1,152 @@
+//! What the core knows of a request, and the ways one can end.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{ReplicaId, RequestId, TenantId, Time};
+
+/// Urgency class, most urgent first. Within a band, order is the queue's matter.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Band {
+    /// Somebody is waiting for each word.
+    Realtime,
+    /// Somebody is waiting for the answer.
+    #[default]
+    Standard,
+    /// A program is waiting.
+    Bulk,
+    /// Nobody is waiting.
+    Batch,
+}
+
+impl Band {
+    /// Every band, most urgent first.
+    pub const ALL: [Self; 4] = [Self::Realtime, Self::Standard, Self::Bulk, Self::Batch];
+
+    /// The name used in headers, manifests and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Standard => "standard",
+            Self::Bulk => "bulk",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The band of that name, if there is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|band| band.name() == name)
+    }
+}
+
+/// Token counts of one request, estimated before it runs and exact after.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Tokens {
+    /// Prompt tokens.
+    pub input: u32,
+    /// Prompt tokens found in the prefix cache; at most `input`.
+    pub cached: u32,
+    /// Generated tokens; before the request runs, the most it may generate.
+    pub output: u32,
+}
+
+impl Tokens {
+    /// Input and output together: what the request can occupy in a KV cache.
+    pub const fn total(self) -> u64 {
+        self.input as u64 + self.output as u64
+    }
+}
+
+/// A request as it arrives at the scheduler.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// Its id; the caller never uses one twice.
+    pub id: RequestId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// How urgent it is.
+    pub band: Band,
+    /// Estimated tokens.
+    pub tokens: Tokens,
+    /// When its answer stops being worth anything.
+    pub deadline: Option<Time>,
+}
+
+/// Why a replica did not finish a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// Whether the client has already been sent a part of the answer.
+    pub answered: bool,
+}
+
+/// The kinds of failure the scheduler tells apart.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No connection could be made: the replica saw nothing of the request.
+    Connect,
+    /// The connection broke, or the replica sent something that is not an answer.
+    Broken,
+    /// The replica said it has no room.
+    Overloaded,
+    /// The replica answered with a server error.
+    Server,
+    /// Nothing came for too long.
+    Timeout,
+}
+
+/// Why a request was turned away before any replica answered it.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Refusal {
+    /// The queue's limit on waiting requests or tokens is reached. Retrying later helps.
+    #[error("the queue is full ({requests} requests, {tokens} tokens waiting)")]
+    QueueFull {
+        /// Requests waiting.
+        requests: u32,
+        /// Their tokens.
+        tokens: u64,
+    },
+    /// The deadline passed while the request waited. Nobody is to blame but load.
+    #[error("the deadline passed after {waited_ms} ms in the queue")]
+    DeadlinePassed {
+        /// How long it waited.
+        waited_ms: u64,
+    },
+    /// Every attempt failed. Retrying later may help.
+    #[error("{attempts} attempts failed, the last one with {last:?}")]
+    Exhausted {
+        /// How many replicas were tried.
+        attempts: u32,
+        /// How the last one failed.
+        last: FailureKind,
+    },
+    /// The process is shutting down. Retrying elsewhere helps.
+    #[error("shutting down")]
+    Draining,
+}
+
+/// How a request ended. Exactly one for every request that arrived.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// A replica finished it.
+    Finished {
+        /// Which one.
+        replica: ReplicaId,
+    },
+    /// It was turned away.
+    Refused(Refusal),
+    /// A replica failed after the client had been sent a part.
+    Interrupted {
+        /// Which one.
+        replica: ReplicaId,
+        /// How.
+        kind: FailureKind,
+    },
+    /// The client went away.
+    Cancelled,
+}

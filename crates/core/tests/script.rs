@@ -1,0 +1,125 @@
+//! Runs the scripts of `tests/cases`: what goes into a scheduler, line by line, and what must
+//! come out. `UPDATE_CASES=1 cargo test -p pilotage-core` writes the outputs anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use pilotage_core::{
+    Band, Capacity, Failure, FailureKind, Input, QueueLimits, ReplicaId, Request, RequestId,
+    Scheduler, SchedulerConfig, Span, TenantId, Time, Tokens, invariant,
+};
+
+#[test]
+fn scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let script = std::fs::read_to_string(&path).unwrap();
+        let played = play(&script);
+        if std::env::var_os("UPDATE_CASES").is_some() {
+            std::fs::write(&path, &played).unwrap();
+        } else {
+            assert_eq!(script, played, "{} differs", path.display());
+        }
+        count += 1;
+    }
+    assert!(count > 0, "no scripts found");
+}
+
+/// Every line that is not an output (`=> …`) is a command; outputs follow their command.
+fn play(script: &str) -> String {
+    let mut scheduler = Scheduler::new(SchedulerConfig::default());
+    let mut now = Time::ZERO;
+    let mut out = String::new();
+    for line in script.lines().filter(|line| !line.starts_with("=>")) {
+        writeln!(out, "{line}").unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] | ["#", ..] => continue,
+            ["config", rest @ ..] => scheduler = Scheduler::new(config(rest)),
+            ["wait", ms] => {
+                now = now + Span::from_millis(number(ms));
+                scheduler.handle(now, Input::Tick);
+            }
+            [verb, rest @ ..] => scheduler.handle(now, input(now, verb, rest)),
+        }
+        while let Some(output) = scheduler.poll(now) {
+            writeln!(out, "=> {output:?}").unwrap();
+        }
+        assert_eq!(invariant::check(&scheduler), [], "after `{line}`");
+    }
+    out
+}
+
+fn input(now: Time, verb: &str, words: &[&str]) -> Input {
+    let id = RequestId(words.first().map_or(0, |word| word.parse().unwrap_or(0)));
+    match verb {
+        "up" => Input::ReplicaUp {
+            replica: ReplicaId(number(words[0]) as u32),
+            capacity: Capacity { requests_max: number(words[1]) as u32 },
+        },
+        "down" => Input::ReplicaDown { replica: ReplicaId(number(words[0]) as u32) },
+        "arrive" => Input::Arrive(request(now, id, &words[1..])),
+        "first" => Input::FirstToken { id },
+        "finish" => Input::Finished { id },
+        "fail" => Input::Failed {
+            id,
+            failure: Failure {
+                kind: failure_kind(words[1]),
+                answered: words.get(2) == Some(&"answered"),
+            },
+        },
+        "cancel" => Input::Cancel { id },
+        "drain" => Input::Drain,
+        other => panic!("unknown command `{other}`"),
+    }
+}
+
+fn failure_kind(word: &str) -> FailureKind {
+    match word {
+        "connect" => FailureKind::Connect,
+        "overloaded" => FailureKind::Overloaded,
+        "server" => FailureKind::Server,
+        other => panic!("unknown failure `{other}`"),
+    }
+}
+
+fn request(now: Time, id: RequestId, words: &[&str]) -> Request {
+    let mut request = Request {
+        id,
+        tenant: TenantId(0),
+        band: Band::Standard,
+        tokens: Tokens { input: 10, cached: 0, output: 0 },
+        deadline: None,
+    };
+    for word in words {
+        match word.split_once('=') {
+            Some(("tokens", tokens)) => request.tokens.input = number(tokens) as u32,
+            Some(("band", band)) => request.band = Band::parse(band).unwrap(),
+            Some(("deadline", ms)) => request.deadline = Some(now + Span::from_millis(number(ms))),
+            _ => panic!("unknown word `{word}`"),
+        }
+    }
+    request
+}
+
+fn config(words: &[&str]) -> SchedulerConfig {
+    let mut config = SchedulerConfig::default();
+    for word in words {
+        match word.split_once('=').unwrap() {
+            ("requests_max", n) => {
+                config.queue = QueueLimits { requests_max: number(n) as u32, ..config.queue };
+            }
+            ("attempts_max", n) => config.attempts_max = number(n) as u32,
+            ("retries_min", n) => config.retries_min = number(n) as u32,
+            ("retry_percent", n) => config.retry_percent = number(n) as u32,
+            (other, _) => panic!("unknown setting `{other}`"),
+        }
+    }
+    config
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().unwrap()
+}

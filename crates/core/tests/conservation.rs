@@ -72,7 +72,8 @@ impl Host {
                     assert!(load <= self.capacity[&replica] as usize, "over capacity");
                 }
                 Output::Abort { id, .. } => {
-                    self.running.remove(&id).expect("aborted where it did not run");
+                    let at = self.running.remove(&id);
+                    assert!(at.is_some(), "aborted where it did not run");
                 }
                 Output::End { id, outcome } => {
                     let before = self.ended.insert(id, format!("{outcome:?}"));

@@ -1,6 +1,13 @@
 //! Runs the scripts of `tests/cases`: what goes into a scheduler, line by line, and what must
 //! come out. `UPDATE_CASES=1 cargo test -p pilotage-core` writes the outputs anew.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test harness"
+)]
+
 use std::fmt::Write as _;
 use std::path::Path;
 

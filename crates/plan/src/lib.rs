@@ -1,1 +1,28 @@
-//! placeholder
+//! What should run where? Manifests go in, and an immutable plan comes out that leaves no choice
+//! to whoever carries it out.
+//!
+//! ```text
+//! text ──manifest::parse──▶ Resource… ──plan(resources, world)──▶ Plan ──▶ processes and gateway
+//! ```
+//!
+//! Nothing here reads a file, a clock or the network: the caller hands in the text of manifests
+//! and what it observed of the machine ([`World`]).
+
+pub mod api;
+pub mod default;
+pub mod digest;
+pub mod manifest;
+pub mod plan;
+pub mod reference;
+pub mod render;
+pub mod source;
+mod table;
+pub mod world;
+
+pub use api::{Kind, Resource};
+pub use digest::Digest;
+pub use manifest::{ManifestError, parse, parse_all};
+pub use plan::{Lane, Plan, PlanError, TenantSpec, plan};
+pub use render::{ProcessSpec, Program, WeightsSpec};
+pub use source::WeightsSource;
+pub use world::World;

@@ -1,1 +1,16 @@
-//! placeholder
+//! The real world: the only crate that reads the clock, the environment and the system's
+//! randomness, and that sets options of sockets. Everybody else is handed these.
+
+pub mod client;
+pub mod clock;
+pub mod dirs;
+pub mod env;
+pub mod files;
+pub mod id;
+pub mod metrics;
+pub mod port;
+pub mod secret;
+pub mod serve;
+pub mod signals;
+pub mod tasks;
+pub mod telemetry;

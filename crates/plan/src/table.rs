@@ -1,0 +1,239 @@
+//! How a plan prints, and how two plans differ: for people, in lines that fit a terminal.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::plan::Plan;
+use crate::render::WeightsSpec;
+
+/// What has to change to get from one plan to another.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Changes(pub Vec<Change>);
+
+/// One thing that differs between two plans.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It is new.
+    Add {
+        /// `process`, `lane` or `tenant`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It is gone.
+    Remove {
+        /// `process`, `lane` or `tenant`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It differs.
+    Alter {
+        /// `process`, `lane` or `tenant`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The fields that differ.
+        fields: Vec<Altered>,
+    },
+}
+
+/// A field that differs.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Altered {
+    /// Its name.
+    pub field: String,
+    /// What it was.
+    pub before: String,
+    /// What it is.
+    pub after: String,
+}
+
+impl Plan {
+    /// What has to change to get here from an earlier plan.
+    pub fn changes_from(&self, before: &Self) -> Changes {
+        let mut changes = Vec::new();
+        let process = |plan: &Self| items(&plan.processes, |process| &process.name);
+        compare("process", &process(before), &process(self), &mut changes);
+        let lane = |plan: &Self| items(&plan.lanes, |lane| &lane.name);
+        compare("lane", &lane(before), &lane(self), &mut changes);
+        let tenant = |plan: &Self| items(&plan.tenants, |tenant| &tenant.name);
+        compare("tenant", &tenant(before), &tenant(self), &mut changes);
+        Changes(changes)
+    }
+}
+
+/// A thing's name and its fields as text.
+type Item = (String, Vec<(String, String)>);
+
+fn items<T: Serialize>(things: &[T], name: impl Fn(&T) -> &String) -> Vec<Item> {
+    things.iter().map(|thing| (name(thing).clone(), fields(thing))).collect()
+}
+
+/// A thing that is no JSON object has no fields and so never differs; plans hold only objects.
+fn fields(thing: &impl Serialize) -> Vec<(String, String)> {
+    let Ok(Value::Object(map)) = serde_json::to_value(thing) else { return Vec::new() };
+    let mut fields = Vec::new();
+    for (key, value) in map {
+        match value {
+            Value::Array(args) if key == "args" => flags(&args, &mut fields),
+            Value::String(text) => fields.push((key, text)),
+            value => fields.push((key, value.to_string())),
+        }
+    }
+    fields
+}
+
+/// Arguments as fields of their own, so that a change shows the flag and not the whole line.
+fn flags(args: &[Value], fields: &mut Vec<(String, String)>) {
+    let mut args = args.iter().filter_map(Value::as_str).peekable();
+    while let Some(arg) = args.next() {
+        let value = args.next_if(|next| arg.starts_with("--") && !next.starts_with("--"));
+        fields.push((arg.to_owned(), value.unwrap_or_default().to_owned()));
+    }
+}
+
+fn compare(what: &'static str, before: &[Item], after: &[Item], changes: &mut Vec<Change>) {
+    let find = |items: &[Item], name: &str| items.iter().position(|item| item.0 == name);
+    for (name, _) in before.iter().filter(|item| find(after, &item.0).is_none()) {
+        changes.push(Change::Remove { what, name: name.clone() });
+    }
+    for (name, new) in after {
+        let Some(at) = find(before, name) else {
+            changes.push(Change::Add { what, name: name.clone() });
+            continue;
+        };
+        let fields = altered(&before[at].1, new);
+        if !fields.is_empty() {
+            changes.push(Change::Alter { what, name: name.clone(), fields });
+        }
+    }
+}
+
+/// Fields that differ, those that are gone or new included; what is not there prints as nothing.
+fn altered(before: &[(String, String)], after: &[(String, String)]) -> Vec<Altered> {
+    let find = |fields: &[(String, String)], name: &str| {
+        let found = fields.iter().find(|(field, _)| field == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let gone = before.iter().filter(|(field, _)| !after.iter().any(|(other, _)| other == field));
+    let names = after.iter().chain(gone).map(|(field, _)| field);
+    let pairs = names.map(|field| (field, find(before, field), find(after, field)));
+    pairs
+        .filter(|(_, before, after)| before != after)
+        .map(|(field, before, after)| Altered { field: field.clone(), before, after })
+        .collect()
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return writeln!(f, "nothing changes");
+        }
+        for change in &self.0 {
+            match change {
+                Change::Add { what, name } => writeln!(f, "+ {what} {name}")?,
+                Change::Remove { what, name } => writeln!(f, "- {what} {name}")?,
+                Change::Alter { what, name, fields } => {
+                    writeln!(f, "~ {what} {name}")?;
+                    for Altered { field, before, after } in fields {
+                        writeln!(f, "    {field}: {before} -> {after}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        table(
+            f,
+            ["PROCESS", "MODEL", "THREADS", "SLOTS", "CONTEXT", "WEIGHTS"],
+            self.process_rows(),
+        )?;
+        writeln!(f)?;
+        table(f, ["ROUTE", "NAMES", "REPLICAS", "QUEUE", "TOTAL", "ATTEMPTS"], self.lane_rows())?;
+        if !self.tenants.is_empty() {
+            writeln!(f)?;
+            let rows = self.tenants.iter().map(|tenant| {
+                let band = tenant.highest_band.name().to_owned();
+                [tenant.name.clone(), band, tenant.keys.len().to_string()]
+            });
+            table(f, ["TENANT", "HIGHEST BAND", "KEYS"], rows.collect())?;
+        }
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn process_rows(&self) -> Vec<[String; 6]> {
+        let context = |model: &str| {
+            let lane = self.lanes.iter().find(|lane| lane.served_model == model);
+            lane.map(|lane| lane.context_tokens.to_string()).unwrap_or_default()
+        };
+        let row = |process: &crate::ProcessSpec| {
+            [
+                process.name.clone(),
+                process.served_model.clone(),
+                process.threads.to_string(),
+                process.slots.to_string(),
+                context(&process.served_model),
+                weights(&process.weights),
+            ]
+        };
+        self.processes.iter().map(row).collect()
+    }
+
+    fn lane_rows(&self) -> Vec<[String; 6]> {
+        let row = |lane: &crate::Lane| {
+            [
+                lane.name.clone(),
+                lane.public_names.join(" "),
+                lane.replicas.len().to_string(),
+                format!("{} for {} s", lane.queue.requests_max, lane.timeouts.queue_seconds),
+                format!("{} s", lane.timeouts.total_seconds),
+                lane.retries.attempts_max.to_string(),
+            ]
+        };
+        self.lanes.iter().map(row).collect()
+    }
+}
+
+/// Where weights come from and the start of their digest, which is enough to tell two apart.
+fn weights(weights: &WeightsSpec) -> String {
+    const DIGITS: usize = 12;
+    match weights.digest {
+        Some(digest) => format!("{} ({})", weights.source, &digest.hex()[..DIGITS]),
+        None => weights.source.to_string(),
+    }
+}
+
+/// Columns as wide as their widest cell; the last one is not padded.
+fn table<const N: usize>(
+    f: &mut fmt::Formatter<'_>,
+    head: [&str; N],
+    rows: Vec<[String; N]>,
+) -> fmt::Result {
+    let mut lines = vec![head.map(str::to_owned)];
+    lines.extend(rows);
+    let width = |column: usize| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..N).map(width).collect();
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Plans: threads, order, changes, JSON, and that no manifest whatever makes the parser panic.
+
+use pilotage_plan::api::{Model, ModelSpec, Resource, Route, RouteSpec};
+use pilotage_plan::world::Gpu;
+use pilotage_plan::{Plan, PlanError, World, default, parse, parse_all, plan};
+use proptest::prelude::*;
+
+#[expect(clippy::unwrap_used, reason = "the tests below write valid names")]
+fn model(name: &str, change: impl FnOnce(&mut ModelSpec)) -> Resource {
+    let source = format!("file:{name}.gguf").parse().unwrap();
+    let mut spec = ModelSpec::from_source(source);
+    change(&mut spec);
+    Resource::Model(Model::new(name.parse().unwrap(), spec))
+}
+
+fn threads(plan: &Plan) -> Vec<u32> {
+    plan.processes.iter().map(|process| process.threads).collect()
+}
+
+#[test]
+fn threads_are_split() {
+    let check = |cores, replicas, expect: &[u32]| {
+        let resources = [model("a", |spec| spec.replicas = replicas)];
+        let plan = plan(&resources, &World::with_cores(cores)).unwrap();
+        assert_eq!(threads(&plan), expect, "{cores} cores, {replicas} replicas");
+        for process in &plan.processes {
+            let at = process.args.iter().position(|arg| arg == "--threads").unwrap();
+            assert_eq!(process.args[at + 1], process.threads.to_string());
+        }
+    };
+    check(0, 1, &[1]);
+    check(1, 1, &[1]);
+    check(2, 1, &[2]);
+    check(2, 2, &[1, 1]);
+    check(3, 1, &[2]);
+    check(8, 1, &[7]);
+    check(8, 2, &[4, 3]);
+    check(2, 3, &[1, 1, 1]);
+}
+
+#[test]
+fn what_a_model_says_is_taken_from_the_rest() {
+    let resources = [
+        model("a", |spec| spec.threads = Some(4)),
+        model("b", |spec| spec.replicas = 2),
+        model("c", |spec| spec.threads = Some(2)),
+    ];
+    let plan = plan(&resources, &World::with_cores(12)).unwrap();
+    assert_eq!(threads(&plan), [4, 3, 2, 2]);
+    assert_eq!(plan.notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_process_leaves_no_choice() {
+    let resources = parse_all([(default::FILE, default::MANIFEST)]).unwrap();
+    let plan = plan(&resources, &World::with_cores(4)).unwrap();
+    insta::assert_yaml_snapshot!(plan);
+}
+
+#[test]
+fn notes_say_what_a_reader_should_know() {
+    let source = "https://example.com/a.gguf".parse().unwrap();
+    let mut spec = ModelSpec::from_source(source);
+    spec.replicas = 3;
+    let gpu = Gpu { name: "NVIDIA H200".to_owned(), memory_bytes: None };
+    let world = World { cores: 2, memory_bytes: None, gpus: vec![gpu] };
+    let plan = plan(&[Resource::Model(Model::new("a".parse().unwrap(), spec))], &world).unwrap();
+    assert_eq!(
+        plan.notes,
+        [
+            "the download for a is not verified: no digest is given",
+            "3 threads share 2 cores, so replicas slow down",
+            "not used: NVIDIA H200 (the embedded engine runs on the CPU)",
+        ]
+    );
+}
+
+#[test]
+fn a_resource_made_by_a_program_is_checked_as_well() {
+    let check = |resources: &[Resource], expect: &str| {
+        let error = plan(resources, &World::with_cores(4)).unwrap_err();
+        assert_eq!(error.to_string(), expect);
+    };
+    check(
+        &[model("a", |spec| spec.replicas = 0)],
+        "Model a: spec.replicas: 0 is out of range; write a number from 1 to 64",
+    );
+    let route = Route::new("r".parse().unwrap(), RouteSpec::to_model("b".parse().unwrap()));
+    check(
+        &[model("a", |_| ()), Resource::Route(route)],
+        "spec.targets[0].model: there is no Model of the name `b` (defined: a)",
+    );
+    check(
+        &[model("a", |_| ()), model("a", |_| ())],
+        "metadata.name: a Model of the name `a` is defined at Model a already; rename or remove \
+         one",
+    );
+    assert_eq!(plan(&[], &World::default()), Err(PlanError::NoModel));
+}
+
+#[test]
+fn changes_name_what_differs() {
+    let world = World::with_cores(4);
+    let before = plan(&[model("a", |_| ()), model("b", |_| ())], &world).unwrap();
+    let after =
+        plan(&[model("b", |spec| spec.context = 4096), model("c", |_| ())], &world).unwrap();
+    insta::assert_snapshot!(after.changes_from(&before));
+    assert_eq!(after.changes_from(&after).to_string(), "nothing changes\n");
+}
+
+#[test]
+fn a_plan_from_nothing_is_all_new() {
+    let resources = parse_all([(default::FILE, default::MANIFEST)]).unwrap();
+    let plan = plan(&resources, &World::with_cores(4)).unwrap();
+    let changes = plan.changes_from(&Plan::default());
+    assert_eq!(changes.to_string(), "+ process smollm2-0\n+ lane smollm2\n+ tenant local\n");
+}
+
+#[test]
+fn weights_are_listed_once() {
+    let resources = [model("a", |spec| spec.replicas = 3), model("b", |_| ())];
+    let plan = plan(&resources, &World::with_cores(4)).unwrap();
+    assert_eq!(plan.weights().len(), 2);
+}
+
+/// The order of files and documents is no decision of the user's.
+#[test]
+fn order_changes_nothing() {
+    let mut resources = parse_all([(default::FILE, default::MANIFEST)]).unwrap();
+    resources.push(model("b", |_| ()));
+    resources.push(model("a", |spec| spec.replicas = 2));
+    let world = World::with_cores(7);
+    let forth = plan(&resources, &world).unwrap();
+    resources.reverse();
+    assert_eq!(plan(&resources, &world).unwrap(), forth);
+}
+
+fn yaml() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("apiVersion: pilotage.dev/v1alpha1\n".to_owned()),
+        Just("kind: Model\n".to_owned()),
+        Just("kind: Route\n".to_owned()),
+        Just("metadata: {name: a}\n".to_owned()),
+        Just("spec: {source: 'file:a'}\n".to_owned()),
+        Just("spec:\n".to_owned()),
+        Just("  targets: [{model: a}]\n".to_owned()),
+        Just("---\n".to_owned()),
+        "[ \\-&*!|>'\"{}\\[\\],:?a-z0-9\n\t]{0,12}",
+    ];
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_manifest_panics(text in yaml()) {
+        if let Err(errors) = parse("f", &text) {
+            prop_assert!(!errors.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_thread_is_given_out_once(cores in 3_u32..200, replicas in 1_u32..64) {
+        let resources = [model("a", |spec| spec.replicas = replicas)];
+        let plan = plan(&resources, &World::with_cores(cores)).unwrap();
+        let sum: u32 = threads(&plan).iter().sum();
+        prop_assert_eq!(sum, (cores - 1).max(replicas));
+    }
+
+    #[test]
+    fn a_resource_prints_and_reads_the_same(
+        replicas in 1_u32..64, context in 16_u32..100_000, threads: Option<u8>,
+    ) {
+        let resource = model("a", |spec| {
+            spec.replicas = replicas;
+            spec.context = context;
+            spec.threads = threads.map(|threads| u32::from(threads) + 1);
+        });
+        let json = serde_json::to_string(&resource).unwrap();
+        let read = parse("f", &json).unwrap();
+        let (Resource::Model(read), Resource::Model(resource)) = (&read[0], &resource) else {
+            panic!("another kind");
+        };
+        prop_assert_eq!(&read.spec, &resource.spec);
+        prop_assert_eq!(&read.metadata, &resource.metadata);
+    }
+}

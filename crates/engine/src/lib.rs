@@ -1,3 +1,22 @@
 //! Runs a model with llama.cpp in a process of its own: continuous batching under our own order.
+//!
+//! ```text
+//! HTTP (server) ──Job──▶ loop (runner) ──▶ what to compute (batch, pure) ──▶ llama.cpp (backend)
+//!               ◀─Event─              ◀── which token (sample, pure), which text (text, pure)
+//! ```
 
+pub mod backend;
+pub mod batch;
+pub mod config;
+pub mod cpu;
+pub mod gguf;
 pub mod job;
+pub mod runner;
+pub mod sample;
+pub mod start;
+pub mod stats;
+pub mod text;
+
+pub use config::EngineConfig;
+pub use runner::Engine;
+pub use start::{StartError, start};

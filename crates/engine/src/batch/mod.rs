@@ -1,0 +1,380 @@
+//! What the next step computes: which sequences, which of their tokens, where their KV cells come
+//! from. Pure: no library, no clock, no threads.
+//!
+//! Every slot is a KV stream of its own, `context` cells long. A step is made in this order:
+//!
+//! 1. Sequences get slots: those swapped out before come back, then [`Queue`]'s next one, so that
+//!    the order of turns is the core's and holds inside the batch as it does in front of it.
+//! 2. A strictly more urgent sequence without a slot takes that of a less urgent one, whose cells
+//!    move to the host's memory and come back later.
+//! 3. Tokens: one for every sequence that generates, always; what is left of the budget goes to
+//!    prompts, in chunks, so that a long prompt slows running answers a little and stops none.
+//!
+//! The caller carries a [`Step`] out in its order (moves, then the batch) and reports what was
+//! generated before it asks for the next.
+
+mod prefix;
+mod slot;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use pilotage_core::{Band, Queue, QueueFull, QueueLimits, RequestId, TenantId, Ticket, Time};
+
+use crate::job::{JobId, Token};
+use slot::{Running, Slot};
+
+/// The limits of a batcher.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BatchConfig {
+    /// Sequences computed at once.
+    pub slots: u32,
+    /// Cells of each slot: prompt and answer together.
+    pub context: u32,
+    /// Tokens of one step.
+    pub step_tokens: u32,
+    /// What may wait.
+    pub queue: QueueLimits,
+    /// Whether slots can be cut back to a prefix; recurrent models cannot.
+    pub prefix_reuse: bool,
+    /// Cells that may be held in the host's memory for sequences swapped out.
+    pub swapped_cells_max: u64,
+    /// Tokens a sequence generates before it can be swapped out: less would be wasted motion.
+    pub swap_after_tokens: u32,
+    /// How often one sequence can be swapped out.
+    pub swaps_max: u32,
+}
+
+/// A sequence as it comes in.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// Its id.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// How urgent it is.
+    pub band: Band,
+    /// When waiting stops making sense.
+    pub deadline: Option<Time>,
+    /// Its prompt, never empty and shorter than the context.
+    pub prompt: Arc<[Token]>,
+    /// Tokens it may generate.
+    pub tokens_max: u32,
+    /// Whether it may start from, and leave behind, cells for others.
+    pub reuse_prefix: bool,
+}
+
+/// A change of cells before the batch is computed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Move {
+    /// Bring the slot's cells to the host's memory, under the job's name, and empty the slot.
+    SwapOut {
+        /// Which slot.
+        slot: u32,
+        /// Whose cells.
+        job: JobId,
+    },
+    /// Bring the job's cells back into the slot, which is empty.
+    SwapIn {
+        /// Which slot.
+        slot: u32,
+        /// Whose cells.
+        job: JobId,
+    },
+    /// Make `to` a copy of `from`, all of it.
+    Copy {
+        /// The source.
+        from: u32,
+        /// The target, whose cells are lost.
+        to: u32,
+    },
+    /// Keep the slot's first `len` cells and drop the others.
+    Keep {
+        /// Which slot.
+        slot: u32,
+        /// How many stay.
+        len: u32,
+    },
+}
+
+/// One token to compute.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// In which slot.
+    pub slot: u32,
+    /// For whom.
+    pub job: JobId,
+    /// The token.
+    pub token: Token,
+    /// Its position, from zero.
+    pub position: u32,
+    /// Whether the next token is sampled from its logits.
+    pub logits: bool,
+}
+
+/// What to do next. Empty when there is nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Step {
+    /// Moves of cells, in this order, before the batch.
+    pub moves: Vec<Move>,
+    /// The batch.
+    pub entries: Vec<Entry>,
+    /// Sequences that got their first slot, with the prompt tokens they need not compute.
+    pub started: Vec<(JobId, u32)>,
+}
+
+/// Decides what each step computes.
+#[derive(Debug)]
+pub struct Batcher {
+    config: BatchConfig,
+    queue: Queue,
+    waiting: BTreeMap<JobId, Sequence>,
+    /// Swapped-out sequences, the longest out first.
+    swapped: VecDeque<Running>,
+    slots: Vec<Slot>,
+    /// Counts admissions, for least-recently-used order.
+    turn: u64,
+    swap_outs: u64,
+}
+
+impl Batcher {
+    /// A batcher with empty slots.
+    pub fn new(config: BatchConfig) -> Self {
+        Self {
+            config,
+            queue: Queue::new(config.queue),
+            waiting: BTreeMap::new(),
+            swapped: VecDeque::new(),
+            slots: (0..config.slots).map(|_| Slot::default()).collect(),
+            turn: 0,
+            swap_outs: 0,
+        }
+    }
+
+    /// Takes in a sequence.
+    ///
+    /// # Errors
+    /// The queue is full; nothing changed.
+    pub fn submit(&mut self, now: Time, sequence: Sequence) -> Result<(), QueueFull> {
+        debug_assert!(!sequence.prompt.is_empty(), "E-1: an empty prompt");
+        debug_assert!(
+            sequence.prompt.len() < self.config.context as usize,
+            "E-2: over the context"
+        );
+        self.queue.push(Ticket {
+            id: RequestId(sequence.id),
+            tenant: sequence.tenant,
+            band: sequence.band,
+            tokens: sequence.prompt.len() as u64 + u64::from(sequence.tokens_max),
+            arrived: now,
+            deadline: sequence.deadline,
+        })?;
+        self.waiting.insert(sequence.id, sequence);
+        Ok(())
+    }
+
+    /// Forgets a sequence wherever it is; its slot is free for the next step.
+    pub fn remove(&mut self, id: JobId) {
+        self.queue.remove(RequestId(id));
+        self.waiting.remove(&id);
+        self.swapped.retain(|running| running.id != id);
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.runs(id)) {
+            slot.release();
+        }
+    }
+
+    /// The sequences whose deadline passed while they waited; they are gone.
+    pub fn expire(&mut self, now: Time) -> Vec<JobId> {
+        let expired = std::iter::from_fn(|| self.queue.pop_expired(now));
+        let ids: Vec<JobId> = expired.map(|ticket| ticket.id.0).collect();
+        for id in &ids {
+            self.waiting.remove(id);
+        }
+        ids
+    }
+
+    /// Reports the token that was sampled for a sequence: it is computed in the next step.
+    pub fn generated(&mut self, id: JobId, token: Token) {
+        if let Some(running) = self.slots.iter_mut().find_map(|slot| slot.running_mut(id)) {
+            running.tokens.push(token);
+            running.generated_here += 1;
+        }
+    }
+
+    /// A slot's cells are in doubt, after a failed move or step: nobody starts from them.
+    pub fn distrust(&mut self, slot: u32) {
+        if let Some(slot) = self.slots.get_mut(slot as usize) {
+            slot.cells.clear();
+        }
+    }
+
+    /// What to compute next.
+    pub fn step(&mut self) -> Step {
+        let mut step = Step::default();
+        while self.admit_one(&mut step) {}
+        self.fill(&mut step);
+        step
+    }
+
+    /// Whether nothing waits and nothing runs.
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.swapped.is_empty() && self.running() == 0
+    }
+
+    /// Sequences in slots.
+    pub fn running(&self) -> u32 {
+        count(self.slots.iter().filter(|slot| slot.running.is_some()))
+    }
+
+    /// Sequences without a slot, the swapped-out ones included.
+    pub fn waiting(&self) -> u32 {
+        self.queue.len() + count(self.swapped.iter())
+    }
+
+    /// Cells of sequences in slots. Cells that only wait to be reused are not among them.
+    pub fn cells_held(&self) -> u64 {
+        let held = self.slots.iter().filter(|slot| slot.running.is_some());
+        held.map(|slot| slot.cells.len() as u64).sum()
+    }
+
+    /// Times a sequence was swapped out.
+    pub const fn swap_outs(&self) -> u64 {
+        self.swap_outs
+    }
+
+    /// Gives one more sequence a slot, if somebody waits and a slot can be had.
+    fn admit_one(&mut self, step: &mut Step) -> bool {
+        let queued = self.queue.peek().map(|ticket| ticket.band);
+        let swapped = self.swapped.front().map(|running| running.band);
+        let swapped_first = match (swapped, queued) {
+            (Some(swapped), Some(queued)) => swapped <= queued,
+            (swapped, None) => swapped.is_some(),
+            (None, Some(_)) => false,
+        };
+        if swapped_first {
+            return self.resume(step);
+        }
+        let Some(id) = self.queue.peek().map(|ticket| ticket.id.0) else { return false };
+        if self.awaits_sibling(id) || !self.free_slot_for(queued, step) {
+            return false;
+        }
+        self.queue.pop();
+        let Some(sequence) = self.waiting.remove(&id) else { return true };
+        self.start(sequence, step);
+        true
+    }
+
+    fn resume(&mut self, step: &mut Step) -> bool {
+        let Some(at) = self.least_recent_free() else { return false };
+        let Some(running) = self.swapped.pop_front() else { return false };
+        let slot = index(at);
+        step.moves.push(Move::Keep { slot, len: 0 });
+        step.moves.push(Move::SwapIn { slot, job: running.id });
+        self.turn += 1;
+        self.slots[at].resume(running, self.turn);
+        true
+    }
+
+    /// Whether a slot is free, or could be freed for somebody that urgent.
+    fn free_slot_for(&mut self, band: Option<Band>, step: &mut Step) -> bool {
+        if self.slots.iter().any(|slot| slot.running.is_none()) {
+            return true;
+        }
+        let Some(victim) = band.and_then(|band| self.victim(band)) else { return false };
+        let Some(running) = self.slots[victim].swap_out() else { return false };
+        step.moves.push(Move::SwapOut { slot: index(victim), job: running.id });
+        self.swap_outs += 1;
+        self.swapped.push_back(running);
+        true
+    }
+
+    /// The least urgent sequence strictly less urgent than `band`; among equals the one with the
+    /// fewest cells, which move fastest. Only sequences between two generated tokens can move, and
+    /// one that got its slot in this very step stays.
+    fn victim(&self, band: Band) -> Option<usize> {
+        let swapped: u64 = self.swapped.iter().map(|running| running.swapped_cells()).sum();
+        let room = self.config.swapped_cells_max.saturating_sub(swapped);
+        let fit = |slot: &Slot| {
+            slot.running.as_ref().is_some_and(|running| {
+                running.band > band
+                    && running.swaps < self.config.swaps_max
+                    && running.generated_here >= self.config.swap_after_tokens
+                    && slot.cells.len() as u64 <= room
+            })
+        };
+        let fitting = self.slots.iter().enumerate().filter(|(_, slot)| fit(slot));
+        fitting
+            .max_by_key(|(_, slot)| {
+                let band = slot.running.as_ref().map(|running| running.band);
+                (band, std::cmp::Reverse(slot.cells.len()))
+            })
+            .map(|(at, _)| at)
+    }
+
+    fn start(&mut self, sequence: Sequence, step: &mut Step) {
+        let reuse = self.config.prefix_reuse && sequence.reuse_prefix;
+        let Some(source) = prefix::choose(&self.slots, &sequence.prompt, reuse) else { return };
+        let to = index(source.slot);
+        if let Some(from) = source.copy_from {
+            step.moves.push(Move::Copy { from: index(from), to });
+            self.slots[source.slot].cells = self.slots[from].cells.clone();
+        }
+        let cached = index(source.len);
+        step.moves.push(Move::Keep { slot: to, len: cached });
+        step.started.push((sequence.id, cached));
+        self.turn += 1;
+        let slot = &mut self.slots[source.slot];
+        slot.cells.truncate(source.len);
+        slot.start(&sequence, reuse, self.turn);
+    }
+
+    /// One of several answers to the same prompt waits until the first has computed it, and then
+    /// starts from a copy.
+    fn awaits_sibling(&self, id: JobId) -> bool {
+        let Some(sequence) = self.waiting.get(&id).filter(|sequence| sequence.reuse_prefix) else {
+            return false;
+        };
+        let computing = |slot: &Slot| {
+            slot.running.as_ref().is_some_and(|running| {
+                running.shares
+                    && Arc::ptr_eq(&running.prompt, &sequence.prompt)
+                    && slot.cells.len() < running.prompt.len()
+            })
+        };
+        self.config.prefix_reuse && self.slots.iter().any(computing)
+    }
+
+    fn least_recent_free(&self) -> Option<usize> {
+        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
+        free.min_by_key(|(_, slot)| slot.last_turn).map(|(at, _)| at)
+    }
+
+    /// Fills the batch: generating sequences first, then prompts by urgency and order of turns.
+    fn fill(&mut self, step: &mut Step) {
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        order.retain(|at| self.slots[*at].pending() > 0);
+        order.sort_by_key(|at| {
+            let slot = &self.slots[*at];
+            let band = slot.running.as_ref().map(|running| running.band);
+            (slot.pending() > 1, band, slot.last_turn)
+        });
+        let mut budget = self.config.step_tokens as usize;
+        for at in order {
+            let take = self.slots[at].pending().min(budget);
+            budget -= take;
+            self.slots[at].compute(index(at), take, &mut step.entries);
+        }
+    }
+}
+
+fn count(items: impl Iterator) -> u32 {
+    index(items.count())
+}
+
+/// Slots, tokens and cells are limited far below `u32::MAX`.
+fn index(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}

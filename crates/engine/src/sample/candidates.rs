@@ -1,0 +1,88 @@
+//! The draw: from the few tokens that can come out, found without sorting the vocabulary.
+
+use super::{Sampling, token};
+use crate::job::Token;
+
+/// Tokens this many times less likely than the best (e^-30, about 1e-13) are left out: all of a
+/// vocabulary together would come out less than once in a million years of one token a second.
+const REACH: f32 = 30.0;
+
+/// Draws a token; `unit` is uniform in [0, 1).
+pub(super) fn draw(logits: &[f32], sampling: &Sampling, unit: f64) -> Token {
+    let most =
+        logits.iter().copied().filter(|logit| !logit.is_nan()).fold(f32::NEG_INFINITY, f32::max);
+    if !most.is_finite() {
+        let position = logits.iter().position(|logit| *logit == most);
+        return token(position.unwrap_or(0));
+    }
+    let mut pool = within_reach(logits, most, sampling);
+    if sampling.top_k > 0 {
+        cut_to(&mut pool, sampling.top_k as usize);
+    }
+    let weight = |logit: f32| f64::from((logit - most) / sampling.temperature).exp();
+    if sampling.top_p < 1.0 {
+        nucleus(&mut pool, f64::from(sampling.top_p), weight);
+    }
+    let total: f64 = pool.iter().map(|(_, logit)| weight(*logit)).sum();
+    let mut left = unit * total;
+    for (token, logit) in &pool {
+        left -= weight(*logit);
+        if left < 0.0 {
+            return *token;
+        }
+    }
+    // Rounding can leave a hair: the last candidate takes it.
+    pool.last().map_or(0, |(token, _)| *token)
+}
+
+/// The `count` largest logits, largest first, lower tokens first among equals.
+pub(super) fn largest(logits: &[f32], count: usize) -> Vec<(Token, f32)> {
+    let mut pool: Vec<(Token, f32)> = logits
+        .iter()
+        .enumerate()
+        .filter(|(_, logit)| !logit.is_nan())
+        .map(|(at, logit)| (token(at), *logit))
+        .collect();
+    cut_to(&mut pool, count);
+    pool.sort_unstable_by(order);
+    pool
+}
+
+/// In order of tokens, so that a draw does not depend on how candidates were found.
+fn within_reach(logits: &[f32], most: f32, sampling: &Sampling) -> Vec<(Token, f32)> {
+    let reach = if sampling.min_p > 0.0 { (-sampling.min_p.ln()).min(REACH) } else { REACH };
+    let least = most - reach * sampling.temperature;
+    let near = logits.iter().enumerate().filter(|(_, logit)| **logit >= least);
+    near.map(|(at, logit)| (token(at), *logit)).collect()
+}
+
+fn cut_to(pool: &mut Vec<(Token, f32)>, count: usize) {
+    if count < pool.len() {
+        if count > 0 {
+            pool.select_nth_unstable_by(count - 1, order);
+        }
+        pool.truncate(count);
+        pool.sort_unstable_by_key(|(token, _)| *token);
+    }
+}
+
+/// Keeps the most likely candidates until their share reaches `top_p`, at least one.
+fn nucleus(pool: &mut Vec<(Token, f32)>, top_p: f64, weight: impl Fn(f32) -> f64) {
+    let total: f64 = pool.iter().map(|(_, logit)| weight(*logit)).sum();
+    pool.sort_unstable_by(order);
+    let mut sum = 0.0;
+    let mut kept = 0;
+    for (_, logit) in pool.iter() {
+        kept += 1;
+        sum += weight(*logit);
+        if sum >= top_p * total {
+            break;
+        }
+    }
+    pool.truncate(kept);
+    pool.sort_unstable_by_key(|(token, _)| *token);
+}
+
+fn order(one: &(Token, f32), other: &(Token, f32)) -> std::cmp::Ordering {
+    other.1.total_cmp(&one.1).then(one.0.cmp(&other.0))
+}

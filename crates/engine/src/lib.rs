@@ -13,9 +13,12 @@ pub mod gguf;
 pub mod job;
 pub mod runner;
 pub mod sample;
+pub mod server;
 pub mod start;
 pub mod stats;
+pub mod template;
 pub mod text;
+pub mod tools;
 
 pub use config::EngineConfig;
 pub use runner::Engine;

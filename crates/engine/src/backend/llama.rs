@@ -68,6 +68,7 @@ fn facts(model: &LlamaModel) -> ModelFacts {
         chat_template,
         bos: text(vocab.bos()),
         eos: text(vocab.eos()),
+        controls: vocab.tokens().filter(|token| vocab.is_control(*token)).map(text).collect(),
         embedding_size: u32::try_from(model.n_embd()).unwrap_or(0),
         context_trained: model.n_ctx_train(),
         parameters: model.n_params(),

@@ -120,6 +120,8 @@ pub struct ModelFacts {
     pub bos: String,
     /// The end-of-text token's text.
     pub eos: String,
+    /// The texts of the control tokens, such as those that begin and end a turn.
+    pub controls: Vec<String>,
     /// Length of an embedding.
     pub embedding_size: u32,
     /// Context the model was trained for.

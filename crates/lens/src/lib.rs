@@ -1,1 +1,7 @@
-//! placeholder
+//! What happened, and why? Records of requests whose phases account for every moment.
+
+pub mod record;
+pub mod timeline;
+
+pub use record::{Record, Termination};
+pub use timeline::{Mark, Phases, Timeline};

@@ -1,0 +1,125 @@
+//! One request, when it is over: who asked, what for, how it ended, where its time went. No word of
+//! the prompt or the answer, and no key.
+
+use pilotage_core::{Band, Span, Tokens};
+use serde::Serialize;
+
+use crate::timeline::{Phases, millis};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Termination {
+    /// Answered to the end; the answer may be an error of the request's own, see the status.
+    Ok,
+    /// The client went away.
+    ClientCancel,
+    /// It was wrong: malformed, too large, without a key, for an unknown model.
+    BadRequest,
+    /// Too much was waiting.
+    QueueFull,
+    /// It waited longer than it wanted to.
+    Deadline,
+    /// Every attempt failed before the first byte.
+    UpstreamError,
+    /// A replica failed in the middle of the answer.
+    UpstreamInterrupted,
+    /// Nothing came for too long.
+    Timeout,
+    /// The gateway was stopping.
+    Draining,
+}
+
+impl Termination {
+    /// Every way to end.
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::ClientCancel,
+        Self::BadRequest,
+        Self::QueueFull,
+        Self::Deadline,
+        Self::UpstreamError,
+        Self::UpstreamInterrupted,
+        Self::Timeout,
+        Self::Draining,
+    ];
+
+    /// The name used in records and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientCancel => "client_cancel",
+            Self::BadRequest => "bad_request",
+            Self::QueueFull => "queue_full",
+            Self::Deadline => "deadline",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamInterrupted => "upstream_interrupted",
+            Self::Timeout => "timeout",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// One line of the access log.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// The request's id.
+    pub request_id: String,
+    /// The trace it belongs to, 32 hexadecimal digits.
+    pub trace_id: String,
+    /// Whose it was.
+    pub tenant: Option<String>,
+    /// The path, one of the API's own.
+    pub path: &'static str,
+    /// The lane that served it; none when it never got that far.
+    pub lane: Option<String>,
+    /// How urgent it was.
+    pub band: Band,
+    /// Whether the answer was a stream.
+    pub stream: bool,
+    /// The HTTP status.
+    pub status: u16,
+    /// How it ended.
+    pub termination: Termination,
+    /// Attempts made.
+    pub attempts: u32,
+    /// The replica of the last attempt.
+    pub replica: Option<String>,
+    /// Why that one.
+    pub why: Option<String>,
+    /// Token counts, the engine's own.
+    #[serde(flatten)]
+    pub tokens: Tokens,
+    /// Where the time went.
+    #[serde(flatten)]
+    pub phases: Phases,
+    /// All of it.
+    #[serde(rename = "t_total_ms", serialize_with = "millis")]
+    pub total: Span,
+    /// Time to the first token.
+    #[serde(rename = "ttft_ms", serialize_with = "optional")]
+    pub ttft: Option<Span>,
+    /// Mean time between tokens.
+    #[serde(rename = "tpot_ms", serialize_with = "optional")]
+    pub tpot: Option<Span>,
+}
+
+fn optional<S: serde::Serializer>(span: &Option<Span>, out: S) -> Result<S::Ok, S::Error> {
+    match span {
+        Some(span) => millis(span, out),
+        None => out.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_serialised_form() {
+        for termination in Termination::ALL {
+            let json = serde_json::to_string(&termination).unwrap();
+            assert_eq!(json, format!("\"{}\"", termination.name()));
+        }
+    }
+}

@@ -1,1 +1,16 @@
-//! placeholder
+//! HTTP in and out: requests come in, wait for their turn, go to a replica, and their answers come
+//! back. Which request and which replica is the core's to decide; this crate carries it out.
+
+pub mod admin;
+mod app;
+mod auth;
+mod body;
+pub mod config;
+pub mod driver;
+mod forward;
+mod metrics;
+mod reply;
+
+pub use app::Gateway;
+pub use config::{GatewayConfig, LaneConfig, Limits, TenantConfig, Timeouts};
+pub use driver::Replica;

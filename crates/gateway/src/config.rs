@@ -1,0 +1,92 @@
+//! What a gateway serves, for whom, and within which limits.
+
+use std::time::Duration;
+
+use pilotage_core::{Band, SchedulerConfig};
+use pilotage_shell::secret::KeyHash;
+
+/// Everything a gateway is made from.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// What clients can ask for.
+    pub lanes: Vec<LaneConfig>,
+    /// Who may ask.
+    pub tenants: Vec<TenantConfig>,
+    /// Whether a request without a key is served, as the first tenant's. For loopback only.
+    pub open: bool,
+    /// The key of the admin listener.
+    pub admin_key: KeyHash,
+    /// Limits on requests.
+    pub limits: Limits,
+}
+
+/// One model's queue and replicas.
+#[derive(Clone, Debug)]
+pub struct LaneConfig {
+    /// Its name in records and metrics.
+    pub name: String,
+    /// Names that clients may write as `model`.
+    pub public_names: Vec<String>,
+    /// The name that replicas know the model by.
+    pub served_model: String,
+    /// Tokens of context for each sequence.
+    pub context_tokens: u32,
+    /// Its scheduler's limits.
+    pub scheduler: SchedulerConfig,
+    /// When to stop waiting.
+    pub timeouts: Timeouts,
+}
+
+/// When to stop waiting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// For a turn.
+    pub queue: Duration,
+    /// From the dispatch to the first token.
+    pub first_token: Duration,
+    /// Between two events of a stream.
+    pub idle: Duration,
+    /// For the whole request.
+    pub total: Duration,
+}
+
+/// Who may ask.
+#[derive(Clone, Debug)]
+pub struct TenantConfig {
+    /// The name.
+    pub name: String,
+    /// The most urgent band its requests may have.
+    pub highest_band: Band,
+    /// Hashes of its keys.
+    pub keys: Vec<KeyHash>,
+}
+
+/// Limits on requests and answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Bytes of a request's body; more is answered with status 413.
+    pub body_bytes_max: usize,
+    /// How long a body may take at least.
+    pub body_time_base: Duration,
+    /// Bytes for which a body gets one more second: slower clients are cut with status 408.
+    pub body_bytes_per_second_min: usize,
+    /// Bytes of an answer that is no stream.
+    pub answer_bytes_max: usize,
+    /// Bytes of one event of a stream.
+    pub event_bytes_max: usize,
+    /// Bytes of a stream that are held back until its first token.
+    pub held_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 << 20,
+            body_time_base: Duration::from_secs(10),
+            body_bytes_per_second_min: 64 << 10,
+            answer_bytes_max: 64 << 20,
+            event_bytes_max: 4 << 20,
+            held_bytes_max: 256 << 10,
+        }
+    }
+}

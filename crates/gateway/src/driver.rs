@@ -1,0 +1,294 @@
+//! The only loop: one task for each lane owns its scheduler, feeds it what happens and carries out
+//! what it says. Everybody else holds a cheap handle.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pilotage_core::{
+    Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Request, RequestId,
+    Scheduler, SchedulerConfig, Time, Why,
+};
+use pilotage_shell::clock::Clock;
+use pilotage_shell::secret::Secret;
+use pilotage_shell::tasks;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::metrics::LaneGauges;
+
+/// Where an attempt goes.
+#[derive(Debug)]
+pub struct Replica {
+    /// Its name.
+    pub name: String,
+    /// Scheme, host and port, without a slash at the end.
+    pub url: String,
+    /// The key it asks for.
+    pub key: Option<Secret>,
+    /// Requests it can take at once.
+    pub slots: u32,
+}
+
+/// What the scheduler says to one request.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Send it there.
+    Go { replica: Arc<Replica>, attempt: u32, why: Why },
+    /// It is over.
+    Refused(Refusal),
+}
+
+/// A lane as the status shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct LaneStatus {
+    pub(crate) name: String,
+    pub(crate) queue: QueueStatus,
+    pub(crate) replicas: Vec<ReplicaStatus>,
+}
+
+/// What waits.
+#[derive(Debug, Serialize)]
+pub(crate) struct QueueStatus {
+    pub(crate) requests: u32,
+    pub(crate) tokens: u64,
+}
+
+/// One replica.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplicaStatus {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) up: bool,
+    pub(crate) in_flight: u32,
+    pub(crate) tokens_in_flight: u64,
+}
+
+enum Message {
+    Arrive(Request, mpsc::UnboundedSender<Turn>),
+    Happened(Input),
+    Up(ReplicaId, Arc<Replica>),
+    Down(ReplicaId),
+    Status(oneshot::Sender<LaneStatus>),
+}
+
+/// The way to a lane's loop. What is in the channel is bounded by the connections there are: each
+/// has one request, and each request sends a handful of messages.
+#[derive(Clone, Debug)]
+pub struct LaneHandle {
+    messages: mpsc::UnboundedSender<Message>,
+}
+
+impl LaneHandle {
+    /// Starts a lane's loop.
+    pub(crate) fn start(
+        name: String,
+        config: SchedulerConfig,
+        clock: Clock,
+        gauges: LaneGauges,
+    ) -> Self {
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let driver = Driver {
+            name,
+            scheduler: Scheduler::new(config),
+            clock,
+            gauges,
+            replicas: HashMap::new(),
+            waiters: HashMap::new(),
+        };
+        drop(tasks::spawn("lane", driver.run(inbox)));
+        Self { messages }
+    }
+
+    /// A replica may be used.
+    pub fn replica_up(&self, id: ReplicaId, replica: Replica) {
+        self.send(Message::Up(id, Arc::new(replica)));
+    }
+
+    /// A replica must not be used any more.
+    pub fn replica_down(&self, id: ReplicaId) {
+        self.send(Message::Down(id));
+    }
+
+    /// Nothing new is let in.
+    pub(crate) fn drain(&self) {
+        self.send(Message::Happened(Input::Drain));
+    }
+
+    /// A request gets in line.
+    pub(crate) fn arrive(&self, request: Request) -> Ticket {
+        let (say, turns) = mpsc::unbounded_channel();
+        self.send(Message::Arrive(request, say));
+        Ticket { id: request.id, lane: self.clone(), turns, ended: false }
+    }
+
+    /// What the lane looks like; none when its loop is gone.
+    pub(crate) async fn status(&self) -> Option<LaneStatus> {
+        let (reply, status) = oneshot::channel();
+        self.send(Message::Status(reply));
+        status.await.ok()
+    }
+
+    fn send(&self, message: Message) {
+        // The loop ends only with the process.
+        let _ = self.messages.send(message);
+    }
+}
+
+/// A request's place: dropped before its end, it cancels the request wherever it is.
+pub(crate) struct Ticket {
+    id: RequestId,
+    lane: LaneHandle,
+    turns: mpsc::UnboundedReceiver<Turn>,
+    ended: bool,
+}
+
+impl Ticket {
+    /// What the scheduler says next.
+    pub(crate) async fn turn(&mut self) -> Turn {
+        let turn = self.turns.recv().await.unwrap_or(Turn::Refused(Refusal::Draining));
+        self.ended = matches!(turn, Turn::Refused(_));
+        turn
+    }
+
+    /// The client was sent the first token.
+    pub(crate) fn first_token(&self) {
+        self.lane.send(Message::Happened(Input::FirstToken { id: self.id }));
+    }
+
+    /// The answer is complete.
+    pub(crate) fn finished(&mut self) {
+        self.ended = true;
+        self.lane.send(Message::Happened(Input::Finished { id: self.id }));
+    }
+
+    /// The attempt failed. Unless a part was answered, another turn may come.
+    pub(crate) fn failed(&mut self, kind: FailureKind, answered: bool) {
+        self.ended = answered;
+        let failure = Failure { kind, answered };
+        self.lane.send(Message::Happened(Input::Failed { id: self.id, failure }));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.lane.send(Message::Happened(Input::Cancel { id: self.id }));
+        }
+    }
+}
+
+struct Driver {
+    name: String,
+    scheduler: Scheduler,
+    clock: Clock,
+    gauges: LaneGauges,
+    replicas: HashMap<ReplicaId, Arc<Replica>>,
+    waiters: HashMap<RequestId, mpsc::UnboundedSender<Turn>>,
+}
+
+impl Driver {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            let wakeup = self.scheduler.next_wakeup(self.now());
+            let alarm = async {
+                match wakeup {
+                    Some(at) => self.clock.sleep_until_nanos(at.as_nanos()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let message = tokio::select! {
+                message = inbox.recv() => message,
+                () = alarm => Some(Message::Happened(Input::Tick)),
+            };
+            let Some(message) = message else { return };
+            self.take(message);
+            self.gauges.show(&self.scheduler);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Arrive(request, say) => {
+                self.waiters.insert(request.id, say);
+                self.handle(Input::Arrive(request));
+            }
+            Message::Happened(input) => self.handle(input),
+            Message::Up(id, replica) => {
+                let capacity = Capacity { requests_max: replica.slots };
+                self.replicas.insert(id, replica);
+                self.handle(Input::ReplicaUp { replica: id, capacity });
+            }
+            Message::Down(id) => self.handle(Input::ReplicaDown { replica: id }),
+            Message::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+        }
+    }
+
+    /// One mutation, then everything that follows from it.
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        self.scheduler.handle(now, input);
+        while let Some(output) = self.scheduler.poll(now) {
+            self.perform(output);
+        }
+        debug_assert_eq!(pilotage_core::invariant::check(&self.scheduler), []);
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Dispatch { id, replica, attempt, why } => {
+                let to = self.replicas.get(&replica).map(Arc::clone);
+                if let (Some(say), Some(replica)) = (self.waiters.get(&id), to) {
+                    // A waiter that is gone has sent its cancellation, which comes next.
+                    let _ = say.send(Turn::Go { replica, attempt, why });
+                }
+            }
+            // Only a dropped ticket cancels, and its attempt went with it.
+            Output::Abort { .. } => {}
+            Output::End { id, outcome } => {
+                let say = self.waiters.remove(&id);
+                if let (Outcome::Refused(refusal), Some(say)) = (outcome, say) {
+                    let _ = say.send(Turn::Refused(refusal));
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> LaneStatus {
+        let queue = self.scheduler.queue();
+        let known: HashMap<ReplicaId, _> =
+            self.scheduler.fleet().iter().map(|replica| (replica.id, *replica)).collect();
+        let mut replicas: Vec<ReplicaStatus> = self
+            .replicas
+            .iter()
+            .map(|(id, replica)| {
+                let seen = known.get(id);
+                ReplicaStatus {
+                    id: id.0,
+                    name: replica.name.clone(),
+                    url: replica.url.clone(),
+                    up: seen.is_some_and(|seen| seen.up),
+                    in_flight: seen.map_or(0, |seen| seen.requests),
+                    tokens_in_flight: seen.map_or(0, |seen| seen.tokens),
+                }
+            })
+            .collect();
+        // A replica that came back has a new id; its older selves are history.
+        replicas.sort_by_key(|replica| (replica.name.clone(), std::cmp::Reverse(replica.id)));
+        replicas.dedup_by(|later, kept| later.name == kept.name && later.in_flight == 0);
+        QueueStatus { requests: queue.len(), tokens: queue.tokens() }
+            .with(self.name.clone(), replicas)
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+}
+
+impl QueueStatus {
+    const fn with(self, name: String, replicas: Vec<ReplicaStatus>) -> LaneStatus {
+        LaneStatus { name, queue: self, replicas }
+    }
+}

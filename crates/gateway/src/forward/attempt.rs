@@ -1,0 +1,218 @@
+//! One attempt at one replica, up to the point from which there is no way back: a whole answer, or
+//! a stream's first token. Whatever fails before may be tried elsewhere.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use pilotage_core::{FailureKind, Time};
+use pilotage_lens::Mark;
+use pilotage_shell::client::ClientError;
+use pilotage_shell::id;
+use pilotage_wire::openai::usage::find_usage;
+use pilotage_wire::sse::{Decoder, Event};
+use pilotage_wire::{envelope, trace};
+
+use super::{Order, Watch};
+use crate::app::Gateway;
+use crate::driver::Replica;
+
+/// What an attempt brought.
+pub(super) enum Answer {
+    /// All of it.
+    Whole { status: StatusCode, body: Bytes },
+    /// A stream, up to its first token.
+    Stream(Opened),
+}
+
+/// A stream whose first token has come.
+pub(super) struct Opened {
+    /// Events for the client.
+    pub(super) events: Vec<Event>,
+    pub(super) decoder: Decoder,
+    pub(super) rest: Incoming,
+}
+
+/// Asks a replica.
+///
+/// # Errors
+/// The kind of failure; the client has seen nothing.
+pub(super) async fn run(
+    gateway: &Gateway,
+    order: &Order,
+    replica: &Replica,
+    watch: &mut Watch,
+) -> Result<Answer, FailureKind> {
+    let timeouts = gateway.inner.config.lanes[order.lane].timeouts;
+    let total = left(watch.now(), order.until);
+    let limit = if order.stream { timeouts.first_token.min(total) } else { total };
+    let asking = async {
+        let request = request(order, replica, watch.now());
+        let response =
+            gateway.inner.client.request(request).await.map_err(|error| match error {
+                ClientError::Connect(_) => FailureKind::Connect,
+                ClientError::Broken(_) => FailureKind::Broken,
+            })?;
+        watch.mark(Mark::Answered);
+        read(gateway, order, response, watch).await
+    };
+    tokio::time::timeout(limit, asking).await.map_err(|_| FailureKind::Timeout)?
+}
+
+async fn read(
+    gateway: &Gateway,
+    order: &Order,
+    response: Response<Incoming>,
+    watch: &mut Watch,
+) -> Result<Answer, FailureKind> {
+    let (parts, body) = response.into_parts();
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    match parts.status.as_u16() {
+        200..=299
+            if order.stream && kind.is_some_and(|kind| kind.starts_with("text/event-stream")) =>
+        {
+            open(gateway, body, watch).await
+        }
+        200..=299 => {
+            let body = collect(gateway, body).await?;
+            watch.mark(Mark::FirstToken);
+            Ok(Answer::Whole { status: parts.status, body })
+        }
+        429 | 503 => Err(FailureKind::Overloaded),
+        // Our own key was refused, or the path is not there: the replica is not what we think.
+        401 | 403 | 405 => Err(FailureKind::Server),
+        404 if kind.is_none_or(|kind| !kind.starts_with("application/json")) => {
+            Err(FailureKind::Server)
+        }
+        // The request is wrong, and would be anywhere: that is the answer.
+        400..=499 => {
+            Ok(Answer::Whole { status: parts.status, body: collect(gateway, body).await? })
+        }
+        _ => Err(FailureKind::Server),
+    }
+}
+
+async fn collect(gateway: &Gateway, mut body: Incoming) -> Result<Bytes, FailureKind> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| FailureKind::Broken)?.into_data() else { continue };
+        if whole.len() + data.len() > gateway.inner.config.limits.answer_bytes_max {
+            return Err(FailureKind::Server);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+/// Reads a stream up to its first token, or its end.
+async fn open(
+    gateway: &Gateway,
+    mut rest: Incoming,
+    watch: &mut Watch,
+) -> Result<Answer, FailureKind> {
+    let limits = &gateway.inner.config.limits;
+    let mut decoder = Decoder::new(limits.event_bytes_max);
+    let mut events = Vec::new();
+    let mut held = 0;
+    loop {
+        let frame = rest.frame().await.ok_or(FailureKind::Broken)?;
+        let Ok(data) = frame.map_err(|_| FailureKind::Broken)?.into_data() else { continue };
+        held += data.len();
+        decoder.push(&data).map_err(|_| FailureKind::Broken)?;
+        while let Some(event) = decoder.next() {
+            if is_error(&event) {
+                return Err(FailureKind::Server);
+            }
+            let begun =
+                has_token(&event.data) || event.data == "[DONE]" || held > limits.held_bytes_max;
+            events.push(event);
+            if begun {
+                watch.mark(Mark::FirstToken);
+                return Ok(Answer::Stream(Opened { events, decoder, rest }));
+            }
+        }
+    }
+}
+
+/// Whether an event says that the engine failed.
+pub(super) fn is_error(event: &Event) -> bool {
+    event.name.as_deref() == Some("error") || event.data.starts_with("{\"error\"")
+}
+
+/// Whether a chunk holds a token: text, a part of a function call, or the end of an answer without
+/// any. The chunk that only says who speaks is none.
+fn has_token(data: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Chunk {
+        #[serde(default)]
+        choices: Vec<Choice>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Choice {
+        #[serde(default)]
+        delta: Delta,
+        #[serde(default)]
+        text: Option<String>,
+        #[serde(default)]
+        finish_reason: Option<String>,
+    }
+    #[derive(Default, serde::Deserialize)]
+    struct Delta {
+        #[serde(default)]
+        content: Option<String>,
+        #[serde(default)]
+        reasoning_content: Option<String>,
+        #[serde(default)]
+        tool_calls: Option<Vec<serde::de::IgnoredAny>>,
+    }
+    let full = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    serde_json::from_str::<Chunk>(data).is_ok_and(|chunk| {
+        chunk.choices.iter().any(|choice| {
+            full(&choice.text)
+                || full(&choice.delta.content)
+                || full(&choice.delta.reasoning_content)
+                || choice.delta.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
+                || choice.finish_reason.is_some()
+        })
+    })
+}
+
+/// Whether a chunk is there for its usage alone.
+pub(super) fn is_usage_only(data: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Chunk {
+        choices: Vec<serde::de::IgnoredAny>,
+    }
+    find_usage(data.as_bytes()).is_some()
+        && serde_json::from_str::<Chunk>(data).is_ok_and(|chunk| chunk.choices.is_empty())
+}
+
+fn request(order: &Order, replica: &Replica, now: Time) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(order.body.clone()));
+    *request.method_mut() = http::Method::POST;
+    if let Ok(uri) = format!("{}{}", replica.url, order.path).parse() {
+        *request.uri_mut() = uri;
+    }
+    let headers = request.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(key) = &replica.key {
+        set("authorization", &format!("Bearer {}", key.expose()));
+    }
+    set(envelope::REQUEST_ID, &order.request_id);
+    set(envelope::TENANT, &order.caller.id.0.to_string());
+    set(envelope::BAND, order.caller.band.name());
+    set(envelope::DEADLINE_MS, &left(now, order.until).as_millis().to_string());
+    set(trace::TRACEPARENT, &order.trace.child(id::random_u64()).to_string());
+    request
+}
+
+pub(super) const fn left(now: Time, until: Time) -> Duration {
+    Duration::from_nanos(until.since(now).as_nanos())
+}

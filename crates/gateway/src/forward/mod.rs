@@ -1,0 +1,204 @@
+//! A request's way: understood, in line, at a replica, answered. Whatever happens, it ends with one
+//! record.
+
+mod attempt;
+mod relay;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pilotage_core::{FailureKind, Request as Asked, Span, Time, Tokens};
+use pilotage_lens::{Mark, Termination};
+use pilotage_wire::openai::error::ApiError;
+use pilotage_wire::openai::usage::find_usage;
+use pilotage_wire::peek::{self, Peek};
+use pilotage_wire::{envelope, trace::TraceParent};
+
+use crate::app::{Gateway, RequestName};
+use crate::auth::Caller;
+use crate::driver::{Replica, Ticket, Turn};
+use crate::reply::{self, Refused};
+use crate::{body, forward::attempt::Answer};
+use watch::Watch;
+
+pub(crate) async fn chat_completions(gateway: State<Gateway>, request: Request) -> Response {
+    answer(gateway.0, "/v1/chat/completions", request).await
+}
+
+pub(crate) async fn completions(gateway: State<Gateway>, request: Request) -> Response {
+    answer(gateway.0, "/v1/completions", request).await
+}
+
+pub(crate) async fn embeddings(gateway: State<Gateway>, request: Request) -> Response {
+    answer(gateway.0, "/v1/embeddings", request).await
+}
+
+/// What an attempt needs, the same for each.
+pub(crate) struct Order {
+    path: &'static str,
+    /// What the replica gets.
+    body: Bytes,
+    caller: Caller,
+    request_id: String,
+    trace: TraceParent,
+    stream: bool,
+    /// Whether the client itself asked for the usage of its stream.
+    usage_wanted: bool,
+    /// When waiting for the whole answer ends.
+    until: Time,
+    lane: usize,
+}
+
+async fn answer(gateway: Gateway, path: &'static str, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let RequestName(id) =
+        parts.extensions.get::<RequestName>().cloned().unwrap_or(RequestName(String::new()));
+    let trace = trace(&parts.headers);
+    let mut watch = Watch::new(gateway.clone(), path, id, trace);
+    let why_wanted = parts.headers.contains_key(envelope::WHY);
+    match serve(&gateway, &parts.headers, body, &mut watch).await {
+        Ok(mut response) => {
+            if let Some(why) = watch.take_why().filter(|_| why_wanted) {
+                response.headers_mut().insert(envelope::WHY, why);
+            }
+            response
+        }
+        Err(refused) => {
+            watch.end(refused.error.status, refused.termination);
+            reply::error(&refused.error)
+        }
+    }
+}
+
+async fn serve(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: axum::body::Body,
+    watch: &mut Watch,
+) -> Result<Response, Refused> {
+    let caller = gateway.inner.tenants.find(headers)?;
+    watch.caller(&caller);
+    let body = body::read(gateway.inner.clock, headers, body, &gateway.inner.config.limits).await?;
+    let peek = peek::peek(&body)?;
+    let lane = gateway.lane_of(&peek.model.value)?;
+    let config = &gateway.inner.config.lanes[lane];
+    watch.lane(&config.name, peek.stream);
+    let now = watch.mark(Mark::Read);
+    let ticket = gateway.inner.lanes[lane].arrive(Asked {
+        id: gateway.next_id(),
+        tenant: caller.id,
+        band: caller.band,
+        tokens: estimate(&peek, config.context_tokens),
+        deadline: Some(now + span(config.timeouts.queue)),
+    });
+    let order = Order {
+        path: watch.path(),
+        body: outgoing(body, &peek, &config.served_model),
+        caller,
+        request_id: watch.request_id().to_owned(),
+        trace: watch.trace(),
+        stream: peek.stream,
+        usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
+        until: now + span(config.timeouts.total),
+        lane,
+    };
+    attempts(gateway, order, ticket, watch).await
+}
+
+/// One attempt after the other, as the scheduler says, until one answers.
+async fn attempts(
+    gateway: &Gateway,
+    order: Order,
+    mut ticket: Ticket,
+    watch: &mut Watch,
+) -> Result<Response, Refused> {
+    let order = Arc::new(order);
+    loop {
+        let (replica, attempt, why) = match ticket.turn().await {
+            Turn::Go { replica, attempt, why } => (replica, attempt, why),
+            Turn::Refused(refusal) => return Err(refusal.into()),
+        };
+        watch.dispatched(&replica.name, attempt, &why);
+        match attempt::run(gateway, &order, &replica, watch).await {
+            Ok(Answer::Whole { status, body }) => {
+                ticket.finished();
+                return Ok(whole(status, body, watch));
+            }
+            Ok(Answer::Stream(opened)) => {
+                ticket.first_token();
+                let watch = watch.hand_over();
+                return Ok(relay::response(gateway.clone(), order, opened, ticket, watch));
+            }
+            Err(kind) => failed(&mut ticket, kind, &replica, attempt),
+        }
+    }
+}
+
+fn failed(ticket: &mut Ticket, kind: FailureKind, replica: &Replica, attempt: u32) {
+    tracing::warn!(
+        replica = replica.name,
+        attempt,
+        ?kind,
+        "an attempt failed before its first byte"
+    );
+    ticket.failed(kind, false);
+}
+
+fn whole(status: StatusCode, body: Bytes, watch: &mut Watch) -> Response {
+    if let Some(usage) = find_usage(&body) {
+        watch.usage(&usage);
+    }
+    watch.mark(Mark::LastToken);
+    watch.end(status.as_u16(), Termination::Ok);
+    let mut response = Response::new(axum::body::Body::from(body));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The body for the replica: its own name for the model, and streams always with usage.
+fn outgoing(body: Bytes, peek: &Peek, served: &str) -> Bytes {
+    let mut edits = Vec::new();
+    if peek.model.value != served {
+        edits.push(peek.rename_model(served));
+    }
+    if peek.stream {
+        edits.extend(peek.ask_for_usage());
+    }
+    if edits.is_empty() { body } else { peek::splice(&body, edits).into() }
+}
+
+/// Tokens before they are counted: four bytes make about one of English text (OpenAI's rule of
+/// thumb), and an answer without a limit is taken to be a quarter of the context.
+fn estimate(peek: &Peek, context: u32) -> Tokens {
+    const BYTES_PER_TOKEN: usize = 4;
+    let input = u32::try_from(peek.input_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).min(context);
+    let each = peek.tokens_max.unwrap_or(context / 4).min(context);
+    Tokens { input, cached: 0, output: each.saturating_mul(peek.n.clamp(1, 128)) }
+}
+
+fn trace(headers: &HeaderMap) -> TraceParent {
+    use pilotage_shell::id::random_u64;
+    let sent = headers.get(pilotage_wire::trace::TRACEPARENT).and_then(|value| value.to_str().ok());
+    sent.and_then(TraceParent::parse).unwrap_or_else(|| {
+        let random = u128::from(random_u64()) << 64 | u128::from(random_u64());
+        TraceParent::start(random, random_u64())
+    })
+}
+
+/// A bad request of the API's own kind.
+pub(crate) fn span(duration: Duration) -> Span {
+    Span::from_nanos(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl From<&ApiError> for Refused {
+    fn from(error: &ApiError) -> Self {
+        error.clone().into()
+    }
+}

@@ -1,0 +1,170 @@
+//! A request, watched from its first byte to its last: marks, counts, and one record at the end. A
+//! watch that is dropped without an end was left by its client.
+
+use http::HeaderValue;
+use pilotage_core::{Band, Time, Tokens, Why};
+use pilotage_lens::{Mark, Record, Termination, Timeline};
+use pilotage_wire::openai::usage::Usage;
+use pilotage_wire::trace::TraceParent;
+
+use crate::app::Gateway;
+use crate::auth::Caller;
+
+/// Status of a request whose client went away: nginx's own for it, never sent to anybody.
+const CLIENT_CLOSED: u16 = 499;
+
+pub(crate) struct Watch {
+    gateway: Gateway,
+    timeline: Timeline,
+    path: &'static str,
+    request_id: String,
+    trace: TraceParent,
+    tenant: Option<String>,
+    lane: Option<String>,
+    band: Band,
+    stream: bool,
+    attempts: u32,
+    replica: Option<String>,
+    why: Option<Why>,
+    tokens: Tokens,
+    over: bool,
+}
+
+impl Watch {
+    pub(crate) fn new(
+        gateway: Gateway,
+        path: &'static str,
+        request_id: String,
+        trace: TraceParent,
+    ) -> Self {
+        let timeline = Timeline::new(Time::from_nanos(gateway.inner.clock.now_nanos()));
+        Self {
+            gateway,
+            timeline,
+            path,
+            request_id,
+            trace,
+            tenant: None,
+            lane: None,
+            band: Band::default(),
+            stream: false,
+            attempts: 0,
+            replica: None,
+            why: None,
+            tokens: Tokens::default(),
+            over: false,
+        }
+    }
+
+    pub(crate) fn caller(&mut self, caller: &Caller) {
+        self.tenant = Some(caller.name.clone());
+        self.band = caller.band;
+    }
+
+    pub(crate) fn lane(&mut self, name: &str, stream: bool) {
+        self.lane = Some(name.to_owned());
+        self.stream = stream;
+    }
+
+    pub(crate) fn dispatched(&mut self, replica: &str, attempt: u32, why: &Why) {
+        self.mark(Mark::Dispatched);
+        self.attempts = attempt;
+        self.replica = Some(replica.to_owned());
+        self.why = Some(*why);
+    }
+
+    /// Sets a mark; returns the time.
+    pub(crate) fn mark(&mut self, mark: Mark) -> Time {
+        let now = self.now();
+        self.timeline.set(now, mark);
+        now
+    }
+
+    pub(crate) fn usage(&mut self, usage: &Usage) {
+        self.tokens = Tokens {
+            input: usage.prompt_tokens,
+            cached: usage.cached_tokens(),
+            output: usage.completion_tokens,
+        };
+    }
+
+    pub(crate) const fn path(&self) -> &'static str {
+        self.path
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    pub(crate) const fn trace(&self) -> TraceParent {
+        self.trace
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        Time::from_nanos(self.gateway.inner.clock.now_nanos())
+    }
+
+    /// The reason of the last placement, as a header.
+    pub(crate) fn take_why(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.why?.to_string()).ok()
+    }
+
+    /// The watch for the rest of the way; this one is done.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        self.over = true;
+        Self {
+            gateway: self.gateway.clone(),
+            timeline: self.timeline,
+            path: self.path,
+            request_id: self.request_id.clone(),
+            trace: self.trace,
+            tenant: self.tenant.clone(),
+            lane: self.lane.clone(),
+            band: self.band,
+            stream: self.stream,
+            attempts: self.attempts,
+            replica: self.replica.clone(),
+            why: self.why,
+            tokens: self.tokens,
+            over: false,
+        }
+    }
+
+    /// The request is over.
+    pub(crate) fn end(&mut self, status: u16, termination: Termination) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let now = self.now();
+        let phases = self.timeline.phases(now);
+        let record = Record {
+            request_id: self.request_id.clone(),
+            trace_id: format!("{:032x}", self.trace.trace),
+            tenant: self.tenant.clone(),
+            path: self.path,
+            lane: self.lane.clone(),
+            band: self.band,
+            stream: self.stream,
+            status,
+            termination,
+            attempts: self.attempts,
+            replica: self.replica.clone(),
+            why: self.why.map(|why| why.to_string()),
+            tokens: self.tokens,
+            phases,
+            total: phases.total(),
+            ttft: self.timeline.ttft(),
+            tpot: self.timeline.tpot(self.tokens.output),
+        };
+        self.gateway.inner.counts.count(&record);
+        if let Ok(line) = serde_json::to_string(&record) {
+            tracing::info!(target: "access", record = line, "request");
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.end(CLIENT_CLOSED, Termination::ClientCancel);
+    }
+}

@@ -1,0 +1,173 @@
+//! What the gateway counts. Labels come from the configuration alone: a name that a client made up
+//! counts as `_other`.
+
+use std::sync::atomic::AtomicU64;
+
+use pilotage_core::Scheduler;
+use pilotage_lens::{Record, Termination};
+use pilotage_shell::metrics::{
+    DURATION_SECONDS, Metrics, OVERHEAD_SECONDS, TPOT_SECONDS, TTFT_SECONDS,
+};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// The label of requests that never got to a lane.
+const OTHER: &str = "_other";
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Ended {
+    lane: String,
+    termination: &'static str,
+    status_class: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Lane {
+    lane: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Typed {
+    lane: String,
+    r#type: &'static str,
+}
+
+type Histograms = Family<Lane, Histogram, fn() -> Histogram>;
+
+/// The gateway's metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayMetrics {
+    requests: Family<Ended, Counter>,
+    tokens: Family<Typed, Counter>,
+    retries: Family<Lane, Counter>,
+    duration: Histograms,
+    ttft: Histograms,
+    tpot: Histograms,
+    queue_time: Histograms,
+    overhead: Histogram,
+    queued: Family<Lane, Gauge>,
+    queued_tokens: Family<Lane, Gauge<u64, AtomicU64>>,
+    in_flight: Family<Lane, Gauge>,
+    replicas_up: Family<Lane, Gauge>,
+}
+
+/// One lane's gauges.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneGauges {
+    queued: Gauge,
+    queued_tokens: Gauge<u64, AtomicU64>,
+    in_flight: Gauge,
+    replicas_up: Gauge,
+}
+
+impl GatewayMetrics {
+    /// Registers everything, with every known combination of labels at zero.
+    pub(crate) fn new(metrics: &Metrics, lanes: &[String]) -> Self {
+        let duration: fn() -> Histogram = || Histogram::new(DURATION_SECONDS);
+        let ttft: fn() -> Histogram = || Histogram::new(TTFT_SECONDS);
+        let tpot: fn() -> Histogram = || Histogram::new(TPOT_SECONDS);
+        let register = |name: &str, help: &str, make: fn() -> Histogram| {
+            metrics.register(name, help, Histograms::new_with_constructor(make))
+        };
+        let this = Self {
+            requests: metrics.register("pilotage_requests", "Requests that ended", Family::default()),
+            tokens: metrics.register("pilotage_tokens", "Tokens by type: input, cached, output", Family::default()),
+            retries: metrics.register("pilotage_retries", "Attempts after the first", Family::default()),
+            duration: register("pilotage_request_duration_seconds", "From the request to the end of its answer", duration),
+            ttft: register("pilotage_time_to_first_token_seconds", "From the request to its first token", ttft),
+            tpot: register("pilotage_time_per_output_token_seconds", "Mean time between the tokens of an answer", tpot),
+            queue_time: register("pilotage_queue_time_seconds", "Waiting for a turn", duration),
+            overhead: metrics.register(
+                "pilotage_overhead_seconds",
+                "Time in the gateway itself before the replica is asked, without waiting for a turn",
+                Histogram::new(OVERHEAD_SECONDS),
+            ),
+            queued: metrics.register("pilotage_queue_requests", "Requests waiting for a turn", Family::default()),
+            queued_tokens: metrics.register("pilotage_queue_tokens", "Estimated tokens of the requests waiting", Family::default()),
+            in_flight: metrics.register("pilotage_requests_in_flight", "Requests at a replica", Family::default()),
+            replicas_up: metrics.register("pilotage_replicas_up", "Replicas that take work", Family::default()),
+        };
+        for lane in lanes {
+            this.zero(lane);
+        }
+        this
+    }
+
+    fn zero(&self, lane: &str) {
+        for termination in Termination::ALL {
+            drop(self.requests.get_or_create(&ended(lane, termination, 200)));
+        }
+        for kind in ["input", "cached", "output"] {
+            drop(self.tokens.get_or_create(&Typed { lane: lane.to_owned(), r#type: kind }));
+        }
+        let lane = Lane { lane: lane.to_owned() };
+        drop(self.retries.get_or_create(&lane));
+        for histograms in [&self.duration, &self.ttft, &self.tpot, &self.queue_time] {
+            drop(histograms.get_or_create(&lane));
+        }
+    }
+
+    /// The gauges of one lane.
+    pub(crate) fn lane(&self, lane: &str) -> LaneGauges {
+        let lane = Lane { lane: lane.to_owned() };
+        LaneGauges {
+            queued: self.queued.get_or_create(&lane).clone(),
+            queued_tokens: self.queued_tokens.get_or_create(&lane).clone(),
+            in_flight: self.in_flight.get_or_create(&lane).clone(),
+            replicas_up: self.replicas_up.get_or_create(&lane).clone(),
+        }
+    }
+
+    /// Counts a request that ended.
+    pub(crate) fn count(&self, record: &Record) {
+        let name = record.lane.as_deref().unwrap_or(OTHER);
+        let lane = Lane { lane: name.to_owned() };
+        self.requests.get_or_create(&ended(name, record.termination, record.status)).inc();
+        let tokens = [
+            ("input", record.tokens.input),
+            ("cached", record.tokens.cached),
+            ("output", record.tokens.output),
+        ];
+        for (kind, count) in tokens {
+            self.tokens
+                .get_or_create(&Typed { lane: name.to_owned(), r#type: kind })
+                .inc_by(count.into());
+        }
+        self.retries.get_or_create(&lane).inc_by(record.attempts.saturating_sub(1).into());
+        self.duration.get_or_create(&lane).observe(record.total.as_secs_f64());
+        if record.attempts > 0 {
+            self.queue_time.get_or_create(&lane).observe(record.phases.queue.as_secs_f64());
+            self.overhead.observe(record.phases.read.as_secs_f64());
+        }
+        if let Some(ttft) = record.ttft {
+            self.ttft.get_or_create(&lane).observe(ttft.as_secs_f64());
+        }
+        if let Some(tpot) = record.tpot {
+            self.tpot.get_or_create(&lane).observe(tpot.as_secs_f64());
+        }
+    }
+}
+
+impl LaneGauges {
+    /// Shows a scheduler's state.
+    pub(crate) fn show(&self, scheduler: &Scheduler) {
+        let running: u32 = scheduler.fleet().iter().map(|replica| replica.requests).sum();
+        let up = scheduler.fleet().iter().filter(|replica| replica.up).count();
+        self.queued.set(scheduler.queue().len().into());
+        self.queued_tokens.set(scheduler.queue().tokens());
+        self.in_flight.set(running.into());
+        self.replicas_up.set(i64::try_from(up).unwrap_or(i64::MAX));
+    }
+}
+
+fn ended(lane: &str, termination: Termination, status: u16) -> Ended {
+    let status_class = match status {
+        200..=299 => "2xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    };
+    Ended { lane: lane.to_owned(), termination: termination.name(), status_class }
+}

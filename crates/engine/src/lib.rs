@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod batch;
+pub mod bench;
 pub mod config;
 pub mod cpu;
 pub mod gguf;

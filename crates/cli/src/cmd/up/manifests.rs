@@ -1,0 +1,88 @@
+//! What shall run: the manifests that were named, or the built-in one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use pilotage_plan::{Plan, Resource, World, default, manifest};
+
+use crate::args::Up;
+use crate::exit::Wrong;
+
+/// Files of one folder that are read.
+const FILES_MAX: usize = 1024;
+
+/// The manifests as they are.
+pub(super) fn text(files: &[PathBuf]) -> anyhow::Result<String> {
+    let texts: Vec<String> = read(files)?.into_iter().map(|(_, text)| text).collect();
+    Ok(texts.join("---\n"))
+}
+
+/// The plan for this machine.
+pub(super) fn plan(args: &Up) -> anyhow::Result<Plan> {
+    let files = read(&args.files)?;
+    let named = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let mut resources =
+        pilotage_plan::parse_all(named).map_err(|errors| Wrong::new(manifest::join(&errors)))?;
+    if let Some(replicas) = args.replicas {
+        for resource in &mut resources {
+            if let Resource::Model(model) = resource {
+                model.spec.replicas = replicas;
+            }
+        }
+    }
+    pilotage_plan::plan(&resources, &world()).map_err(|error| Wrong::new(error.to_string()).into())
+}
+
+fn read(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
+    if files.is_empty() {
+        return Ok(vec![(default::FILE.to_owned(), default::MANIFEST.to_owned())]);
+    }
+    let mut texts = Vec::new();
+    for path in files {
+        for file in expand(path)? {
+            let text = fs::read_to_string(&file)
+                .map_err(|error| Wrong::new(format!("cannot read {}: {error}", file.display())))?;
+            texts.push((file.display().to_string(), text));
+        }
+    }
+    Ok(texts)
+}
+
+/// A file is itself; a folder is its manifests, by name.
+fn expand(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let is_manifest =
+        |path: &PathBuf| path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml");
+    let mut files: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(is_manifest).collect();
+    files.sort();
+    if files.is_empty() || files.len() > FILES_MAX {
+        return Err(Wrong::new(format!(
+            "{} holds {} manifests (*.yaml, *.yml)",
+            path.display(),
+            files.len()
+        ))
+        .hint(format!("name a file, or a folder with 1 to {FILES_MAX}"))
+        .into());
+    }
+    Ok(files)
+}
+
+fn world() -> World {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut world = World::with_cores(u32::try_from(cores).unwrap_or(1));
+    world.memory_bytes = memory_bytes();
+    world
+}
+
+/// Memory that could be had, where the system tells.
+fn memory_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}

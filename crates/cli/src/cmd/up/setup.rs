@@ -1,0 +1,137 @@
+//! From a plan to everything that is needed to serve: weights, keys, the gateway's configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pilotage_gateway::{GatewayConfig, LaneConfig, Limits, TenantConfig, Timeouts};
+use pilotage_operator::local::{Machine, START_TIMEOUT, STOP_TIMEOUT};
+use pilotage_plan::{Lane, Plan, ProcessSpec};
+use pilotage_shell::client::Client;
+use pilotage_shell::clock::Clock;
+use pilotage_shell::env::{self, Var};
+use pilotage_shell::secret::{KeyHash, Secret};
+
+use crate::args::Up;
+use crate::installation::{Installation, key_from_env};
+use crate::progress::Shown;
+use crate::store;
+
+/// The tenant whose key is made and shown.
+const LOCAL: &str = "local";
+
+/// Everything that serving needs.
+pub(super) struct Setup {
+    pub(super) gateway: GatewayConfig,
+    pub(super) machine: Machine,
+    /// Processes with the paths of their weights.
+    pub(super) processes: Vec<(ProcessSpec, PathBuf)>,
+    /// Lanes with the names of the processes that serve them.
+    pub(super) lanes: Vec<(String, Vec<String>)>,
+    /// The key of the tenant `local`, to show.
+    pub(super) key: Option<Secret>,
+    pub(super) model: String,
+    pub(super) installation: Installation,
+    pub(super) clock: Clock,
+}
+
+impl Setup {
+    pub(super) async fn new(
+        args: &Up,
+        plan: &Plan,
+        installation: &Installation,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let store = store::open()?;
+        let mut processes = Vec::new();
+        for process in &plan.processes {
+            let path = store.ensure(&process.weights, &Shown::default()).await?;
+            processes.push((process.clone(), path));
+        }
+        let has_local = plan.tenants.iter().any(|tenant| tenant.name == LOCAL);
+        let key = if args.no_keys || !has_local { None } else { Some(local_key(installation)?) };
+        let admin_key = match env::get(Var::AdminKey).filter(|key| !key.is_empty()) {
+            Some(key) => Secret::new(key),
+            None => installation.key("admin.key")?,
+        };
+        let machine = Machine {
+            own: std::env::current_exe()?,
+            logs: installation.folder().join("logs"),
+            engine_key: installation.key("engine.key")?,
+            client: Client::new()?,
+            clock,
+            start_timeout: START_TIMEOUT,
+            stop_timeout: STOP_TIMEOUT,
+        };
+        Ok(Self {
+            gateway: GatewayConfig {
+                lanes: plan.lanes.iter().map(lane).collect(),
+                tenants: tenants(plan, key.as_ref()),
+                open: args.no_keys,
+                admin_key: admin_key.hash(),
+                limits: Limits::default(),
+            },
+            machine,
+            processes,
+            lanes: plan
+                .lanes
+                .iter()
+                .map(|lane| (lane.name.clone(), lane.replicas.clone()))
+                .collect(),
+            key,
+            model: plan
+                .lanes
+                .first()
+                .and_then(|lane| lane.public_names.first().cloned())
+                .unwrap_or_default(),
+            installation: installation.clone(),
+            clock,
+        })
+    }
+}
+
+/// The key in the environment, or the one that is kept.
+fn local_key(installation: &Installation) -> anyhow::Result<Secret> {
+    match key_from_env() {
+        Some(key) => Ok(key),
+        None => installation.key("local.key"),
+    }
+}
+
+fn tenants(plan: &Plan, local: Option<&Secret>) -> Vec<TenantConfig> {
+    let mut tenants: Vec<TenantConfig> = plan
+        .tenants
+        .iter()
+        .map(|tenant| {
+            let written = tenant.keys.iter().map(|key| KeyHash::from_bytes(*key.sha256.0.bytes()));
+            let made = local.filter(|_| tenant.name == LOCAL).map(Secret::hash);
+            TenantConfig {
+                name: tenant.name.clone(),
+                highest_band: tenant.highest_band,
+                keys: written.chain(made).collect(),
+            }
+        })
+        .collect();
+    if tenants.is_empty() {
+        let highest_band = pilotage_core::Band::Realtime;
+        let keys = local.map(Secret::hash).into_iter().collect();
+        tenants.push(TenantConfig { name: LOCAL.to_owned(), highest_band, keys });
+    }
+    tenants
+}
+
+fn lane(lane: &Lane) -> LaneConfig {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    LaneConfig {
+        name: lane.name.clone(),
+        public_names: lane.public_names.clone(),
+        served_model: lane.served_model.clone(),
+        context_tokens: lane.context_tokens,
+        scheduler: lane.scheduler_config(),
+        timeouts: Timeouts {
+            queue: seconds(lane.timeouts.queue_seconds),
+            first_token: seconds(lane.timeouts.first_token_seconds),
+            idle: seconds(lane.timeouts.idle_seconds),
+            total: seconds(lane.timeouts.total_seconds),
+        },
+    }
+}

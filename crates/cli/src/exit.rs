@@ -1,0 +1,50 @@
+//! How a command ends when it fails: one sentence on stderr, hints under it, a stable exit code.
+//!
+//! | Code | Meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | it failed: the message says why |
+//! | 2 | the command line, a manifest or a setting is wrong: trying again unchanged is useless |
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::output;
+
+/// An error whose cause is what the user wrote, with a hint on how to write it.
+#[derive(Debug)]
+pub(crate) struct Wrong {
+    message: String,
+    hints: Vec<String>,
+}
+
+impl Wrong {
+    /// Wrong input, described by `message`.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: Vec::new() }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+/// Says what happened, and gives the code to exit with.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    output::failure(&format!("{error:#}"));
+    let Some(wrong) = error.downcast_ref::<Wrong>() else { return ExitCode::from(1) };
+    for hint in &wrong.hints {
+        output::hint(hint);
+    }
+    ExitCode::from(2)
+}

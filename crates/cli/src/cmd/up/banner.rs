@@ -42,7 +42,7 @@ impl Greeting {
         let text = format!(
             "Pilotage is ready.\n\n  engines  {}\n  API      {url}/v1\n  admin    {}\n{key_row}\n\
              Try it:\n\ncurl {url}/v1/chat/completions \\\n{header}  -H 'Content-Type: application/json' \\\n  \
-             -d '{{\"model\": \"{model}\", {question}}}'\n\n\
+             -d '{{\"model\": \"{model}\", {question}, \"max_tokens\": 40}}'\n\n\
              Or `pilotage chat` in another terminal. Ctrl-C stops.",
             runs.join(", "),
             shown(admin_at),

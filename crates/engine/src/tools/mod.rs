@@ -92,7 +92,7 @@ fn schema(tools: &[Tool]) -> Value {
     }
 }
 
-/// Texts that begin calls; from one of them on, an answer is no longer text for the user.
+/// Texts that begin calls; from one of them on, an answer is not for the user to read.
 pub const MARKERS: [&str; 2] = ["<tool_call>", "[TOOL_CALLS]"];
 
 /// The calls in what the model said, and the text before them. No calls when what looked like one

@@ -1,25 +1,28 @@
-//! Every file opens with what it is there for.
+//! Every file says in its first line what it is for.
 
-use super::{Finding, Source};
+use super::{Check, Finding};
+use crate::repo::Repo;
 
-/// A file without a `//!` header.
-pub(super) fn check(source: &Source) -> Vec<Finding> {
-    let first = source.text.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!"));
-    if first.is_some_and(|line| line.starts_with("//!")) {
-        return Vec::new();
-    }
-    vec![
-        source.finding(
-            1,
-            "no header; open the file with `//!` and one sentence an outsider understands",
-        ),
-    ]
+pub(super) const CHECK: Check =
+    Check { name: "headers", rule: "a Rust file opens with a `//!` sentence", run };
+
+fn run(repo: &Repo) -> Vec<Finding> {
+    let lacking = repo.rust().filter(|file| !file.text.starts_with("//! "));
+    let finding = |path: &str| {
+        let fix = "begin with one `//!` sentence that an outsider understands";
+        Finding::at(path, 1, "does not say what it is for", fix)
+    };
+    lacking.map(|file| finding(&file.path)).collect()
 }
 
-#[test]
-fn files_without_a_header_are_found() {
-    use super::source;
-    assert!(check(&source("a.rs", "//! Why.\nfn a() {}\n")).is_empty());
-    assert_eq!(check(&source("a.rs", "fn a() {}\n")).len(), 1);
-    assert_eq!(check(&source("a.rs", "")).len(), 1);
+#[cfg(test)]
+mod tests {
+    use super::super::found;
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_word_is_found() {
+        assert_eq!(found(&CHECK, &[("a.rs", "//! Apples.\nfn f() {}"), ("b.md", "x")]).len(), 0);
+        assert_eq!(found(&CHECK, &[("a.rs", "fn f() {}\n//! Apples.")]).len(), 1);
+    }
 }

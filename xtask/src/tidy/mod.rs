@@ -1,111 +1,122 @@
-//! The checks, one file each: a check takes text and gives findings, so that it can be tested on
-//! small examples.
+//! The rules of the tree, one file each, in the table [`CHECKS`].
+//!
+//! A check reads a [`Repo`] and says where a rule is broken and what to do; it changes nothing.
 
-mod crates;
+mod duplicates;
+mod edges;
+mod environment;
 mod headers;
+mod index;
+mod licences;
+mod links;
+mod manifests;
+mod packages;
+mod paths;
 mod purity;
-mod ratchet;
-mod sizes;
+mod size;
+mod test_habits;
+mod unsafety;
+mod whitespace;
 mod words;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::Context as _;
+use crate::repo::Repo;
 
-/// Something that is not as it should be.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+/// A rule.
+pub(crate) struct Check {
+    /// Its name in the output.
+    pub(crate) name: &'static str,
+    /// What it asks for.
+    pub(crate) rule: &'static str,
+    /// Finds where it is broken.
+    pub(crate) run: fn(&Repo) -> Vec<Finding>,
+}
+
+/// Every rule.
+pub(crate) const CHECKS: &[Check] = &[
+    duplicates::CHECK,
+    edges::CHECK,
+    environment::CHECK,
+    headers::CHECK,
+    index::CHECK,
+    licences::CHECK,
+    links::CHECK,
+    manifests::CHECK,
+    packages::CHECK,
+    paths::CHECK,
+    purity::CHECK,
+    size::CHECK,
+    test_habits::CHECK,
+    unsafety::CHECK,
+    whitespace::CHECK,
+    words::CHECK,
+];
+
+/// A place where a rule is broken.
+#[derive(Debug)]
 pub(crate) struct Finding {
-    /// The file, relative to the repository.
-    pub(crate) file: String,
-    /// The line, from one; zero for the whole file.
-    pub(crate) line: usize,
-    /// What is wrong, and what to do.
-    pub(crate) what: String,
+    path: String,
+    line: Option<usize>,
+    what: String,
+    fix: String,
+}
+
+impl Finding {
+    /// About a line.
+    pub(crate) fn at(
+        path: &str,
+        line: usize,
+        what: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { path: path.to_owned(), line: Some(line), what: what.into(), fix: fix.into() }
+    }
+
+    /// About a whole file.
+    pub(crate) fn of(path: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line: None, what: what.into(), fix: fix.into() }
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.what)
-    }
-}
-
-/// A file under version control.
-pub(crate) struct Source {
-    /// Relative to the repository.
-    pub(crate) path: String,
-    /// Its text.
-    pub(crate) text: String,
-}
-
-impl Source {
-    fn finding(&self, line: usize, what: impl Into<String>) -> Finding {
-        Finding { file: self.path.clone(), line, what: what.into() }
-    }
-
-    fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
-    }
-
-    /// Its crate's name, such as `core`.
-    fn crate_name(&self) -> &str {
-        let inside = self.path.strip_prefix("crates/").unwrap_or("xtask/");
-        inside.split('/').next().unwrap_or_default()
-    }
-
-    /// Code that ships: not under `tests` or `benches`, and no file of tests.
-    fn ships(&self) -> bool {
-        self.is_rust()
-            && self.path.contains("/src/")
-            && !self.path.ends_with("/tests.rs")
-            && !self.path.ends_with("/fake.rs")
-    }
-}
-
-/// Everything that is wrong with the repository at `root`.
-pub(crate) fn run(root: &Path) -> anyhow::Result<Vec<Finding>> {
-    let sources = sources(root)?;
-    let mut findings = Vec::new();
-    for source in &sources {
-        findings.extend(words::check(source));
-        if source.is_rust() {
-            findings.extend(headers::check(source));
-            findings.extend(purity::check(source));
+        write!(f, "{}", self.path)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
         }
+        write!(f, ": {} — {}", self.what, self.fix)
     }
-    findings.extend(ratchet::check(root, &sizes::measure(&sources))?);
-    findings.extend(crates::check(root)?);
-    findings.sort();
-    Ok(findings)
 }
 
-fn sources(root: &Path) -> anyhow::Result<Vec<Source>> {
-    let listed = Command::new("git")
-        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-        .current_dir(root)
-        .output();
-    let listed = listed.context("cannot run git")?;
-    let paths = String::from_utf8(listed.stdout)?;
-    let read = |path: &str| {
-        let text = std::fs::read_to_string(root.join(PathBuf::from(path))).ok()?;
-        Some(Source { path: path.to_owned(), text })
+/// Everything that is to be put right, each with the name of its rule.
+pub(crate) fn check(repo: &Repo) -> Vec<(&'static str, Finding)> {
+    let run = |check: &'static Check| {
+        (check.run)(repo).into_iter().map(move |finding| (check.name, finding))
     };
-    Ok(paths.lines().filter_map(read).collect())
+    CHECKS.iter().flat_map(run).collect()
+}
+
+/// What one check finds in files made up for a test, as text.
+#[cfg(test)]
+fn found(check: &Check, files: &[(&str, &str)]) -> Vec<String> {
+    (check.run)(&Repo::of(files)).iter().map(ToString::to_string).collect()
 }
 
 #[cfg(test)]
-pub(crate) fn source(path: &str, text: &str) -> Source {
-    Source { path: path.to_owned(), text: text.to_owned() }
-}
+mod tests {
+    use super::*;
 
-#[test]
-fn the_repository_is_tidy() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let findings = run(&root).unwrap();
-    assert!(
-        findings.is_empty(),
-        "\n{}",
-        findings.iter().map(|each| format!("{each}\n")).collect::<String>()
-    );
+    #[test]
+    fn the_tree_is_tidy() {
+        let findings = check(&Repo::open().unwrap());
+        let findings: Vec<String> =
+            findings.iter().map(|(rule, finding)| format!("{finding} [{rule}]")).collect();
+        assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+    }
+
+    #[test]
+    fn rules_are_sorted_and_named_once() {
+        assert!(CHECKS.is_sorted_by(|one, next| one.name < next.name));
+    }
 }

@@ -1,93 +1,104 @@
-//! What may be used where: pure crates do no I/O, the environment and the clock are the shell's, and
-//! `unsafe` is for the one file that talks to llama.cpp.
+//! The pure packages do no I/O, read no clock and draw no randomness: what decides in production
+//! can be run in a test and in a simulation, and gives the same result each time.
 
-use super::{Finding, Source};
+use super::{Check, Finding};
+use crate::repo::{File, Repo};
+use crate::rust::has_word;
 
-/// Crates without I/O, clock and randomness.
-const PURE: [&str; 4] = ["core", "lens", "plan", "wire"];
+pub(super) const CHECK: Check = Check {
+    name: "purity",
+    rule: "core, wire, plan and lens import nothing that does I/O, tells the time or draws lots",
+    run,
+};
 
-/// Words that pure crates do not contain, and what to do instead.
-const IMPURE: [(&str, &str); 11] = [
-    ("std::fs", "take the content as an argument"),
-    ("std::env", "take the value as an argument"),
-    ("std::thread", "leave threads to the shells"),
-    ("std::process", "leave processes to the operator"),
-    ("std::net::Tcp", "leave sockets to the shells"),
-    ("std::time::Instant", "take the time as an argument"),
-    ("SystemTime", "take the time as an argument"),
-    ("tokio::", "leave async to the shells"),
-    ("hyper::", "leave HTTP to the shells"),
-    ("HashMap", "use BTreeMap, whose order is the same on every run"),
-    ("getrandom", "take the seed as an argument"),
+/// The packages that are pure.
+const PURE: [&str; 4] = ["core", "wire", "plan", "lens"];
+
+/// Modules of `std` that they do not use.
+const MODULES: [&str; 5] = ["fs", "net", "env", "thread", "process"];
+
+/// Names that they do not use, wherever they come from.
+const NAMES: [&str; 10] = [
+    "Instant", "SystemTime", "axum", "getrandom", "hyper", "kube", "rand", "reqwest", "tokio", "stdin",
 ];
 
-/// The one file that may be unsafe.
-const UNSAFE: &str = "crates/engine/src/backend/llama.rs";
+/// Packages that nothing of theirs brings along.
+const PACKAGES: [&str; 6] = ["axum", "hyper", "kube", "mio", "socket2", "tokio"];
 
-/// The one file that reads the environment.
-const ENVIRONMENT: &str = "crates/shell/src/env.rs";
-
-/// Words in the wrong place.
-pub(super) fn check(source: &Source) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (at, line) in code(source) {
-        if source.ships() && PURE.contains(&source.crate_name()) {
-            for (word, instead) in IMPURE {
-                if line.contains(word) {
-                    findings
-                        .push(source.finding(at, format!("`{word}` in a pure crate; {instead}")));
-                }
+fn run(repo: &Repo) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for name in PURE {
+        let sources = format!("crates/{name}/src/");
+        let files = repo.rust().filter(|file| file.path.starts_with(&sources));
+        files.for_each(|file| found.extend(impure(file)));
+        let package = format!("pilotage-{name}");
+        let package = repo.graph.ours().find(|ours| ours.name == package);
+        for needed in package.into_iter().flat_map(|package| repo.graph.ships_with(package)) {
+            if PACKAGES.contains(&needed.name.as_str()) {
+                let what = format!("`{name}` brings `{}` along", needed.name);
+                let path = format!("crates/{name}/Cargo.toml");
+                found.push(Finding::of(&path, what, "`cargo tree -i` shows through whom"));
             }
         }
-        if has_word(line, "unsafe") && source.path != UNSAFE && !line.contains("unsafe_code") {
-            findings.push(source.finding(at, format!("`unsafe` outside {UNSAFE}; use a safe way")));
-        }
-        if source.ships()
-            && source.path.starts_with("crates/")
-            && source.path != ENVIRONMENT
-            && line.contains("std::env::var")
-        {
-            findings.push(
-                source.finding(at, format!("reads the environment; add a row to {ENVIRONMENT}")),
-            );
-        }
-        if line.contains("#[ignore") {
-            findings.push(source.finding(at, "an ignored test; make it run, or remove it"));
-        }
-        if !source.path.ends_with("src/tidy/purity.rs") && line.contains("thread::sleep") {
-            findings.push(source.finding(at, "a sleeping thread; wait for what you wait for"));
-        }
     }
-    findings
+    found
 }
 
-/// Lines up to the tests, without comments and this check's own lists.
-fn code(source: &Source) -> impl Iterator<Item = (usize, &str)> {
-    let own = source.path.contains("/tidy/");
-    let lines = source.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-    lines
-        .enumerate()
-        .map(|(at, line)| (at + 1, line.split("//").next().unwrap_or_default()))
-        .filter(move |_| !own)
+fn impure(file: &File) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut grouped = false;
+    for (at, code) in file.shipped() {
+        let module = MODULES.iter().find(|module| {
+            let path = format!("std::{module}");
+            has_word(code, &path)
+        });
+        // `use std::{…}` may go over several lines, up to the one that ends it.
+        grouped |= code.contains("use std::{");
+        let listed = MODULES.iter().find(|module| grouped && lists(code, module));
+        grouped &= !code.contains(';');
+        let name = NAMES.iter().find(|name| has_word(code, name));
+        let Some(name) = module.or(listed).or(name) else { continue };
+        let fix = "take the value as an argument, or move the code into a shell";
+        found.push(Finding::at(&file.path, at, format!("a pure package uses `{name}`"), fix));
+    }
+    found
 }
 
-fn has_word(line: &str, word: &str) -> bool {
-    line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|each| each == word)
+/// Whether a part of a grouped import begins with the module.
+fn lists(code: &str, module: &str) -> bool {
+    let parts = code.split([',', '{', '}']).map(str::trim);
+    parts.into_iter().any(|part| part.split("::").next() == Some(module))
 }
 
-#[test]
-fn what_is_in_the_wrong_place_is_found() {
-    use super::source;
-    let check = |path: &str, text: &str, count: usize| {
-        assert_eq!(check(&source(path, text)).len(), count, "{path}: {text}")
-    };
-    check("crates/core/src/a.rs", "use std::fs;\n", 1);
-    check("crates/core/src/a.rs", "// std::fs\n", 0);
-    check("crates/core/src/a.rs", "#[cfg(test)]\nmod tests { use std::fs; }\n", 0);
-    check("crates/core/tests/a.rs", "use std::fs;\n", 0);
-    check("crates/gateway/src/a.rs", "use std::fs;\n", 0);
-    check("crates/gateway/src/a.rs", "unsafe { x() }\n", 1);
-    check("crates/engine/src/backend/llama.rs", "unsafe { x() }\n", 0);
-    check("crates/cli/src/a.rs", "std::env::var(\"X\")\n", 1);
-    check("crates/cli/src/a.rs", "#[ignore]\n", 1);
+#[cfg(test)]
+mod tests {
+    use super::super::found;
+    use super::*;
+    use crate::graph::Graph;
+
+    #[test]
+    fn the_world_is_found() {
+        let check = |path: &str, text: &str, expect: usize| {
+            assert_eq!(found(&CHECK, &[(path, text)]).len(), expect, "{text}");
+        };
+        let core = "crates/core/src/a.rs";
+        check(core, "use std::collections::BTreeMap;", 0);
+        check(core, "use std::fs;", 1);
+        check(core, "let x = std::env::var(\"X\");", 1);
+        check(core, "use std::{fmt, net::IpAddr};", 1);
+        check(core, "use std::{\n    fmt,\n    thread,\n};\nlet fs = 1;", 1);
+        check(core, "use tokio::time::sleep;", 1);
+        check(core, "let now = Instant::now();", 1);
+        check(core, "// tokio is not used here", 0);
+        check(core, "\"std::fs\"", 0);
+        check(core, "#[cfg(test)]\nmod tests {\n use std::fs;\n}", 0);
+        check("crates/core/tests/a.rs", "use std::fs;", 0);
+        check("crates/shell/src/a.rs", "use std::fs;", 0);
+    }
+
+    #[test]
+    fn what_is_brought_along_is_found() {
+        let graph = Graph::drawn(&["pilotage-wire -> a", "a -> tokio", "tokio", "pilotage-core"]);
+        assert_eq!(run(&Repo { graph, ..Repo::default() }).len(), 1);
+    }
 }

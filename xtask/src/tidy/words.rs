@@ -1,61 +1,51 @@
-//! Words that do not belong: promises without an owner, history in comments, paths of somebody's
-//! machine; and white space at the end of lines.
+//! Comments say why things are as they are; what they were is in the history, and what they should
+//! become is somebody's task.
 
-use super::{Finding, Source};
+use super::{Check, Finding};
+use crate::repo::Repo;
+use crate::rust::has_word;
 
-/// Words, and what to do instead. Written in two parts, so that this list does not find itself.
-const BANNED: [(&str, &str, &str); 6] = [
-    ("TO", "DO", "do it now, or file an issue and say nothing here"),
-    ("FIX", "ME", "mend it now"),
-    ("X", "XX", "say what is meant"),
-    ("used ", "to be", "say what is, not what was"),
-    ("/ho", "me/", "no path of a machine"),
-    ("/Us", "ers/", "no path of a machine"),
-];
+pub(super) const CHECK: Check =
+    Check { name: "words", rule: "comments tell no history and leave no chores", run };
 
-/// Words of history, in comments of Rust files.
-const HISTORY: [(&str, &str); 2] = [("no lo", "nger"), ("previo", "usly")];
+/// Words about what was.
+const HISTORY: [&str; 6] = ["previously", "no longer", "used to be", "formerly", "v2", "legacy"];
 
-/// Words and spaces in one file.
-pub(super) fn check(source: &Source) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let prose = source.path.ends_with(".lock") || source.path.ends_with("LICENSE");
-    if prose || source.path.contains("/tests/cases/") || source.path.contains("/snapshots/") {
-        return findings;
-    }
-    for (at, line) in source.text.lines().enumerate() {
-        for (one, other, instead) in BANNED {
-            if line.contains(&format!("{one}{other}")) {
-                findings.push(source.finding(at + 1, format!("`{one}{other}`; {instead}")));
+/// Marks for later.
+const CHORES: [&str; 3] = ["TODO", "FIXME", "XXX"];
+
+fn run(repo: &Repo) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for file in repo.rust() {
+        for (at, line) in file.rust.iter().enumerate() {
+            let comment = line.comment.to_lowercase();
+            if let Some(word) = HISTORY.iter().find(|word| has_word(&comment, word)) {
+                let what = format!("a comment says `{word}`");
+                found.push(Finding::at(&file.path, at + 1, what, "say how it is, and why"));
+            }
+            if let Some(word) = CHORES.iter().find(|word| has_word(&line.comment, word)) {
+                let what = format!("a comment says `{word}`");
+                found.push(Finding::at(&file.path, at + 1, what, "do it, or open an issue"));
             }
         }
-        let comment = line.trim_start().starts_with("//") && source.is_rust();
-        for (one, other) in HISTORY {
-            if comment && line.contains(&format!("{one}{other}")) && !source.path.contains("/tidy/")
-            {
-                findings.push(
-                    source.finding(at + 1, "history in a comment; say what is, not what was"),
-                );
-            }
-        }
-        if line.ends_with([' ', '\t']) && !source.path.ends_with(".md") {
-            findings.push(source.finding(at + 1, "white space at the end of the line"));
-        }
     }
-    if !source.text.is_empty() && !source.text.ends_with('\n') {
-        findings.push(source.finding(0, "no line break at the end"));
-    }
-    findings
+    found
 }
 
-#[test]
-fn words_and_spaces_are_found() {
-    use super::source;
-    let check =
-        |text: &str, count: usize| assert_eq!(check(&source("a.rs", text)).len(), count, "{text}");
-    check("//! fine\n", 0);
-    check(&format!("// {}{}: later\n", "TO", "DO"), 1);
-    check("let a = 1; \n", 1);
-    check("no end", 1);
-    check(&format!("// it is {}{} so\n", "no lo", "nger"), 1);
+#[cfg(test)]
+mod tests {
+    use super::super::found;
+    use super::*;
+
+    #[test]
+    fn history_and_chores_are_found() {
+        let check = |text: &str, expect: usize| {
+            assert_eq!(found(&CHECK, &[("a.rs", text)]).len(), expect, "{text}");
+        };
+        check("// The queue is bounded.", 0);
+        check("// Previously it was not.", 1);
+        check("// It is no longer\n/* used to be */", 2);
+        check("// TODO: bound it", 1);
+        check("let previously = \"TODO\";", 0);
+    }
 }

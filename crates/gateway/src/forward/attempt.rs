@@ -130,6 +130,7 @@ async fn open(
             events.push(event);
             if begun {
                 watch.mark(Mark::FirstToken);
+                events.extend(std::iter::from_fn(|| decoder.next()));
                 return Ok(Answer::Stream(Opened { events, decoder, rest }));
             }
         }

@@ -1,0 +1,193 @@
+//! A gateway in this process with scripted engines behind it, all on loopback.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use futures_util::stream;
+use http_body_util::BodyExt as _;
+use pilotage_core::{Band, ReplicaId, SchedulerConfig};
+use pilotage_gateway::{
+    Gateway, GatewayConfig, LaneConfig, Limits, Replica, TenantConfig, Timeouts,
+};
+use pilotage_shell::clock::Clock;
+use pilotage_shell::metrics::Metrics;
+use pilotage_shell::secret::{KeyHash, Secret};
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+
+/// The client's key.
+pub(crate) const KEY: &str = "pk-client";
+
+/// What a scripted engine saw.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+/// One answer of a scripted engine.
+pub(crate) enum Answer {
+    /// A whole body.
+    Json(u16, &'static str),
+    /// A stream whose pieces the test sends; closing the channel ends it, an `Err` breaks it.
+    Stream(mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>),
+}
+
+/// A scripted engine: answers in order, and what it saw.
+pub(crate) struct Engine {
+    pub(crate) url: String,
+    pub(crate) answers: mpsc::UnboundedSender<Answer>,
+    pub(crate) seen: mpsc::UnboundedReceiver<Seen>,
+}
+
+type Script = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Answer>>>;
+
+pub(crate) async fn engine() -> Engine {
+    let (answers, script) = mpsc::unbounded_channel();
+    let (saw, seen) = mpsc::unbounded_channel();
+    let script: Script = Arc::new(tokio::sync::Mutex::new(script));
+    let router = Router::new().fallback(reply).with_state((script, saw));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(pilotage_shell::tasks::spawn(
+        "engine",
+        async move { axum::serve(listener, router).await },
+    ));
+    Engine { url, answers, seen }
+}
+
+async fn reply(
+    State((script, saw)): State<(Script, mpsc::UnboundedSender<Seen>)>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    let _ = saw.send(Seen { headers: parts.headers, body });
+    let answer = script.lock().await.recv().await;
+    let builder = Response::builder();
+    match answer {
+        Some(Answer::Json(status, body)) => builder
+            .status(status)
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .unwrap(),
+        Some(Answer::Stream(pieces)) => {
+            let pieces =
+                stream::unfold(
+                    pieces,
+                    |mut pieces| async move { Some((pieces.recv().await?, pieces)) },
+                );
+            builder
+                .header("content-type", "text/event-stream")
+                .body(Body::from_stream(pieces))
+                .unwrap()
+        }
+        None => builder.status(StatusCode::INTERNAL_SERVER_ERROR).body(Body::empty()).unwrap(),
+    }
+}
+
+impl Engine {
+    /// The next answer is a stream, fed through what is returned.
+    pub(crate) fn stream(&self) -> mpsc::UnboundedSender<Result<Bytes, std::io::Error>> {
+        let (feed, pieces) = mpsc::unbounded_channel();
+        self.answers.send(Answer::Stream(pieces)).unwrap();
+        feed
+    }
+
+    /// The next answer is this body.
+    pub(crate) fn json(&self, status: u16, body: &'static str) {
+        self.answers.send(Answer::Json(status, body)).unwrap();
+    }
+}
+
+pub(crate) fn config() -> GatewayConfig {
+    GatewayConfig {
+        lanes: vec![LaneConfig {
+            name: "lane".to_owned(),
+            public_names: vec!["public".to_owned(), "alias".to_owned()],
+            served_model: "served".to_owned(),
+            context_tokens: 1000,
+            scheduler: SchedulerConfig::default(),
+            timeouts: Timeouts {
+                queue: Duration::from_secs(5),
+                first_token: Duration::from_secs(10),
+                idle: Duration::from_secs(3),
+                total: Duration::from_secs(60),
+            },
+        }],
+        tenants: vec![TenantConfig {
+            name: "team".to_owned(),
+            highest_band: Band::Standard,
+            keys: vec![KeyHash::of(KEY)],
+        }],
+        open: false,
+        admin_key: KeyHash::of("pk-admin"),
+        limits: Limits { body_bytes_max: 10_000, ..Limits::default() },
+    }
+}
+
+pub(crate) fn gateway(config: GatewayConfig, engines: &[&Engine]) -> Gateway {
+    let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
+    for (id, engine) in (1..).zip(engines) {
+        up(&gateway, id, &engine.url);
+    }
+    gateway
+}
+
+pub(crate) fn up(gateway: &Gateway, id: u32, url: &str) {
+    let key = Some(Secret::new("engine-key".to_owned()));
+    let replica = Replica { name: format!("replica-{id}"), url: url.to_owned(), key, slots: 4 };
+    gateway.lane("lane").unwrap().replica_up(ReplicaId(id), replica);
+}
+
+pub(crate) fn chat(body: &str) -> Request<Body> {
+    Request::post("/v1/chat/completions")
+        .header("authorization", format!("Bearer {KEY}"))
+        .body(Body::from(body.to_owned()))
+        .unwrap()
+}
+
+pub(crate) async fn send(gateway: &Gateway, request: Request<Body>) -> Response<Body> {
+    gateway.router().oneshot(request).await.unwrap()
+}
+
+/// Status and body.
+pub(crate) async fn answer(gateway: &Gateway, request: Request<Body>) -> (u16, String) {
+    let response = send(gateway, request).await;
+    let status = response.status().as_u16();
+    (status, text(response).await)
+}
+
+pub(crate) async fn text(response: Response<Body>) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+/// The lanes as the admin sees them.
+pub(crate) async fn status(gateway: &Gateway) -> serde_json::Value {
+    let request = Request::get("/status")
+        .header("authorization", "Bearer pk-admin")
+        .body(Body::empty())
+        .unwrap();
+    let response = gateway.admin_router(Vec::new()).oneshot(request).await.unwrap();
+    serde_json::from_str(&text(response).await).unwrap()
+}
+
+/// Waits until nothing is in flight and nothing waits.
+pub(crate) async fn until_idle(gateway: &Gateway) {
+    for _ in 0..10_000 {
+        let lane = &status(gateway).await["lanes"][0];
+        let busy =
+            lane["replicas"].as_array().unwrap().iter().any(|replica| replica["in_flight"] != 0);
+        if !busy && lane["queue"]["requests"] == 0 {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never idle: {}", status(gateway).await);
+}

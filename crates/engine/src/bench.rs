@@ -83,7 +83,7 @@ async fn together(engine: &Engine, plan: Plan, clock: Clock, salt: u32) -> Vec<V
 
 fn submit(engine: &Engine, plan: Plan, salt: u32) -> UnboundedReceiver<Event> {
     let (events, happened) = mpsc::unbounded_channel();
-    let size = u32::try_from(engine.vocabulary().len()).unwrap_or(u32::MAX).max(2);
+    let size = u32::try_from(engine.vocabulary().size()).unwrap_or(u32::MAX).max(2);
     // Prompts that share no prefix, so that nothing is reused.
     let token = |at: u32| {
         Token::try_from((salt * 7919 + at * 104_729 + 1) % (size / 2) + size / 4).unwrap_or(0)

@@ -150,7 +150,7 @@ mod tests {
             at.extend([0, bytes.len()]);
             at.sort_unstable();
             let pieces: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
-            let expect = text.find(&stop).map_or((text.clone(), None), |at| (text[..at].to_owned(), Some(stop.clone())));
+            let expect = text.find(&stop).map_or_else(|| (text.clone(), None), |at| (text[..at].to_owned(), Some(stop.clone())));
             prop_assert_eq!(run(&[&stop], &pieces), expect);
         }
     }

@@ -121,7 +121,7 @@ impl Gateway {
             match lane.status().await {
                 Some(status) if status.replicas.iter().any(|replica| replica.up) => {}
                 Some(status) => {
-                    missing.push(format!("`{}` has no replica that takes work", status.name))
+                    missing.push(format!("`{}` has no replica that takes work", status.name));
                 }
                 None => missing.push("a lane has stopped".to_owned()),
             }

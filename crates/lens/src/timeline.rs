@@ -135,6 +135,7 @@ impl Phases {
 }
 
 /// Milliseconds with three decimals.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 pub(crate) fn millis<S: Serializer>(span: &Span, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_f64((span.as_nanos() / 1000) as f64 / 1000.0)
 }

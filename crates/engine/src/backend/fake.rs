@@ -140,7 +140,7 @@ impl Vocabulary for Ascii {
         token == END
     }
 
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         VOCABULARY
     }
 

@@ -96,7 +96,7 @@ impl Vocabulary for Loaded {
         self.model.vocab().is_eog(LlamaToken(token))
     }
 
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         self.vocabulary_len
     }
 
@@ -126,7 +126,7 @@ impl<'model> Llama<'model> {
             .with_n_seq_max(config.slots)
             .with_kv_unified(false);
         let context = loaded.model.new_context(&loaded.library, params).map_err(|_| {
-            let mib = u64::from(cells) * loaded.facts.cell_bytes >> 20;
+            let mib = (u64::from(cells) * loaded.facts.cell_bytes) >> 20;
             BackendError(format!(
                 "cannot make {} KV streams of {} tokens ({mib} MiB); lower --parallel or --context",
                 config.slots, config.context,

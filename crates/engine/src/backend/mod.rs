@@ -100,7 +100,7 @@ pub trait Vocabulary: Send + Sync {
     fn is_end(&self, token: Token) -> bool;
 
     /// Tokens in the vocabulary.
-    fn len(&self) -> usize;
+    fn size(&self) -> usize;
 
     /// What is known of the model.
     fn model(&self) -> &ModelFacts;

@@ -98,7 +98,7 @@ impl Plan {
             .iter()
             .map(|prompt| room(context, prompt.len(), params.tokens_max(), param))
             .collect::<Result<_, _>>()?;
-        let biases = params.biases(api.inner.engine.vocabulary().len())?;
+        let biases = params.biases(api.inner.engine.vocabulary().size())?;
         Ok(Self {
             prompts,
             each: params.n.unwrap_or(1),

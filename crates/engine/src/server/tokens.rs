@@ -51,7 +51,7 @@ pub(super) fn prompts(
 }
 
 fn ids(api: &Api, list: &[i64], param: &str) -> Result<Arc<[Token]>, ApiError> {
-    let size = api.inner.engine.vocabulary().len();
+    let size = api.inner.engine.vocabulary().size();
     let known = |id: &i64| {
         let token = Token::try_from(*id).ok();
         token.filter(|token| usize::try_from(*token).is_ok_and(|token| token < size))

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn dates_as_strftime_prints_them() {
         let check = |seconds: u64, form: &str, expect: &str| {
-            assert_eq!(format(seconds * 1000, form), expect)
+            assert_eq!(format(seconds * 1000, form), expect);
         };
         check(0, "%Y-%m-%d %H:%M:%S %A", "1970-01-01 00:00:00 Thursday");
         check(951_782_400, "%d %b %Y", "29 Feb 2000");

@@ -41,7 +41,7 @@ impl Vocabulary for Marking {
         false
     }
 
-    fn len(&self) -> usize {
+    fn size(&self) -> usize {
         0
     }
 

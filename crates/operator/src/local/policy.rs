@@ -31,7 +31,7 @@ impl Record {
     }
 
     /// Whether it keeps dying.
-    pub(super) const fn is_loop(&self) -> bool {
+    pub(super) const fn is_loop(self) -> bool {
         self.deaths >= DEATHS_LOOP
     }
 }

@@ -131,7 +131,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<PathBuf, WeightsError> {
         if let WeightsSource::File { path } = &spec.source {
-            return self.local(Path::new(path), spec, progress).await;
+            return self.local(Path::new(path), spec, progress);
         }
         if let Some(path) = self.cached(spec) {
             return Ok(path);
@@ -168,7 +168,7 @@ impl Store {
     }
 
     /// A file of the user's own is used where it is.
-    async fn local(
+    fn local(
         &self,
         path: &Path,
         spec: &WeightsSpec,

@@ -188,7 +188,7 @@ mod tests {
     fn parameters_out_of_range_are_named() {
         let check = |body: &str, param: &str| {
             let error = read::<Params>(body.as_bytes())
-                .and_then(|params| params.check().and(params.biases(100).map(|_| ())))
+                .and_then(|params| params.check().and_then(|()| params.biases(100).map(|_| ())))
                 .unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{body}: {error}");
         };

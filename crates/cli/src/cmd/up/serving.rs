@@ -94,7 +94,7 @@ impl Serving {
         for listener in self.listeners.drain(..) {
             match listener.await {
                 Ok(Some(cut)) if cut > 0 => {
-                    output::note(&format!("{cut} connections were cut at the end of the drain"))
+                    output::note(&format!("{cut} connections were cut at the end of the drain"));
                 }
                 _ => {}
             }

@@ -34,6 +34,8 @@ pub struct Replica {
 pub(crate) enum Turn {
     /// Send it there.
     Go { replica: Arc<Replica>, attempt: u32, why: Why },
+    /// The replica it was sent to is gone: no answer will come.
+    Lost,
     /// It is over.
     Refused(Refusal),
 }
@@ -62,6 +64,14 @@ pub(crate) struct ReplicaStatus {
     pub(crate) up: bool,
     pub(crate) in_flight: u32,
     pub(crate) tokens_in_flight: u64,
+    pub(crate) last_error: Option<LastError>,
+}
+
+/// The last attempt that failed at a replica.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct LastError {
+    pub(crate) kind: FailureKind,
+    pub(crate) ago_ms: u64,
 }
 
 enum Message {
@@ -105,7 +115,8 @@ impl LaneHandle {
         self.send(Message::Up(id, Arc::new(replica)));
     }
 
-    /// A replica must not be used any more.
+    /// A replica must not be used any more: it is gone, and what was in flight there fails at once
+    /// instead of waiting for its connection to break.
     pub fn replica_down(&self, id: ReplicaId) {
         self.send(Message::Down(id));
     }
@@ -144,11 +155,27 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// What the scheduler says next.
-    pub(crate) async fn turn(&mut self) -> Turn {
-        let turn = self.turns.recv().await.unwrap_or(Turn::Refused(Refusal::Draining));
-        self.ended = matches!(turn, Turn::Refused(_));
-        turn
+    /// What the scheduler says next: where to go, or that it is over.
+    pub(crate) async fn turn(&mut self) -> Result<(Arc<Replica>, u32, Why), Refusal> {
+        loop {
+            match self.turns.recv().await.unwrap_or(Turn::Refused(Refusal::Draining)) {
+                Turn::Go { replica, attempt, why } => return Ok((replica, attempt, why)),
+                Turn::Refused(refusal) => {
+                    self.ended = true;
+                    return Err(refusal);
+                }
+                // It was lost and had failed already when the news came.
+                Turn::Lost => {}
+            }
+        }
+    }
+
+    /// Waits until the replica of this attempt is gone, for ever if it stays.
+    pub(crate) async fn lost(&mut self) {
+        // Nothing else is said to a request while it is at a replica.
+        if self.turns.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The client was sent the first token.
@@ -183,8 +210,20 @@ struct Driver {
     scheduler: Scheduler,
     clock: Clock,
     gauges: LaneGauges,
-    replicas: HashMap<ReplicaId, Arc<Replica>>,
-    waiters: HashMap<RequestId, mpsc::UnboundedSender<Turn>>,
+    replicas: HashMap<ReplicaId, Known>,
+    waiters: HashMap<RequestId, Waiter>,
+}
+
+/// A replica, whether it is up or was.
+struct Known {
+    replica: Arc<Replica>,
+    last_failure: Option<(FailureKind, Time)>,
+}
+
+/// A request that has not ended: how to reach it, and where it was last sent.
+struct Waiter {
+    say: mpsc::UnboundedSender<Turn>,
+    at: Option<ReplicaId>,
 }
 
 impl Driver {
@@ -210,19 +249,54 @@ impl Driver {
     fn take(&mut self, message: Message) {
         match message {
             Message::Arrive(request, say) => {
-                self.waiters.insert(request.id, say);
+                self.waiters.insert(request.id, Waiter { say, at: None });
                 self.handle(Input::Arrive(request));
             }
-            Message::Happened(input) => self.handle(input),
+            Message::Happened(input) => {
+                self.remember(input);
+                self.handle(input);
+            }
             Message::Up(id, replica) => {
                 let capacity = Capacity { requests_max: replica.slots };
-                self.replicas.insert(id, replica);
+                self.forget_older(id, &replica.name);
+                self.replicas.insert(id, Known { replica, last_failure: None });
                 self.handle(Input::ReplicaUp { replica: id, capacity });
             }
-            Message::Down(id) => self.handle(Input::ReplicaDown { replica: id }),
+            Message::Down(id) => {
+                self.handle(Input::ReplicaDown { replica: id });
+                self.lose(id);
+            }
             Message::Status(reply) => {
                 let _ = reply.send(self.status());
             }
+        }
+    }
+
+    /// Keeps the last failure of each replica for the status.
+    fn remember(&mut self, input: Input) {
+        let Input::Failed { id, failure } = input else { return };
+        let at = self.waiters.get(&id).and_then(|waiter| waiter.at);
+        let now = self.now();
+        if let Some(known) = at.and_then(|at| self.replicas.get_mut(&at)) {
+            known.last_failure = Some((failure.kind, now));
+        }
+    }
+
+    /// A replica that comes back has a new id: its older selves go, once nothing runs there.
+    fn forget_older(&mut self, id: ReplicaId, name: &str) {
+        let fleet = self.scheduler.fleet();
+        self.replicas.retain(|older, known| {
+            *older == id
+                || known.replica.name != name
+                || fleet.iter().any(|replica| replica.id == *older)
+        });
+    }
+
+    /// Tells every request at this replica that it is gone.
+    fn lose(&self, id: ReplicaId) {
+        for waiter in self.waiters.values().filter(|waiter| waiter.at == Some(id)) {
+            // One that is gone has sent its cancellation.
+            let _ = waiter.say.send(Turn::Lost);
         }
     }
 
@@ -239,18 +313,19 @@ impl Driver {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Dispatch { id, replica, attempt, why } => {
-                let to = self.replicas.get(&replica).map(Arc::clone);
-                if let (Some(say), Some(replica)) = (self.waiters.get(&id), to) {
+                let to = self.replicas.get(&replica).map(|known| Arc::clone(&known.replica));
+                if let (Some(waiter), Some(to)) = (self.waiters.get_mut(&id), to) {
+                    waiter.at = Some(replica);
                     // A waiter that is gone has sent its cancellation, which comes next.
-                    let _ = say.send(Turn::Go { replica, attempt, why });
+                    let _ = waiter.say.send(Turn::Go { replica: to, attempt, why });
                 }
             }
             // Only a dropped ticket cancels, and its attempt went with it.
             Output::Abort { .. } => {}
             Output::End { id, outcome } => {
-                let say = self.waiters.remove(&id);
-                if let (Outcome::Refused(refusal), Some(say)) = (outcome, say) {
-                    let _ = say.send(Turn::Refused(refusal));
+                let waiter = self.waiters.remove(&id);
+                if let (Outcome::Refused(refusal), Some(waiter)) = (outcome, waiter) {
+                    let _ = waiter.say.send(Turn::Refused(refusal));
                 }
             }
         }
@@ -258,24 +333,29 @@ impl Driver {
 
     fn status(&self) -> LaneStatus {
         let queue = self.scheduler.queue();
-        let known: HashMap<ReplicaId, _> =
+        let now = self.now();
+        let fleet: HashMap<ReplicaId, _> =
             self.scheduler.fleet().iter().map(|replica| (replica.id, *replica)).collect();
         let mut replicas: Vec<ReplicaStatus> = self
             .replicas
             .iter()
-            .map(|(id, replica)| {
-                let seen = known.get(id);
+            .map(|(id, known)| {
+                let seen = fleet.get(id);
                 ReplicaStatus {
                     id: id.0,
-                    name: replica.name.clone(),
-                    url: replica.url.clone(),
+                    name: known.replica.name.clone(),
+                    url: known.replica.url.clone(),
                     up: seen.is_some_and(|seen| seen.up),
                     in_flight: seen.map_or(0, |seen| seen.requests),
                     tokens_in_flight: seen.map_or(0, |seen| seen.tokens),
+                    last_error: known.last_failure.map(|(kind, at)| LastError {
+                        kind,
+                        ago_ms: now.since(at).as_millis(),
+                    }),
                 }
             })
             .collect();
-        // A replica that came back has a new id; its older selves are history.
+        // Of a replica that came back, an older self is shown only while something runs there.
         replicas.sort_by_key(|replica| (replica.name.clone(), std::cmp::Reverse(replica.id)));
         replicas.dedup_by(|later, kept| later.name == kept.name && later.in_flight == 0);
         QueueStatus { requests: queue.len(), tokens: queue.tokens() }

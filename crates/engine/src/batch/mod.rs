@@ -268,7 +268,7 @@ impl Batcher {
     }
 
     fn resume(&mut self, step: &mut Step) -> bool {
-        let Some(at) = self.least_recent_free() else { return false };
+        let Some(at) = prefix::vacant(&self.slots) else { return false };
         let Some(running) = self.swapped.pop_front() else { return false };
         let slot = index(at);
         step.moves.push(Move::Keep { slot, len: 0 });
@@ -347,11 +347,6 @@ impl Batcher {
         self.config.prefix_reuse && self.slots.iter().any(computing)
     }
 
-    fn least_recent_free(&self) -> Option<usize> {
-        let free = self.slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
-        free.min_by_key(|(_, slot)| slot.last_turn).map(|(at, _)| at)
-    }
-
     /// Fills the batch: generating sequences first, then prompts by urgency and order of turns.
     fn fill(&mut self, step: &mut Step) {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
@@ -367,6 +362,8 @@ impl Batcher {
             budget -= take;
             self.slots[at].compute(index(at), take, &mut step.entries);
         }
+        // In the order of slots llama.cpp computes them in one pass; see `prefix::vacant`.
+        step.entries.sort_by_key(|entry| entry.slot);
     }
 }
 

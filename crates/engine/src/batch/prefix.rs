@@ -21,31 +21,46 @@ pub(super) struct Source {
 /// Chooses the free slot for a prompt, or none when no slot is free.
 ///
 /// The last token of a prompt is always computed, because its logits are needed. A free slot that
-/// holds the longest prefix is taken over, unless most of its cells would be lost and another
-/// slot can have a copy.
+/// holds the longest prefix is taken over, unless most of its cells would be lost or it lies apart
+/// from the slots in use, and another slot can have a copy.
 pub(super) fn choose(slots: &[Slot], prompt: &[Token], reuse: bool) -> Option<Source> {
-    let free = || slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
-    let (oldest, _) = free().min_by_key(|(_, slot)| slot.last_turn)?;
+    let vacant = vacant(slots)?;
     if !reuse {
-        return Some(Source { slot: oldest, copy_from: None, len: 0 });
+        return Some(Source { slot: vacant, copy_from: None, len: 0 });
     }
     let shared = |slot: &Slot| {
         let usable = &prompt[..prompt.len() - 1];
         usable.iter().zip(&slot.cells).take_while(|(one, other)| one == other).count()
     };
-    let (here, kept) = free()
+    let free = slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
+    let (here, kept) = free
         .map(|(at, slot)| (at, shared(slot)))
         .max_by_key(|(at, len)| (*len, std::cmp::Reverse(slots[*at].last_turn)))?;
     let sharing = slots.iter().enumerate().filter(|(_, slot)| slot.shares());
     let (best, len) = sharing.map(|(at, slot)| (at, shared(slot))).max_by_key(|(_, len)| *len)?;
-    let loses_most = kept * 2 < slots[here].cells.len() && oldest != here;
-    let target = if loses_most { oldest } else { here };
+    let loses_most = kept * 2 < slots[here].cells.len();
+    let moves = kept == 0 || loses_most || !is_near(slots, here);
+    let target = if moves { vacant } else { here };
     let in_place = shared(&slots[target]);
-    if len >= in_place + COPY_GAIN_MIN && best != target {
-        return Some(Source { slot: target, copy_from: Some(best), len });
-    }
-    if loses_most && kept >= in_place + COPY_GAIN_MIN {
-        return Some(Source { slot: target, copy_from: Some(here), len: kept });
-    }
-    Some(Source { slot: target, copy_from: None, len: in_place })
+    let copies = len >= in_place + COPY_GAIN_MIN && best != target;
+    let (copy_from, len) = if copies { (Some(best), len) } else { (None, in_place) };
+    Some(Source { slot: target, copy_from, len })
+}
+
+/// The free slot to fill: next to one in use if there is one, and of those the one that nobody has
+/// needed for longest.
+///
+/// llama.cpp computes sequences of separate streams in one pass only when their numbers follow each
+/// other, so that a gap between slots in use costs a pass over all weights.
+pub(super) fn vacant(slots: &[Slot]) -> Option<usize> {
+    let free = slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
+    free.min_by_key(|(at, slot)| (!is_near(slots, *at), slot.last_turn)).map(|(at, _)| at)
+}
+
+/// Whether a slot is next to one in use, or none is in use.
+fn is_near(slots: &[Slot], at: usize) -> bool {
+    let busy = |at: usize| slots.get(at).is_some_and(|slot| slot.running.is_some());
+    busy(at + 1)
+        || at.checked_sub(1).is_some_and(busy)
+        || slots.iter().all(|slot| slot.running.is_none())
 }

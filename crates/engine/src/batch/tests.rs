@@ -151,7 +151,7 @@ fn running_answers_go_on_while_a_long_prompt_comes_in() {
     machine.submit(sequence(2, Band::Standard, &[9; 100], 2));
     for _ in 0..6 {
         let step = machine.step();
-        assert_eq!(step.entries[0].job, 1, "the answer's token comes first");
+        assert_eq!(step.entries[0].job, 1, "the answer has its token in every step");
         assert_eq!(step.entries.len(), 16, "the prompt gets the rest of the budget");
     }
     machine.run_dry();
@@ -186,6 +186,24 @@ fn answers_to_the_same_prompt_wait_for_the_first_and_copy() {
         computed += machine.step().entries.len();
     }
     assert!(computed < 100 + 3 * 10, "computed {computed} tokens");
+}
+
+#[test]
+fn slots_in_use_follow_each_other_and_so_do_their_tokens() {
+    let mut machine = Machine::new(BatchConfig { slots: 6, ..CONFIG });
+    for id in 1..=3 {
+        machine.submit(sequence(id, Band::Standard, &[id as Token], 30));
+        machine.run_dry();
+    }
+    // By age alone these would go to the slots 3, 4 and 5, and later ones far from them.
+    for id in 4..=7 {
+        machine.submit(sequence(id, Band::Standard, &[id as Token * 10], 30));
+        let step = machine.step();
+        let slots: Vec<u32> = step.entries.iter().map(|entry| entry.slot).collect();
+        assert!(slots.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{slots:?}");
+        assert_eq!(slots.len() as u64, id - 3);
+    }
+    machine.run_dry();
 }
 
 #[test]

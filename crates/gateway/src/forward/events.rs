@@ -1,0 +1,203 @@
+//! A stream cut into its events, each with the very bytes it came in: what is passed on to a client
+//! is what the engine sent, down to its line ends and comments.
+//!
+//! A block is everything up to and with a blank line. Most hold one event; a comment that keeps
+//! the connection open holds none, and is passed on all the same. A block that lies within one
+//! piece of the stream is a slice of that piece: nothing is copied.
+
+use bytes::{Bytes, BytesMut};
+use pilotage_wire::sse::{Decoder, Event, SseError};
+
+/// A part of a stream that ends with a blank line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Block {
+    /// As the engine sent it.
+    pub(super) bytes: Bytes,
+    /// What it means; none when it only holds comments.
+    pub(super) event: Option<Event>,
+}
+
+/// Cuts a stream into blocks, wherever its pieces were cut.
+pub(super) struct Blocks {
+    decoder: Decoder,
+    limit: usize,
+    /// The begin of a block whose end has not come.
+    rest: BytesMut,
+    line: Line,
+}
+
+/// Where in a line the last byte was.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Line {
+    /// Before its first byte.
+    Empty,
+    /// Before its first byte, and after a carriage return: a line feed still belongs to that.
+    AfterReturn,
+    /// After its first byte.
+    Begun,
+}
+
+impl Blocks {
+    /// For blocks of at most `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { decoder: Decoder::new(limit), limit, rest: BytesMut::new(), line: Line::Empty }
+    }
+
+    /// Takes in the next piece of the stream, and adds the blocks that it completes to `blocks`.
+    ///
+    /// # Errors
+    /// A block is too large, or not UTF-8: the stream is of no more use.
+    pub(super) fn push(
+        &mut self,
+        mut piece: Bytes,
+        blocks: &mut Vec<Block>,
+    ) -> Result<(), SseError> {
+        while let Some(end) = self.block_end(&piece) {
+            let bytes = self.complete(piece.split_to(end));
+            if bytes.len() > self.limit {
+                return Err(SseError::TooLarge(self.limit));
+            }
+            self.decoder.push(&bytes)?;
+            blocks.push(Block { bytes, event: self.decoder.next() });
+            debug_assert_eq!(self.decoder.next(), None, "a block holds at most one event");
+        }
+        if self.rest.len() + piece.len() > self.limit {
+            return Err(SseError::TooLarge(self.limit));
+        }
+        self.rest.extend_from_slice(&piece);
+        Ok(())
+    }
+
+    /// The block that ends with `end`.
+    fn complete(&mut self, end: Bytes) -> Bytes {
+        if self.rest.is_empty() {
+            return end;
+        }
+        self.rest.extend_from_slice(&end);
+        self.rest.split().freeze()
+    }
+
+    /// Where the first block of this piece ends, if it does. Goes on where the last piece ended.
+    fn block_end(&mut self, piece: &[u8]) -> Option<usize> {
+        for (at, byte) in piece.iter().enumerate() {
+            let before = self.line;
+            self.line = match byte {
+                b'\r' => Line::AfterReturn,
+                b'\n' => Line::Empty,
+                _ => Line::Begun,
+            };
+            let ends_line = match byte {
+                b'\r' => true,
+                b'\n' => before != Line::AfterReturn,
+                _ => false,
+            };
+            if !ends_line || before == Line::Begun {
+                continue;
+            }
+            // The other half of the line's end goes with it, unless it has not come yet.
+            let whole = *byte == b'\r' && piece.get(at + 1) == Some(&b'\n');
+            if whole {
+                self.line = Line::Empty;
+            }
+            return Some(at + 1 + usize::from(whole));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(pieces: &[&str]) -> Vec<(String, Option<String>)> {
+        let mut blocks = Vec::new();
+        let mut stream = Blocks::new(64);
+        for piece in pieces {
+            stream.push(Bytes::copy_from_slice(piece.as_bytes()), &mut blocks).unwrap();
+        }
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        blocks
+            .into_iter()
+            .map(|block| (text(&block.bytes), block.event.map(|event| event.data)))
+            .collect()
+    }
+
+    fn check(stream: &str, expect: &[(&str, Option<&str>)]) {
+        let expect: Vec<_> = expect
+            .iter()
+            .map(|(bytes, data)| ((*bytes).to_owned(), data.map(str::to_owned)))
+            .collect();
+        assert_eq!(cut(&[stream]), expect, "{stream:?}");
+    }
+
+    #[test]
+    fn every_line_end_of_the_standard_ends_a_block() {
+        check("data: a\n\ndata:b\n\n", &[("data: a\n\n", Some("a")), ("data:b\n\n", Some("b"))]);
+        check(
+            "data: a\r\n\r\ndata: b\r\n\r\n",
+            &[("data: a\r\n\r\n", Some("a")), ("data: b\r\n\r\n", Some("b"))],
+        );
+        check("data: a\r\rdata: b\r\r", &[("data: a\r\r", Some("a")), ("data: b\r\r", Some("b"))]);
+        check("data: a\n\r\ndata: b\r\n\n", &[("data: a\n\r\n", Some("a")), ("data: b\r\n\n", Some("b"))]);
+    }
+
+    #[test]
+    fn comments_names_and_several_lines_stay_as_they_are() {
+        check(": ping\n\n", &[(": ping\n\n", None)]);
+        check(": x\nevent: y\ndata: a\ndata: b\n\n", &[(": x\nevent: y\ndata: a\ndata: b\n\n", Some("a\nb"))]);
+        check("\u{feff}data: a\n\n", &[("\u{feff}data: a\n\n", Some("a"))]);
+        check("data: a\n", &[]);
+    }
+
+    #[test]
+    fn a_stream_may_be_cut_anywhere() {
+        let streams = [
+            ": ping\n\ndata: hé\ndata: b\n\ndata: [DONE]\n\n",
+            ": ping\r\n\r\ndata: hé\r\ndata: b\r\n\r\ndata: [DONE]\r\n\r\n",
+            "data: hé\r\rdata: b\r\r",
+        ];
+        for stream in streams {
+            let datas = |blocks: Vec<(String, Option<String>)>| -> Vec<String> {
+                blocks.into_iter().filter_map(|(_, data)| data).collect()
+            };
+            let whole = datas(cut(&[stream]));
+            let bytes = Bytes::from_static(stream.as_bytes());
+            for (first, second) in
+                (0..=bytes.len()).flat_map(|first| (first..=bytes.len()).map(move |second| (first, second)))
+            {
+                let mut blocks = Vec::new();
+                let mut cutter = Blocks::new(64);
+                for piece in [bytes.slice(..first), bytes.slice(first..second), bytes.slice(second..)] {
+                    cutter.push(piece, &mut blocks).unwrap();
+                }
+                let joined: Vec<u8> = blocks.iter().flat_map(|block| block.bytes.to_vec()).collect();
+                // The last line feed of a stream whose last block ended with the carriage return
+                // before it stays behind: the blank line is complete without it.
+                assert!(
+                    joined == bytes || [&joined[..], b"\n"].concat() == bytes,
+                    "{stream:?} cut at {first} and {second}"
+                );
+                let found: Vec<String> =
+                    blocks.into_iter().filter_map(|block| Some(block.event?.data)).collect();
+                assert_eq!(found, whole, "{stream:?} cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_have_a_limit_wherever_they_are_cut() {
+        let long = format!("data: {}\n\n", "x".repeat(64));
+        for at in [0, 10, long.len() - 1, long.len()] {
+            let mut stream = Blocks::new(64);
+            let mut blocks = Vec::new();
+            let pieces = [&long[..at], &long[at..]];
+            let result = pieces.iter().try_for_each(|piece| {
+                stream.push(Bytes::copy_from_slice(piece.as_bytes()), &mut blocks)
+            });
+            assert_eq!(result, Err(SseError::TooLarge(64)), "cut at {at}");
+        }
+        let mut stream = Blocks::new(64);
+        let wrong = stream.push(Bytes::from_static(b"data: \xff\n\n"), &mut Vec::new());
+        assert_eq!(wrong, Err(SseError::Utf8));
+    }
+}

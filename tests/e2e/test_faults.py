@@ -55,6 +55,22 @@ def test_an_aborting_engine_leaves_its_reason(start):
     wait_for("the engine to be back", lambda: http("GET", stack.url + "/health/ready")[0] == 200)
 
 
+def test_engines_do_not_outlive_their_supervisor(start):
+    stack = start().ready()
+    pid = stack.engine_pids()[0]
+    stack.process.kill()
+    stack.process.wait()
+
+    def gone():
+        try:
+            os.kill(pid, 0)
+            state = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]
+            return state == "Z"
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+    wait_for("the orphaned engine to end", gone, 20)
+
+
 def test_two_replicas_survive_the_loss_of_one(start):
     stack = start("--replicas", "2").ready()
     wait_for("both engines", lambda: len(stack.engine_pids()) == 2

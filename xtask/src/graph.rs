@@ -68,10 +68,10 @@ struct DependencyKind {
 }
 
 impl Graph {
-    /// Asks Cargo, offline: what is to be built has been fetched.
+    /// Asks Cargo, which needs the network only for packages that no build has fetched yet.
     pub(crate) fn of(root: &Path) -> anyhow::Result<Self> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["metadata", "--format-version=1", "--locked", "--offline"]);
+        cargo.args(["metadata", "--format-version=1", "--locked"]);
         cargo.arg("--filter-platform").arg(PLATFORM).current_dir(root);
         let output = cargo.output().context("cannot run cargo")?;
         let said = String::from_utf8_lossy(&output.stderr);

@@ -83,7 +83,8 @@ mod tests {
         check("", 10, &[]);
         check("", 11, &["a.rs:1: 11 lines, at most 10 — make it smaller"]);
         check("\"a.rs\" = 12", 12, &[]);
-        let grown = "a.rs:1: 13 lines, 12 when it was listed in xtask/ratchet.toml — make it smaller";
+        let grown =
+            "a.rs:1: 13 lines, 12 when it was listed in xtask/ratchet.toml — make it smaller";
         check("\"a.rs\" = 12", 13, &[grown]);
         let better = "xtask/ratchet.toml: `a.rs` in [lines] is better than listed (12 lines)";
         check("\"a.rs\" = 12", 11, &[&format!("{better} — write 11")]);

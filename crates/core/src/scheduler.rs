@@ -99,6 +99,8 @@ pub struct SchedulerConfig {
     pub suspension_broken: Span,
     /// How long a replica gets no new work after it said that it has no room.
     pub suspension_overloaded: Span,
+    /// How long a request may at least wait for another turn after a failed attempt.
+    pub retry_wait: Span,
 }
 
 impl Default for SchedulerConfig {
@@ -110,6 +112,7 @@ impl Default for SchedulerConfig {
             retries_min: 10,
             suspension_broken: Span::from_secs(1),
             suspension_overloaded: Span::from_millis(100),
+            retry_wait: Span::from_secs(10),
         }
     }
 }
@@ -283,7 +286,11 @@ impl Scheduler {
             return;
         }
         self.retry_credit -= 100;
-        self.queue.push_front(ticket(&live.request, live.arrived));
+        let mut ticket = ticket(&live.request, live.arrived);
+        // The time that the failed attempt took must not be held against it.
+        ticket.deadline =
+            ticket.deadline.map(|deadline| deadline.max(now + self.config.retry_wait));
+        self.queue.push_front(ticket);
     }
 
     fn suspend(&mut self, now: Time, replica: ReplicaId, kind: FailureKind) {

@@ -30,7 +30,8 @@ pub(crate) async fn read(
     let mut read = BytesMut::new();
     let mut body = body;
     loop {
-        let earned = read.len() as u64 * 1_000_000_000 / limits.body_bytes_per_second_min as u64;
+        let earned =
+            read.len() as u64 * 1_000_000_000 / limits.body_bytes_per_second_min.max(1) as u64;
         let base = u64::try_from(limits.body_time_base.as_nanos()).unwrap_or(u64::MAX);
         let until = begun.saturating_add(base).saturating_add(earned);
         let frame = tokio::select! {

@@ -275,7 +275,7 @@ impl Driver {
     /// Keeps the last failure of each replica for the status.
     fn remember(&mut self, input: Input) {
         let Input::Failed { id, failure } = input else { return };
-        let at = self.waiters.get(&id).and_then(|waiter| waiter.at);
+        let at = self.waiters.get_mut(&id).and_then(|waiter| waiter.at.take());
         let now = self.now();
         if let Some(known) = at.and_then(|at| self.replicas.get_mut(&at)) {
             known.last_failure = Some((failure.kind, now));
@@ -348,10 +348,9 @@ impl Driver {
                     up: seen.is_some_and(|seen| seen.up),
                     in_flight: seen.map_or(0, |seen| seen.requests),
                     tokens_in_flight: seen.map_or(0, |seen| seen.tokens),
-                    last_error: known.last_failure.map(|(kind, at)| LastError {
-                        kind,
-                        ago_ms: now.since(at).as_millis(),
-                    }),
+                    last_error: known
+                        .last_failure
+                        .map(|(kind, at)| LastError { kind, ago_ms: now.since(at).as_millis() }),
                 }
             })
             .collect();
@@ -370,5 +369,105 @@ impl Driver {
 impl QueueStatus {
     const fn with(self, name: String, replicas: Vec<ReplicaStatus>) -> LaneStatus {
         LaneStatus { name, queue: self, replicas }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pilotage_core::{Band, TenantId, Tokens};
+    use pilotage_shell::metrics::Metrics;
+
+    use super::*;
+    use crate::metrics::GatewayMetrics;
+
+    fn driver() -> Driver {
+        let name = "lane".to_owned();
+        let gauges = GatewayMetrics::new(&Metrics::new(), std::slice::from_ref(&name)).lane(&name);
+        Driver {
+            name,
+            scheduler: Scheduler::new(SchedulerConfig::default()),
+            clock: Clock::start(),
+            gauges,
+            replicas: HashMap::new(),
+            waiters: HashMap::new(),
+        }
+    }
+
+    fn up(driver: &mut Driver, id: u32, name: &str) {
+        let url = "http://127.0.0.1:1".to_owned();
+        let replica = Replica { name: name.to_owned(), url, key: None, slots: 1 };
+        driver.take(Message::Up(ReplicaId(id), Arc::new(replica)));
+    }
+
+    fn arrive(driver: &mut Driver, id: u64) -> mpsc::UnboundedReceiver<Turn> {
+        let (say, turns) = mpsc::unbounded_channel();
+        let request = Request {
+            id: RequestId(id),
+            tenant: TenantId(0),
+            band: Band::Standard,
+            tokens: Tokens::default(),
+            deadline: None,
+        };
+        driver.take(Message::Arrive(request, say));
+        turns
+    }
+
+    fn fail(driver: &mut Driver, id: u64) {
+        let failure = Failure { kind: FailureKind::Server, answered: false };
+        driver.take(Message::Happened(Input::Failed { id: RequestId(id), failure }));
+    }
+
+    #[tokio::test]
+    async fn replicas_that_come_back_leave_nothing_behind() {
+        let mut driver = driver();
+        up(&mut driver, 1, "other");
+        for id in 2..100 {
+            up(&mut driver, id, "one");
+            driver.take(Message::Down(ReplicaId(id)));
+        }
+        assert_eq!(driver.replicas.len(), 2);
+        assert_eq!(driver.status().replicas.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn requests_that_ended_leave_nothing_behind() {
+        let mut driver = driver();
+        up(&mut driver, 1, "one");
+        let (mut first, mut second) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
+        driver.take(Message::Happened(Input::Finished { id: RequestId(1) }));
+        driver.take(Message::Happened(Input::Cancel { id: RequestId(2) }));
+        assert!(matches!(first.recv().await, Some(Turn::Go { .. })));
+        assert!(matches!(second.recv().await, Some(Turn::Go { .. })));
+        assert!(first.recv().await.is_none() && second.recv().await.is_none());
+        assert!(driver.waiters.is_empty() && driver.scheduler.live() == 0);
+    }
+
+    #[tokio::test]
+    async fn only_requests_at_the_replica_learn_that_it_is_gone() {
+        let mut driver = driver();
+        up(&mut driver, 1, "one");
+        up(&mut driver, 2, "two");
+        let (mut here, mut elsewhere) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
+        let mut queued = arrive(&mut driver, 3);
+        driver.take(Message::Down(ReplicaId(1)));
+        let said = |turns: &mut mpsc::UnboundedReceiver<Turn>| {
+            std::iter::from_fn(|| turns.try_recv().ok())
+                .map(|turn| match turn {
+                    Turn::Go { replica, .. } => replica.name.clone(),
+                    Turn::Lost => "lost".to_owned(),
+                    Turn::Refused(refusal) => refusal.to_string(),
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(said(&mut here), ["one", "lost"]);
+        assert_eq!(said(&mut elsewhere), ["two"]);
+        assert!(said(&mut queued).is_empty());
+        // One that failed on its own and is elsewhere by now has lost nothing.
+        up(&mut driver, 3, "three");
+        up(&mut driver, 4, "four");
+        assert_eq!(said(&mut queued), ["three"]);
+        fail(&mut driver, 2);
+        driver.take(Message::Down(ReplicaId(2)));
+        assert_eq!(said(&mut elsewhere), ["four"]);
     }
 }

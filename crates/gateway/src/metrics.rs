@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use pilotage_core::Scheduler;
+use pilotage_core::{Scheduler, Span};
 use pilotage_lens::{Record, Termination};
 use pilotage_shell::metrics::{
     DURATION_SECONDS, Metrics, OVERHEAD_SECONDS, TPOT_SECONDS, TTFT_SECONDS,
@@ -82,7 +82,7 @@ impl GatewayMetrics {
             queue_time: register("pilotage_queue_time_seconds", "Waiting for a turn", duration),
             overhead: metrics.register(
                 "pilotage_overhead_seconds",
-                "Time in the gateway itself before the replica is asked, without waiting for a turn",
+                "Time in the gateway itself before the replica is asked, without waiting for the body or for a turn",
                 Histogram::new(OVERHEAD_SECONDS),
             ),
             queued: metrics.register("pilotage_queue_requests", "Requests waiting for a turn", Family::default()),
@@ -90,6 +90,13 @@ impl GatewayMetrics {
             in_flight: metrics.register("pilotage_requests_in_flight", "Requests at a replica", Family::default()),
             replicas_up: metrics.register("pilotage_replicas_up", "Replicas that take work", Family::default()),
         };
+        for termination in Termination::ALL {
+            drop(this.requests.get_or_create(&ended(
+                OTHER,
+                termination,
+                usual_status(termination),
+            )));
+        }
         for lane in lanes {
             this.zero(lane);
         }
@@ -98,7 +105,7 @@ impl GatewayMetrics {
 
     fn zero(&self, lane: &str) {
         for termination in Termination::ALL {
-            drop(self.requests.get_or_create(&ended(lane, termination, 200)));
+            drop(self.requests.get_or_create(&ended(lane, termination, usual_status(termination))));
         }
         for kind in ["input", "cached", "output"] {
             drop(self.tokens.get_or_create(&Typed { lane: lane.to_owned(), r#type: kind }));
@@ -121,8 +128,8 @@ impl GatewayMetrics {
         }
     }
 
-    /// Counts a request that ended.
-    pub(crate) fn count(&self, record: &Record) {
+    /// Counts a request that ended, and the time it took in the gateway itself.
+    pub(crate) fn count(&self, record: &Record, own: Span) {
         let name = record.lane.as_deref().unwrap_or(OTHER);
         let lane = Lane { lane: name.to_owned() };
         self.requests.get_or_create(&ended(name, record.termination, record.status)).inc();
@@ -140,7 +147,7 @@ impl GatewayMetrics {
         self.duration.get_or_create(&lane).observe(record.total.as_secs_f64());
         if record.attempts > 0 {
             self.queue_time.get_or_create(&lane).observe(record.phases.queue.as_secs_f64());
-            self.overhead.observe(record.phases.read.as_secs_f64());
+            self.overhead.observe(own.as_secs_f64());
         }
         if let Some(ttft) = record.ttft {
             self.ttft.get_or_create(&lane).observe(ttft.as_secs_f64());
@@ -160,6 +167,20 @@ impl LaneGauges {
         self.queued_tokens.set(scheduler.queue().tokens());
         self.in_flight.set(running.into());
         self.replicas_up.set(i64::try_from(up).unwrap_or(i64::MAX));
+    }
+}
+
+/// The status that mostly goes with a way to end: for counters that start at zero.
+const fn usual_status(termination: Termination) -> u16 {
+    match termination {
+        // An interrupted answer has begun, and with it its status.
+        Termination::Ok | Termination::UpstreamInterrupted => 200,
+        Termination::BadRequest => 400,
+        Termination::QueueFull => 429,
+        Termination::ClientCancel => 499,
+        Termination::UpstreamError => 502,
+        Termination::Deadline | Termination::Draining => 503,
+        Termination::Timeout => 504,
     }
 }
 

@@ -12,6 +12,8 @@ pub enum Var {
     AdminKey,
     /// The key an engine asks for.
     EngineKey,
+    /// The process that an engine must not outlive.
+    Supervisor,
     /// Which log events are written.
     Log,
     /// How they are written.
@@ -72,7 +74,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 14] = [
+pub const TABLE: [Variable; 15] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -93,6 +95,13 @@ pub const TABLE: [Variable; 14] = [
         "Key that `pilotage engine` asks of its clients.",
         "`pilotage up` makes one",
         true,
+    ),
+    row(
+        Var::Supervisor,
+        "PILOTAGE_SUPERVISOR",
+        "Process id of the parent that `pilotage engine` must not outlive.",
+        "it lives on its own",
+        false,
     ),
     row(
         Var::Log,

@@ -35,7 +35,11 @@ fn run(repo: &Repo) -> Vec<Finding> {
             let Some(needed) = needed.name.strip_prefix("pilotage-") else { continue };
             if !allowed.contains(&needed) {
                 let what = format!("`{name}` depends on `{needed}`");
-                found.push(Finding::of(&path, what, "pass a value in, or move the shared type down"));
+                found.push(Finding::of(
+                    &path,
+                    what,
+                    "pass a value in, or move the shared type down",
+                ));
             }
         }
     }

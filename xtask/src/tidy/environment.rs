@@ -1,10 +1,11 @@
 //! Environment variables are read in one file, which lists them all, so that the reference page is
-//! complete and a test never depends on the machine it runs on.
+//! complete, and what a program does never depends on a variable nobody knows.
 
 use std::collections::BTreeSet;
 
 use super::{Check, Finding};
 use crate::repo::Repo;
+use crate::rust::has_word;
 
 pub(super) const CHECK: Check = Check {
     name: "environment",
@@ -16,8 +17,14 @@ pub(super) const CHECK: Check = Check {
 const TABLE: &str = "crates/shell/src/env.rs";
 
 /// Ways to read or change the environment.
-const READS: [&str; 6] =
-    ["env::var(", "env::var_os(", "env::vars(", "env::vars_os(", "env::set_var(", "env::remove_var("];
+const READS: [&str; 6] = [
+    "env::var(",
+    "env::var_os(",
+    "env::vars(",
+    "env::vars_os(",
+    "env::set_var(",
+    "env::remove_var(",
+];
 
 /// What our own variables begin with.
 const PREFIX: &str = "PILOTAGE_";
@@ -44,14 +51,13 @@ fn run(repo: &Repo) -> Vec<Finding> {
 fn reads(repo: &Repo) -> Vec<Finding> {
     let mut found = Vec::new();
     for file in repo.rust().filter(|file| file.path != TABLE) {
-        for (at, line) in file.rust.iter().enumerate() {
-            let wrapped = format!(" {}", line.code);
-            let reads = READS.iter().any(|call| wrapped.contains(&format!("std::{call}")));
+        for (at, code) in file.shipped() {
+            let reads = READS.iter().any(|call| code.contains(call)) && code.contains("std::");
             // `clap` reads the environment for whoever writes `env` in an argument's attribute.
-            let clap = line.code.contains("#[arg(") && crate::rust::has_word(&line.code, "env");
+            let clap = code.contains("#[arg(") && has_word(code, "env");
             if reads || clap {
                 let fix = format!("give the variable a row in {TABLE} and use pilotage_shell::env");
-                found.push(Finding::at(&file.path, at + 1, "reads the environment", fix));
+                found.push(Finding::at(&file.path, at, "reads the environment", fix));
             }
         }
     }
@@ -78,6 +84,7 @@ mod tests {
         check("crates/cli/src/a.rs", "std::env::var(\"X\")", 1);
         check("crates/cli/src/a.rs", "std::env::args()", 0);
         check("crates/cli/src/a.rs", "#[arg(long, env = \"X\")]", 1);
+        check("crates/cli/tests/a.rs", "std::env::var(\"UPDATE\")", 0);
         check("docs/a.md", "set `PILOTAGE_LOG`", 0);
         check("docs/a.md", "set `PILOTAGE_LOGS`", 1);
         check("crates/cli/tests/a.rs", "\"PILOTAGE_OTHER\"", 0);

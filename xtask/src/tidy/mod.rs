@@ -2,6 +2,7 @@
 //!
 //! A check reads a [`Repo`] and says where a rule is broken and what to do; it changes nothing.
 
+mod bans;
 mod duplicates;
 mod edges;
 mod environment;
@@ -35,6 +36,7 @@ pub(crate) struct Check {
 
 /// Every rule.
 pub(crate) const CHECKS: &[Check] = &[
+    bans::CHECK,
     duplicates::CHECK,
     edges::CHECK,
     environment::CHECK,

@@ -2,19 +2,18 @@
 //! of doing what we do already.
 
 use super::{Check, Finding};
-use crate::repo::Repo;
 use crate::graph::REGISTRY;
+use crate::repo::Repo;
 
 pub(super) const CHECK: Check =
     Check { name: "packages", rule: "packages come from crates.io, and none is in BANNED", run };
 
 /// Packages that do not come in, and what to use.
-const BANNED: [(&str, &str); 13] = [
+const BANNED: [(&str, &str); 12] = [
     ("async-std", "tokio"),
-    ("aws-lc-rs", "ring, the one TLS provider (docs/adr/0004-ring-for-tls.md)"),
+    ("aws-lc-rs", "ring, the one TLS provider (docs/adr/0004-one-tls-provider.md)"),
     ("chrono", "integers of one unit, or a date where one is printed"),
     ("dashmap", "one owner and a channel, or parking_lot"),
-    ("lazy_static", "std::sync::LazyLock"),
     ("log4rs", "tracing"),
     ("native-tls", "rustls"),
     ("openssl", "rustls"),
@@ -24,6 +23,10 @@ const BANNED: [(&str, &str); 13] = [
     ("serde_yml", "serde-saphyr"),
     ("tonic", "HTTP and JSON"),
 ];
+
+/// Packages that others may bring along, and we do not use ourselves.
+const NOT_DIRECTLY: [(&str, &str); 2] =
+    [("lazy_static", "std::sync::LazyLock"), ("once_cell", "std::sync::OnceLock or LazyLock")];
 
 fn run(repo: &Repo) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -38,6 +41,15 @@ fn run(repo: &Repo) -> Vec<Finding> {
             found.push(Finding::of("Cargo.lock", format!("`{name}` is banned"), fix));
         }
     }
+    for package in repo.graph.ours() {
+        for needed in repo.graph.needs(package) {
+            let listed = NOT_DIRECTLY.iter().find(|(name, _)| *name == needed.name);
+            if let Some((name, instead)) = listed {
+                let what = format!("`{}` depends on `{name}`", package.name);
+                found.push(Finding::of("Cargo.lock", what, format!("use {instead}")));
+            }
+        }
+    }
     found
 }
 
@@ -49,6 +61,10 @@ mod tests {
     #[test]
     fn unwelcome_packages_are_found() {
         let mut graph = Graph::drawn(&["pilotage-core", "serde", "openssl"]);
+        assert_eq!(run(&Repo { graph, ..Repo::default() }).len(), 1);
+        graph = Graph::drawn(&["once_cell", "serde -> once_cell", "pilotage-core -> serde"]);
+        assert_eq!(run(&Repo { graph, ..Repo::default() }).len(), 0);
+        graph = Graph::drawn(&["once_cell", "pilotage-core -> once_cell"]);
         assert_eq!(run(&Repo { graph, ..Repo::default() }).len(), 1);
         graph = Graph::drawn(&["serde"]);
         graph.packages[0].source = Some("git+https://example.com/serde".to_owned());

@@ -45,7 +45,7 @@ mod tests {
         };
         check("see `/home/ada/models`", 1);
         check("see /root/x", 1);
-        check("see ~/models, https://example.com/home/page and $X/root/y", 1);
+        check("see ~/models, https://example.com/home/page and $X/root/y", 0);
         check("see target/root/x and ./home/x", 0);
     }
 }

@@ -67,7 +67,10 @@ mod tests {
         check(&function(69), 1);
         check(&function(60).repeat(8), 0);
         check(&function(60).repeat(9), 1);
-        check(&format!("{}#[cfg(test)]\nmod tests {{\n{}}}", function(60).repeat(8), function(60)), 0);
+        check(
+            &format!("{}#[cfg(test)]\nmod tests {{\n{}}}", function(60).repeat(8), function(60)),
+            0,
+        );
         check(&function(60).replace("g();\n", "g();\n// why\n\n"), 0);
     }
 

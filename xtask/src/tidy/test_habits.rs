@@ -44,6 +44,10 @@ mod tests {
         check("a/tests/b.rs", "std::thread::sleep(x);", 1);
         check("a/src/b.rs", "tokio::time::sleep(x).await;", 0);
         check("a/src/b.rs", "#[cfg(test)]\nmod tests {\n tokio::time::sleep(x).await;\n}", 1);
-        check("a/tests/b.rs", "#[tokio::test(start_paused = true)]\ntokio::time::sleep(x).await;", 0);
+        check(
+            "a/tests/b.rs",
+            "#[tokio::test(start_paused = true)]\ntokio::time::sleep(x).await;",
+            0,
+        );
     }
 }

@@ -3,8 +3,11 @@
 use super::{Check, Finding};
 use crate::repo::{File, Repo};
 
-pub(super) const CHECK: Check =
-    Check { name: "whitespace", rule: "no blanks at a line's end, one line break at a file's", run };
+pub(super) const CHECK: Check = Check {
+    name: "whitespace",
+    rule: "no blanks at a line's end, one line break at a file's",
+    run,
+};
 
 fn run(repo: &Repo) -> Vec<Finding> {
     // Cases and snapshots are data: what they hold is the point of a test.

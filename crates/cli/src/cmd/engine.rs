@@ -1,6 +1,7 @@
 //! `pilotage engine`: one engine in this process, or its speed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use pilotage_engine::server::Api;
@@ -45,6 +46,7 @@ async fn serve(args: EngineServe) -> anyhow::Result<()> {
     let config = config(args)?;
     let (name, context) = (config.served_name.clone(), config.context);
     let clock = Clock::start();
+    drop(tasks::spawn("parent", outlive_nobody(stop.clone())));
     let engine = tokio::select! {
         engine = pilotage_engine::start(config, clock) => engine.map_err(|error| Wrong::new(error.to_string()))?,
         signal = signals.next() => {
@@ -63,6 +65,28 @@ async fn serve(args: EngineServe) -> anyhow::Result<()> {
     api.serve(listen, ServeLimits::default(), stop)
         .await
         .with_context(|| format!("cannot listen on {listen}"))
+}
+
+/// How often an engine looks whether its parent is still there.
+const PARENT_LOOK: Duration = Duration::from_millis(500);
+
+/// How long an engine without a parent may go on.
+const ORPHAN_LIFE: Duration = Duration::from_secs(5);
+
+/// Ends the process when the one that started it is gone: killed, it cannot say so, and nobody else
+/// would ever stop an engine.
+async fn outlive_nobody(stop: CancellationToken) {
+    let supervisor = env::get(Var::Supervisor).and_then(|pid| pid.parse::<i32>().ok());
+    let Some(supervisor) = supervisor else { return };
+    let parent = || rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    while parent() == Some(supervisor) {
+        tokio::time::sleep(PARENT_LOOK).await;
+    }
+    tracing::warn!("the supervisor is gone; stopping");
+    stop.cancel();
+    tokio::time::sleep(ORPHAN_LIFE).await;
+    // Requests of a gateway that is gone have nobody to be answered to.
+    std::process::abort();
 }
 
 fn config(args: EngineServe) -> anyhow::Result<EngineConfig> {

@@ -20,19 +20,28 @@ pub(super) fn draw(logits: &[f32], sampling: &Sampling, unit: f64) -> Token {
         cut_to(&mut pool, sampling.top_k as usize);
     }
     let weight = |logit: f32| f64::from((logit - most) / sampling.temperature).exp();
+    let weighed = |(token, logit): (Token, f32)| Weighed { token, logit, weight: weight(logit) };
+    let mut pool: Vec<Weighed> = pool.into_iter().map(weighed).collect();
     if sampling.top_p < 1.0 {
-        nucleus(&mut pool, f64::from(sampling.top_p), weight);
+        nucleus(&mut pool, f64::from(sampling.top_p));
     }
-    let total: f64 = pool.iter().map(|(_, logit)| weight(*logit)).sum();
-    let mut left = unit * total;
-    for (token, logit) in &pool {
-        left -= weight(*logit);
+    let mut left = unit * pool.iter().map(|each| each.weight).sum::<f64>();
+    for each in &pool {
+        left -= each.weight;
         if left < 0.0 {
-            return *token;
+            return each.token;
         }
     }
     // Rounding can leave a hair: the last candidate takes it.
-    pool.last().map_or(0, |(token, _)| *token)
+    pool.last().map_or(0, |each| each.token)
+}
+
+/// A candidate; its weight is its probability times a constant.
+#[derive(Clone, Copy)]
+struct Weighed {
+    token: Token,
+    logit: f32,
+    weight: f64,
 }
 
 /// The `count` largest logits, largest first, lower tokens first among equals.
@@ -66,21 +75,32 @@ fn cut_to(pool: &mut Vec<(Token, f32)>, count: usize) {
     }
 }
 
-/// Keeps the most likely candidates until their share reaches `top_p`, at least one.
-fn nucleus(pool: &mut Vec<(Token, f32)>, top_p: f64, weight: impl Fn(f32) -> f64) {
-    let total: f64 = pool.iter().map(|(_, logit)| weight(*logit)).sum();
-    pool.sort_unstable_by(order);
-    let mut sum = 0.0;
-    let mut kept = 0;
-    for (_, logit) in pool.iter() {
-        kept += 1;
-        sum += weight(*logit);
-        if sum >= top_p * total {
-            break;
+/// Keeps the most likely candidates until their share reaches `top_p`, at least one. Sorts the best
+/// few, then some more, and so on: mostly a few are enough.
+fn nucleus(pool: &mut Vec<Weighed>, top_p: f64) {
+    let enough = top_p * pool.iter().map(|each| each.weight).sum::<f64>();
+    let by_logit = |one: &Weighed, other: &Weighed| {
+        order(&(one.token, one.logit), &(other.token, other.logit))
+    };
+    let (mut sum, mut kept, mut more) = (0.0, 0, 64);
+    while kept < pool.len() && (kept == 0 || sum < enough) {
+        let rest = &mut pool[kept..];
+        if more < rest.len() {
+            rest.select_nth_unstable_by(more - 1, by_logit);
         }
+        let best = &mut rest[..more.min(rest.len())];
+        best.sort_unstable_by(by_logit);
+        for each in best {
+            kept += 1;
+            sum += each.weight;
+            if sum >= enough {
+                break;
+            }
+        }
+        more *= 4;
     }
     pool.truncate(kept);
-    pool.sort_unstable_by_key(|(token, _)| *token);
+    pool.sort_unstable_by_key(|each| each.token);
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what sorting asks for")]

@@ -2,7 +2,7 @@
 //!
 //! Order of steps, as vLLM's: logit bias, penalties, temperature, min-p, top-k, top-p, draw. Only
 //! candidates that can still be drawn are looked at after the first pass over the vocabulary, and
-//! nothing of the vocabulary's size is ever sorted.
+//! they are sorted only as far as top-p reaches.
 
 mod candidates;
 mod token_set;
@@ -107,7 +107,9 @@ impl Sampler {
             candidates::draw(&adjusted, &self.sampling, draw)
         };
         self.logits = adjusted;
-        token
+        // Where no allowed logit is a number, any other token looks as good.
+        let instead = allowed.filter(|allowed| !allowed.contains(token)).and_then(TokenSet::first);
+        instead.unwrap_or(token)
     }
 
     /// Tells the sampler that a token became part of the answer.

@@ -89,6 +89,12 @@ fn only_allowed_tokens_come_out() {
         assert!(allowed.contains(token), "{token}");
     }
     assert!(!allowed.contains(-1) && !allowed.contains(4) && !allowed.contains(100_000));
+    assert_eq!((allowed.first(), TokenSet::with_len(9).first()), (Some(3), None));
+    let broken = [f32::NAN; 200];
+    for sampling in [greedy(), Sampling::default()] {
+        let token = Sampler::new(&sampling, 3, &[]).sample(&broken, Some(&allowed));
+        assert_eq!(token, 3, "the first allowed one when no logit is a number");
+    }
 }
 
 #[test]
@@ -159,6 +165,18 @@ proptest! {
         for _ in 0..8 {
             let token = sampler.sample(&logits, None);
             prop_assert!(pool.contains(&token), "{} not among {:?}", token, pool);
+        }
+    }
+
+    #[test]
+    fn a_flat_nucleus_is_the_naive_samplers(len in 100usize..3000, top_p in 0.3f32..0.999, seed: u64) {
+        // Nearly equal logits, so that the nucleus is far larger than what is sorted at first.
+        let logits: Vec<f32> = (0..len).map(|at| ((at * 7919) % len) as f32 * 1e-3).collect();
+        let sampling = Sampling { top_p, seed: Some(seed), ..Sampling::default() };
+        let pool = naive(&logits, &sampling);
+        let mut sampler = Sampler::new(&sampling, 0, &[]);
+        for _ in 0..8 {
+            prop_assert!(pool.contains(&sampler.sample(&logits, None)));
         }
     }
 

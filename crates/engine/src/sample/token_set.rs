@@ -28,6 +28,12 @@ impl TokenSet {
         self.words.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
     }
 
+    /// The lowest token in the set.
+    pub fn first(&self) -> Option<Token> {
+        let at = self.words.iter().position(|word| *word != 0)?;
+        Some(super::token(at * 64 + self.words[at].trailing_zeros() as usize))
+    }
+
     /// Makes every other token impossible.
     pub fn mask(&self, logits: &mut [f32]) {
         for (lanes, word) in logits.chunks_mut(64).zip(&self.words) {

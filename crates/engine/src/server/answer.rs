@@ -51,9 +51,14 @@ pub(super) struct Envelope {
 pub(super) struct Answers {
     events: SelectAll<stream::BoxStream<'static, (u32, Event)>>,
     pub(super) count: u32,
+    /// Answers that are not over.
+    open: u32,
+    /// Answers for each prompt.
+    each: u32,
     prompt_tokens: u32,
     generated: u32,
-    cached: u32,
+    /// Prompt tokens that each answer found in the prefix cache, once it began.
+    cached: Vec<Option<u32>>,
     watches: Vec<Watch>,
 }
 
@@ -111,8 +116,9 @@ impl Plan {
         })
     }
 
-    /// Starts the jobs, and waits until each has begun, so that what is refused becomes a status
-    /// and not an event.
+    /// Starts the jobs, and waits until one has begun, so that what is refused becomes a status
+    /// and not an event: a queue refuses at once, a grammar is the same for all. The others may
+    /// still wait for their turn, and one whose deadline passes by then ends the answer.
     ///
     /// # Errors
     /// The first refusal; the other jobs are cancelled.
@@ -122,31 +128,38 @@ impl Plan {
         for (prompt, tokens_max) in self.prompts.iter().zip(&self.tokens_max) {
             for number in 0..self.each {
                 let (events, happened) = mpsc::unbounded_channel();
-                watches.push(api.inner.latencies.watch(api.inner.clock));
-                api.inner.engine.submit(self.job(prompt, *tokens_max, number, envelope, events))?;
+                let job = self.job(prompt, *tokens_max, number, envelope, events);
+                let mut watch = api.inner.latencies.watch(api.inner.clock);
+                api.inner.engine.submit(job).inspect_err(|_| watch.failed())?;
+                watches.push(watch);
                 receivers.push(happened);
             }
         }
-        let mut cached = 0;
-        for (at, receiver) in receivers.iter_mut().enumerate() {
-            match receiver.recv().await {
-                Some(Event::Started { cached: more }) => {
-                    watches[at].started();
-                    cached += more;
-                }
-                Some(Event::Failed(error)) => return Err(error),
-                _ => return Err(JobError::Draining),
+        let mut answers = self.answers(receivers, watches);
+        match answers.events.next().await {
+            Some((index, Event::Started { cached })) => answers.started(index, cached),
+            Some((index, Event::Failed(error))) => {
+                answers.watches[index as usize].failed();
+                return Err(error);
             }
+            _ => return Err(JobError::Draining),
         }
+        Ok(answers)
+    }
+
+    fn answers(&self, receivers: Vec<UnboundedReceiver<Event>>, watches: Vec<Watch>) -> Answers {
         let prompt_tokens = self.prompts.iter().map(|prompt| prompt.len()).sum::<usize>();
-        Ok(Answers {
-            count: u32::try_from(receivers.len()).unwrap_or(u32::MAX),
+        let count = u32::try_from(receivers.len()).unwrap_or(u32::MAX);
+        Answers {
+            count,
+            open: count,
+            each: self.each,
+            cached: vec![None; receivers.len()],
             events: merge(receivers),
             prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
             generated: 0,
-            cached: cached.min(u32::try_from(prompt_tokens).unwrap_or(u32::MAX)),
             watches,
-        })
+        }
     }
 
     fn job(
@@ -181,22 +194,32 @@ impl Answers {
     /// The next thing that happened; none when every answer is over.
     pub(super) async fn next(&mut self) -> Option<Happened> {
         loop {
-            let (index, event) = self.events.next().await?;
+            let Some((index, event)) = self.events.next().await else {
+                // Whoever owed the rest is gone: that must not look like an end.
+                let owed = std::mem::take(&mut self.open) > 0;
+                let gone = || JobError::Compute("its thread is gone".to_owned());
+                return owed.then(|| Happened::Failed(gone()));
+            };
             let watch = &mut self.watches[index as usize];
             return Some(match event {
-                Event::Started { .. } => continue,
+                Event::Started { cached } => {
+                    self.started(index, cached);
+                    continue;
+                }
                 Event::Piece { text, token, logprob } => {
                     watch.token();
                     self.generated += 1;
                     Happened::Piece { index, text, token, logprob }
                 }
                 Event::Done(done) => {
+                    self.open = self.open.saturating_sub(1);
                     watch.done(done.finish);
                     // The token that ended it had no piece.
                     self.generated += done.tokens.saturating_sub(watch.tokens());
                     Happened::Done { index, done }
                 }
                 Event::Failed(error) => {
+                    self.open = self.open.saturating_sub(1);
                     watch.failed();
                     Happened::Failed(error)
                 }
@@ -204,9 +227,20 @@ impl Answers {
         }
     }
 
-    /// Token counts so far. The prompt counts once for all its answers.
+    fn started(&mut self, index: u32, cached: u32) {
+        let index = index as usize;
+        if self.cached[index].is_none() {
+            self.watches[index].started();
+            self.cached[index] = Some(cached);
+        }
+    }
+
+    /// Token counts so far. A prompt counts once for all its answers, and of it as much as cached
+    /// as even the first of them found: the others find what the first one computed.
     pub(super) fn usage(&self) -> Usage {
-        Usage::new(self.prompt_tokens, self.generated, self.cached)
+        let prompts = self.cached.chunks(self.each.max(1) as usize);
+        let cached = prompts.map(|answers| answers.iter().flatten().min().copied().unwrap_or(0));
+        Usage::new(self.prompt_tokens, self.generated, cached.sum())
     }
 }
 
@@ -246,15 +280,15 @@ fn room(context: u32, prompt: usize, asked: Option<u32>, param: &str) -> Result<
     let left = context.saturating_sub(prompt);
     if left == 0 {
         let message = format!(
-            "the model's context is {context} tokens and the prompt has {prompt}, which leaves no room for an answer; \
-             shorten it"
+            "this model's maximum context length is {context} tokens; the prompt has {prompt}, which leaves no room \
+             for an answer; shorten it"
         );
         return Err(ApiError::context_length_exceeded(message).with_param(param.to_owned()));
     }
     match asked {
         Some(asked) if asked > left => {
             let message = format!(
-                "the model's context is {context} tokens; the prompt has {prompt} and {asked} were asked for, \
+                "this model's maximum context length is {context} tokens; the prompt has {prompt} and {asked} were asked for, \
                  {} too many; shorten the prompt or lower max_tokens to {left}",
                 u64::from(prompt) + u64::from(asked) - u64::from(context),
             );

@@ -250,8 +250,10 @@ impl Streaming {
                 Some(Happened::Done { index, done }) => {
                     let deltas = self.pieces[index as usize].finish(&done.text);
                     let called = self.pieces[index as usize].called();
-                    let finish = Some(finish_reason(done.finish, called));
-                    self.write(index, deltas, finish)
+                    let mut end = choice(index, Delta::default());
+                    end.finish_reason = Some(finish_reason(done.finish, called));
+                    end.stop_reason = done.stop;
+                    self.write(index, deltas, end)
                 }
                 Some(Happened::Failed(error)) => {
                     self.phase = Phase::Over;
@@ -310,13 +312,11 @@ impl Streaming {
         out.into()
     }
 
-    fn write(&self, index: u32, deltas: Vec<Delta>, finish: Option<&'static str>) -> Bytes {
+    fn write(&self, index: u32, deltas: Vec<Delta>, end: ChunkChoice) -> Bytes {
         let mut out = Vec::new();
         for delta in deltas {
             encode(&mut out, &self.writer.chunk(&self.answers, vec![choice(index, delta)]));
         }
-        let mut end = choice(index, Delta::default());
-        end.finish_reason = finish;
         encode(&mut out, &self.writer.chunk(&self.answers, vec![end]));
         out.into()
     }
@@ -334,7 +334,14 @@ impl Streaming {
 }
 
 fn choice(index: u32, delta: Delta) -> ChunkChoice {
-    ChunkChoice { index, delta, logprobs: None, finish_reason: None, token_ids: None }
+    ChunkChoice {
+        index,
+        delta,
+        logprobs: None,
+        finish_reason: None,
+        stop_reason: None,
+        token_ids: None,
+    }
 }
 
 fn encode(out: &mut Vec<u8>, chunk: &ChatChunk) {

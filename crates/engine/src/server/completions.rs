@@ -19,7 +19,7 @@ use super::Api;
 use super::answer::{Answers, Envelope, Happened, Plan, answer_id};
 use super::chat::fingerprint;
 use super::reply::{Refused, api_error, events, json, read};
-use super::tokens::prompts;
+use super::tokens::{prompts, token_text};
 use crate::job::{Finish, Token, TokenLogprob};
 
 pub(super) async fn completions(
@@ -33,7 +33,8 @@ pub(super) async fn completions(
     drop(body);
     api.check_model(&request.model)?;
     check(&request, &params)?;
-    let prompts = prompts(&api, &request.prompt, "prompt")?;
+    let begin = request.add_special_tokens.unwrap_or(true);
+    let prompts = prompts(&api, &request.prompt, "prompt", begin)?;
     let mut plan = Plan::new(&api, &params, prompts.clone(), "prompt")?;
     plan.logprobs = request.logprobs.map(|top| u8::try_from(top).unwrap_or(u8::MAX));
     let each = plan.each;
@@ -161,10 +162,7 @@ impl Writer {
         if let Some(logprob) = logprob {
             let offset = u32::try_from(choice.text.chars().count()).unwrap_or(u32::MAX);
             let lists = choice.logprobs.get_or_insert_default();
-            let text = |token| {
-                let bytes = self.api.inner.engine.vocabulary().piece(token, true);
-                String::from_utf8_lossy(&bytes).into_owned()
-            };
+            let text = |token| token_text(&self.api, token);
             lists.text_offset.push(offset);
             lists.token_logprobs.push(logprob.logprob);
             lists.tokens.push(text(token));

@@ -29,7 +29,7 @@ pub(super) async fn embeddings(
                 .unwrap_or_else(|| ApiError::internal("")),
         ));
     }
-    let inputs = prompts(&api, &request.input, "input")?;
+    let inputs = prompts(&api, &request.input, "input", true)?;
     let context = api.inner.context as usize;
     for (at, input) in inputs.iter().enumerate() {
         if input.is_empty() || input.len() > context {

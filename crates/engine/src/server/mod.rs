@@ -7,6 +7,7 @@ mod completions;
 mod embeddings;
 mod metrics;
 mod reply;
+mod request_id;
 mod tokens;
 
 #[cfg(test)]
@@ -15,7 +16,8 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -80,7 +82,7 @@ impl Api {
             .route("/v1/completions", post(completions::completions))
             .route("/v1/embeddings", post(embeddings::embeddings))
             .route("/v1/models", get(models))
-            .route("/v1/models/{id}", get(model))
+            .route("/v1/models/{*id}", get(model))
             .route("/tokenize", post(tokens::tokenize))
             .route("/detokenize", post(tokens::detokenize))
             .route("/metrics", get(metrics::metrics))
@@ -89,6 +91,7 @@ impl Api {
             .fallback(not_found)
             .layer(middleware::from_fn_with_state(self.clone(), auth::check))
             .route("/health", get(health))
+            .layer(middleware::from_fn(request_id::echo))
             .with_state(self.clone())
     }
 
@@ -149,8 +152,9 @@ async fn models(State(api): State<Api>) -> Response {
 
 async fn model(
     State(api): State<Api>,
-    axum::extract::Path(id): axum::extract::Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refused> {
+    let id = id.map_or_else(|_| String::new(), |Path(id)| id);
     api.check_model(&id)?;
     Ok(json(StatusCode::OK, &listed(&api)))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use pilotage_wire::openai::chat::ChatRequest;
 use pilotage_wire::openai::completion::Prompt;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::params::wrong;
@@ -20,7 +21,8 @@ use crate::job::Token;
 /// Most prompts or inputs of one request.
 const PROMPTS_MAX: usize = 256;
 
-/// The token ids of every prompt.
+/// The token ids of every prompt; `begin` adds the begin-of-text token to texts where the model
+/// wants one.
 ///
 /// # Errors
 /// Status 400: none, too many, or ids outside the vocabulary.
@@ -28,13 +30,14 @@ pub(super) fn prompts(
     api: &Api,
     prompt: &Prompt,
     param: &str,
+    begin: bool,
 ) -> Result<Vec<Arc<[Token]>>, ApiError> {
-    let text = |text: &String| -> Result<Arc<[Token]>, ApiError> {
-        Ok(api.inner.engine.vocabulary().tokenize(text, true, false).into())
+    let text = |text: &String| -> Arc<[Token]> {
+        api.inner.engine.vocabulary().tokenize(text, begin, false).into()
     };
     let prompts: Vec<Arc<[Token]>> = match prompt {
-        Prompt::Text(one) => vec![text(one)?],
-        Prompt::Texts(texts) => texts.iter().map(text).collect::<Result<_, _>>()?,
+        Prompt::Text(one) => vec![text(one)],
+        Prompt::Texts(texts) => texts.iter().map(text).collect(),
         Prompt::Tokens(one) if !one.is_empty() => vec![ids(api, one, param)?],
         Prompt::Tokens(_) => Vec::new(),
         Prompt::TokenLists(lists) => {
@@ -71,10 +74,36 @@ pub(super) async fn tokenize(
     request: Request,
 ) -> Result<Response, Refused> {
     let request: TokenizeRequest = parse(&read(request).await?)?;
-    let begin = request.add_special_tokens.unwrap_or(true);
-    let tokens = api.inner.engine.vocabulary().tokenize(&request.prompt, begin, true);
+    request.model.as_deref().map_or(Ok(()), |model| api.check_model(model))?;
+    let strings = request.return_token_strs.unwrap_or(false);
+    let tokens = tokens_of(&api, request)?;
     let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-    Ok(json(StatusCode::OK, &TokenizeResponse { count, max_model_len: api.inner.context, tokens }))
+    let token_strs = strings.then(|| tokens.iter().map(|token| token_text(&api, *token)).collect());
+    let max_model_len = api.inner.context;
+    Ok(json(StatusCode::OK, &TokenizeResponse { count, max_model_len, tokens, token_strs }))
+}
+
+/// Of a text, or of a conversation as the model would read it.
+fn tokens_of(api: &Api, request: TokenizeRequest) -> Result<Vec<Token>, ApiError> {
+    let vocabulary = api.inner.engine.vocabulary();
+    match (request.prompt, request.messages) {
+        (Some(prompt), None) => {
+            let begin = request.add_special_tokens.unwrap_or(true);
+            Ok(vocabulary.tokenize(&prompt, begin, true))
+        }
+        (None, Some(messages)) => {
+            let chat = ChatRequest { messages, tools: request.tools, ..ChatRequest::default() };
+            api.inner.template.tokens(&chat, api.inner.clock.unix_ms(), vocabulary)
+        }
+        (Some(_), Some(_)) => wrong("prompt", "cannot be combined with `messages`"),
+        (None, None) => wrong("prompt", "is missing; send it or `messages`"),
+    }
+}
+
+/// A token's own text, control tokens included; U+FFFD for bytes that are no character by
+/// themselves.
+pub(super) fn token_text(api: &Api, token: Token) -> String {
+    String::from_utf8_lossy(&api.inner.engine.vocabulary().piece(token, true)).into_owned()
 }
 
 pub(super) async fn detokenize(
@@ -82,6 +111,7 @@ pub(super) async fn detokenize(
     request: Request,
 ) -> Result<Response, Refused> {
     let request: DetokenizeRequest = parse(&read(request).await?)?;
+    request.model.as_deref().map_or(Ok(()), |model| api.check_model(model))?;
     let tokens = ids(&api, &request.tokens, "tokens")?;
     let vocabulary = api.inner.engine.vocabulary();
     let bytes: Vec<u8> = tokens.iter().flat_map(|token| vocabulary.piece(*token, true)).collect();

@@ -5,6 +5,7 @@
 //! message stays text, so that nobody can open a turn of the system's by writing its token.
 
 mod date;
+mod json;
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ impl Template {
     /// # Errors
     /// It is not Jinja, or uses what is not known here.
     pub fn new(facts: &ModelFacts) -> Result<Self, Error> {
-        let source = facts.chat_template.clone().unwrap_or_else(|| CHATML.to_owned());
+        let source = without_marks(facts.chat_template.as_deref().unwrap_or(CHATML));
         let mut environment = Environment::new();
         environment
             .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -61,6 +62,7 @@ impl Template {
         environment.add_function("raise_exception", |text: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, text))
         });
+        environment.add_filter("tojson", json::tojson);
         environment.add_template_owned("chat", source)?;
         let (bos, eos, controls) = (facts.bos.clone(), facts.eos.clone(), facts.controls.clone());
         let mut template = Self { environment, bos, eos, controls, knows_tools: false };
@@ -152,6 +154,40 @@ impl Template {
         tokens.extend(vocabulary.tokenize(rest, false, true));
         tokens
     }
+}
+
+/// `transformers` knows a block `generation`, which marks what a model is trained to say and prints
+/// nothing: for rendering, it is a condition that holds.
+fn without_marks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some((before, after)) = rest.split_once("{%") {
+        out.push_str(before);
+        out.push_str("{%");
+        let sign = after.starts_with(['-', '+']).into();
+        let (sign, block) = after.split_at(sign);
+        let word = block.trim_start();
+        let tail = |name: &str| word.strip_prefix(name).filter(|tail| ends_block(tail));
+        out.push_str(sign);
+        rest = match (tail("generation"), tail("endgeneration")) {
+            (Some(tail), _) => {
+                out.push_str(" if true");
+                tail
+            }
+            (_, Some(tail)) => {
+                out.push_str(" endif");
+                tail
+            }
+            _ => block,
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+fn ends_block(tail: &str) -> bool {
+    let tail = tail.trim_start();
+    tail.strip_prefix(['-', '+']).unwrap_or(tail).starts_with("%}")
 }
 
 /// A message as templates expect it: content as one text, arguments of calls as objects.

@@ -131,6 +131,25 @@ fn templates_that_refuse_or_never_end_are_errors() {
 }
 
 #[test]
+fn marks_of_training_print_nothing() {
+    let source = "{% for m in messages -%} {%- generation -%} {{ m.content }} {%- endgeneration %}{% generation %}!\n{% endgeneration %}{% endfor %}{{ generation }}";
+    let hello = json!([{"role": "user", "content": "Hi"}]);
+    assert_eq!(text(&template(Some(source)), hello, Value::Null), "Hi!\n");
+}
+
+#[test]
+fn json_is_for_models_not_for_browsers() {
+    let source = "{{ tools[0].function | tojson }} {{ messages[0] | tojson }}";
+    let tools =
+        json!([{"type": "function", "function": {"name": "f", "description": "a < b & 'c'"}}]);
+    let hello = json!([{"role": "user", "content": "<é>"}]);
+    assert_eq!(
+        text(&template(Some(source)), hello, tools),
+        r#"{"name": "f", "description": "a < b & 'c'"} {"role": "user", "content": "<é>"}"#
+    );
+}
+
+#[test]
 fn pythons_methods_and_dates_work() {
     let source =
         "{{ messages[0]['content'].strip().upper() }} {{ strftime_now('%Y') }} {{ bos_token }}";

@@ -21,10 +21,19 @@ pub const TOOLS_MAX: usize = 128;
 pub enum Calling {
     /// There are none, or it must not call them.
     Never,
-    /// It may.
-    May,
+    /// It may, these.
+    May(Callable),
     /// It must: the answer is one call, by this JSON schema.
     Must(Value),
+}
+
+/// The functions that a model may call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Callable {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Whether one answer may hold several calls.
+    pub parallel: bool,
 }
 
 /// A call as the model wrote it.
@@ -53,7 +62,10 @@ pub fn calling(request: &ChatRequest) -> Result<Calling, ApiError> {
     match &request.tool_choice {
         Some(ToolChoice::Mode(ToolMode::None)) => Ok(Calling::Never),
         None | Some(ToolChoice::Mode(ToolMode::Auto)) if tools.is_empty() => Ok(Calling::Never),
-        None | Some(ToolChoice::Mode(ToolMode::Auto)) => Ok(Calling::May),
+        None | Some(ToolChoice::Mode(ToolMode::Auto)) => Ok(Calling::May(Callable {
+            names: tools.iter().map(|tool| tool.function.name.clone()).collect(),
+            parallel: request.parallel_tool_calls.unwrap_or(true),
+        })),
         Some(_) if tools.is_empty() => {
             wrong("tool_choice", "asks for a function, and `tools` names none")
         }
@@ -74,21 +86,42 @@ pub fn calling(request: &ChatRequest) -> Result<Calling, ApiError> {
 
 /// The JSON schema of a call of one of these.
 fn schema(tools: &[Tool]) -> Value {
-    let one = |tool: &Tool| {
-        let anything = json!({"type": "object"});
+    let one = |tool: &Tool, at: &str| {
+        let anything = || json!({"type": "object"});
+        let mut arguments = tool.function.parameters.clone().unwrap_or_else(anything);
+        rebase(&mut arguments, &format!("{at}/properties/arguments"));
         json!({
             "type": "object",
-            "properties": {
-                "name": {"const": tool.function.name},
-                "arguments": tool.function.parameters.as_ref().unwrap_or(&anything),
-            },
+            "properties": {"name": {"const": tool.function.name}, "arguments": arguments},
             "required": ["name", "arguments"],
             "additionalProperties": false,
         })
     };
     match tools {
-        [tool] => one(tool),
-        tools => json!({"anyOf": tools.iter().map(one).collect::<Vec<_>>()}),
+        [tool] => one(tool, "#"),
+        tools => {
+            let all =
+                tools.iter().enumerate().map(|(at, tool)| one(tool, &format!("#/anyOf/{at}")));
+            json!({"anyOf": all.collect::<Vec<_>>()})
+        }
+    }
+}
+
+/// Makes references to a schema's root lead to where that root is now.
+fn rebase(schema: &mut Value, root: &str) {
+    match schema {
+        Value::Array(items) => items.iter_mut().for_each(|item| rebase(item, root)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::String(target) if name == "$ref" && target.starts_with('#') => {
+                        target.replace_range(..1, root);
+                    }
+                    other => rebase(other, root),
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -96,14 +129,22 @@ fn schema(tools: &[Tool]) -> Value {
 pub const MARKERS: [&str; 2] = ["<tool_call>", "[TOOL_CALLS]"];
 
 /// The calls in what the model said, and the text before them. No calls when what looked like one
-/// is none: then everything is text.
-pub fn find(said: &str) -> (String, Vec<Call>) {
+/// is none: then everything is text. An answer without a marker must name a known function, since
+/// other JSON has names too.
+pub fn find(said: &str, callable: &Callable) -> (String, Vec<Call>) {
     let marked = MARKERS.iter().filter_map(|marker| Some((said.find(marker)?, *marker))).min();
-    let (before, calls) = match marked {
+    let (before, mut calls) = match marked {
         Some((at, "<tool_call>")) => (&said[..at], tagged(&said[at..])),
         Some((at, marker)) => (&said[..at], listed(&said[at + marker.len()..])),
-        None => ("", listed(said)),
+        None => {
+            let known =
+                |calls: &Vec<Call>| calls.iter().all(|call| callable.names.contains(&call.name));
+            ("", Some(listed(said)).filter(known).unwrap_or_default())
+        }
     };
+    if !callable.parallel {
+        calls.truncate(1);
+    }
     if calls.is_empty() { (said.to_owned(), calls) } else { (before.trim_end().to_owned(), calls) }
 }
 
@@ -140,11 +181,43 @@ fn call(mut value: Value) -> Option<Call> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::llama::grammar_from_schema;
+
+    fn known(parallel: bool) -> Callable {
+        Callable { names: vec!["f".to_owned(), "g".to_owned()], parallel }
+    }
+
+    #[test]
+    fn one_call_at_a_time_when_asked() {
+        let two = "[{\"name\":\"f\",\"arguments\":{}},{\"name\":\"g\",\"arguments\":{}}]";
+        let names = |parallel| {
+            let (_, calls) = find(two, &known(parallel));
+            calls.into_iter().map(|call| call.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(true), ["f", "g"]);
+        assert_eq!(names(false), ["f"]);
+    }
+
+    #[test]
+    fn references_inside_parameters_still_lead_somewhere() {
+        let parameters = json!({
+            "type": "object",
+            "properties": {"city": {"$ref": "#/$defs/City"}},
+            "required": ["city"],
+            "$defs": {"City": {"enum": ["Paris", "Rome"]}},
+        });
+        let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": parameters}});
+        for tools in [json!([tool("f")]), json!([tool("f"), tool("g")])] {
+            let tools: Vec<Tool> = serde_json::from_value(tools).unwrap();
+            let gbnf = grammar_from_schema(&schema(&tools).to_string()).unwrap();
+            assert!(gbnf.contains("Rome"), "{gbnf}");
+        }
+    }
 
     #[test]
     fn calls_are_found_as_models_write_them() {
         let check = |said: &str, before: &str, expect: &[(&str, &str)]| {
-            let (text, calls) = find(said);
+            let (text, calls) = find(said, &known(true));
             let calls: Vec<_> =
                 calls.iter().map(|call| (call.name.as_str(), call.arguments.as_str())).collect();
             assert_eq!((text.as_str(), calls.as_slice()), (before, expect), "{said}");
@@ -163,6 +236,9 @@ mod tests {
         check("{\"name\":\"f\",\"parameters\":{\"x\":\"y\"}}", "", &[("f", r#"{"x":"y"}"#)]);
         check("{\"name\":\"f\",\"arguments\":\"{}\"}", "", &[("f", "{}")]);
         check("{\"name\":\"Ada\"}", "{\"name\":\"Ada\"}", &[]);
+        let other = "{\"name\":\"Ada\",\"parameters\":{}}";
+        check(other, other, &[]);
+        check("<tool_call>{\"name\":\"Ada\",\"arguments\":{}}</tool_call>", "", &[("Ada", "{}")]);
         check("<tool_call>nonsense</tool_call>", "<tool_call>nonsense</tool_call>", &[]);
         check("plain", "plain", &[]);
     }
@@ -180,7 +256,7 @@ mod tests {
         let tools = json!([{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]);
         assert_eq!(check(Value::Null, Value::Null).unwrap(), Calling::Never);
         assert_eq!(check(tools.clone(), json!("none")).unwrap(), Calling::Never);
-        assert_eq!(check(tools.clone(), Value::Null).unwrap(), Calling::May);
+        assert_eq!(check(tools.clone(), Value::Null).unwrap(), Calling::May(known(true)));
         let Calling::Must(any) = check(tools.clone(), json!("required")).unwrap() else {
             panic!("not forced")
         };

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::response::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -11,27 +12,37 @@ use pilotage_core::{FailureKind, Time};
 use pilotage_lens::Mark;
 use pilotage_shell::client::ClientError;
 use pilotage_shell::id;
+use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
-use pilotage_wire::sse::{Decoder, Event};
+use pilotage_wire::sse::Event;
 use pilotage_wire::{envelope, trace};
 
+use super::events::{Block, Blocks};
 use super::{Order, Watch};
 use crate::app::Gateway;
-use crate::driver::Replica;
+use crate::driver::{Replica, Ticket};
 
 /// What an attempt brought.
 pub(super) enum Answer {
     /// All of it.
-    Whole { status: StatusCode, body: Bytes },
+    Whole(Whole),
     /// A stream, up to its first token.
     Stream(Opened),
 }
 
+/// An answer that is no stream.
+pub(super) struct Whole {
+    pub(super) status: StatusCode,
+    /// The media type that the replica named.
+    pub(super) kind: Option<HeaderValue>,
+    pub(super) body: Bytes,
+}
+
 /// A stream whose first token has come.
 pub(super) struct Opened {
-    /// Events for the client.
-    pub(super) events: Vec<Event>,
-    pub(super) decoder: Decoder,
+    /// What came so far, for the client.
+    pub(super) blocks: Vec<Block>,
+    pub(super) cutter: Blocks,
     pub(super) rest: Incoming,
 }
 
@@ -43,6 +54,7 @@ pub(super) async fn run(
     gateway: &Gateway,
     order: &Order,
     replica: &Replica,
+    ticket: &mut Ticket,
     watch: &mut Watch,
 ) -> Result<Answer, FailureKind> {
     let timeouts = gateway.inner.config.lanes[order.lane].timeouts;
@@ -58,7 +70,12 @@ pub(super) async fn run(
         watch.mark(Mark::Answered);
         read(gateway, order, response, watch).await
     };
-    tokio::time::timeout(limit, asking).await.map_err(|_| FailureKind::Timeout)?
+    tokio::select! {
+        // What has come counts, even from a replica that is gone by now.
+        biased;
+        answer = tokio::time::timeout(limit, asking) => answer.map_err(|_| FailureKind::Timeout)?,
+        () = ticket.lost() => Err(FailureKind::Broken),
+    }
 }
 
 async fn read(
@@ -68,42 +85,53 @@ async fn read(
     watch: &mut Watch,
 ) -> Result<Answer, FailureKind> {
     let (parts, body) = response.into_parts();
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    let is = |name: &str| {
+        kind.and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.starts_with(name))
+    };
     match parts.status.as_u16() {
-        200..=299
-            if order.stream && kind.is_some_and(|kind| kind.starts_with("text/event-stream")) =>
-        {
-            open(gateway, body, watch).await
-        }
+        200..=299 if order.stream && is("text/event-stream") => open(gateway, body, watch).await,
         200..=299 => {
-            let body = collect(gateway, body).await?;
+            let whole = collect(gateway, parts, body).await?;
             watch.mark(Mark::FirstToken);
-            Ok(Answer::Whole { status: parts.status, body })
+            Ok(Answer::Whole(whole))
         }
         429 | 503 => Err(FailureKind::Overloaded),
         // Our own key was refused, or the path is not there: the replica is not what we think.
         401 | 403 | 405 => Err(FailureKind::Server),
-        404 if kind.is_none_or(|kind| !kind.starts_with("application/json")) => {
-            Err(FailureKind::Server)
-        }
+        404 if !is("application/json") => Err(FailureKind::Server),
         // The request is wrong, and would be anywhere: that is the answer.
-        400..=499 => {
-            Ok(Answer::Whole { status: parts.status, body: collect(gateway, body).await? })
-        }
+        400..=499 => Ok(Answer::Whole(collect(gateway, parts, body).await?)),
         _ => Err(FailureKind::Server),
     }
 }
 
-async fn collect(gateway: &Gateway, mut body: Incoming) -> Result<Bytes, FailureKind> {
+/// The whole answer, or the error that it is too large: another replica's would be just as large.
+async fn collect(
+    gateway: &Gateway,
+    mut parts: Parts,
+    mut body: Incoming,
+) -> Result<Whole, FailureKind> {
+    let most = gateway.inner.config.limits.answer_bytes_max;
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| FailureKind::Broken)?.into_data() else { continue };
-        if whole.len() + data.len() > gateway.inner.config.limits.answer_bytes_max {
-            return Err(FailureKind::Server);
+        if whole.len() + data.len() > most {
+            return Ok(too_large(most));
         }
         whole.extend_from_slice(&data);
     }
-    Ok(whole.freeze())
+    let kind = parts.headers.remove(header::CONTENT_TYPE);
+    Ok(Whole { status: parts.status, kind, body: whole.freeze() })
+}
+
+fn too_large(most: usize) -> Whole {
+    let error = ApiError::upstream(format!(
+        "the answer is larger than {most} bytes; ask for less at once, or for a stream"
+    ));
+    let error = error.with_code("answer_too_large");
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    Whole { status, kind: None, body: error.body().into() }
 }
 
 /// Reads a stream up to its first token, or its end.
@@ -113,26 +141,26 @@ async fn open(
     watch: &mut Watch,
 ) -> Result<Answer, FailureKind> {
     let limits = &gateway.inner.config.limits;
-    let mut decoder = Decoder::new(limits.event_bytes_max);
-    let mut events = Vec::new();
-    let mut held = 0;
+    let mut cutter = Blocks::new(limits.event_bytes_max);
+    let mut blocks = Vec::new();
+    let (mut seen, mut held) = (0, 0);
     loop {
         let frame = rest.frame().await.ok_or(FailureKind::Broken)?;
         let Ok(data) = frame.map_err(|_| FailureKind::Broken)?.into_data() else { continue };
         held += data.len();
-        decoder.push(&data).map_err(|_| FailureKind::Broken)?;
-        while let Some(event) = decoder.next() {
-            if is_error(&event) {
+        cutter.push(data, &mut blocks).map_err(|_| FailureKind::Broken)?;
+        let mut begun = held > limits.held_bytes_max;
+        for event in blocks[seen..].iter().filter_map(|block| block.event.as_ref()) {
+            // After a token an error is no longer a failed attempt, but the end of a stream.
+            if !begun && is_error(event) {
                 return Err(FailureKind::Server);
             }
-            let begun =
-                has_token(&event.data) || event.data == "[DONE]" || held > limits.held_bytes_max;
-            events.push(event);
-            if begun {
-                watch.mark(Mark::FirstToken);
-                events.extend(std::iter::from_fn(|| decoder.next()));
-                return Ok(Answer::Stream(Opened { events, decoder, rest }));
-            }
+            begun = begun || event.data == "[DONE]" || has_token(&event.data);
+        }
+        seen = blocks.len();
+        if begun {
+            watch.mark(Mark::FirstToken);
+            return Ok(Answer::Stream(Opened { blocks, cutter, rest }));
         }
     }
 }

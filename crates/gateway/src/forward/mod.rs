@@ -2,6 +2,7 @@
 //! record.
 
 mod attempt;
+mod events;
 mod relay;
 mod watch;
 
@@ -11,19 +12,19 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pilotage_core::{FailureKind, Request as Asked, Span, Time, Tokens};
+use http::{HeaderMap, HeaderValue, header};
+use pilotage_core::{FailureKind, Refusal, Request as Asked, Span, Time, Tokens};
 use pilotage_lens::{Mark, Termination};
-use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::{envelope, trace::TraceParent};
 
 use crate::app::{Gateway, RequestName};
 use crate::auth::Caller;
-use crate::driver::{Replica, Ticket, Turn};
+use crate::body;
+use crate::driver::{Replica, Ticket};
 use crate::reply::{self, Refused};
-use crate::{body, forward::attempt::Answer};
+use attempt::{Answer, Whole};
 use watch::Watch;
 
 pub(crate) async fn chat_completions(gateway: State<Gateway>, request: Request) -> Response {
@@ -60,7 +61,7 @@ async fn answer(gateway: Gateway, path: &'static str, request: Request) -> Respo
         parts.extensions.get::<RequestName>().cloned().unwrap_or(RequestName(String::new()));
     let trace = trace(&parts.headers);
     let mut watch = Watch::new(gateway.clone(), path, id, trace);
-    let why_wanted = parts.headers.contains_key(envelope::WHY);
+    let why_wanted = parts.headers.get(envelope::WHY).is_some_and(|wanted| wanted == "1");
     match serve(&gateway, &parts.headers, body, &mut watch).await {
         Ok(mut response) => {
             if let Some(why) = watch.take_why().filter(|_| why_wanted) {
@@ -83,7 +84,9 @@ async fn serve(
 ) -> Result<Response, Refused> {
     let caller = gateway.inner.tenants.find(headers)?;
     watch.caller(&caller);
+    let asked = watch.now();
     let body = body::read(gateway.inner.clock, headers, body, &gateway.inner.config.limits).await?;
+    watch.body_came(asked);
     let peek = peek::peek(&body)?;
     let lane = gateway.lane_of(&peek.model.value)?;
     let config = &gateway.inner.config.lanes[lane];
@@ -118,24 +121,36 @@ async fn attempts(
     watch: &mut Watch,
 ) -> Result<Response, Refused> {
     let order = Arc::new(order);
+    let mut last = None;
     loop {
-        let (replica, attempt, why) = match ticket.turn().await {
-            Turn::Go { replica, attempt, why } => (replica, attempt, why),
-            Turn::Refused(refusal) => return Err(refusal.into()),
-        };
+        let turn = ticket.turn().await;
+        let (replica, attempt, why) = turn.map_err(|refusal| blamed(refusal, last))?;
         watch.dispatched(&replica.name, attempt, &why);
-        match attempt::run(gateway, &order, &replica, watch).await {
-            Ok(Answer::Whole { status, body }) => {
+        match attempt::run(gateway, &order, &replica, &mut ticket, watch).await {
+            Ok(Answer::Whole(answer)) => {
                 ticket.finished();
-                return Ok(whole(status, body, watch));
+                return Ok(whole(answer, watch));
             }
             Ok(Answer::Stream(opened)) => {
                 ticket.first_token();
                 let watch = watch.hand_over();
                 return Ok(relay::response(gateway.clone(), order, opened, ticket, watch));
             }
-            Err(kind) => failed(&mut ticket, kind, &replica, attempt),
+            Err(kind) => {
+                last = Some((attempt, kind));
+                failed(&mut ticket, kind, &replica, attempt);
+            }
         }
+    }
+}
+
+/// A request whose time in the queue ran out after an attempt was refused because that failed.
+fn blamed(refusal: Refusal, last: Option<(u32, FailureKind)>) -> Refusal {
+    match (refusal, last) {
+        (Refusal::DeadlinePassed { .. }, Some((attempts, last))) => {
+            Refusal::Exhausted { attempts, last }
+        }
+        _ => refusal,
     }
 }
 
@@ -149,16 +164,20 @@ fn failed(ticket: &mut Ticket, kind: FailureKind, replica: &Replica, attempt: u3
     ticket.failed(kind, false);
 }
 
-fn whole(status: StatusCode, body: Bytes, watch: &mut Watch) -> Response {
-    if let Some(usage) = find_usage(&body) {
+fn whole(answer: Whole, watch: &mut Watch) -> Response {
+    if let Some(usage) = find_usage(&answer.body) {
         watch.usage(&usage);
     }
     watch.mark(Mark::LastToken);
-    watch.end(status.as_u16(), Termination::Ok);
-    let mut response = Response::new(axum::body::Body::from(body));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    let failed = answer.status.is_server_error();
+    watch.end(
+        answer.status.as_u16(),
+        if failed { Termination::UpstreamError } else { Termination::Ok },
+    );
+    let mut response = Response::new(axum::body::Body::from(answer.body));
+    *response.status_mut() = answer.status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, answer.kind.unwrap_or(json));
     response
 }
 
@@ -192,13 +211,6 @@ fn trace(headers: &HeaderMap) -> TraceParent {
     })
 }
 
-/// A bad request of the API's own kind.
-pub(crate) fn span(duration: Duration) -> Span {
+fn span(duration: Duration) -> Span {
     Span::from_nanos(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
-}
-
-impl From<&ApiError> for Refused {
-    fn from(error: &ApiError) -> Self {
-        error.clone().into()
-    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
@@ -14,9 +14,10 @@ use pilotage_core::FailureKind;
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
-use pilotage_wire::sse::{self, Event};
+use pilotage_wire::sse;
 
 use super::attempt::{Opened, is_error, is_usage_only, left};
+use super::events::Block;
 use super::{Order, Watch};
 use crate::app::Gateway;
 use crate::driver::Ticket;
@@ -29,7 +30,7 @@ pub(super) fn response(
     ticket: Ticket,
     watch: Watch,
 ) -> Response {
-    let relay = Relay { gateway, order, opened, ticket, watch, over: false };
+    let relay = Relay { gateway, order, opened, ticket, watch, dropped: false, over: false };
     let stream = stream::unfold(relay, |mut relay| async move {
         let bytes = relay.next().await?;
         Some((Ok::<_, Infallible>(bytes), relay))
@@ -45,12 +46,44 @@ pub(super) fn response(
     response
 }
 
+/// Bytes for the client: one piece goes on as it is, only several are copied together.
+#[derive(Default)]
+struct Out {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Out {
+    fn push(&mut self, bytes: Bytes) {
+        if self.is_empty() {
+            self.first = bytes;
+            return;
+        }
+        if self.all.is_empty() {
+            self.all.extend_from_slice(&self.first);
+        }
+        self.all.extend_from_slice(&bytes);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+}
+
+impl From<Out> for Bytes {
+    fn from(out: Out) -> Self {
+        if out.all.is_empty() { out.first } else { out.all.freeze() }
+    }
+}
+
 struct Relay {
     gateway: Gateway,
     order: Arc<Order>,
     opened: Opened,
     ticket: Ticket,
     watch: Watch,
+    /// The last block was not for the client.
+    dropped: bool,
     over: bool,
 }
 
@@ -62,19 +95,23 @@ enum Broken {
     Said,
     /// Nothing came for too long.
     Silent,
+    /// The whole request took too long.
+    Late,
 }
 
 impl Relay {
     /// The next bytes for the client; none when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
-        let mut out = Vec::new();
+        let mut out = Out::default();
         while out.is_empty() && !self.over {
-            let events = std::mem::take(&mut self.opened.events);
-            for event in events {
+            let mut blocks = std::mem::take(&mut self.opened.blocks);
+            for block in blocks.drain(..) {
                 if !self.over {
-                    self.pass(event, &mut out);
+                    self.pass(block, &mut out);
                 }
             }
+            // The emptied list is used again.
+            self.opened.blocks = blocks;
             if out.is_empty()
                 && !self.over
                 && let Err(broken) = self.read().await
@@ -85,49 +122,61 @@ impl Relay {
         (!out.is_empty()).then(|| out.into())
     }
 
-    fn pass(&mut self, event: Event, out: &mut Vec<u8>) {
+    fn pass(&mut self, block: Block, out: &mut Out) {
+        let dropped = std::mem::take(&mut self.dropped);
+        let Some(event) = &block.event else {
+            // A comment keeps the client's connection open as it did the engine's; half a line end
+            // goes where its other half went.
+            if !(dropped && &block.bytes[..] == b"\n") {
+                out.push(block.bytes);
+            }
+            return;
+        };
         if event.data == "[DONE]" {
-            out.extend_from_slice(sse::DONE);
+            out.push(block.bytes);
             self.over = true;
             self.ticket.finished();
             self.watch.end(200, Termination::Ok);
             return;
         }
-        if is_error(&event) {
+        if is_error(event) {
             self.break_off(&Broken::Said, out);
             return;
         }
         if let Some(usage) = find_usage(event.data.as_bytes()) {
             self.watch.usage(&usage);
             if !self.order.usage_wanted && is_usage_only(&event.data) {
+                self.dropped = true;
                 return;
             }
         }
         self.watch.mark(Mark::LastToken);
-        for line in event.data.split('\n') {
-            out.extend_from_slice(b"data: ");
-            out.extend_from_slice(line.as_bytes());
-            out.push(b'\n');
-        }
-        out.push(b'\n');
+        out.push(block.bytes);
     }
 
     /// Waits for more events.
     async fn read(&mut self) -> Result<(), Broken> {
         let idle = self.gateway.inner.config.lanes[self.order.lane].timeouts.idle;
-        let limit = idle.min(left(self.watch.now(), self.order.until));
-        let frame = tokio::time::timeout(limit, self.opened.rest.frame()).await;
-        let frame = frame.map_err(|_| Broken::Silent)?.ok_or(Broken::Off)?;
+        let left = left(self.watch.now(), self.order.until);
+        // Asked before each read: a stream with always something to read would never time out.
+        if left.is_zero() {
+            return Err(Broken::Late);
+        }
+        let silent = if left < idle { Broken::Late } else { Broken::Silent };
+        let frame = tokio::select! {
+            // What has come counts, even from a replica that is gone by now.
+            biased;
+            frame = tokio::time::timeout(left.min(idle), self.opened.rest.frame()) => frame,
+            () = self.ticket.lost() => return Err(Broken::Off),
+        };
+        let frame = frame.map_err(|_| silent)?.ok_or(Broken::Off)?;
         let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else { return Ok(()) };
-        self.opened.decoder.push(&data).map_err(|_| Broken::Off)?;
-        let decoder = &mut self.opened.decoder;
-        self.opened.events.extend(std::iter::from_fn(|| decoder.next()));
-        Ok(())
+        self.opened.cutter.push(data, &mut self.opened.blocks).map_err(|_| Broken::Off)
     }
 
     /// Ends the stream with the protocol's own error event, and without the event that would say
     /// that it is complete.
-    fn break_off(&mut self, broken: &Broken, out: &mut Vec<u8>) {
+    fn break_off(&mut self, broken: &Broken, out: &mut Out) {
         self.over = true;
         let (error, kind, termination) = match broken {
             Broken::Off => (
@@ -151,8 +200,17 @@ impl Relay {
                 FailureKind::Timeout,
                 Termination::Timeout,
             ),
+            Broken::Late => (
+                ApiError::timeout(
+                    "the answer was not complete in the time that a whole request has",
+                ),
+                FailureKind::Timeout,
+                Termination::Timeout,
+            ),
         };
-        sse::encode_data(out, &error.body());
+        let mut event = Vec::new();
+        sse::encode_data(&mut event, &error.body());
+        out.push(event.into());
         self.ticket.failed(kind, true);
         self.watch.end(200, termination);
     }

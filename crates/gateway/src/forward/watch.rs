@@ -2,7 +2,7 @@
 //! watch that is dropped without an end was left by its client.
 
 use http::HeaderValue;
-use pilotage_core::{Band, Time, Tokens, Why};
+use pilotage_core::{Band, Span, Time, Tokens, Why};
 use pilotage_lens::{Mark, Record, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 use pilotage_wire::trace::TraceParent;
@@ -27,6 +27,8 @@ pub(crate) struct Watch {
     replica: Option<String>,
     why: Option<Why>,
     tokens: Tokens,
+    /// Time in which the client's body came in.
+    body: Span,
     over: bool,
 }
 
@@ -52,6 +54,7 @@ impl Watch {
             replica: None,
             why: None,
             tokens: Tokens::default(),
+            body: Span::ZERO,
             over: false,
         }
     }
@@ -71,6 +74,11 @@ impl Watch {
         self.attempts = attempt;
         self.replica = Some(replica.to_owned());
         self.why = Some(*why);
+    }
+
+    /// The body, asked for at that time, is here.
+    pub(crate) fn body_came(&mut self, asked: Time) {
+        self.body = self.now().since(asked);
     }
 
     /// Sets a mark; returns the time.
@@ -126,6 +134,7 @@ impl Watch {
             replica: self.replica.clone(),
             why: self.why,
             tokens: self.tokens,
+            body: self.body,
             over: false,
         }
     }
@@ -156,7 +165,8 @@ impl Watch {
             ttft: self.timeline.ttft(),
             tpot: self.timeline.tpot(self.tokens.output),
         };
-        self.gateway.inner.counts.count(&record);
+        let own = phases.read.as_nanos().saturating_sub(self.body.as_nanos());
+        self.gateway.inner.counts.count(&record, Span::from_nanos(own));
         if let Ok(line) = serde_json::to_string(&record) {
             tracing::info!(target: "access", record = line, "request");
         }

@@ -3,6 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their scaffolding")]
 
 mod answers;
+mod bytes;
+mod cancel;
 mod failures;
 mod limits;
+mod observed;
+mod outcomes;
+mod replicas;
 mod support;

@@ -1,5 +1,6 @@
 //! A gateway in this process with scripted engines behind it, all on loopback.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use pilotage_gateway::{
 use pilotage_shell::clock::Clock;
 use pilotage_shell::metrics::Metrics;
 use pilotage_shell::secret::{KeyHash, Secret};
+use pilotage_shell::serve::{ServeLimits, serve};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 /// The client's key.
@@ -31,8 +34,8 @@ pub(crate) struct Seen {
 
 /// One answer of a scripted engine.
 pub(crate) enum Answer {
-    /// A whole body.
-    Json(u16, &'static str),
+    /// Status, media type and body.
+    Whole(u16, &'static str, &'static str),
     /// A stream whose pieces the test sends; closing the channel ends it, an `Err` breaks it.
     Stream(mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>),
 }
@@ -71,11 +74,9 @@ async fn reply(
     let answer = script.lock().await.recv().await;
     let builder = Response::builder();
     match answer {
-        Some(Answer::Json(status, body)) => builder
-            .status(status)
-            .header("content-type", "application/json")
-            .body(Body::from(body))
-            .unwrap(),
+        Some(Answer::Whole(status, kind, body)) => {
+            builder.status(status).header("content-type", kind).body(Body::from(body)).unwrap()
+        }
         Some(Answer::Stream(pieces)) => {
             let pieces =
                 stream::unfold(
@@ -99,9 +100,14 @@ impl Engine {
         feed
     }
 
-    /// The next answer is this body.
+    /// The next answer is this JSON.
     pub(crate) fn json(&self, status: u16, body: &'static str) {
-        self.answers.send(Answer::Json(status, body)).unwrap();
+        self.plain(status, "application/json", body);
+    }
+
+    /// The next answer is this body, of that media type.
+    pub(crate) fn plain(&self, status: u16, kind: &'static str, body: &'static str) {
+        self.answers.send(Answer::Whole(status, kind, body)).unwrap();
     }
 }
 
@@ -176,6 +182,47 @@ pub(crate) async fn status(gateway: &Gateway) -> serde_json::Value {
         .unwrap();
     let response = gateway.admin_router(Vec::new()).oneshot(request).await.unwrap();
     serde_json::from_str(&text(response).await).unwrap()
+}
+
+/// The gateway's metrics as Prometheus gets them.
+pub(crate) async fn metrics(gateway: &Gateway) -> String {
+    let request = Request::get("/metrics")
+        .header("authorization", "Bearer pk-admin")
+        .body(Body::empty())
+        .unwrap();
+    text(gateway.admin_router(Vec::new()).oneshot(request).await.unwrap()).await
+}
+
+/// How many requests ended that way, over all lanes and statuses.
+pub(crate) async fn ended(gateway: &Gateway, termination: &str) -> u64 {
+    let part = format!("termination=\"{termination}\"");
+    let metrics = metrics(gateway).await;
+    let lines = metrics.lines().filter(|line| line.starts_with("pilotage_requests_total{"));
+    let counts = lines
+        .filter(|line| line.contains(&part))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    counts.sum()
+}
+
+/// Serves the gateway on a port of its own, as it is in production.
+pub(crate) async fn listen(gateway: &Gateway) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let router = gateway.router();
+    let service = move |request: Request<hyper::body::Incoming>| {
+        let router = router.clone();
+        async move { router.oneshot(request.map(Body::new)).await }
+    };
+    let serving = serve(listener, service, ServeLimits::default(), CancellationToken::new());
+    drop(pilotage_shell::tasks::spawn("gateway", serving));
+    at
+}
+
+/// Waits until that many requests wait for a turn.
+pub(crate) async fn until_queued(gateway: &Gateway, requests: u32) {
+    while status(gateway).await["lanes"][0]["queue"]["requests"] != requests {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits until nothing is in flight and nothing waits.

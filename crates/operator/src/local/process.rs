@@ -119,6 +119,7 @@ impl Keeper {
             .args(args)
             .envs(self.spec.env.iter().map(|(name, value)| (name, value)))
             .env("PILOTAGE_ENGINE_KEY", self.machine.engine_key.expose())
+            .env("PILOTAGE_SUPERVISOR", std::process::id().to_string())
             .env_remove("PILOTAGE_API_KEY")
             .env_remove("PILOTAGE_ADMIN_KEY")
             .stdin(Stdio::null())

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::usage::Usage;
 
 /// The parts of a request that only chat has; [`super::params::Params`] reads the others.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct ChatRequest {
     /// The model's name.
     pub model: String,
@@ -18,6 +18,9 @@ pub struct ChatRequest {
     /// Whether it may or must.
     #[serde(default)]
     pub tool_choice: Option<ToolChoice>,
+    /// Whether one answer may hold several calls; it may when nothing is said.
+    #[serde(default)]
+    pub parallel_tool_calls: Option<bool>,
     /// What the answer must look like.
     #[serde(default)]
     pub response_format: Option<ResponseFormat>,
@@ -279,6 +282,9 @@ pub struct ChunkChoice {
     pub logprobs: Option<LogProbs>,
     /// Why it ended, in its last chunk.
     pub finish_reason: Option<&'static str>,
+    /// The stop text that ended it. As in vLLM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<String>,
     /// The new ids, when asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<i32>>,
@@ -317,4 +323,57 @@ pub struct TokenLogProb {
     /// The most likely tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<Vec<Self>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::read;
+
+    fn body(message: &str, more: &str) -> String {
+        format!(r#"{{"model":"m","messages":[{message}]{more}}}"#)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let check = |body: &str, param: Option<&str>| {
+            let error = read::<ChatRequest>(body.as_bytes()).unwrap_err();
+            assert_eq!((error.status, error.param.as_deref()), (400, param), "{body}: {error}");
+        };
+        let hi = r#"{"role":"user","content":"Hi"}"#;
+        check(r#"{"messages":[]}"#, Some("model"));
+        check(r#"{"model":"m"}"#, Some("messages"));
+        check(r#"{"model":5,"messages":[]}"#, Some("model"));
+        check(&body(r#"{"content":"Hi"}"#, ""), Some("messages[0].role"));
+        check(&body(r#"{"role":"emperor"}"#, ""), Some("messages[0].role"));
+        check(&body(r#"{"role":"user","content":5}"#, ""), Some("messages[0].content"));
+        check(&body(hi, r#","tools":[{"type":"function"}]"#), Some("tools[0].function"));
+        check(
+            &body(hi, r#","tools":[{"type":"function","function":{}}]"#),
+            Some("tools[0].function.name"),
+        );
+        check(&body(hi, r#","tool_choice":"sometimes""#), Some("tool_choice"));
+        check(&body(hi, r#","parallel_tool_calls":"no""#), Some("parallel_tool_calls"));
+        check(&body(hi, r#","response_format":{"type":"xml"}"#), Some("response_format.type"));
+        check(&body(hi, r#","top_logprobs":-1"#), Some("top_logprobs"));
+        check("{", None);
+        check("[]", None);
+    }
+
+    #[test]
+    fn all_ways_of_saying_it_are_read() {
+        let check = |message: &str| read::<ChatRequest>(body(message, "").as_bytes()).unwrap();
+        check(r#"{"role":"developer","content":"Be brief","unknown":[1]}"#);
+        check(r#"{"role":"user","content":[{"type":"text","text":"Hi"}],"name":"Ada"}"#);
+        check(r#"{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}"#);
+        check(
+            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]}"#,
+        );
+        check(r#"{"role":"tool","tool_call_id":"1","content":"42"}"#);
+        let named = r#","tool_choice":{"type":"function","function":{"name":"f"}}"#;
+        let request: ChatRequest = read(body("", named).as_bytes()).unwrap();
+        assert!(
+            matches!(request.tool_choice, Some(ToolChoice::Named { function, .. }) if function.name == "f")
+        );
+    }
 }

@@ -25,6 +25,10 @@ pub struct CompletionRequest {
     /// Not supported beyond `n`.
     #[serde(default)]
     pub best_of: Option<u32>,
+    /// Whether a text gets the model's begin-of-text token; it does when nothing is said. As in
+    /// vLLM.
+    #[serde(default)]
+    pub add_special_tokens: Option<bool>,
 }
 
 /// What to continue: a text or token ids, one or several.
@@ -96,4 +100,27 @@ pub struct CompletionLogProbs {
     pub tokens: Vec<String>,
     /// The most likely tokens at each place.
     pub top_logprobs: Vec<BTreeMap<String, f32>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::read;
+
+    fn prompt(prompt: &str) -> Result<Prompt, String> {
+        let body = format!(r#"{{"model":"m","prompt":{prompt}}}"#);
+        let request = read::<CompletionRequest>(body.as_bytes());
+        request.map(|request| request.prompt).map_err(|error| error.param.unwrap_or_default())
+    }
+
+    #[test]
+    fn prompts_come_in_four_ways() {
+        assert_eq!(prompt(r#""a""#), Ok(Prompt::Text("a".to_owned())));
+        assert_eq!(prompt(r#"["a","b"]"#), Ok(Prompt::Texts(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(prompt("[1,2]"), Ok(Prompt::Tokens(vec![1, 2])));
+        assert_eq!(prompt("[[1],[2,3]]"), Ok(Prompt::TokenLists(vec![vec![1], vec![2, 3]])));
+        for other in [r#"{"a":1}"#, "5", "null", r#"["a",1]"#, "[1.5]", "[[[1]]]"] {
+            assert_eq!(prompt(other), Err("prompt".to_owned()), "{other}");
+        }
+    }
 }

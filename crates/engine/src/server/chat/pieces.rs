@@ -4,7 +4,7 @@ use pilotage_wire::openai::chat::{CalledFunction, Delta, ToolCall};
 
 use crate::server::answer::answer_id;
 use crate::text::TextOut;
-use crate::tools::{self, Call, Calling, Forced, MARKERS};
+use crate::tools::{self, Call, Callable, Calling, Forced, MARKERS};
 
 /// One answer's text.
 pub(super) struct Pieces {
@@ -18,7 +18,13 @@ enum How {
     /// All of it is text.
     Text,
     /// It may turn into calls at a marker, or be nothing but a call.
-    Watching { before: TextOut, begun: bool, held: Option<String> },
+    Watching {
+        callable: Callable,
+        before: TextOut,
+        begun: bool,
+        space: String,
+        held: Option<String>,
+    },
     /// All of it is one call.
     Forced(Forced),
 }
@@ -27,10 +33,13 @@ impl Pieces {
     pub(super) fn new(calling: &Calling) -> Self {
         let how = match calling {
             Calling::Never => How::Text,
-            Calling::May => {
-                let markers = MARKERS.map(str::to_owned);
-                How::Watching { before: TextOut::new(&markers), begun: false, held: None }
-            }
+            Calling::May(callable) => How::Watching {
+                callable: callable.clone(),
+                before: TextOut::new(&MARKERS.map(str::to_owned)),
+                begun: false,
+                space: String::new(),
+                held: None,
+            },
             Calling::Must(_) => How::Forced(Forced::default()),
         };
         Self { how, gathered: String::new(), called: false }
@@ -47,7 +56,7 @@ impl Pieces {
         let said = std::mem::take(&mut self.gathered);
         match &mut self.how {
             How::Text => (said, Vec::new()),
-            How::Watching { .. } => tools::find(&said),
+            How::Watching { callable, .. } => tools::find(&said, callable),
             How::Forced(forced) => {
                 let parts = forced.push(&said);
                 let arguments = parts.arguments + &forced.finish();
@@ -65,7 +74,7 @@ impl Pieces {
                 held.push_str(text);
                 Vec::new()
             }
-            How::Watching { before, begun, held } => {
+            How::Watching { before, begun, space, held, .. } => {
                 let first = text.trim_start();
                 if !*begun && first.starts_with(['{', '[']) {
                     // It may be nothing but the JSON of a call, which shows at its end.
@@ -79,7 +88,7 @@ impl Pieces {
                     let at = self.gathered.find(&marker).unwrap_or(0);
                     *held = Some(self.gathered.split_off(at));
                 }
-                content(sure.text)
+                content(without_space(space, &sure.text))
             }
             How::Forced(forced) => {
                 let parts = forced.push(text);
@@ -97,16 +106,20 @@ impl Pieces {
         let mut deltas = self.push(rest);
         match &mut self.how {
             How::Text => {}
-            How::Watching { held: Some(held), .. } => {
-                let (text, calls) = tools::find(held);
+            How::Watching { held: Some(held), callable, space, .. } => {
+                let (text, calls) = tools::find(held, callable);
                 self.called = !calls.is_empty();
-                deltas.extend(content(text));
+                if !self.called {
+                    deltas.extend(content(std::mem::take(space) + &text));
+                }
                 for (index, call) in (0..).zip(calls) {
                     deltas.push(opened(index, call.name));
                     deltas.extend(more(index, call.arguments));
                 }
             }
-            How::Watching { before, .. } => deltas.extend(content(before.finish())),
+            How::Watching { before, space, .. } => {
+                deltas.extend(content(std::mem::take(space) + &before.finish()));
+            }
             How::Forced(forced) => deltas.extend(more(0, forced.finish())),
         }
         deltas
@@ -116,6 +129,14 @@ impl Pieces {
     pub(super) const fn called(&self) -> bool {
         self.called
     }
+}
+
+/// The text after the space held before it, without its own space at the end: before a call that
+/// would be nothing but layout, as it is in whole answers.
+fn without_space(space: &mut String, text: &str) -> String {
+    let mut whole = std::mem::take(space) + text;
+    *space = whole.split_off(whole.trim_end().len());
+    whole
 }
 
 fn content(text: String) -> Vec<Delta> {
@@ -176,22 +197,24 @@ mod tests {
                 calls.iter().map(|(name, args)| ((*name).to_owned(), (*args).to_owned())).collect();
             let chars: Vec<String> = said.chars().map(String::from).collect();
             let singles: Vec<&str> = chars.iter().map(String::as_str).collect();
+            let may = Calling::May(Callable { names: vec!["f".to_owned()], parallel: true });
             for pieces in [&[said][..], &singles] {
-                assert_eq!(
-                    streamed(&Calling::May, pieces),
-                    (text.to_owned(), expect.clone()),
-                    "{pieces:?}"
-                );
+                let expect = (text.to_owned(), expect.clone());
+                assert_eq!(streamed(&may, pieces), expect, "{pieces:?}");
             }
+            let (whole, calls) = Pieces::new(&may).end(said);
+            let calls: Vec<_> = calls.into_iter().map(|call| (call.name, call.arguments)).collect();
+            assert_eq!((whole.as_str(), calls), (text, expect), "{said}");
         };
-        check("plain < text", "plain < text", &[]);
+        check("plain < text \n", "plain < text \n", &[]);
         check(
             "Well. <tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>",
-            "Well. ",
+            "Well.",
             &[("f", r#"{"a":1}"#)],
         );
         check("{\"name\":\"f\",\"arguments\":{}}", "", &[("f", "{}")]);
         check("{\"a\":1}", "{\"a\":1}", &[]);
+        check("{\"name\":\"g\",\"arguments\":{}}", "{\"name\":\"g\",\"arguments\":{}}", &[]);
         check("a <tool_call>broken", "a <tool_call>broken", &[]);
     }
 }

@@ -4,6 +4,8 @@
 //! Generic over the service, so that routers of any framework fit: an `axum::Router` goes in
 //! through `hyper_util::service::TowerToHyperService`.
 
+mod patience;
+
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
@@ -22,6 +24,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use patience::Patient;
+
 /// What a listener allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ServeLimits {
@@ -33,6 +37,8 @@ pub struct ServeLimits {
     pub headers_max: usize,
     /// How long a head may take to come in, and how long a connection may idle before the next.
     pub header_timeout: Duration,
+    /// How long a client may leave what it is sent unread.
+    pub write_timeout: Duration,
     /// How long running requests get when the listener closes.
     pub drain_timeout: Duration,
 }
@@ -44,6 +50,7 @@ impl Default for ServeLimits {
             header_bytes_max: 64 * 1024,
             headers_max: 100,
             header_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(60),
         }
     }
@@ -138,7 +145,7 @@ async fn connection<S, F, B>(
         .max_headers(limits.headers_max)
         .max_header_size(limits.header_bytes_max)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, limits.write_timeout)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

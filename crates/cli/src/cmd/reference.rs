@@ -127,6 +127,11 @@ fn limits() -> String {
             format!("{} s", serve.header_timeout.as_secs()),
             "connection closed",
         ),
+        (
+            "Time that a client may leave an answer unread",
+            format!("{} s", serve.write_timeout.as_secs()),
+            "connection closed",
+        ),
         ("Connections of a listener", serve.connections_max.to_string(), "later ones wait"),
         ("Answer that is no stream", format!("{} MiB", limits.answer_bytes_max >> 20), "502"),
         ("Event of a stream", format!("{} MiB", limits.event_bytes_max >> 20), "error event"),

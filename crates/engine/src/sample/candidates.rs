@@ -88,7 +88,8 @@ fn nucleus(pool: &mut Vec<Weighed>, top_p: f64) {
         if more < rest.len() {
             rest.select_nth_unstable_by(more - 1, by_logit);
         }
-        let best = &mut rest[..more.min(rest.len())];
+        let count = more.min(rest.len());
+        let best = &mut rest[..count];
         best.sort_unstable_by(by_logit);
         for each in best {
             kept += 1;

@@ -151,7 +151,7 @@ async fn open(
         cutter.push(data, &mut blocks).map_err(|_| FailureKind::Broken)?;
         let mut begun = held > limits.held_bytes_max;
         for event in blocks[seen..].iter().filter_map(|block| block.event.as_ref()) {
-            // After a token an error is no longer a failed attempt, but the end of a stream.
+            // An error before any token is a failed attempt; after one it ends the stream.
             if !begun && is_error(event) {
                 return Err(FailureKind::Server);
             }

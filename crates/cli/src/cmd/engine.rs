@@ -82,7 +82,7 @@ async fn outlive_nobody(stop: CancellationToken) {
     while parent() == Some(supervisor) {
         tokio::time::sleep(PARENT_LOOK).await;
     }
-    tracing::warn!("the supervisor is gone; stopping");
+    // Not a word in the log: its reader is gone, too, and a failed write would end this task.
     stop.cancel();
     tokio::time::sleep(ORPHAN_LIFE).await;
     // Requests of a gateway that is gone have nobody to be answered to.

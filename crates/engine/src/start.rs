@@ -91,7 +91,19 @@ fn serve(config: &EngineConfig, clock: Clock, report: Report) {
     end.ready();
     let runner = Runner::new(backend, batch, end, clock, vocabulary);
     if report.send(Ok(engine)).is_ok() {
+        let _guard = AbortOnPanic;
         runner.run();
+    }
+}
+
+/// A loop that panicked serves nobody: the process ends, and its supervisor starts another.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! The sampler against a naive one that sorts everything, and against the distributions it should
 //! follow.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
+use super::candidates::draw;
 use super::{Sampler, Sampling, TokenSet, best, logprob};
 use crate::job::Token;
 
@@ -169,22 +172,31 @@ proptest! {
     }
 
     #[test]
-    fn a_flat_nucleus_is_the_naive_samplers(len in 100usize..3000, top_p in 0.3f32..0.999, seed: u64) {
-        // Nearly equal logits, so that the nucleus is far larger than what is sorted at first.
-        let logits: Vec<f32> = (0..len).map(|at| ((at * 7919) % len) as f32 * 1e-3).collect();
-        let sampling = Sampling { top_p, seed: Some(seed), ..Sampling::default() };
-        let pool = naive(&logits, &sampling);
-        let mut sampler = Sampler::new(&sampling, 0, &[]);
-        for _ in 0..8 {
-            prop_assert!(pool.contains(&sampler.sample(&logits, None)));
-        }
-    }
-
-    #[test]
     fn best_is_the_first_of_the_largest(logits in prop::collection::vec(-3i8..3, 1..300)) {
         let logits: Vec<f32> = logits.into_iter().map(f32::from).collect();
         let most = logits.iter().copied().fold(f32::MIN, f32::max);
         let expect = logits.iter().position(|logit| *logit == most).unwrap();
         prop_assert_eq!(best(&logits) as usize, expect);
+    }
+}
+
+proptest! {
+    // Each case draws as often as there are candidates.
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn a_flat_nucleus_is_neither_larger_nor_smaller_than_the_naive_samplers(
+        len in 300usize..800,
+        top_p in 0.3f32..0.999,
+    ) {
+        // Nearly equal logits, so that the nucleus is far larger than what is sorted at first, and
+        // evenly spaced draws meet nearly every candidate.
+        let logits: Vec<f32> = (0..len).map(|at| ((at * 7919) % len) as f32 * 1e-4).collect();
+        let sampling = Sampling { top_p, ..Sampling::default() };
+        let pool = naive(&logits, &sampling);
+        let units = (0..pool.len()).map(|at| (at as f64 + 0.5) / pool.len() as f64);
+        let drawn: BTreeSet<Token> = units.map(|unit| draw(&logits, &sampling, unit)).collect();
+        prop_assert!(drawn.iter().all(|token| pool.contains(token)), "{drawn:?}");
+        prop_assert!(drawn.len() * 10 >= pool.len() * 8, "{} of {}", drawn.len(), pool.len());
     }
 }

@@ -11,6 +11,10 @@ mod request_id;
 mod tokens;
 
 #[cfg(test)]
+mod parrot;
+#[cfg(test)]
+mod parrot_tests;
+#[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;

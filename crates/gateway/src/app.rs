@@ -67,11 +67,13 @@ impl Gateway {
             config.lanes.iter().enumerate().flat_map(|(at, lane)| {
                 lane.public_names.iter().map(move |name| (name.clone(), at))
             });
+        let client = Client::new()?;
+        let oidc = config.limits.oidc;
         let inner = Inner {
             names: names.collect(),
-            tenants: Tenants::new(config.tenants.clone(), config.open),
+            tenants: Tenants::new(&config.tenants, config.open, oidc, client.clone(), clock),
             lanes,
-            client: Client::new()?,
+            client,
             clock,
             metrics,
             counts,
@@ -173,7 +175,7 @@ async fn name_request(mut request: Request, next: Next) -> Response {
 }
 
 async fn models(State(gateway): State<Gateway>, request: Request) -> Response {
-    match gateway.inner.tenants.find(request.headers()) {
+    match gateway.inner.tenants.find(request.headers()).await {
         Ok(_) => reply::json(StatusCode::OK, &ModelList::new(gateway.listed())),
         Err(error) => reply::error(&error),
     }
@@ -185,7 +187,8 @@ async fn model(
     Extension(RequestName(_)): Extension<RequestName>,
     request: Request,
 ) -> Response {
-    let found = gateway.inner.tenants.find(request.headers()).and_then(|_| gateway.lane_of(&id));
+    let caller = gateway.inner.tenants.find(request.headers()).await;
+    let found = caller.and_then(|_| gateway.lane_of(&id));
     match found {
         Ok(_) => {
             let listed = gateway.listed().into_iter().find(|model| model.id == id);

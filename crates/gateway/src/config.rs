@@ -57,8 +57,39 @@ pub struct TenantConfig {
     pub name: String,
     /// The most urgent band its requests may have.
     pub highest_band: Band,
-    /// Hashes of its keys.
-    pub keys: Vec<KeyHash>,
+    /// Its keys.
+    pub keys: Vec<KeyConfig>,
+    /// Tokens of identity providers whose bearers belong to it.
+    pub identities: Vec<IdentityConfig>,
+}
+
+/// A key and when it counts.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyConfig {
+    /// Its hash.
+    pub hash: KeyHash,
+    /// From when it counts, in milliseconds since 1970.
+    pub not_before_ms: Option<u64>,
+    /// From when on it does not.
+    pub expires_ms: Option<u64>,
+}
+
+/// A key that always counts.
+impl From<KeyHash> for KeyConfig {
+    fn from(hash: KeyHash) -> Self {
+        Self { hash, not_before_ms: None, expires_ms: None }
+    }
+}
+
+/// Which tokens belong to a tenant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct IdentityConfig {
+    /// Who made them, as they say (`iss`); a URL, where its keys are found.
+    pub issuer: String,
+    /// Whom they are for (`aud`).
+    pub audience: String,
+    /// Claims and the values that they must have or hold.
+    pub claims: Vec<(String, String)>,
 }
 
 /// Limits on requests and answers.
@@ -76,6 +107,41 @@ pub struct Limits {
     pub event_bytes_max: usize,
     /// Bytes of a stream that are held back until its first token.
     pub held_bytes_max: usize,
+    /// Tokens of identity providers, and asking these for their keys.
+    pub oidc: Oidc,
+}
+
+/// Limits on tokens of identity providers, and on asking these for their keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Oidc {
+    /// Bytes of a token; longer ones are refused with status 401.
+    pub token_bytes_max: usize,
+    /// How far the clocks of gateway and provider may differ.
+    pub leeway: Duration,
+    /// For how long keys are used without asking again.
+    pub keys_age_max: Duration,
+    /// For how long they are used while the provider is away.
+    pub keys_stale_max: Duration,
+    /// Between two fetches from one provider, whatever keys tokens name.
+    pub fetch_interval_min: Duration,
+    /// How long a fetch may take.
+    pub fetch_timeout: Duration,
+    /// Bytes of each of the two documents that a provider sends.
+    pub document_bytes_max: usize,
+}
+
+impl Default for Oidc {
+    fn default() -> Self {
+        Self {
+            token_bytes_max: 16 << 10,
+            leeway: Duration::from_secs(60),
+            keys_age_max: Duration::from_secs(600),
+            keys_stale_max: Duration::from_secs(24 * 3600),
+            fetch_interval_min: Duration::from_secs(10),
+            fetch_timeout: Duration::from_secs(5),
+            document_bytes_max: 256 << 10,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -87,6 +153,7 @@ impl Default for Limits {
             answer_bytes_max: 64 << 20,
             event_bytes_max: 4 << 20,
             held_bytes_max: 256 << 10,
+            oidc: Oidc::default(),
         }
     }
 }

@@ -12,5 +12,7 @@ mod metrics;
 mod reply;
 
 pub use app::Gateway;
-pub use config::{GatewayConfig, LaneConfig, Limits, TenantConfig, Timeouts};
+pub use config::{
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Oidc, TenantConfig, Timeouts,
+};
 pub use driver::Replica;

@@ -17,6 +17,7 @@ pub mod reference;
 pub mod render;
 pub mod source;
 mod table;
+pub mod timestamp;
 pub mod world;
 
 pub use api::{Kind, Resource};
@@ -25,4 +26,5 @@ pub use manifest::{ManifestError, parse, parse_all};
 pub use plan::{Lane, Plan, PlanError, TenantSpec, plan};
 pub use render::{ProcessSpec, Program, WeightsSpec};
 pub use source::WeightsSource;
+pub use timestamp::Timestamp;
 pub use world::World;

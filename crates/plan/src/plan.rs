@@ -14,7 +14,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::api::{
-    Fleet, Model, QueueLimits, ResourceName, Retries, Route, RouteSpec, TenantKey, Timeouts,
+    Fleet, Identity, Model, QueueLimits, ResourceName, Retries, Route, RouteSpec, TenantKey,
+    Timeouts,
 };
 use crate::render::{self, ProcessSpec, WeightsSpec};
 use crate::{ManifestError, Resource, World, manifest};
@@ -67,6 +68,9 @@ pub struct TenantSpec {
     pub highest_band: Band,
     /// The hashes of its keys.
     pub keys: Vec<TenantKey>,
+    /// The tokens whose bearers belong to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<Identity>,
 }
 
 /// Why there is no plan.
@@ -291,6 +295,7 @@ fn tenants(resources: &[Resource]) -> Vec<TenantSpec> {
             name: tenant.name().to_owned(),
             highest_band: tenant.spec.highest_band.into(),
             keys: tenant.spec.keys.clone(),
+            identities: tenant.spec.identities.clone(),
         }),
         Resource::Model(_) | Resource::Route(_) | Resource::Fleet(_) => None,
     });

@@ -3,10 +3,12 @@
 
 pub mod client;
 pub mod clock;
+pub mod date;
 pub mod dirs;
 pub mod env;
 pub mod files;
 pub mod id;
+pub mod jwt;
 pub mod metrics;
 pub mod port;
 pub mod secret;
@@ -14,3 +16,4 @@ pub mod serve;
 pub mod signals;
 pub mod tasks;
 pub mod telemetry;
+pub mod wall;

@@ -62,6 +62,11 @@ impl KeyHash {
         Self(bytes)
     }
 
+    /// The bytes, to store it or to find it by.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Whether the two are equal, in a time that does not depend on where they differ.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()

@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::bail;
 use clap::{Command, CommandFactory as _};
-use pilotage_gateway::{Gateway, GatewayConfig, Limits};
+use pilotage_gateway::{Gateway, GatewayConfig, Limits, Oidc};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env;
 use pilotage_shell::metrics::Metrics;
@@ -103,6 +103,35 @@ fn metrics() -> anyhow::Result<String> {
     Ok(out)
 }
 
+fn oidc_limits(limits: &Oidc) -> [(&'static str, String, &'static str); 7] {
+    let seconds = |span: std::time::Duration| format!("{} s", span.as_secs());
+    [
+        ("Token of an identity provider", format!("{} KiB", limits.token_bytes_max >> 10), "401"),
+        ("Difference between clocks that tokens are given", seconds(limits.leeway), "401"),
+        (
+            "Age of a provider's keys",
+            seconds(limits.keys_age_max),
+            "fetched again, in the background",
+        ),
+        ("Age of a provider's keys while it is away", seconds(limits.keys_stale_max), "503"),
+        (
+            "Time between two fetches from one provider",
+            seconds(limits.fetch_interval_min),
+            "tokens by keys that are not known get 401",
+        ),
+        ("Time for a fetch of keys", seconds(limits.fetch_timeout), "the provider is away"),
+        (
+            "Configuration of a provider, and its keys",
+            format!(
+                "{} KiB each, {} keys",
+                limits.document_bytes_max >> 10,
+                pilotage_shell::jwt::JWKS_KEYS_MAX
+            ),
+            "the provider is away",
+        ),
+    ]
+}
+
 fn limits() -> String {
     let limits = Limits::default();
     let serve = pilotage_shell::serve::ServeLimits::default();
@@ -136,6 +165,7 @@ fn limits() -> String {
         ("Answer that is no stream", format!("{} MiB", limits.answer_bytes_max >> 20), "502"),
         ("Event of a stream", format!("{} MiB", limits.event_bytes_max >> 20), "error event"),
     ];
+    let rows = rows.into_iter().chain(oidc_limits(&limits.oidc));
     let mut out = "# Limits\n\nThe gateway's own. Queues, timeouts and retries are a Route's, see [manifests](manifests.md).\n\n\
          | Limit | Value | Beyond it |\n|---|---|---|\n".to_owned();
     for (what, value, beyond) in rows {

@@ -82,7 +82,7 @@ async fn serve(
     body: axum::body::Body,
     watch: &mut Watch,
 ) -> Result<Response, Refused> {
-    let caller = gateway.inner.tenants.find(headers)?;
+    let caller = gateway.inner.tenants.find(headers).await?;
     watch.caller(&caller);
     let asked = watch.now();
     let body = body::read(gateway.inner.clock, headers, body, &gateway.inner.config.limits).await?;

@@ -6,6 +6,7 @@ mod answers;
 mod bytes;
 mod cancel;
 mod failures;
+mod identity;
 mod limits;
 mod observed;
 mod outcomes;

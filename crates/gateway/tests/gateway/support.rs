@@ -129,7 +129,8 @@ pub(crate) fn config() -> GatewayConfig {
         tenants: vec![TenantConfig {
             name: "team".to_owned(),
             highest_band: Band::Standard,
-            keys: vec![KeyHash::of(KEY)],
+            keys: vec![KeyHash::of(KEY).into()],
+            identities: Vec::new(),
         }],
         open: false,
         admin_key: KeyHash::of("pk-admin"),

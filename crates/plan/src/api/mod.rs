@@ -22,7 +22,7 @@ pub use fleet::{FleetKind, FleetSpec};
 pub use model::{ModelSpec, Runtime};
 pub use name::{PublicName, ResourceName};
 pub use route::{QueueLimits, Retries, RouteSpec, Target, Timeouts};
-pub use tenant::{BandName, KeyHash, TenantKey, TenantSpec};
+pub use tenant::{BandName, Identity, IssuerUrl, KeyHash, TenantKey, TenantSpec};
 
 /// The only `apiVersion` there is.
 pub const API_VERSION: &str = "pilotage.dev/v1alpha1";

@@ -1,19 +1,36 @@
-//! `Tenant`: a team or customer, recognised by its keys.
+//! `Tenant`: a team or customer, recognised by its keys, or by tokens of an identity provider.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use pilotage_core::Band;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::Digest;
 use crate::digest::DigestError;
+use crate::timestamp::Timestamp;
 
 /// The `format` of key hashes in the schemas.
 pub(crate) const KEY_FORMAT: &str = "sha256-hex";
 
 /// Most keys of one tenant: enough for a key per service, and a bound on the table of keys.
 pub const KEYS_MAX: u32 = 1024;
+
+/// The `format` of issuers in the schemas.
+pub(crate) const ISSUER_FORMAT: &str = "issuer-url";
+
+/// Most identities of one tenant: enough for a rule per group of people, and a bound on the rules
+/// that a token is held against.
+pub const IDENTITIES_MAX: u32 = 64;
+
+/// Most claims that one identity asks for.
+pub const CLAIMS_MAX: u32 = 16;
+
+/// Longest issuer in bytes.
+const ISSUER_BYTES_MAX: usize = 512;
 
 /// A team or customer.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
@@ -27,6 +44,10 @@ pub struct TenantSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = KEYS_MAX))]
     pub keys: Vec<TenantKey>,
+    /// Tokens of OpenID Connect providers whose bearers belong to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = IDENTITIES_MAX))]
+    pub identities: Vec<Identity>,
 }
 
 /// One key of a tenant.
@@ -38,6 +59,53 @@ pub struct TenantKey {
     pub name: String,
     /// SHA-256 of the key, in 64 hexadecimal digits: `printf %s "$KEY" | sha256sum`.
     pub sha256: KeyHash,
+    /// From when the key counts (RFC 3339, `2027-01-31T12:00:00Z`); always when it is not set.
+    #[serde(default, rename = "notBefore", skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// From when on the key does not count (RFC 3339); never when it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// Tokens whose bearers belong to a tenant. Of several that fit a token, the one with the most
+/// claims decides.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Identity {
+    /// The provider, exactly as its tokens name it (`iss`): an `https://` URL, or an `http://` one
+    /// on a loopback address. Its keys are found at `/.well-known/openid-configuration` below it.
+    pub issuer: IssuerUrl,
+    /// Whom the tokens must be for (`aud`): the name that the provider has for this gateway.
+    #[schemars(length(min = 1, max = 255))]
+    pub audience: String,
+    /// Claims that a token must have, with their values; `{}` takes every token. A claim that is a
+    /// list must hold the value. A name that starts with `/` is a JSON pointer to a claim inside of
+    /// others (`/realm_access/roles`).
+    #[serde(rename = "match")]
+    #[schemars(extend("maxProperties" = CLAIMS_MAX))]
+    pub claims: BTreeMap<String, String>,
+}
+
+/// The URL of an OpenID Connect provider.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IssuerUrl(String);
+
+/// Why a text does not name a provider.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum IssuerError {
+    /// Whoever sits between could replace the keys.
+    #[error("an issuer starts with `https://`; `http://` is for loopback addresses only")]
+    Scheme,
+    /// It is too long.
+    #[error("an issuer has at most {ISSUER_BYTES_MAX} bytes")]
+    Length,
+    /// It is no URL of a host and a path.
+    #[error(
+        "an issuer is a URL of a host and perhaps a path, without `?`, `#`, user or blanks; write \
+         it as the tokens have it in `iss`"
+    )]
+    Form,
 }
 
 /// The SHA-256 of a key, written as 64 hexadecimal digits.
@@ -85,6 +153,74 @@ impl From<KeyHash> for String {
     }
 }
 
+impl IssuerUrl {
+    /// The text, as tokens have it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IssuerUrl {
+    type Err = IssuerError;
+
+    fn from_str(text: &str) -> Result<Self, IssuerError> {
+        if text.len() > ISSUER_BYTES_MAX {
+            return Err(IssuerError::Length);
+        }
+        let plain = text.strip_prefix("http://");
+        let rest = plain.or_else(|| text.strip_prefix("https://")).ok_or(IssuerError::Scheme)?;
+        let in_url = |byte: u8| byte.is_ascii_graphic() && !b"?#@\\\"<>^`{|}".contains(&byte);
+        let authority = rest.split('/').next().unwrap_or_default();
+        let host = host(authority).ok_or(IssuerError::Form)?;
+        if !rest.bytes().all(in_url) {
+            return Err(IssuerError::Form);
+        }
+        if plain.is_some() && !["127.0.0.1", "[::1]", "localhost"].contains(&host) {
+            return Err(IssuerError::Scheme);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The host of a host with perhaps a port.
+fn host(authority: &str) -> Option<&str> {
+    let end = authority.find(']').map_or(0, |bracket| bracket + 1);
+    let (host, port) = match authority[end..].find(':') {
+        Some(colon) => (&authority[..end + colon], Some(&authority[end + colon + 1..])),
+        None => (authority, None),
+    };
+    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    (!host.is_empty() && port_fits).then_some(host)
+}
+
+impl TryFrom<String> for IssuerUrl {
+    type Error = IssuerError;
+
+    fn try_from(text: String) -> Result<Self, IssuerError> {
+        text.parse()
+    }
+}
+
+impl From<IssuerUrl> for String {
+    fn from(issuer: IssuerUrl) -> Self {
+        issuer.0
+    }
+}
+
+impl JsonSchema for IssuerUrl {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "IssuerUrl".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": ISSUER_FORMAT })
+    }
+}
+
 impl JsonSchema for KeyHash {
     fn inline_schema() -> bool {
         true
@@ -96,5 +232,45 @@ impl JsonSchema for KeyHash {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "format": KEY_FORMAT, "pattern": "^[0-9a-fA-F]{64}$" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn issuers_are_urls_that_nobody_can_sit_in_front_of() {
+        let check = |text: &str, expect: Result<(), IssuerError>| {
+            assert_eq!(text.parse::<IssuerUrl>().map(|_| ()), expect, "{text}");
+        };
+        for good in [
+            "https://accounts.google.com",
+            "https://id.example.com:8443/realms/a/",
+            "https://[2001:db8::1]/x",
+            "http://127.0.0.1:9000",
+            "http://[::1]:9000/x",
+            "http://localhost",
+        ] {
+            check(good, Ok(()));
+        }
+        for bad in ["", "accounts.google.com", "ftp://x", "http://example.com", "HTTPS://x"] {
+            check(bad, Err(IssuerError::Scheme));
+        }
+        check("http://127.0.0.1.example.com", Err(IssuerError::Scheme));
+        check("http://localhost:80@example.com", Err(IssuerError::Form));
+        for bad in [
+            "https://",
+            "https:///path",
+            "https://host:port",
+            "https://host?x",
+            "https://host/#x",
+            "https://user@host",
+            "https://ho st",
+            "https://h\u{f6}st",
+        ] {
+            check(bad, Err(IssuerError::Form));
+        }
+        check(&format!("https://{}", "a".repeat(600)), Err(IssuerError::Length));
     }
 }

@@ -10,7 +10,7 @@ use super::Problem;
 use super::error::nearest;
 use super::node::{Entry, Node, Tree, clean, key_step, within};
 use crate::api::{PublicName, ResourceName, name, tenant};
-use crate::{Digest, WeightsSource, digest, source};
+use crate::{Digest, Timestamp, WeightsSource, digest, source, timestamp};
 
 /// A mistake and its place in the document.
 #[derive(Debug)]
@@ -61,6 +61,12 @@ impl Check<'_> {
     }
 
     fn map(&mut self, entries: &[Entry], line: u64, schema: &Value) {
+        self.length(
+            entries.len() as u64,
+            "entries",
+            line,
+            (&schema["minProperties"], &schema["maxProperties"]),
+        );
         let none = serde_json::Map::new();
         let properties = schema["properties"].as_object().unwrap_or(&none);
         let others = schema.get("additionalProperties").filter(|other| other.is_object());
@@ -192,7 +198,9 @@ fn read(format: &str, text: &str) -> Result<(), String> {
     match format {
         source::FORMAT => done(text.parse::<WeightsSource>()),
         digest::FORMAT => done(text.parse::<Digest>()),
+        timestamp::FORMAT => done(text.parse::<Timestamp>()),
         tenant::KEY_FORMAT => done(Digest::from_hex(text)),
+        tenant::ISSUER_FORMAT => done(text.parse::<tenant::IssuerUrl>()),
         name::RESOURCE_FORMAT => done(text.parse::<ResourceName>()),
         name::PUBLIC_FORMAT => done(text.parse::<PublicName>()),
         _ => Ok(()),

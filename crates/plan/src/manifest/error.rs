@@ -142,6 +142,14 @@ pub enum Problem {
         /// Who has it.
         first: String,
     },
+    /// The same tokens for two tenants, or twice for one.
+    #[error(
+        "the tenant `{first}` takes exactly these tokens already; match other claims, or remove one of the two"
+    )]
+    IdentityTaken {
+        /// Who takes them.
+        first: String,
+    },
     /// A second fleet.
     #[error("one machine has one Fleet, and `{first}` is defined already; remove one of the two")]
     SecondFleet {

@@ -8,7 +8,7 @@ use super::conform::{self, Finding};
 use super::error::nearest;
 use super::node::Node;
 use super::{ERRORS_MAX, ManifestError, Problem, document_schema};
-use crate::api::{Kind, Model, Origin, Resource, Route};
+use crate::api::{Kind, Model, Origin, Resource, Route, TenantKey};
 use crate::plan::{implied_routes, public_names};
 
 /// Everything that is wrong with the resources as a whole, at most [`ERRORS_MAX`]; resources that
@@ -20,6 +20,7 @@ pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
     targets(resources, &mut errors);
     names(resources, &mut errors);
     keys(resources, &mut errors);
+    identities(resources, &mut errors);
     fleets(resources, &mut errors);
     errors.truncate(ERRORS_MAX);
     errors
@@ -121,12 +122,45 @@ fn keys(resources: &[Resource], errors: &mut Vec<ManifestError>) {
     for resource in resources {
         let Resource::Tenant(tenant) = resource else { continue };
         for (index, key) in tenant.spec.keys.iter().enumerate() {
+            if never_counts(key) {
+                let problem = Problem::Value(
+                    "the key ends before it begins; write a moment after `notBefore`".to_owned(),
+                );
+                let field = format!("spec.keys[{index}].expires");
+                errors.push(error(&tenant.origin, &field, problem));
+            }
             if let Some(first) = taken.get(&key.sha256) {
                 let problem = Problem::KeyTaken { first: String::clone(first) };
                 let field = format!("spec.keys[{index}].sha256");
                 errors.push(error(&tenant.origin, &field, problem));
             } else {
                 taken.insert(key.sha256, tenant.name().to_owned());
+            }
+        }
+    }
+}
+
+fn never_counts(key: &TenantKey) -> bool {
+    match (&key.not_before, &key.expires) {
+        (Some(from), Some(until)) => until.unix_seconds() <= from.unix_seconds(),
+        _ => false,
+    }
+}
+
+/// Two equal rules would leave it open whose a token is. Rules that differ and still fit one token
+/// equally well cannot be found here: the gateway refuses such a token.
+fn identities(resources: &[Resource], errors: &mut Vec<ManifestError>) {
+    let mut taken = BTreeMap::new();
+    for resource in resources {
+        let Resource::Tenant(tenant) = resource else { continue };
+        for (index, identity) in tenant.spec.identities.iter().enumerate() {
+            let rule = (&identity.issuer, &identity.audience, &identity.claims);
+            if let Some(first) = taken.get(&rule) {
+                let problem = Problem::IdentityTaken { first: String::clone(first) };
+                let field = format!("spec.identities[{index}]");
+                errors.push(error(&tenant.origin, &field, problem));
+            } else {
+                taken.insert(rule, tenant.name().to_owned());
             }
         }
     }

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pilotage_gateway::{GatewayConfig, LaneConfig, Limits, TenantConfig, Timeouts};
+use pilotage_gateway::{
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, TenantConfig, Timeouts,
+};
 use pilotage_operator::local::{Machine, START_TIMEOUT, STOP_TIMEOUT};
-use pilotage_plan::{Lane, Plan, ProcessSpec};
+use pilotage_plan::api::{Identity, TenantKey};
+use pilotage_plan::{Lane, Plan, ProcessSpec, Timestamp};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
@@ -102,21 +105,39 @@ fn tenants(plan: &Plan, local: Option<&Secret>) -> Vec<TenantConfig> {
         .tenants
         .iter()
         .map(|tenant| {
-            let written = tenant.keys.iter().map(|key| KeyHash::from_bytes(*key.sha256.0.bytes()));
-            let made = local.filter(|_| tenant.name == LOCAL).map(Secret::hash);
+            let made = local.filter(|_| tenant.name == LOCAL).map(|key| key.hash().into());
             TenantConfig {
                 name: tenant.name.clone(),
                 highest_band: tenant.highest_band,
-                keys: written.chain(made).collect(),
+                keys: tenant.keys.iter().map(key).chain(made).collect(),
+                identities: tenant.identities.iter().map(identity).collect(),
             }
         })
         .collect();
     if tenants.is_empty() {
         let highest_band = pilotage_core::Band::Realtime;
-        let keys = local.map(Secret::hash).into_iter().collect();
-        tenants.push(TenantConfig { name: LOCAL.to_owned(), highest_band, keys });
+        let keys = local.map(|key| key.hash().into()).into_iter().collect();
+        let (name, identities) = (LOCAL.to_owned(), Vec::new());
+        tenants.push(TenantConfig { name, highest_band, keys, identities });
     }
     tenants
+}
+
+fn key(key: &TenantKey) -> KeyConfig {
+    let ms = |at: &Timestamp| at.unix_seconds().saturating_mul(1000);
+    KeyConfig {
+        hash: KeyHash::from_bytes(*key.sha256.0.bytes()),
+        not_before_ms: key.not_before.as_ref().map(ms),
+        expires_ms: key.expires.as_ref().map(ms),
+    }
+}
+
+fn identity(identity: &Identity) -> IdentityConfig {
+    IdentityConfig {
+        issuer: identity.issuer.as_str().to_owned(),
+        audience: identity.audience.clone(),
+        claims: identity.claims.clone().into_iter().collect(),
+    }
 }
 
 fn lane(lane: &Lane) -> LaneConfig {

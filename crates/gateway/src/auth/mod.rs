@@ -1,0 +1,219 @@
+//! Who asks: an API key or a token of an identity provider, to a tenant. Only what was proved
+//! counts: no header, name or address makes anybody a tenant. Only the hashes of keys are kept.
+
+mod identity;
+mod issuer;
+mod keys;
+
+use http::{HeaderMap, header};
+use pilotage_core::{Band, TenantId};
+use pilotage_shell::client::Client;
+use pilotage_shell::clock::Clock;
+use pilotage_shell::jwt;
+use pilotage_shell::secret::KeyHash;
+use pilotage_shell::wall::{Moment, WallClock};
+use pilotage_wire::envelope;
+use pilotage_wire::openai::error::ApiError;
+
+use crate::config::{Oidc, TenantConfig};
+use identity::Identities;
+use keys::Keys;
+
+/// The tenants, and how each is recognised.
+#[derive(Debug)]
+pub(crate) struct Tenants {
+    tenants: Vec<Tenant>,
+    keys: Keys,
+    identities: Identities,
+    open: bool,
+    wall: WallClock,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    name: String,
+    highest_band: Band,
+}
+
+/// Who asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Caller {
+    pub(crate) id: TenantId,
+    pub(crate) name: String,
+    pub(crate) band: Band,
+}
+
+impl Tenants {
+    /// `client` fetches the keys of identity providers, when the first token of each comes.
+    pub(crate) fn new(
+        tenants: &[TenantConfig],
+        open: bool,
+        oidc: Oidc,
+        client: Client,
+        clock: Clock,
+    ) -> Self {
+        let tenant = |tenant: &TenantConfig| Tenant {
+            name: tenant.name.clone(),
+            highest_band: tenant.highest_band,
+        };
+        Self {
+            tenants: tenants.iter().map(tenant).collect(),
+            keys: Keys::new(tenants),
+            identities: Identities::new(tenants, oidc, client, clock),
+            open,
+            wall: WallClock::new(clock),
+        }
+    }
+
+    /// Finds the tenant of a request's key or token, and the band it may have: the one it asks for,
+    /// but none more urgent than its tenant's highest.
+    ///
+    /// # Errors
+    /// Status 401: nothing proves a tenant. The message says why; neither key nor token is in it.
+    /// Status 503: a token's issuer cannot be reached, so that nobody knows.
+    pub(crate) async fn find(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        self.find_at(self.wall.now(), headers).await
+    }
+
+    async fn find_at(&self, now: Moment, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let sent = sent_key(headers);
+        let found = match sent {
+            Some(sent) => self.owner(now, sent).await?,
+            None => None,
+        };
+        let found = found.or_else(|| self.open.then_some(0));
+        let Some((at, tenant)) = found.and_then(|at| Some((at, self.tenants.get(at)?))) else {
+            let message = match sent {
+                Some(_) => {
+                    "this API key is not known; check it, or ask whoever runs this gateway for one"
+                }
+                None => "no API key was sent; send one as `Authorization: Bearer KEY`",
+            };
+            return Err(ApiError::unauthenticated(message));
+        };
+        let asked = headers.get(envelope::BAND).and_then(|band| Band::parse(band.to_str().ok()?));
+        Ok(Caller {
+            id: TenantId(u32::try_from(at).unwrap_or(u32::MAX)),
+            name: tenant.name.clone(),
+            band: asked.unwrap_or_default().max(tenant.highest_band),
+        })
+    }
+
+    /// Whose key or token it is; nobody's when it is a key that is not known. A key is looked for
+    /// first: what a manifest lists is a key, whatever it looks like.
+    async fn owner(&self, now: Moment, sent: &str) -> Result<Option<usize>, ApiError> {
+        if let Some(owner) = self.keys.owner(now, &KeyHash::of(sent)) {
+            return owner.map(Some);
+        }
+        if self.identities.is_empty() || !jwt::looks_like(sent) {
+            return Ok(None);
+        }
+        Ok(Some(self.identities.owner(now, sent).await?))
+    }
+}
+
+/// The key or token in `Authorization: Bearer` or `x-api-key`.
+pub(crate) fn sent_key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = bearer.and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let other = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    bearer.or_else(other).filter(|key| !key.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KeyConfig;
+
+    fn tenants(open: bool) -> Tenants {
+        let tenant = |name: &str, highest_band, keys: &[&str]| TenantConfig {
+            name: name.to_owned(),
+            highest_band,
+            keys: keys.iter().map(|key| KeyHash::of(key).into()).collect(),
+            identities: Vec::new(),
+        };
+        let mut list =
+            vec![tenant("one", Band::Realtime, &["a", "b"]), tenant("two", Band::Bulk, &["c"])];
+        list[1].keys.push(KeyConfig {
+            hash: KeyHash::of("window"),
+            not_before_ms: Some(1_000_000),
+            expires_ms: Some(2_000_000),
+        });
+        let client = Client::new().unwrap();
+        Tenants::new(&list, open, Oidc::default(), client, Clock::start())
+    }
+
+    async fn find_at(
+        open: bool,
+        now_ms: u64,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Caller, ApiError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        tenants(open).find_at(Moment::at_ms(now_ms), &map).await
+    }
+
+    async fn find(open: bool, headers: &[(&'static str, &str)]) -> Result<(String, Band), u16> {
+        let found = find_at(open, 0, headers).await;
+        found.map(|caller| (caller.name, caller.band)).map_err(|error| error.status)
+    }
+
+    #[tokio::test]
+    async fn keys_lead_to_tenants_and_bands_are_clamped() {
+        let check = async |headers: &[(&'static str, &str)], name: &str, band: Band| {
+            assert_eq!(find(false, headers).await, Ok((name.to_owned(), band)));
+        };
+        check(&[("authorization", "Bearer a")], "one", Band::Standard).await;
+        check(&[("authorization", "bearer  b")], "one", Band::Standard).await;
+        check(&[("x-api-key", "c")], "two", Band::Bulk).await;
+        check(&[("x-api-key", "c"), ("x-pilotage-band", "realtime")], "two", Band::Bulk).await;
+        check(&[("x-api-key", "a"), ("x-pilotage-band", "realtime")], "one", Band::Realtime).await;
+        check(&[("x-api-key", "a"), ("x-pilotage-band", "batch")], "one", Band::Batch).await;
+        check(&[("x-api-key", "a"), ("x-pilotage-band", "nonsense")], "one", Band::Standard).await;
+    }
+
+    #[tokio::test]
+    async fn without_a_known_key_nobody_gets_in_unless_it_is_open() {
+        for headers in [
+            &[][..],
+            &[("authorization", "Bearer x")],
+            &[("authorization", "Bearer x.y.z")],
+            &[("authorization", "Bearer ")],
+            &[("authorization", "Basic a")],
+            &[("x-pilotage-tenant", "0")],
+        ] {
+            assert_eq!(find(false, headers).await, Err(401));
+            assert_eq!(find(true, headers).await, Ok(("one".to_owned(), Band::Standard)));
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_count_within_their_window_and_say_when_it_was() {
+        let check = async |open: bool, now_ms: u64, expect: Result<&str, (&str, &str)>| {
+            let found = find_at(open, now_ms, &[("authorization", "Bearer window")]).await;
+            let found = found.map(|caller| caller.name);
+            let found = found.map_err(|error| {
+                assert_eq!(error.status, 401);
+                (error.code.unwrap().into_owned(), error.message)
+            });
+            let expect = expect.map(str::to_owned);
+            let expect = expect.map_err(|(code, text)| (code.to_owned(), text.to_owned()));
+            assert_eq!(found, expect, "at {now_ms}");
+        };
+        let early = "this API key is not valid before 1970-01-01T00:16:40Z; use the one it replaces until then";
+        let late = "this API key expired at 1970-01-01T00:33:20Z; ask whoever runs this gateway for a new one";
+        for open in [false, true] {
+            check(open, 0, Err(("invalid_api_key", early))).await;
+            check(open, 999_999, Err(("invalid_api_key", early))).await;
+            check(open, 1_000_000, Ok("two")).await;
+            check(open, 1_999_999, Ok("two")).await;
+            check(open, 2_000_000, Err(("expired_api_key", late))).await;
+            check(open, u64::MAX, Err(("expired_api_key", late))).await;
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What can be typed: flags as data, with help that teaches. What they mean is in `cmd/`.
 
+mod key;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::Format;
+
+pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
 #[derive(Debug, Parser)]
@@ -28,6 +32,7 @@ pub(crate) enum Command {
     Chat(Chat),
     Status(Status),
     Model(Model),
+    Key(Key),
     Engine(Box<Engine>),
     Completions(Completions),
     #[command(hide = true)]

@@ -3,6 +3,7 @@
 mod chat;
 mod completions;
 mod engine;
+mod key;
 mod model;
 mod reference;
 mod status;
@@ -18,6 +19,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Up(args) => block_on(up::run(*args)),
         Command::Engine(args) => engine::run(*args),
         Command::Model(args) => block_on(model::run(args)),
+        Command::Key(args) => key::run(args),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),

@@ -3,6 +3,8 @@
 //! - C-1 A live request is either waiting in the queue or on one replica, never both.
 //! - C-2 The queue's totals are the sums over its tickets.
 //! - C-3 A replica's ledger is the sum over the requests running on it.
+//! - C-4 What the queue charges for is what runs, booked with as many tokens.
+//! - C-5 The nodes of the tenant tree add up: lines, sets and use of the children are the parent's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,8 @@ pub fn check(scheduler: &Scheduler) -> Vec<Violation> {
     places(scheduler, &mut found);
     queue_totals(scheduler, &mut found);
     ledgers(scheduler, &mut found);
+    charged(scheduler, &mut found);
+    found.extend(scheduler.queue().disorder().map(|what| ("C-5", what)));
     found
 }
 
@@ -30,8 +34,9 @@ fn places(scheduler: &Scheduler, found: &mut Vec<Violation>) {
 
 fn queue_totals(scheduler: &Scheduler, found: &mut Vec<Violation>) {
     let queue = scheduler.queue();
-    let (count, tokens) =
-        queue.iter().fold((0, 0), |(count, tokens), ticket| (count + 1, tokens + ticket.tokens));
+    let (count, tokens) = queue
+        .iter()
+        .fold((0, 0), |(count, tokens), ticket| (count + 1, tokens + ticket.tokens.total()));
     if (count, tokens) != (queue.len(), queue.tokens()) {
         let booked = (queue.len(), queue.tokens());
         found.push(("C-2", format!("counted {:?}, booked {booked:?}", (count, tokens))));
@@ -53,5 +58,13 @@ fn ledgers(scheduler: &Scheduler, found: &mut Vec<Violation>) {
     }
     if !sums.is_empty() {
         found.push(("C-3", format!("running on unknown replicas: {:?}", sums.keys())));
+    }
+}
+
+fn charged(scheduler: &Scheduler, found: &mut Vec<Violation>) {
+    let charged: BTreeMap<_, _> = scheduler.queue().taken().collect();
+    let running: BTreeMap<_, _> = scheduler.running().map(|(id, _, tokens)| (id, tokens)).collect();
+    if charged != running {
+        found.push(("C-4", format!("charged {charged:?}, running {running:?}")));
     }
 }

@@ -13,11 +13,14 @@
 //! Time and seeds are arguments, so the same code decides in production, in tests and in
 //! simulation. Every output carries its reason, see [`Why`].
 
+pub mod admit;
 pub mod fleet;
 pub mod ids;
 pub mod invariant;
+pub mod preempt;
 pub mod queue;
 pub mod request;
+pub mod retry;
 pub mod route;
 pub mod scheduler;
 pub mod time;
@@ -25,7 +28,11 @@ pub mod why;
 
 pub use fleet::{Capacity, Fleet};
 pub use ids::{ReplicaId, RequestId, TenantId};
-pub use queue::{Queue, QueueFull, QueueLimits, Ticket};
+pub use preempt::{PreemptConfig, Stop};
+pub use queue::{
+    BandPolicy, Cost, FairConfig, Queue, QueueFull, QueueLimits, TenantShare, TenantTree, Ticket,
+    TreeError,
+};
 pub use request::{Band, Failure, FailureKind, Outcome, Refusal, Request, Tokens};
 pub use scheduler::{Input, Output, Scheduler, SchedulerConfig};
 pub use time::{Span, Time};

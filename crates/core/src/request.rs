@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{ReplicaId, RequestId, TenantId, Time};
+use crate::preempt::Stop;
+use crate::{ReplicaId, RequestId, Span, TenantId, Time};
 
 /// Urgency class, most urgent first. Within a band, order is the queue's matter.
 #[derive(
@@ -71,8 +72,19 @@ pub struct Request {
     pub band: Band,
     /// Estimated tokens.
     pub tokens: Tokens,
-    /// When its answer stops being worth anything.
+    /// When waiting for a turn stops making sense.
     pub deadline: Option<Time>,
+    /// When its first token stops being worth anything: it gets no turn when that cannot be met.
+    pub answer_by: Option<Time>,
+    /// What may be done to it once it runs.
+    pub stop: Stop,
+}
+
+impl Request {
+    /// A request without deadlines that runs to its end once it has its turn.
+    pub const fn new(id: RequestId, tenant: TenantId, band: Band, tokens: Tokens) -> Self {
+        Self { id, tenant, band, tokens, deadline: None, answer_by: None, stop: Stop::Never }
+    }
 }
 
 /// Why a replica did not finish a request.
@@ -110,12 +122,28 @@ pub enum Refusal {
         requests: u32,
         /// Their tokens.
         tokens: u64,
+        /// When there will be place, by the speed of the last seconds.
+        retry_after: Span,
     },
+    /// Waiting would take longer than the request has. Nobody is to blame but load; retrying later
+    /// or with a longer deadline helps.
+    #[error("the wait would take about {} ms, and the deadline is {} ms away", wait.as_millis(), left.as_millis())]
+    Unreachable {
+        /// The predicted wait.
+        wait: Span,
+        /// What is left until the deadline.
+        left: Span,
+    },
+    /// Its tenant was deleted while it waited.
+    #[error("its tenant was removed")]
+    TenantRemoved,
     /// The deadline passed while the request waited. Nobody is to blame but load.
     #[error("the deadline passed after {waited_ms} ms in the queue")]
     DeadlinePassed {
         /// How long it waited.
         waited_ms: u64,
+        /// When a new request of the tenant would have its turn.
+        retry_after: Span,
     },
     /// Every attempt failed. Retrying later may help.
     #[error("{attempts} attempts failed, the last one with {last:?}")]

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{ReplicaId, Span};
+use crate::preempt::Reason;
+use crate::{ReplicaId, RequestId, Span};
 
 /// Why a request went where it went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -23,6 +24,19 @@ pub enum Why {
         /// One for the first attempt.
         attempt: u32,
     },
+    /// No replica had room, and this one pauses somebody for it.
+    Displaces {
+        /// The chosen replica.
+        replica: ReplicaId,
+        /// Who stands aside.
+        victim: RequestId,
+        /// Why that one.
+        reason: Reason,
+        /// How long the request waited for its turn.
+        queued: Span,
+        /// One for the first attempt.
+        attempt: u32,
+    },
 }
 
 impl fmt::Display for Why {
@@ -32,6 +46,13 @@ impl fmt::Display for Why {
                 f,
                 "least_loaded replica={} tokens_in_flight={tokens_in_flight} \
                  candidates={candidates} queued_ms={} attempt={attempt}",
+                replica.0,
+                queued.as_millis(),
+            ),
+            Self::Displaces { replica, reason, queued, attempt, .. } => write!(
+                f,
+                "displaces reason={} replica={} queued_ms={} attempt={attempt}",
+                reason.name(),
                 replica.0,
                 queued.as_millis(),
             ),

@@ -1,22 +1,29 @@
 //! For any history: every request that arrives ends exactly once, nothing is sent to a replica
 //! over its capacity, invariants hold after every input, and equal histories give equal outputs.
 
-use std::collections::BTreeMap;
+#![expect(clippy::unwrap_used, reason = "a test harness")]
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, Input, Output, QueueLimits, ReplicaId, Request,
-    RequestId, Scheduler, SchedulerConfig, Span, TenantId, Time, Tokens, invariant,
+    RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare, TenantTree, Time,
+    Tokens, invariant,
 };
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),
-    Up(u32, u32),
+    Up(u32, u32, u64, u32),
     Down(u32),
-    Arrive { band: usize, tokens: u32, deadline_ms: Option<u64> },
+    Arrive { band: usize, tenant: u32, tokens: u32, deadline_ms: Option<u64>, stop: usize },
     First(usize),
-    Finish(usize),
+    Progress(usize, u32),
+    Finish(usize, Option<u32>),
+    Stopped(usize),
+    Report(u32, u64),
+    Tenants(Vec<(u32, u32, u32)>),
     Fail(usize, bool),
     Cancel(usize),
 }
@@ -24,12 +31,21 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0u64..40).prop_map(Step::Wait),
-        2 => (0u32..4, 1u32..4).prop_map(|(id, places)| Step::Up(id, places)),
+        2 => (0u32..4, 1u32..4, 100u64..1500, 0u32..3)
+            .prop_map(|(id, places, tokens, pauses)| Step::Up(id, places, tokens, pauses)),
         1 => (0u32..4).prop_map(Step::Down),
-        6 => (0usize..4, 0u32..500, prop::option::of(0u64..100))
-            .prop_map(|(band, tokens, deadline_ms)| Step::Arrive { band, tokens, deadline_ms }),
+        6 => (0usize..4, 0u32..7, 0u32..500, prop::option::of(0u64..100), 0usize..3).prop_map(
+            |(band, tenant, tokens, deadline_ms, stop)| {
+                Step::Arrive { band, tenant, tokens, deadline_ms, stop }
+            }
+        ),
+        5 => (0usize..64, 1u32..60).prop_map(|(pick, more)| Step::Progress(pick, more)),
+        2 => (0usize..64).prop_map(Step::Stopped),
+        1 => (0u32..4, 0u64..2000).prop_map(|(id, tokens)| Step::Report(id, tokens)),
+        1 => prop::collection::vec((0u32..6, 1u32..5000, 0u32..160), 1..6).prop_map(Step::Tenants),
         2 => (0usize..64).prop_map(Step::First),
-        4 => (0usize..64).prop_map(Step::Finish),
+        4 => (0usize..64, prop::option::of(0u32..600))
+            .prop_map(|(pick, input)| Step::Finish(pick, input)),
         3 => (0usize..64, any::<bool>()).prop_map(|(pick, answered)| Step::Fail(pick, answered)),
         2 => (0usize..64).prop_map(Step::Cancel),
     ]
@@ -42,7 +58,10 @@ struct Host {
     arrived: u64,
     running: BTreeMap<RequestId, ReplicaId>,
     ended: BTreeMap<RequestId, String>,
-    capacity: BTreeMap<ReplicaId, u32>,
+    /// Requests asked to stop.
+    stopping: BTreeSet<RequestId>,
+    output: BTreeMap<RequestId, u32>,
+    capacity: BTreeMap<ReplicaId, (u32, u32)>,
     log: Vec<Output>,
 }
 
@@ -55,6 +74,8 @@ impl Host {
             arrived: 0,
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            output: BTreeMap::new(),
             capacity: BTreeMap::new(),
             log: Vec::new(),
         }
@@ -69,11 +90,18 @@ impl Host {
                     assert!(!self.ended.contains_key(&id), "dispatched after its end");
                     assert!(self.running.insert(id, replica).is_none(), "on two replicas");
                     let load = self.running.values().filter(|at| **at == replica).count();
-                    assert!(load <= self.capacity[&replica] as usize, "over capacity");
+                    let (places, pauses) = self.capacity[&replica];
+                    assert!(load <= (places + pauses) as usize, "over capacity");
+                }
+                Output::Stop { id, replica, urgent, .. } => {
+                    assert_eq!(self.running.get(&id), Some(&replica), "stopped where it is not");
+                    assert!(!self.running.contains_key(&urgent), "stopped for one that runs");
+                    assert!(self.stopping.insert(id), "asked to stop twice");
                 }
                 Output::Abort { id, .. } => {
                     let at = self.running.remove(&id);
                     assert!(at.is_some(), "aborted where it did not run");
+                    self.stopping.remove(&id);
                 }
                 Output::End { id, outcome } => {
                     let before = self.ended.insert(id, format!("{outcome:?}"));
@@ -90,31 +118,88 @@ impl Host {
                 self.now = self.now + Span::from_millis(ms);
                 self.feed(Input::Tick);
             }
-            Step::Up(id, places) => {
+            Step::Up(id, places, tokens_max, pauses_max) => {
                 let replica = ReplicaId(id);
-                let places = places.max(self.load(replica));
-                self.capacity.insert(replica, places);
-                self.feed(Input::ReplicaUp {
-                    replica,
-                    capacity: Capacity { requests_max: places },
-                });
+                let requests_max = places.max(self.load(replica));
+                self.capacity.insert(replica, (requests_max, pauses_max));
+                let capacity =
+                    Capacity { requests_max, tokens_max, prefill_max: tokens_max, pauses_max };
+                self.feed(Input::ReplicaUp { replica, capacity });
             }
             Step::Down(id) => self.feed(Input::ReplicaDown { replica: ReplicaId(id) }),
-            Step::Arrive { band, tokens, deadline_ms } => self.arrive(band, tokens, deadline_ms),
+            Step::Arrive { band, tenant, tokens, deadline_ms, stop } => {
+                let tokens = Tokens { input: tokens, cached: tokens / 3, output: tokens / 2 };
+                let id = RequestId(self.arrived + 1);
+                let mut request = Request::new(id, TenantId(tenant), Band::ALL[band], tokens);
+                request.deadline = deadline_ms.map(|ms| self.now + Span::from_millis(ms));
+                request.stop = [Stop::Never, Stop::BeforeFirstToken, Stop::Anytime][stop];
+                self.arrived += 1;
+                self.feed(Input::Arrive(request));
+            }
+            Step::Report(id, kv_tokens) => {
+                self.feed(Input::Reported { replica: ReplicaId(id), kv_tokens });
+            }
+            Step::Tenants(ref list) => {
+                // A tenant's parent is one with a smaller id, so that there are no cycles.
+                let share = |(at, (up, weight, guaranteed)): (usize, &(u32, u32, u32))| {
+                    let parent = at.checked_sub(1 + *up as usize).map(|up| TenantId(up as u32));
+                    let guaranteed = if parent.is_none() { *guaranteed } else { 0 };
+                    let id = TenantId(at as u32);
+                    let lending_limit = (weight % 2 == 0).then_some(guaranteed / 2);
+                    let borrowing_limit = (guaranteed > 80).then_some(100);
+                    TenantShare {
+                        id,
+                        parent,
+                        weight: *weight,
+                        guaranteed,
+                        borrowing_limit,
+                        lending_limit,
+                    }
+                };
+                let tree = TenantTree::new(list.iter().enumerate().map(share)).unwrap();
+                self.scheduler.set_tenants(self.now, tree);
+                self.feed(Input::Tick);
+            }
+            ref other => self.apply_to_request(other),
+        }
+    }
+
+    fn apply_to_request(&mut self, step: &Step) {
+        match *step {
             Step::First(pick) => {
                 if let Some(id) = self.pick(pick) {
                     self.feed(Input::FirstToken { id });
                 }
             }
-            Step::Finish(pick) => {
+            Step::Progress(pick, more) => {
+                if let Some(id) = self.pick(pick) {
+                    let output = self.output.entry(id).or_default();
+                    *output += more;
+                    let output = *output;
+                    self.feed(Input::Progress { id, output });
+                }
+            }
+            Step::Finish(pick, input) => {
                 if let Some(id) = self.pick(pick) {
                     self.running.remove(&id);
-                    self.feed(Input::Finished { id });
+                    self.stopping.remove(&id);
+                    let output = self.output.get(&id).copied().unwrap_or(0);
+                    let tokens = input.map(|input| Tokens { input, cached: input / 2, output });
+                    self.feed(Input::Finished { id, tokens });
+                }
+            }
+            Step::Stopped(pick) => {
+                let stopping = self.stopping.iter().nth(pick % self.stopping.len().max(1));
+                if let Some(id) = stopping.copied() {
+                    self.stopping.remove(&id);
+                    self.running.remove(&id);
+                    self.feed(Input::Stopped { id });
                 }
             }
             Step::Fail(pick, answered) => {
                 if let Some(id) = self.pick(pick) {
                     self.running.remove(&id);
+                    self.stopping.remove(&id);
                     let failure = Failure { kind: FailureKind::Broken, answered };
                     self.feed(Input::Failed { id, failure });
                 }
@@ -123,18 +208,8 @@ impl Host {
                 let id = RequestId(pick as u64 % (self.arrived + 1));
                 self.feed(Input::Cancel { id });
             }
+            _ => {}
         }
-    }
-
-    fn arrive(&mut self, band: usize, tokens: u32, deadline_ms: Option<u64>) {
-        self.arrived += 1;
-        self.feed(Input::Arrive(Request {
-            id: RequestId(self.arrived),
-            tenant: TenantId(0),
-            band: Band::ALL[band],
-            tokens: Tokens { input: tokens, cached: 0, output: tokens / 2 },
-            deadline: deadline_ms.map(|ms| self.now + Span::from_millis(ms)),
-        }));
     }
 
     fn pick(&self, pick: usize) -> Option<RequestId> {
@@ -147,10 +222,9 @@ impl Host {
 
     /// Brings a healthy replica and finishes everything.
     fn settle(&mut self) {
-        self.apply(&Step::Up(9, 3));
-        while let Some(id) = self.pick(0) {
-            self.running.remove(&id);
-            self.feed(Input::Finished { id });
+        self.apply(&Step::Up(9, 3, 1000, 0));
+        while !self.running.is_empty() {
+            self.apply(&Step::Finish(0, None));
         }
     }
 }

@@ -13,7 +13,8 @@ use std::path::Path;
 
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, Input, QueueLimits, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, Span, TenantId, Time, Tokens, invariant,
+    Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare, TenantTree, Time, Tokens,
+    invariant,
 };
 
 #[test]
@@ -45,6 +46,7 @@ fn play(script: &str) -> String {
         match words.as_slice() {
             [] | ["#", ..] => continue,
             ["config", rest @ ..] => scheduler = Scheduler::new(config(rest)),
+            ["tenants", rest @ ..] => scheduler.set_tenants(now, tree(rest)),
             ["wait", ms] => {
                 now = now + Span::from_millis(number(ms));
                 scheduler.handle(now, Input::Tick);
@@ -64,12 +66,18 @@ fn input(now: Time, verb: &str, words: &[&str]) -> Input {
     match verb {
         "up" => Input::ReplicaUp {
             replica: ReplicaId(number(words[0]) as u32),
-            capacity: Capacity { requests_max: number(words[1]) as u32 },
+            capacity: capacity(&words[1..]),
         },
         "down" => Input::ReplicaDown { replica: ReplicaId(number(words[0]) as u32) },
         "arrive" => Input::Arrive(request(now, id, &words[1..])),
         "first" => Input::FirstToken { id },
-        "finish" => Input::Finished { id },
+        "finish" => Input::Finished { id, tokens: None },
+        "progress" => Input::Progress { id, output: number(words[1]) as u32 },
+        "stopped" => Input::Stopped { id },
+        "reported" => Input::Reported {
+            replica: ReplicaId(number(words[0]) as u32),
+            kv_tokens: number(words[1]),
+        },
         "fail" => Input::Failed {
             id,
             failure: Failure {
@@ -83,6 +91,42 @@ fn input(now: Time, verb: &str, words: &[&str]) -> Input {
     }
 }
 
+fn capacity(words: &[&str]) -> Capacity {
+    let mut capacity = Capacity::of_requests(number(words[0]) as u32);
+    for word in &words[1..] {
+        match word.split_once('=').unwrap() {
+            ("tokens", n) => capacity.tokens_max = number(n),
+            ("prefill", n) => capacity.prefill_max = number(n),
+            ("pauses", n) => capacity.pauses_max = number(n) as u32,
+            (other, _) => panic!("unknown capacity `{other}`"),
+        }
+    }
+    capacity
+}
+
+/// `ID[/PARENT] weight=… guaranteed=… borrowing=… lending=…`, one tenant a word group.
+fn tree(words: &[&str]) -> TenantTree {
+    let mut tenants: Vec<TenantShare> = Vec::new();
+    for word in words {
+        let Some((name, value)) = word.split_once('=') else {
+            let (id, parent) =
+                word.split_once('/').map_or((*word, None), |(id, up)| (id, Some(up)));
+            let parent = parent.map(|parent| TenantId(number(parent) as u32));
+            tenants.push(TenantShare { parent, ..TenantShare::top(TenantId(number(id) as u32)) });
+            continue;
+        };
+        let (share, value) = (tenants.last_mut().unwrap(), number(value) as u32);
+        match name {
+            "weight" => share.weight = value * 1000,
+            "guaranteed" => share.guaranteed = value,
+            "borrowing" => share.borrowing_limit = Some(value),
+            "lending" => share.lending_limit = Some(value),
+            other => panic!("unknown share `{other}`"),
+        }
+    }
+    TenantTree::new(tenants).unwrap()
+}
+
 fn failure_kind(word: &str) -> FailureKind {
     match word {
         "connect" => FailureKind::Connect,
@@ -93,16 +137,16 @@ fn failure_kind(word: &str) -> FailureKind {
 }
 
 fn request(now: Time, id: RequestId, words: &[&str]) -> Request {
-    let mut request = Request {
-        id,
-        tenant: TenantId(0),
-        band: Band::Standard,
-        tokens: Tokens { input: 10, cached: 0, output: 0 },
-        deadline: None,
-    };
+    let tokens = Tokens { input: 10, cached: 0, output: 0 };
+    let mut request = Request::new(id, TenantId(0), Band::Standard, tokens);
     for word in words {
         match word.split_once('=') {
             Some(("tokens", tokens)) => request.tokens.input = number(tokens) as u32,
+            Some(("output", tokens)) => request.tokens.output = number(tokens) as u32,
+            Some(("tenant", tenant)) => request.tenant = TenantId(number(tenant) as u32),
+            Some(("answer", ms)) => request.answer_by = Some(now + Span::from_millis(number(ms))),
+            Some(("stop", "anytime")) => request.stop = Stop::Anytime,
+            Some(("stop", "before")) => request.stop = Stop::BeforeFirstToken,
             Some(("band", band)) => request.band = Band::parse(band).unwrap(),
             Some(("deadline", ms)) => request.deadline = Some(now + Span::from_millis(number(ms))),
             _ => panic!("unknown word `{word}`"),
@@ -120,6 +164,7 @@ fn config(words: &[&str]) -> SchedulerConfig {
             }
             ("attempts_max", n) => config.attempts_max = number(n) as u32,
             ("retries_min", n) => config.retries_min = number(n) as u32,
+            ("over_share", n) => config.preempt.over_share = Some(number(n)),
             ("retry_percent", n) => config.retry_percent = number(n) as u32,
             (other, _) => panic!("unknown setting `{other}`"),
         }

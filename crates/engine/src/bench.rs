@@ -91,6 +91,8 @@ fn submit(engine: &Engine, plan: Plan, salt: u32) -> UnboundedReceiver<Event> {
     let prompt: Arc<[Token]> = (0..plan.prompt_tokens.max(1)).map(token).collect();
     let job = Job {
         id: next_id(),
+        origin: None,
+        displaces: None,
         tenant: TenantId::default(),
         band: Band::Standard,
         deadline: None,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pilotage_core::QueueLimits;
+use pilotage_core::{FairConfig, QueueLimits};
 use thiserror::Error;
 
 use crate::batch::BatchConfig;
@@ -52,8 +52,13 @@ pub const SWAP_BYTES_MAX: u64 = 1 << 30;
 /// milliseconds, about one step.
 const SWAP_AFTER_TOKENS: u32 = 8;
 
-/// How often one sequence can be swapped out.
+/// How often one sequence can be swapped out: once more than the gateway's own limit, so that what
+/// it decided is done.
 const SWAPS_MAX: u32 = 4;
+
+/// Tenants of the batch that differ by no more are equal, in thousandths of a weighted token: about
+/// one step of prompts, in which a shared prefix saves more than strict order is worth.
+const QUANTUM: u64 = 512_000;
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -111,6 +116,7 @@ impl EngineConfig {
             swapped_cells_max: if recurrent { 0 } else { self.swap_bytes_max / cell_bytes.max(1) },
             swap_after_tokens: SWAP_AFTER_TOKENS,
             swaps_max: SWAPS_MAX,
+            fair: FairConfig { quantum: QUANTUM, ..FairConfig::default() },
         }
     }
 }

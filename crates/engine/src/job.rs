@@ -19,6 +19,10 @@ pub type JobId = u64;
 pub struct Job {
     /// Its id; siblings of one request (`n` > 1) have different ids.
     pub id: JobId,
+    /// The request it belongs to, as the gateway names it.
+    pub origin: Option<u64>,
+    /// The request whose place it takes, by the gateway's name.
+    pub displaces: Option<u64>,
     /// Whose it is, for the order inside the batch.
     pub tenant: TenantId,
     /// How urgent it is.

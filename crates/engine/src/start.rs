@@ -116,6 +116,8 @@ async fn warm_up(engine: &Engine) -> Result<(), JobError> {
     let (events, mut happened) = mpsc::unbounded_channel();
     engine.submit(Job {
         id: next_id(),
+        origin: None,
+        displaces: None,
         tenant: TenantId::default(),
         band: Band::Realtime,
         deadline: None,

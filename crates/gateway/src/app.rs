@@ -10,7 +10,9 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::{HeaderValue, StatusCode};
+use parking_lot::RwLock;
 use pilotage_core::RequestId;
+use pilotage_core::admit::Window;
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id;
@@ -20,10 +22,12 @@ use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::model::{Model, ModelList};
 
 use crate::auth::Tenants;
-use crate::config::{GatewayConfig, LaneConfig};
+use crate::config::{GatewayConfig, LaneConfig, TenantConfig};
+use crate::directory::{Directory, DirectoryError};
 use crate::driver::LaneHandle;
 use crate::forward;
 use crate::metrics::GatewayMetrics;
+use crate::quotas::Quotas;
 use crate::reply;
 
 /// A gateway: routes, lanes, tenants. Clones are the same one.
@@ -34,7 +38,9 @@ pub struct Gateway {
 
 pub(crate) struct Inner {
     pub(crate) config: GatewayConfig,
-    pub(crate) tenants: Tenants,
+    tenants: RwLock<Arc<Tenants>>,
+    pub(crate) directory: RwLock<Directory>,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) lanes: Vec<LaneHandle>,
     /// Public names to places in `lanes`.
     names: HashMap<String, usize>,
@@ -59,8 +65,13 @@ impl Gateway {
     pub fn new(config: GatewayConfig, clock: Clock, metrics: Metrics) -> std::io::Result<Self> {
         let lane_names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
         let counts = GatewayMetrics::new(&metrics, &lane_names);
+        let mut directory = Directory::default();
+        let known = directory.learn(&config.tenants).map_err(std::io::Error::other)?;
+        let quotas = Arc::new(Quotas::new(clock));
+        quotas.set(known.tree.clone(), known.quotas);
         let start = |lane: &LaneConfig| {
-            LaneHandle::start(lane.name.clone(), lane.scheduler, clock, counts.lane(&lane.name))
+            let (name, gauges) = (lane.name.clone(), counts.lane(&lane.name));
+            LaneHandle::start(name, lane.scheduler, known.tree.clone(), clock, gauges)
         };
         let lanes = config.lanes.iter().map(start).collect();
         let names =
@@ -69,16 +80,21 @@ impl Gateway {
             });
         let client = Client::new()?;
         let oidc = config.limits.oidc;
+        let tenants =
+            Tenants::new(&config.tenants, &known.ids, config.open, oidc, client.clone(), clock);
         let inner = Inner {
             names: names.collect(),
-            tenants: Tenants::new(&config.tenants, config.open, oidc, client.clone(), clock),
+            tenants: RwLock::new(Arc::new(tenants)),
+            directory: RwLock::new(directory),
+            quotas,
             lanes,
             client,
             clock,
             metrics,
             counts,
             created: clock.unix_ms() / 1000,
-            next_id: AtomicU64::new(1),
+            // Engines know requests by these: those of another gateway must be others.
+            next_id: AtomicU64::new(id::random_u64() >> 1),
             draining: AtomicBool::new(false),
             config,
         };
@@ -105,6 +121,48 @@ impl Gateway {
     pub fn lane(&self, name: &str) -> Option<&LaneHandle> {
         let at = self.inner.config.lanes.iter().position(|lane| lane.name == name)?;
         self.inner.lanes.get(at)
+    }
+
+    /// Tenants from now on, all of them at once. Requests that wait for one that is gone are refused;
+    /// what runs is finished; what was used of quotas stays used.
+    ///
+    /// # Errors
+    /// The tenants contradict each other; those before stay.
+    pub fn set_tenants(&self, tenants: &[TenantConfig]) -> Result<(), DirectoryError> {
+        let inner = &self.inner;
+        let known = inner.directory.write().learn(tenants)?;
+        let (oidc, client) = (inner.config.limits.oidc, inner.client.clone());
+        let fresh = Tenants::new(tenants, &known.ids, inner.config.open, oidc, client, inner.clock);
+        *inner.tenants.write() = Arc::new(fresh);
+        inner.quotas.set(known.tree.clone(), known.quotas);
+        for lane in &inner.lanes {
+            lane.set_tenants(known.tree.clone());
+        }
+        Ok(())
+    }
+
+    /// What was spent of budgets, by tenant: name, window, its number, millionths. Kept over a
+    /// restart by whoever has a place for it.
+    pub fn spent(&self) -> Vec<(String, Window, u64, u64)> {
+        let directory = self.inner.directory.read();
+        let spent = self.inner.quotas.spent().into_iter();
+        spent
+            .map(|(id, window, number, spent)| {
+                (directory.name(id).to_owned(), window, number, spent)
+            })
+            .collect()
+    }
+
+    /// Takes over what [`Self::spent`] told before a restart.
+    pub fn restore_spent(&self, tenant: &str, window: Window, number: u64, spent: u64) {
+        if let Some(id) = self.inner.directory.read().find(tenant) {
+            self.inner.quotas.restore(id, window, number, spent);
+        }
+    }
+
+    /// The tenants of this moment.
+    pub(crate) fn tenants(&self) -> Arc<Tenants> {
+        Arc::clone(&self.inner.tenants.read())
     }
 
     /// Nothing new is let in from now on.
@@ -175,7 +233,7 @@ async fn name_request(mut request: Request, next: Next) -> Response {
 }
 
 async fn models(State(gateway): State<Gateway>, request: Request) -> Response {
-    match gateway.inner.tenants.find(request.headers()).await {
+    match gateway.tenants().find(request.headers()).await {
         Ok(_) => reply::json(StatusCode::OK, &ModelList::new(gateway.listed())),
         Err(error) => reply::error(&error),
     }
@@ -187,7 +245,7 @@ async fn model(
     Extension(RequestName(_)): Extension<RequestName>,
     request: Request,
 ) -> Response {
-    let caller = gateway.inner.tenants.find(request.headers()).await;
+    let caller = gateway.tenants().find(request.headers()).await;
     let found = caller.and_then(|_| gateway.lane_of(&id));
     match found {
         Ok(_) => {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pilotage_core::admit::Quota;
+use pilotage_core::queue::tree::WEIGHT_ONE;
 use pilotage_core::{Band, SchedulerConfig};
 use pilotage_shell::secret::KeyHash;
 
@@ -31,10 +33,23 @@ pub struct LaneConfig {
     pub served_model: String,
     /// Tokens of context for each sequence.
     pub context_tokens: u32,
+    /// What its tokens cost.
+    pub price: Price,
     /// Its scheduler's limits.
     pub scheduler: SchedulerConfig,
     /// When to stop waiting.
     pub timeouts: Timeouts,
+}
+
+/// Prices per million tokens, in millionths of the currency's unit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Price {
+    /// Of prompt tokens that are computed.
+    pub input: u64,
+    /// Of prompt tokens found in a cache.
+    pub cached: u64,
+    /// Of generated tokens.
+    pub output: u64,
 }
 
 /// When to stop waiting.
@@ -55,12 +70,45 @@ pub struct Timeouts {
 pub struct TenantConfig {
     /// The name.
     pub name: String,
+    /// The tenant it belongs to.
+    pub parent: Option<String>,
+    /// What it gets of the leftover beside its siblings, in thousandths.
+    pub weight: u32,
+    /// What is its own before anybody else's, in thousandths of a lane's capacity.
+    pub guaranteed: u32,
+    /// What it may use above that; none is no limit.
+    pub borrowing_limit: Option<u32>,
+    /// What others may use of it; none is all.
+    pub lending_limit: Option<u32>,
+    /// How much it may use.
+    pub quota: Quota,
+    /// How long its requests wait for their whole answer when they do not say.
+    pub deadline: Option<Duration>,
     /// The most urgent band its requests may have.
     pub highest_band: Band,
     /// Its keys.
     pub keys: Vec<KeyConfig>,
     /// Tokens of identity providers whose bearers belong to it.
     pub identities: Vec<IdentityConfig>,
+}
+
+impl TenantConfig {
+    /// A tenant at the top, with weight one and no limits, whom nobody can be yet.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            parent: None,
+            weight: WEIGHT_ONE,
+            guaranteed: 0,
+            borrowing_limit: None,
+            lending_limit: None,
+            quota: Quota::default(),
+            deadline: None,
+            highest_band: Band::Realtime,
+            keys: Vec::new(),
+            identities: Vec::new(),
+        }
+    }
 }
 
 /// A key and when it counts.

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use pilotage_core::preempt::Reason;
+use pilotage_core::queue::Entitlement;
 use pilotage_core::{
     Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, Time, Why,
+    Scheduler, SchedulerConfig, TenantTree, Time, Tokens, Why,
 };
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
@@ -25,19 +27,40 @@ pub struct Replica {
     pub url: String,
     /// The key it asks for.
     pub key: Option<Secret>,
-    /// Requests it can take at once.
-    pub slots: u32,
+    /// What it can take at once.
+    pub capacity: Capacity,
 }
 
 /// What the scheduler says to one request.
 #[derive(Debug)]
 pub(crate) enum Turn {
     /// Send it there.
-    Go { replica: Arc<Replica>, attempt: u32, why: Why },
+    Go(Go),
     /// The replica it was sent to is gone: no answer will come.
     Lost,
+    /// Stop it, keep its tokens, and wait for another turn: somebody else goes first.
+    Stop(Reason),
     /// It is over.
     Refused(Refusal),
+}
+
+/// Where a request is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Go {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) attempt: u32,
+    /// The request whose place it takes.
+    pub(crate) displaces: Option<RequestId>,
+    pub(crate) why: Why,
+}
+
+/// What happens to a request while it is at a replica.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Interruption {
+    /// The replica is gone.
+    Lost,
+    /// It has to make room.
+    Stop(Reason),
 }
 
 /// A lane as the status shows it.
@@ -46,6 +69,8 @@ pub(crate) struct LaneStatus {
     pub(crate) name: String,
     pub(crate) queue: QueueStatus,
     pub(crate) replicas: Vec<ReplicaStatus>,
+    /// Who has what, by the tenants' ids.
+    pub(crate) tenants: Vec<Entitlement>,
 }
 
 /// What waits.
@@ -53,6 +78,8 @@ pub(crate) struct LaneStatus {
 pub(crate) struct QueueStatus {
     pub(crate) requests: u32,
     pub(crate) tokens: u64,
+    /// The largest difference of received service among waiting tenants, in weighted tokens.
+    pub(crate) gap: u64,
 }
 
 /// One replica.
@@ -77,6 +104,7 @@ pub(crate) struct LastError {
 enum Message {
     Arrive(Request, mpsc::UnboundedSender<Turn>),
     Happened(Input),
+    Tenants(TenantTree),
     Up(ReplicaId, Arc<Replica>),
     Down(ReplicaId),
     Status(oneshot::Sender<LaneStatus>),
@@ -94,13 +122,16 @@ impl LaneHandle {
     pub(crate) fn start(
         name: String,
         config: SchedulerConfig,
+        tenants: TenantTree,
         clock: Clock,
         gauges: LaneGauges,
     ) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
+        let mut scheduler = Scheduler::new(config);
+        scheduler.set_tenants(Time::ZERO, tenants);
         let driver = Driver {
             name,
-            scheduler: Scheduler::new(config),
+            scheduler,
             clock,
             gauges,
             replicas: HashMap::new(),
@@ -119,6 +150,16 @@ impl LaneHandle {
     /// instead of waiting for its connection to break.
     pub fn replica_down(&self, id: ReplicaId) {
         self.send(Message::Down(id));
+    }
+
+    /// Tenants from now on.
+    pub(crate) fn set_tenants(&self, tenants: TenantTree) {
+        self.send(Message::Tenants(tenants));
+    }
+
+    /// What a replica says that it holds, in KV tokens: it corrects the ledger for a few seconds.
+    pub fn replica_reports(&self, replica: ReplicaId, kv_tokens: u64) {
+        self.send(Message::Happened(Input::Reported { replica, kv_tokens }));
     }
 
     /// Nothing new is let in.
@@ -156,25 +197,30 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     /// What the scheduler says next: where to go, or that it is over.
-    pub(crate) async fn turn(&mut self) -> Result<(Arc<Replica>, u32, Why), Refusal> {
+    pub(crate) async fn turn(&mut self) -> Result<Go, Refusal> {
         loop {
             match self.turns.recv().await.unwrap_or(Turn::Refused(Refusal::Draining)) {
-                Turn::Go { replica, attempt, why } => return Ok((replica, attempt, why)),
+                Turn::Go(go) => return Ok(go),
                 Turn::Refused(refusal) => {
                     self.ended = true;
                     return Err(refusal);
                 }
-                // It was lost and had failed already when the news came.
-                Turn::Lost => {}
+                // It was over there already when the news came.
+                Turn::Lost | Turn::Stop(_) => {}
             }
         }
     }
 
-    /// Waits until the replica of this attempt is gone, for ever if it stays.
-    pub(crate) async fn lost(&mut self) {
-        // Nothing else is said to a request while it is at a replica.
-        if self.turns.recv().await.is_none() {
-            std::future::pending::<()>().await;
+    /// Waits until the attempt has to end before its answer does, for ever if it has not.
+    pub(crate) async fn interruption(&mut self) -> Interruption {
+        loop {
+            match self.turns.recv().await {
+                Some(Turn::Lost) => return Interruption::Lost,
+                Some(Turn::Stop(reason)) => return Interruption::Stop(reason),
+                // Nothing else is said to a request while it is at a replica.
+                Some(Turn::Go(_) | Turn::Refused(_)) => {}
+                None => std::future::pending::<()>().await,
+            }
         }
     }
 
@@ -183,10 +229,20 @@ impl Ticket {
         self.lane.send(Message::Happened(Input::FirstToken { id: self.id }));
     }
 
-    /// The answer is complete.
-    pub(crate) fn finished(&mut self) {
+    /// The answer has so many tokens by now.
+    pub(crate) fn progress(&self, output: u32) {
+        self.lane.send(Message::Happened(Input::Progress { id: self.id, output }));
+    }
+
+    /// The answer is complete; with the engine's own counts where it reported them.
+    pub(crate) fn finished(&mut self, tokens: Option<Tokens>) {
         self.ended = true;
-        self.lane.send(Message::Happened(Input::Finished { id: self.id }));
+        self.lane.send(Message::Happened(Input::Finished { id: self.id, tokens }));
+    }
+
+    /// The attempt was stopped to make room; another turn will come.
+    pub(crate) fn stopped(&self) {
+        self.lane.send(Message::Happened(Input::Stopped { id: self.id }));
     }
 
     /// The attempt failed. Unless a part was answered, another turn may come.
@@ -256,8 +312,13 @@ impl Driver {
                 self.remember(input);
                 self.handle(input);
             }
+            Message::Tenants(tree) => {
+                let now = self.now();
+                self.scheduler.set_tenants(now, tree);
+                self.drain(now);
+            }
             Message::Up(id, replica) => {
-                let capacity = Capacity { requests_max: replica.slots };
+                let capacity = replica.capacity;
                 self.forget_older(id, &replica.name);
                 self.replicas.insert(id, Known { replica, last_failure: None });
                 self.handle(Input::ReplicaUp { replica: id, capacity });
@@ -304,6 +365,10 @@ impl Driver {
     fn handle(&mut self, input: Input) {
         let now = self.now();
         self.scheduler.handle(now, input);
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: Time) {
         while let Some(output) = self.scheduler.poll(now) {
             self.perform(output);
         }
@@ -312,12 +377,18 @@ impl Driver {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Dispatch { id, replica, attempt, why } => {
+            Output::Dispatch { id, replica, attempt, displaces, why } => {
                 let to = self.replicas.get(&replica).map(|known| Arc::clone(&known.replica));
                 if let (Some(waiter), Some(to)) = (self.waiters.get_mut(&id), to) {
                     waiter.at = Some(replica);
                     // A waiter that is gone has sent its cancellation, which comes next.
-                    let _ = waiter.say.send(Turn::Go { replica: to, attempt, why });
+                    let go = Go { replica: to, attempt, displaces, why };
+                    let _ = waiter.say.send(Turn::Go(go));
+                }
+            }
+            Output::Stop { id, reason, .. } => {
+                if let Some(waiter) = self.waiters.get(&id) {
+                    let _ = waiter.say.send(Turn::Stop(reason));
                 }
             }
             // Only a dropped ticket cancels, and its attempt went with it.
@@ -357,8 +428,13 @@ impl Driver {
         // Of a replica that came back, an older self is shown only while something runs there.
         replicas.sort_by_key(|replica| (replica.name.clone(), std::cmp::Reverse(replica.id)));
         replicas.dedup_by(|later, kept| later.name == kept.name && later.in_flight == 0);
-        QueueStatus { requests: queue.len(), tokens: queue.tokens() }
-            .with(self.name.clone(), replicas)
+        let gap = u64::try_from(queue.gap() / 1000).unwrap_or(u64::MAX);
+        LaneStatus {
+            name: self.name.clone(),
+            queue: QueueStatus { requests: queue.len(), tokens: queue.tokens(), gap },
+            replicas,
+            tenants: queue.entitlements(),
+        }
     }
 
     fn now(&self) -> Time {
@@ -366,15 +442,9 @@ impl Driver {
     }
 }
 
-impl QueueStatus {
-    const fn with(self, name: String, replicas: Vec<ReplicaStatus>) -> LaneStatus {
-        LaneStatus { name, queue: self, replicas }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use pilotage_core::{Band, TenantId, Tokens};
+    use pilotage_core::{Band, TenantId};
     use pilotage_shell::metrics::Metrics;
 
     use super::*;
@@ -395,19 +465,14 @@ mod tests {
 
     fn up(driver: &mut Driver, id: u32, name: &str) {
         let url = "http://127.0.0.1:1".to_owned();
-        let replica = Replica { name: name.to_owned(), url, key: None, slots: 1 };
+        let replica =
+            Replica { name: name.to_owned(), url, key: None, capacity: Capacity::of_requests(1) };
         driver.take(Message::Up(ReplicaId(id), Arc::new(replica)));
     }
 
     fn arrive(driver: &mut Driver, id: u64) -> mpsc::UnboundedReceiver<Turn> {
         let (say, turns) = mpsc::unbounded_channel();
-        let request = Request {
-            id: RequestId(id),
-            tenant: TenantId(0),
-            band: Band::Standard,
-            tokens: Tokens::default(),
-            deadline: None,
-        };
+        let request = Request::new(RequestId(id), TenantId(0), Band::Standard, Tokens::default());
         driver.take(Message::Arrive(request, say));
         turns
     }
@@ -434,10 +499,10 @@ mod tests {
         let mut driver = driver();
         up(&mut driver, 1, "one");
         let (mut first, mut second) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
-        driver.take(Message::Happened(Input::Finished { id: RequestId(1) }));
+        driver.take(Message::Happened(Input::Finished { id: RequestId(1), tokens: None }));
         driver.take(Message::Happened(Input::Cancel { id: RequestId(2) }));
-        assert!(matches!(first.recv().await, Some(Turn::Go { .. })));
-        assert!(matches!(second.recv().await, Some(Turn::Go { .. })));
+        assert!(matches!(first.recv().await, Some(Turn::Go(_))));
+        assert!(matches!(second.recv().await, Some(Turn::Go(_))));
         assert!(first.recv().await.is_none() && second.recv().await.is_none());
         assert!(driver.waiters.is_empty() && driver.scheduler.live() == 0);
     }
@@ -453,8 +518,9 @@ mod tests {
         let said = |turns: &mut mpsc::UnboundedReceiver<Turn>| {
             std::iter::from_fn(|| turns.try_recv().ok())
                 .map(|turn| match turn {
-                    Turn::Go { replica, .. } => replica.name.clone(),
+                    Turn::Go(go) => go.replica.name.clone(),
                     Turn::Lost => "lost".to_owned(),
+                    Turn::Stop(reason) => reason.name().to_owned(),
                     Turn::Refused(refusal) => refusal.to_string(),
                 })
                 .collect::<Vec<_>>()

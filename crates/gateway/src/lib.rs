@@ -6,13 +6,17 @@ mod app;
 mod auth;
 mod body;
 pub mod config;
+mod directory;
 pub mod driver;
 mod forward;
 mod metrics;
+mod quotas;
 mod reply;
 
 pub use app::Gateway;
 pub use config::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Oidc, TenantConfig, Timeouts,
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Oidc, Price, TenantConfig,
+    Timeouts,
 };
+pub use directory::DirectoryError;
 pub use driver::Replica;

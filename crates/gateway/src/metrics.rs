@@ -176,10 +176,11 @@ const fn usual_status(termination: Termination) -> u16 {
         // An interrupted answer has begun, and with it its status.
         Termination::Ok | Termination::UpstreamInterrupted => 200,
         Termination::BadRequest => 400,
-        Termination::QueueFull => 429,
+        Termination::Budget => 402,
+        Termination::Quota => 429,
         Termination::ClientCancel => 499,
         Termination::UpstreamError => 502,
-        Termination::Deadline | Termination::Draining => 503,
+        Termination::QueueFull | Termination::Deadline | Termination::Draining => 503,
         Termination::Timeout => 504,
     }
 }

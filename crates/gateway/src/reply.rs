@@ -2,33 +2,87 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
-use pilotage_core::{FailureKind, Refusal};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pilotage_core::admit::Denial;
+use pilotage_core::{FailureKind, Refusal, Span};
 use pilotage_lens::Termination;
+use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use serde::Serialize;
+
+use crate::quotas;
+
+/// A header of an answer.
+pub(crate) type Header = (HeaderName, HeaderValue);
 
 /// A request that gets an error: what the client sees, and how it counts.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    pub(crate) error: ApiError,
+    pub(crate) error: Box<ApiError>,
     pub(crate) termination: Termination,
+    /// When to come back.
+    pub(crate) retry_after: Option<Span>,
+    /// What else the answer says.
+    pub(crate) headers: Vec<Header>,
+}
+
+impl Refused {
+    fn new(error: ApiError, termination: Termination) -> Self {
+        let retry_after = matches!(error.status, 429 | 503).then(|| Span::from_secs(1));
+        Self { error: Box::new(error), termination, retry_after, headers: Vec::new() }
+    }
+
+    /// A request over a limit of its tenant's path.
+    pub(crate) fn denied(denial: &Denial, tenant: &str) -> Self {
+        let error = quotas::denied(denial, tenant);
+        let termination =
+            if error.status == 402 { Termination::Budget } else { Termination::Quota };
+        let limit = quotas::denial_header(denial, tenant);
+        let headers = limit.map(|limit| (HeaderName::from_static(envelope::LIMIT), limit));
+        let headers = headers.into_iter().collect();
+        let error = Box::new(error);
+        Self { error, termination, retry_after: denial.retry_after, headers }
+    }
 }
 
 impl From<ApiError> for Refused {
     fn from(error: ApiError) -> Self {
-        Self { error, termination: Termination::BadRequest }
+        Self::new(error, Termination::BadRequest)
     }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
+        let retry_after = match refusal {
+            Refusal::QueueFull { retry_after, .. }
+            | Refusal::DeadlinePassed { retry_after, .. } => Some(retry_after),
+            Refusal::Unreachable { wait, left } => {
+                Some(Span::from_nanos(wait.as_nanos().saturating_sub(left.as_nanos())))
+            }
+            _ => None,
+        };
         let (error, termination) = match refusal {
-            Refusal::QueueFull { requests, .. } => (
-                ApiError::rate_limited(format!("{requests} requests wait already; retry later")),
+            Refusal::QueueFull { requests, tokens, .. } => (
+                ApiError::queue_full(format!(
+                    "{requests} requests with {tokens} tokens wait already; retry later"
+                )),
                 Termination::QueueFull,
             ),
-            Refusal::DeadlinePassed { waited_ms } => (
+            Refusal::Unreachable { wait, left } => (
+                ApiError::unavailable(format!(
+                    "the wait would be about {} ms, and the deadline is in {} ms; retry later, or \
+                     give it more time",
+                    wait.as_millis(),
+                    left.as_millis(),
+                ))
+                .with_code("deadline_unreachable"),
+                Termination::Deadline,
+            ),
+            Refusal::TenantRemoved => (
+                ApiError::forbidden("the tenant of this request was removed while it waited"),
+                Termination::BadRequest,
+            ),
+            Refusal::DeadlinePassed { waited_ms, .. } => (
                 ApiError::unavailable(format!(
                     "no replica was free for {waited_ms} ms; retry later"
                 )),
@@ -55,8 +109,24 @@ impl From<Refusal> for Refused {
                 Termination::Draining,
             ),
         };
-        Self { error, termination }
+        let refused = Self::new(error, termination);
+        Self { retry_after: retry_after.or(refused.retry_after), ..refused }
     }
+}
+
+/// The response to a request that was turned away.
+pub(crate) fn refused(refused: Refused) -> Response {
+    let mut response = error(&refused.error);
+    let headers = response.headers_mut();
+    headers.remove(header::RETRY_AFTER);
+    if let Some(after) = refused.retry_after {
+        // The header knows whole seconds; the second one, which OpenAI's clients read, is exact.
+        let ms = after.as_nanos().div_ceil(1_000_000);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
+        headers.insert("retry-after-ms", HeaderValue::from(ms));
+    }
+    headers.extend(refused.headers);
+    response
 }
 
 /// An error response.

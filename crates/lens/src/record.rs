@@ -16,6 +16,10 @@ pub enum Termination {
     ClientCancel,
     /// It was wrong: malformed, too large, without a key, for an unknown model.
     BadRequest,
+    /// Its tenant's quota was used up.
+    Quota,
+    /// Its tenant's budget was spent.
+    Budget,
     /// Too much was waiting.
     QueueFull,
     /// It waited longer than it wanted to.
@@ -32,10 +36,12 @@ pub enum Termination {
 
 impl Termination {
     /// Every way to end.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Ok,
         Self::ClientCancel,
         Self::BadRequest,
+        Self::Quota,
+        Self::Budget,
         Self::QueueFull,
         Self::Deadline,
         Self::UpstreamError,
@@ -50,6 +56,8 @@ impl Termination {
             Self::Ok => "ok",
             Self::ClientCancel => "client_cancel",
             Self::BadRequest => "bad_request",
+            Self::Quota => "quota",
+            Self::Budget => "budget",
             Self::QueueFull => "queue_full",
             Self::Deadline => "deadline",
             Self::UpstreamError => "upstream_error",
@@ -83,6 +91,8 @@ pub struct Record {
     pub termination: Termination,
     /// Attempts made.
     pub attempts: u32,
+    /// Times it was stopped for somebody else.
+    pub stops: u32,
     /// The replica of the last attempt.
     pub replica: Option<String>,
     /// Why that one.

@@ -7,7 +7,13 @@ pub const TENANT: &str = "x-pilotage-tenant";
 /// How urgent it is.
 pub const BAND: &str = "x-pilotage-band";
 
-/// Milliseconds that the caller still waits.
+/// The request as the gateway itself names it: a number that no client chooses.
+pub const ORIGIN: &str = "x-pilotage-origin";
+
+/// The request, by [`ORIGIN`], that stands aside for this one.
+pub const DISPLACES: &str = "x-pilotage-displaces";
+
+/// Milliseconds that the caller still waits. From a client: how long it waits for the whole answer.
 pub const DEADLINE_MS: &str = "x-pilotage-deadline-ms";
 
 /// The request's id, in and out.
@@ -15,6 +21,12 @@ pub const REQUEST_ID: &str = "x-request-id";
 
 /// Asked for by a client: why the request went where it went.
 pub const WHY: &str = "x-pilotage-why";
+
+/// In an answer: the limit that stopped the request, as `name; tenant=…; limit=…; used=…; asked=…`.
+pub const LIMIT: &str = "x-pilotage-limit";
+
+/// In an answer: the budget that is nearly spent, as `window; spent=…; hard=…`.
+pub const BUDGET: &str = "x-pilotage-budget";
 
 /// Most characters of a request id that a client chooses.
 pub const REQUEST_ID_MAX: usize = 128;

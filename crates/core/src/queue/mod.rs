@@ -1,21 +1,77 @@
 //! Who is next: the one queue in front of the replicas, and inside the engine's batch.
 //!
-//! Order today is strict by band, then first come first served. The limits are on requests and on
-//! tokens, so that a few huge prompts cannot take the memory of many small ones.
+//! A turn is given in three steps: which *band* ([`band`]: strict by urgency with floors, caps and
+//! ageing), which *tenant* ([`fair`]: at every level of the tree the child that received least
+//! service for its weight, guarantees first), which *request* of that tenant (the oldest). With a
+//! quantum, tenants that are within it of each other are taken as equal, and the request that finds
+//! most of its prompt in a cache goes first (deficit longest prefix match, arXiv 2501.14312).
+//!
+//! Service is charged as it is given: the prompt with the turn, the answer token by token; what was
+//! estimated or predicted is settled at the end. The limits are on requests and on tokens, so that
+//! a few huge prompts cannot take the memory of many small ones.
 
-use std::collections::{BTreeMap, VecDeque};
+pub mod band;
+pub mod cost;
+mod fair;
+mod ledger;
+pub mod predict;
+mod share;
+pub mod tree;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Band, RequestId, TenantId, Time};
+pub use band::BandPolicy;
+pub use cost::Cost;
+pub use ledger::Entitlement;
+pub use predict::Predictor;
+pub use tree::{TenantShare, TenantTree, TreeError};
 
-/// The most a queue may hold.
+use crate::{Band, RequestId, TenantId, Time, Tokens};
+use fair::{Entry, Fair, ROOT, Slot};
+use ledger::Running;
+
+/// Waiting requests that are looked at for their prefix in one turn: enough to find a neighbour,
+/// and a bound on what a turn costs.
+const NEAR_MAX: usize = 32;
+
+/// The most a queue may hold. A waiting request takes about 400 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct QueueLimits {
     /// Waiting requests.
     pub requests_max: u32,
     /// Tokens (input and output together) of the waiting requests.
     pub tokens_max: u64,
+}
+
+/// How turns are given.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct FairConfig {
+    /// What service costs.
+    pub cost: Cost,
+    /// Each band's rights, most urgent first.
+    pub bands: [BandPolicy; Band::ALL.len()],
+    /// Tenants whose counters differ by no more are taken as equal, in thousandths of a weighted
+    /// token; zero is the strictest fairness, and blind to caches.
+    pub quantum: u64,
+    /// Whether the answer's expected length is charged with the turn and settled at the end, instead
+    /// of token by token as it comes.
+    pub predict: bool,
+    /// Whether an idle tenant that comes back is lifted to the others' counters. Off only to show
+    /// what becomes of fairness without (the paper's LCF).
+    pub lift: bool,
+}
+
+impl Default for FairConfig {
+    fn default() -> Self {
+        Self { cost: Cost::VTC, bands: BandPolicy::DEFAULT, quantum: 0, predict: false, lift: true }
+    }
 }
 
 /// A place in the queue.
@@ -27,8 +83,8 @@ pub struct Ticket {
     pub tenant: TenantId,
     /// How urgent it is.
     pub band: Band,
-    /// Tokens it may occupy.
-    pub tokens: u64,
+    /// Tokens it may occupy; `output` is the most it may generate.
+    pub tokens: Tokens,
     /// When it came.
     pub arrived: Time,
     /// When waiting stops making sense.
@@ -45,29 +101,68 @@ pub struct QueueFull {
     pub tokens: u64,
 }
 
-/// Waiting requests in the order in which they get their turn.
+/// Waiting requests in the order in which they get their turn, and what those that run have cost.
 #[derive(Debug)]
 pub struct Queue {
     limits: QueueLimits,
-    lanes: [VecDeque<Ticket>; Band::ALL.len()],
-    deadlines: BTreeMap<(Time, RequestId), Band>,
+    config: FairConfig,
+    tree: TenantTree,
+    fair: Fair,
+    waiting: BTreeMap<RequestId, Waiting>,
+    running: BTreeMap<RequestId, Running>,
+    /// Requests that had a turn which came to nothing through no fault of theirs.
+    again: [VecDeque<RequestId>; Band::ALL.len()],
+    deadlines: BTreeSet<(Time, RequestId)>,
+    /// Arrivals of each band that ages.
+    ages: [BTreeSet<(Time, RequestId)>; Band::ALL.len()],
+    usage: [u64; Band::ALL.len()],
+    predictors: BTreeMap<TenantId, Predictor>,
+    served: u64,
     tokens: u64,
     requests: u32,
+    sequence: u64,
+    /// Turns since one was given for age.
+    turns_by_order: u32,
+}
+
+/// A ticket in line.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    ticket: Ticket,
+    leaf: Slot,
+    sequence: u64,
+    /// Estimated cost, as it was booked.
+    cost: u64,
+    /// What earlier turns have cost already.
+    spent: ledger::Spent,
+    again: bool,
 }
 
 impl Queue {
-    /// An empty queue with these limits.
-    pub fn new(limits: QueueLimits) -> Self {
+    /// An empty queue in which every tenant is its own organisation.
+    pub fn new(limits: QueueLimits, config: FairConfig) -> Self {
+        let tree = TenantTree::default();
         Self {
             limits,
-            lanes: Default::default(),
-            deadlines: BTreeMap::new(),
+            config,
+            fair: Fair::new(&tree, 0),
+            tree,
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            again: Default::default(),
+            deadlines: BTreeSet::new(),
+            ages: Default::default(),
+            usage: [0; Band::ALL.len()],
+            predictors: BTreeMap::new(),
+            served: 0,
             tokens: 0,
             requests: 0,
+            sequence: 0,
+            turns_by_order: 0,
         }
     }
 
-    /// Adds a request at the end of its band.
+    /// Adds a request at the end of its tenant's line.
     ///
     /// # Errors
     ///
@@ -75,58 +170,112 @@ impl Queue {
     /// let into an empty queue, so that it is not refused for ever.
     pub fn push(&mut self, ticket: Ticket) -> Result<(), QueueFull> {
         let over_requests = self.requests >= self.limits.requests_max;
-        let over_tokens = self.requests > 0 && self.tokens + ticket.tokens > self.limits.tokens_max;
+        let tokens = self.tokens.saturating_add(ticket.tokens.total());
+        let over_tokens = self.requests > 0 && tokens > self.limits.tokens_max;
         if over_requests || over_tokens {
             return Err(QueueFull { requests: self.requests, tokens: self.tokens });
         }
-        self.lanes[lane(ticket.band)].push_back(ticket);
-        self.book(&ticket);
+        self.enter(ticket, ledger::Spent::default(), false);
         Ok(())
     }
 
-    /// Puts back a request that already had its turn: it goes first in its band, and the limits
-    /// do not apply, because it was let in before.
-    pub fn push_front(&mut self, ticket: Ticket) {
-        self.lanes[lane(ticket.band)].push_front(ticket);
-        self.book(&ticket);
+    fn enter(&mut self, ticket: Ticket, spent: ledger::Spent, front: bool) {
+        let leaf = self.fair.leaf(ticket.tenant);
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let cost = self.estimate(&ticket).saturating_sub(spent.cost);
+        let entry = Entry { front, lift: self.config.lift, cost };
+        self.fair.enter(leaf, ticket.band, (ticket.id, sequence), entry);
+        self.book(Waiting { ticket, leaf, sequence, cost, spent, again: false });
+    }
+
+    /// What a request will cost, as far as anybody can tell.
+    fn estimate(&self, ticket: &Ticket) -> u64 {
+        let cost = self.config.cost;
+        cost.of_input(ticket.tokens).saturating_add(cost.of_output(self.expected(ticket)))
+    }
+
+    fn expected(&self, ticket: &Ticket) -> u32 {
+        let predictor = self.predictors.get(&ticket.tenant).copied().unwrap_or_default();
+        predictor.expect(ticket.tokens.output)
     }
 
     /// Whose turn it is.
-    pub fn peek(&self) -> Option<&Ticket> {
-        self.lanes.iter().find_map(VecDeque::front)
+    pub fn peek(&self, now: Time) -> Option<&Ticket> {
+        self.peek_near(now, |_| 0)
     }
 
-    /// Takes the request whose turn it is.
-    pub fn pop(&mut self) -> Option<Ticket> {
-        let ticket = self.lanes.iter_mut().find_map(VecDeque::pop_front)?;
-        self.unbook(&ticket);
-        Some(ticket)
-    }
-
-    /// Takes a request out wherever it stands.
-    pub fn remove(&mut self, id: RequestId) -> Option<Ticket> {
-        for lane in &mut self.lanes {
-            if let Some(at) = lane.iter().position(|ticket| ticket.id == id) {
-                let ticket = lane.remove(at)?;
-                self.unbook(&ticket);
-                return Some(ticket);
-            }
+    /// Whose turn it is where `cached` tells how many tokens of a request's prompt are in a cache at
+    /// the moment: among tenants within the quantum of each other, the one that saves most.
+    pub fn peek_near(&self, now: Time, cached: impl Fn(&Ticket) -> u32) -> Option<&Ticket> {
+        let (band, _) = self.band(now)?;
+        let again = self.again[band as usize].iter().find_map(|id| self.waiting.get(id));
+        if let Some(again) = again {
+            return Some(&again.ticket);
         }
-        None
+        if self.config.quantum == 0 {
+            return self.head(self.fair.next(band)?, band);
+        }
+        let near = self.fair.near(band, self.config.quantum, NEAR_MAX);
+        let heads = near.into_iter().filter_map(|leaf| self.head(leaf, band));
+        // The first of equals is the one whose turn it is without caches.
+        heads
+            .fold(None, |best: Option<(u32, &Ticket)>, ticket| {
+                let found = cached(ticket);
+                if best.is_some_and(|(most, _)| most >= found) {
+                    best
+                } else {
+                    Some((found, ticket))
+                }
+            })
+            .map(|(_, ticket)| ticket)
+    }
+
+    /// The oldest request of a leaf.
+    fn head(&self, leaf: Slot, band: Band) -> Option<&Ticket> {
+        let line = self.fair.line(leaf, band);
+        let mut waiting = line.iter().filter_map(|entry| self.in_line(entry));
+        waiting.next().map(|waiting| &waiting.ticket)
+    }
+
+    fn in_line(&self, (id, sequence): &(RequestId, u64)) -> Option<&Waiting> {
+        self.waiting.get(id).filter(|waiting| waiting.sequence == *sequence)
+    }
+
+    /// The band whose turn it is, and whether for its age.
+    fn band(&self, now: Time) -> Option<(Band, bool)> {
+        if self.requests == 0 {
+            return None;
+        }
+        let standing = Band::ALL.map(|band| {
+            let (at, policy) = (band as usize, self.config.bands[band as usize]);
+            let usage = self.usage[at];
+            let oldest = self.ages[at].first().map(|(arrived, _)| now.since(*arrived));
+            band::Standing {
+                band,
+                waits: !self.again[at].is_empty() || self.fair.next(band).is_some(),
+                below_floor: usage < policy.floor_tokens(self.fair.capacity),
+                over_cap: policy.cap_tokens(self.fair.capacity).is_some_and(|cap| usage >= cap),
+                aged: policy.age_after.zip(oldest).is_some_and(|(after, age)| age >= after),
+            }
+        });
+        band::choose(&standing, self.turns_by_order + 1 >= band::AGED_ONE_IN)
+    }
+
+    /// Takes a request out wherever it waits.
+    pub fn remove(&mut self, id: RequestId) -> Option<Ticket> {
+        self.unbook(id).map(|waiting| waiting.ticket)
     }
 
     /// Takes one request whose deadline has passed.
     pub fn pop_expired(&mut self, now: Time) -> Option<Ticket> {
-        let ((deadline, id), _) = self.deadlines.first_key_value()?;
-        if *deadline > now {
-            return None;
-        }
-        self.remove(*id)
+        let (deadline, id) = *self.deadlines.first()?;
+        if deadline > now { None } else { self.remove(id) }
     }
 
     /// The earliest deadline among the waiting.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first_key_value().map(|((deadline, _), _)| *deadline)
+        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// How many wait.
@@ -144,31 +293,69 @@ impl Queue {
         self.tokens
     }
 
+    /// How turns are given.
+    pub const fn config(&self) -> &FairConfig {
+        &self.config
+    }
+
+    /// The tenants.
+    pub const fn tree(&self) -> &TenantTree {
+        &self.tree
+    }
+
+    /// How many of a band wait.
+    pub fn waiting_in(&self, band: Band) -> u32 {
+        self.fair.queued(ROOT, band) + u32::try_from(self.again[band as usize].len()).unwrap_or(0)
+    }
+
     /// The waiting, in no promised order.
     pub fn iter(&self) -> impl Iterator<Item = &Ticket> {
-        self.lanes.iter().flatten()
+        self.waiting.values().map(|waiting| &waiting.ticket)
     }
 
-    fn book(&mut self, ticket: &Ticket) {
+    /// The largest difference of received service among waiting siblings that share by weight, in
+    /// thousandths of a weighted token for weight one. Within [`Cost::gap_bound`] over the smallest
+    /// weight while nothing is predicted and the quantum is zero.
+    pub fn gap(&self) -> u128 {
+        Band::ALL.into_iter().map(|band| self.fair.gap(band)).max().unwrap_or(0)
+    }
+
+    /// The first thing that does not add up, for [`crate::invariant`].
+    pub(crate) fn disorder(&self) -> Option<String> {
+        self.fair.disorder()
+    }
+
+    fn book(&mut self, waiting: Waiting) {
+        let Ticket { id, band, arrived, deadline, tokens, .. } = waiting.ticket;
         self.requests += 1;
-        self.tokens += ticket.tokens;
-        if let Some(deadline) = ticket.deadline {
-            self.deadlines.insert((deadline, ticket.id), ticket.band);
+        self.tokens = self.tokens.saturating_add(tokens.total());
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, id));
         }
+        if self.config.bands[band as usize].age_after.is_some() {
+            self.ages[band as usize].insert((arrived, id));
+        }
+        self.waiting.insert(id, waiting);
     }
 
-    fn unbook(&mut self, ticket: &Ticket) {
+    fn unbook(&mut self, id: RequestId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        let Ticket { band, arrived, deadline, tokens, .. } = waiting.ticket;
         self.requests -= 1;
-        self.tokens -= ticket.tokens;
-        if let Some(deadline) = ticket.deadline {
-            self.deadlines.remove(&(deadline, ticket.id));
+        self.tokens = self.tokens.saturating_sub(tokens.total());
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, id));
         }
+        self.ages[band as usize].remove(&(arrived, id));
+        if waiting.again {
+            self.again[band as usize].retain(|other| *other != id);
+        } else {
+            self.fair.leave(waiting.leaf, band, waiting.cost);
+            let still = &self.waiting;
+            self.fair.tidy(waiting.leaf, band, |(id, sequence)| {
+                still.get(id).is_none_or(|waiting| waiting.sequence != *sequence)
+            });
+        }
+        Some(waiting)
     }
 }
-
-const fn lane(band: Band) -> usize {
-    band as usize
-}
-
-#[cfg(test)]
-mod tests;

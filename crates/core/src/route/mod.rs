@@ -11,6 +11,10 @@ use crate::{Fleet, ReplicaId, Span, Time, Why};
 pub struct Placement<'a> {
     /// Replicas that already failed this request.
     pub tried: &'a [ReplicaId],
+    /// KV tokens to set aside for it.
+    pub need: u64,
+    /// Prompt tokens that have to be computed.
+    pub prefill: u64,
     /// How long it waited.
     pub queued: Span,
     /// One for the first attempt.

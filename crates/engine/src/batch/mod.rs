@@ -5,10 +5,12 @@
 //!
 //! 1. Sequences get slots: those swapped out before come back, then [`Queue`]'s next one, so that
 //!    the order of turns is the core's and holds inside the batch as it does in front of it.
-//! 2. A strictly more urgent sequence without a slot takes that of a less urgent one, whose cells
-//!    move to the host's memory and come back later.
-//! 3. Tokens: one for every sequence that generates, always; what is left of the budget goes to
-//!    prompts, in chunks, so that a long prompt slows running answers a little and stops none.
+//! 2. A sequence that was sent to take another's place, and one that is strictly more urgent, takes
+//!    the slot of that other, whose cells move to the host's memory and come back later.
+//! 3. Tokens: one for every sequence that generates; what is left of the budget goes to prompts, in
+//!    chunks, so that a long prompt slows running answers a little and stops none. Only while a
+//!    realtime prompt is computed do less urgent sequences stand still: the one who waits for its
+//!    first word waits for nobody else's.
 //!
 //! The caller carries a [`Step`] out in its order (moves, then the batch) and reports what was
 //! generated before it asks for the next.
@@ -22,7 +24,9 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use pilotage_core::{Band, Queue, QueueFull, QueueLimits, RequestId, TenantId, Ticket, Time};
+use pilotage_core::{
+    Band, FairConfig, Queue, QueueFull, QueueLimits, RequestId, TenantId, Ticket, Time, Tokens,
+};
 
 use crate::job::{JobId, Token};
 use slot::{Running, Slot};
@@ -46,6 +50,8 @@ pub struct BatchConfig {
     pub swap_after_tokens: u32,
     /// How often one sequence can be swapped out.
     pub swaps_max: u32,
+    /// How turns are given.
+    pub fair: FairConfig,
 }
 
 /// A sequence as it comes in.
@@ -53,6 +59,10 @@ pub struct BatchConfig {
 pub struct Sequence {
     /// Its id.
     pub id: JobId,
+    /// The request it belongs to, as whoever sent it names it; siblings share one.
+    pub origin: Option<u64>,
+    /// The request whose place it was sent to take.
+    pub displaces: Option<u64>,
     /// Whose it is.
     pub tenant: TenantId,
     /// How urgent it is.
@@ -138,6 +148,8 @@ pub struct Batcher {
     /// Counts admissions, for least-recently-used order.
     turn: u64,
     swap_outs: u64,
+    /// Prompt tokens that patient sequences get in one step.
+    patient_tokens: u32,
 }
 
 impl Batcher {
@@ -145,12 +157,13 @@ impl Batcher {
     pub fn new(config: BatchConfig) -> Self {
         Self {
             config,
-            queue: Queue::new(config.queue),
+            queue: Queue::new(config.queue, config.fair),
             waiting: BTreeMap::new(),
             swapped: VecDeque::new(),
             slots: (0..config.slots).map(|_| Slot::default()).collect(),
             turn: 0,
             swap_outs: 0,
+            patient_tokens: config.step_tokens,
         }
     }
 
@@ -168,7 +181,11 @@ impl Batcher {
             id: RequestId(sequence.id),
             tenant: sequence.tenant,
             band: sequence.band,
-            tokens: sequence.prompt.len() as u64 + u64::from(sequence.tokens_max),
+            tokens: Tokens {
+                input: index(sequence.prompt.len()),
+                cached: 0,
+                output: sequence.tokens_max,
+            },
             arrived: now,
             deadline: sequence.deadline,
         })?;
@@ -177,8 +194,9 @@ impl Batcher {
     }
 
     /// Forgets a sequence wherever it is; its slot is free for the next step.
-    pub fn remove(&mut self, id: JobId) {
+    pub fn remove(&mut self, now: Time, id: JobId) {
         self.queue.remove(RequestId(id));
+        self.queue.settle(now, RequestId(id), None);
         self.waiting.remove(&id);
         self.swapped.retain(|running| running.id != id);
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.runs(id)) {
@@ -197,10 +215,12 @@ impl Batcher {
     }
 
     /// Reports the token that was sampled for a sequence: it is computed in the next step.
-    pub fn generated(&mut self, id: JobId, token: Token) {
+    pub fn generated(&mut self, now: Time, id: JobId, token: Token) {
         if let Some(running) = self.slots.iter_mut().find_map(|slot| slot.running_mut(id)) {
             running.tokens.push(token);
             running.generated_here += 1;
+            let output = index(running.tokens.len() - running.prompt.len());
+            self.queue.progress(now, RequestId(id), output);
         }
     }
 
@@ -211,10 +231,16 @@ impl Batcher {
         }
     }
 
+    /// How many prompt tokens of the bulk and batch bands one step may take, so that whoever comes
+    /// in the middle of it does not wait long for its end.
+    pub fn set_patient_tokens(&mut self, tokens: u32) {
+        self.patient_tokens = tokens.clamp(1, self.config.step_tokens);
+    }
+
     /// What to compute next.
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self, now: Time) -> Step {
         let mut step = Step::default();
-        while self.admit_one(&mut step) {}
+        while self.admit_one(now, &mut step) {}
         self.fill(&mut step);
         step
     }
@@ -246,30 +272,52 @@ impl Batcher {
     }
 
     /// Gives one more sequence a slot, if somebody waits and a slot can be had.
-    fn admit_one(&mut self, step: &mut Step) -> bool {
-        let queued = self.queue.peek().map(|ticket| ticket.band);
-        let swapped = self.swapped.front().map(|running| running.band);
+    fn admit_one(&mut self, now: Time, step: &mut Step) -> bool {
+        let queued = self.next(now).map(|ticket| (ticket.id, ticket.band));
+        let swapped = self.swapped.iter().map(|running| running.band).min();
         let swapped_first = match (swapped, queued) {
-            (Some(swapped), Some(queued)) => swapped <= queued,
+            (Some(swapped), Some((_, queued))) => swapped <= queued,
             (swapped, None) => swapped.is_some(),
             (None, Some(_)) => false,
         };
-        if swapped_first {
+        // Who was sent to take a place takes it, whoever waits for one.
+        let sent = queued.is_some_and(|(id, _)| self.displaces(id.0).is_some());
+        if swapped_first && !(sent && self.is_full()) {
             return self.resume(step);
         }
-        let Some(id) = self.queue.peek().map(|ticket| ticket.id.0) else { return false };
-        if self.awaits_sibling(id) || !self.free_slot_for(queued, step) {
+        let Some((id, band)) = queued else { return false };
+        if self.awaits_sibling(id.0) || !self.free_slot_for(id.0, band, step) {
             return false;
         }
-        self.queue.pop();
-        let Some(sequence) = self.waiting.remove(&id) else { return true };
+        self.queue.take(now, id);
+        let Some(sequence) = self.waiting.remove(&id.0) else { return true };
         self.start(sequence, step);
         true
     }
 
+    /// Whose turn it is: among tenants that have had about as much, the one that finds most of its
+    /// prompt in a slot.
+    fn next(&self, now: Time) -> Option<&Ticket> {
+        let reuse = self.config.prefix_reuse;
+        self.queue.peek_near(now, |ticket| {
+            let sequence = self.waiting.get(&ticket.id.0);
+            let sequence = sequence.filter(|sequence| reuse && sequence.reuse_prefix);
+            sequence.map_or(0, |sequence| index(prefix::longest(&self.slots, &sequence.prompt)))
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.iter().all(|slot| slot.running.is_some())
+    }
+
+    /// The most urgent of those swapped out, and of these the longest out, comes back.
     fn resume(&mut self, step: &mut Step) -> bool {
         let Some(at) = prefix::vacant(&self.slots) else { return false };
-        let Some(running) = self.swapped.pop_front() else { return false };
+        let most = self.swapped.iter().map(|running| running.band).min();
+        let first = self.swapped.iter().position(|running| Some(running.band) == most);
+        let Some(running) = first.and_then(|first| self.swapped.remove(first)) else {
+            return false;
+        };
         let slot = index(at);
         step.moves.push(Move::Keep { slot, len: 0 });
         step.moves.push(Move::SwapIn { slot, job: running.id });
@@ -278,12 +326,13 @@ impl Batcher {
         true
     }
 
-    /// Whether a slot is free, or could be freed for somebody that urgent.
-    fn free_slot_for(&mut self, band: Option<Band>, step: &mut Step) -> bool {
-        if self.slots.iter().any(|slot| slot.running.is_none()) {
+    /// Whether a slot is free, or could be freed for this sequence.
+    fn free_slot_for(&mut self, id: JobId, band: Band, step: &mut Step) -> bool {
+        if !self.is_full() {
             return true;
         }
-        let Some(victim) = band.and_then(|band| self.victim(band)) else { return false };
+        let named = self.displaces(id).and_then(|origin| self.named_victim(origin, step));
+        let Some(victim) = named.or_else(|| self.victim(band)) else { return false };
         let Some(running) = self.slots[victim].swap_out() else { return false };
         step.moves.push(Move::SwapOut { slot: index(victim), job: running.id });
         self.swap_outs += 1;
@@ -291,12 +340,37 @@ impl Batcher {
         true
     }
 
+    fn displaces(&self, id: JobId) -> Option<u64> {
+        self.waiting.get(&id)?.displaces
+    }
+
+    /// A sequence of the request that was named. It moves between any two steps but the one in which
+    /// it got its slot, also in the middle of its prompt.
+    fn named_victim(&self, origin: u64, step: &Step) -> Option<usize> {
+        let room = self.swap_room();
+        let fits = |slot: &Slot| {
+            slot.running.as_ref().is_some_and(|running| {
+                running.origin == Some(origin)
+                    && running.swaps < self.config.swaps_max
+                    && !step.started.iter().any(|(id, _)| *id == running.id)
+                    && !came_back(step, running.id)
+                    && slot.cells.len() as u64 <= room
+            })
+        };
+        self.slots.iter().position(fits)
+    }
+
+    /// Cells that still fit the host's memory.
+    fn swap_room(&self) -> u64 {
+        let swapped: u64 = self.swapped.iter().map(Running::swapped_cells).sum();
+        self.config.swapped_cells_max.saturating_sub(swapped)
+    }
+
     /// The least urgent sequence strictly less urgent than `band`; among equals the one with the
     /// fewest cells, which move fastest. Only sequences between two generated tokens can move, and
     /// one that got its slot in this very step stays.
     fn victim(&self, band: Band) -> Option<usize> {
-        let swapped: u64 = self.swapped.iter().map(|running| running.swapped_cells()).sum();
-        let room = self.config.swapped_cells_max.saturating_sub(swapped);
+        let room = self.swap_room();
         let fit = |slot: &Slot| {
             slot.running.as_ref().is_some_and(|running| {
                 running.band > band
@@ -347,24 +421,47 @@ impl Batcher {
         self.config.prefix_reuse && self.slots.iter().any(computing)
     }
 
+    /// Whether somebody's realtime prompt is being computed.
+    fn urgent_prompt(&self) -> bool {
+        (0..self.slots.len()).any(|at| self.is_realtime(at) && self.slots[at].in_prompt())
+    }
+
+    fn is_patient(&self, at: usize) -> bool {
+        self.slots[at].running.as_ref().is_some_and(|running| running.band >= Band::Bulk)
+    }
+
+    fn is_realtime(&self, at: usize) -> bool {
+        self.slots[at].running.as_ref().is_some_and(|running| running.band == Band::Realtime)
+    }
+
     /// Fills the batch: generating sequences first, then prompts by urgency and order of turns.
     fn fill(&mut self, step: &mut Step) {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
-        order.retain(|at| self.slots[*at].pending() > 0);
+        let alone = self.urgent_prompt();
+        order.retain(|at| self.slots[*at].pending() > 0 && (!alone || self.is_realtime(*at)));
         order.sort_by_key(|at| {
             let slot = &self.slots[*at];
             let band = slot.running.as_ref().map(|running| running.band);
             (slot.pending() > 1, band, slot.last_turn)
         });
         let mut budget = self.config.step_tokens as usize;
+        let mut patient = self.patient_tokens as usize;
         for at in order {
-            let take = self.slots[at].pending().min(budget);
+            let mut take = self.slots[at].pending().min(budget);
+            if take > 1 && self.is_patient(at) {
+                take = take.min(patient);
+                patient -= take;
+            }
             budget -= take;
             self.slots[at].compute(index(at), take, &mut step.entries);
         }
         // In the order of slots llama.cpp computes them in one pass; see `prefix::vacant`.
         step.entries.sort_by_key(|entry| entry.slot);
     }
+}
+
+fn came_back(step: &Step, id: JobId) -> bool {
+    step.moves.iter().any(|change| matches!(change, Move::SwapIn { job, .. } if *job == id))
 }
 
 fn count(items: impl Iterator) -> u32 {

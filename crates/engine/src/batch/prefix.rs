@@ -28,10 +28,7 @@ pub(super) fn choose(slots: &[Slot], prompt: &[Token], reuse: bool) -> Option<So
     if !reuse {
         return Some(Source { slot: vacant, copy_from: None, len: 0 });
     }
-    let shared = |slot: &Slot| {
-        let usable = &prompt[..prompt.len() - 1];
-        usable.iter().zip(&slot.cells).take_while(|(one, other)| one == other).count()
-    };
+    let shared = |slot: &Slot| shared(slot, prompt);
     let free = slots.iter().enumerate().filter(|(_, slot)| slot.running.is_none());
     let (here, kept) = free
         .map(|(at, slot)| (at, shared(slot)))
@@ -45,6 +42,17 @@ pub(super) fn choose(slots: &[Slot], prompt: &[Token], reuse: bool) -> Option<So
     let copies = len >= in_place + COPY_GAIN_MIN && best != target;
     let (copy_from, len) = if copies { (Some(best), len) } else { (None, in_place) };
     Some(Source { slot: target, copy_from, len })
+}
+
+/// Tokens of a prompt that a new sequence would find in some slot.
+pub(super) fn longest(slots: &[Slot], prompt: &[Token]) -> usize {
+    let sharing = slots.iter().filter(|slot| slot.shares());
+    sharing.map(|slot| shared(slot, prompt)).max().unwrap_or(0)
+}
+
+fn shared(slot: &Slot, prompt: &[Token]) -> usize {
+    let usable = &prompt[..prompt.len() - 1];
+    usable.iter().zip(&slot.cells).take_while(|(one, other)| one == other).count()
 }
 
 /// The free slot to fill: next to one in use if there is one, and of those the one that nobody has

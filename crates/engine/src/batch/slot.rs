@@ -23,6 +23,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) id: JobId,
+    pub(super) origin: Option<u64>,
     pub(super) band: Band,
     pub(super) prompt: Arc<[Token]>,
     /// Prompt and generated tokens.
@@ -62,6 +63,7 @@ impl Slot {
         self.last_turn = turn;
         self.running = Some(Running {
             id: sequence.id,
+            origin: sequence.origin,
             band: sequence.band,
             prompt: Arc::clone(&sequence.prompt),
             tokens: sequence.prompt.to_vec(),
@@ -93,6 +95,11 @@ impl Slot {
             self.cells.clear();
         }
         self.running = None;
+    }
+
+    /// Whether the prompt is not computed to its end.
+    pub(super) fn in_prompt(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| self.cells.len() < running.prompt.len())
     }
 
     /// Tokens known but not computed.

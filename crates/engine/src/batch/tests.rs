@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use pilotage_core::{Band, QueueLimits, TenantId, Time};
+use pilotage_core::{Band, BandPolicy, Cost, FairConfig, QueueLimits, TenantId, Time};
 use proptest::prelude::*;
 
 use super::{BatchConfig, Batcher, Move, Sequence, Step};
@@ -19,11 +19,20 @@ const CONFIG: BatchConfig = BatchConfig {
     swapped_cells_max: 1 << 10,
     swap_after_tokens: 2,
     swaps_max: 2,
+    fair: FairConfig {
+        cost: Cost::VTC,
+        bands: [BandPolicy::STRICT; 4],
+        quantum: 0,
+        predict: false,
+        lift: true,
+    },
 };
 
 fn sequence(id: JobId, band: Band, prompt: &[Token], tokens_max: u32) -> Sequence {
     Sequence {
         id,
+        origin: None,
+        displaces: None,
         tenant: TenantId(0),
         band,
         deadline: None,
@@ -61,14 +70,14 @@ impl Machine {
     }
 
     fn cancel(&mut self, id: JobId) {
-        self.batcher.remove(id);
+        self.batcher.remove(Time::ZERO, id);
         self.live.remove(&id);
         self.host.remove(&id);
     }
 
     /// One step, carried out and checked.
     fn step(&mut self) -> Step {
-        let step = self.batcher.step();
+        let step = self.batcher.step(Time::ZERO);
         for change in &step.moves {
             self.carry_out(*change);
         }
@@ -119,10 +128,10 @@ impl Machine {
         *left -= 1;
         if *left == 0 {
             self.live.remove(&job);
-            self.batcher.remove(job);
+            self.batcher.remove(Time::ZERO, job);
             self.finished.push(job);
         } else {
-            self.batcher.generated(job, next);
+            self.batcher.generated(Time::ZERO, job, next);
         }
     }
 
@@ -237,6 +246,72 @@ fn the_urgent_take_a_slot_and_the_others_come_back() {
 }
 
 #[test]
+fn a_named_sequence_makes_place_even_in_the_middle_of_its_prompt() {
+    let mut machine = Machine::new(BatchConfig { slots: 2, ..CONFIG });
+    let named = |id, origin, prompt: &[Token]| Sequence {
+        origin: Some(origin),
+        ..sequence(id, Band::Standard, prompt, 20)
+    };
+    machine.submit(named(1, 71, &[1; 100]));
+    machine.submit(named(2, 72, &[2, 2]));
+    machine.step();
+    let urgent = Sequence { displaces: Some(71), ..named(3, 73, &[3, 3]) };
+    machine.submit(urgent);
+    let step = machine.step();
+    assert!(step.moves.contains(&Move::SwapOut { slot: 0, job: 1 }), "{step:?}");
+    assert!(step.started.contains(&(3, 0)));
+    // One that is gone by now is nobody's victim: the fourth waits like everybody.
+    machine.submit(Sequence { displaces: Some(99), ..named(4, 74, &[4]) });
+    assert_eq!(machine.step().started, []);
+    machine.run_dry();
+    assert_eq!(machine.finished.len(), 4);
+}
+
+#[test]
+fn a_realtime_prompt_is_computed_alone() {
+    let mut machine = Machine::new(CONFIG);
+    machine.submit(sequence(1, Band::Bulk, &[1, 2], 40));
+    machine.submit(sequence(2, Band::Batch, &[9; 100], 2));
+    machine.step();
+    machine.submit(sequence(3, Band::Realtime, &[3; 30], 2));
+    for _ in 0..2 {
+        let step = machine.step();
+        assert!(step.entries.iter().all(|entry| entry.job == 3), "{step:?}");
+    }
+    let step = machine.step();
+    assert!(step.entries.iter().any(|entry| entry.job == 1), "answers go on together");
+    machine.run_dry();
+}
+
+#[test]
+fn patient_prompts_take_small_steps() {
+    let mut machine = Machine::new(CONFIG);
+    machine.batcher.set_patient_tokens(4);
+    machine.submit(sequence(1, Band::Bulk, &[1; 40], 2));
+    assert_eq!(machine.step().entries.len(), 4);
+    machine.submit(sequence(2, Band::Standard, &[2; 40], 2));
+    assert_eq!(machine.step().entries.len(), 16, "the other band gets the whole rest");
+    machine.run_dry();
+}
+
+#[test]
+fn among_equal_tenants_the_warmest_prompt_goes_first() {
+    let fair = FairConfig { quantum: 1_000_000, ..CONFIG.fair };
+    let mut machine = Machine::new(BatchConfig { slots: 1, fair, ..CONFIG });
+    let prompt: Vec<Token> = (0..60).collect();
+    let of = |id, tenant, prompt: &[Token]| Sequence {
+        tenant: TenantId(tenant),
+        ..sequence(id, Band::Standard, prompt, 2)
+    };
+    machine.submit(of(1, 1, &prompt));
+    machine.step();
+    machine.submit(of(2, 2, &[7; 60]));
+    machine.submit(of(3, 3, &prompt));
+    machine.run_dry();
+    assert_eq!(machine.finished, [1, 3, 2]);
+}
+
+#[test]
 fn equals_do_not_displace_each_other_and_swaps_are_limited() {
     let mut machine = Machine::new(BatchConfig { slots: 1, ..CONFIG });
     machine.submit(sequence(1, Band::Standard, &[1], 60));
@@ -281,7 +356,7 @@ fn the_expired_leave_the_queue() {
     let late =
         Sequence { deadline: Some(Time::from_millis(5)), ..sequence(2, Band::Standard, &[1], 5) };
     batcher.submit(Time::ZERO, late).unwrap();
-    batcher.step();
+    batcher.step(Time::ZERO);
     assert_eq!(batcher.expire(Time::from_millis(4)), [] as [JobId; 0]);
     assert_eq!(batcher.expire(Time::from_millis(5)), [2]);
     assert_eq!(batcher.waiting(), 0);
@@ -289,15 +364,17 @@ fn the_expired_leave_the_queue() {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Submit { band: usize, family: Token, prompt: usize, tokens: u32, reuse: bool },
+    Submit { band: usize, family: Token, prompt: usize, tokens: u32, reuse: bool, displaces: u64 },
     Step,
     Cancel(u64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        3 => (0usize..4, 0..3, 1usize..120, 1u32..20, prop::bool::weighted(0.8)).prop_map(
-            |(band, family, prompt, tokens, reuse)| Act::Submit { band, family, prompt, tokens, reuse }
+        3 => (0usize..4, 0..3, 1usize..120, 1u32..20, prop::bool::weighted(0.8), 0u64..12).prop_map(
+            |(band, family, prompt, tokens, reuse, displaces)| {
+                Act::Submit { band, family, prompt, tokens, reuse, displaces }
+            }
         ),
         6 => Just(Act::Step),
         1 => (0u64..60).prop_map(Act::Cancel),
@@ -308,15 +385,18 @@ proptest! {
     #[test]
     fn any_history_computes_every_sequence_exactly(acts in prop::collection::vec(act(), 1..80)) {
         let mut machine = Machine::new(CONFIG);
-        let mut next = 0;
+        let mut next = 0_u64;
         for act in acts {
             match act {
-                Act::Submit { band, family, prompt, tokens, reuse } => {
+                Act::Submit { band, family, prompt, tokens, reuse, displaces } => {
                     next += 1;
                     // Prompts of a family share prefixes of many lengths.
                     let prompt: Vec<Token> = (0..prompt).map(|at| if at < 60 { family } else { at as Token }).collect();
                     let band = Band::ALL[band];
-                    machine.submit(Sequence { reuse_prefix: reuse, ..sequence(next, band, &prompt, tokens) });
+                    let displaces = next.checked_sub(displaces).filter(|_| displaces > 0);
+                    let sequence = sequence(next, band, &prompt, tokens);
+                    let (origin, tenant) = (Some(next), TenantId((next % 3) as u32));
+                    machine.submit(Sequence { reuse_prefix: reuse, origin, displaces, tenant, ..sequence });
                 }
                 Act::Step => { machine.step(); }
                 Act::Cancel(id) => machine.cancel(id),

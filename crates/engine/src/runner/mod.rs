@@ -2,6 +2,7 @@
 //! what came out. One thread owns the backend; everything else talks to it through a channel.
 
 mod live;
+mod pace;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
-use pilotage_core::Time;
+use pilotage_core::{Span, Time};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id;
 use tokio::sync::oneshot;
@@ -21,6 +22,11 @@ use crate::batch::{BatchConfig, Batcher, Move, Sequence, Step};
 use crate::job::{Event, Job, JobError, JobId, Token};
 use crate::stats::Stats;
 use live::{Live, Progress};
+use pace::Pace;
+
+/// How long a step with prompts of the bulk and batch bands takes at most: about what somebody in a
+/// hurry does not notice.
+const PATIENT_STEP: Span = Span::from_millis(50);
 
 /// What the other threads ask of the loop.
 pub(crate) enum Command {
@@ -152,6 +158,7 @@ pub(crate) struct Runner<B: Backend> {
     live: BTreeMap<JobId, Live<B::Grammar>>,
     swapped: BTreeMap<JobId, B::Swapped>,
     waiters: Vec<oneshot::Sender<()>>,
+    pace: Pace,
 }
 
 impl<B: Backend> Runner<B> {
@@ -171,6 +178,7 @@ impl<B: Backend> Runner<B> {
             live: BTreeMap::new(),
             swapped: BTreeMap::new(),
             waiters: Vec::new(),
+            pace: Pace::default(),
         }
     }
 
@@ -191,11 +199,14 @@ impl<B: Backend> Runner<B> {
         for id in self.batcher.expire(self.now()) {
             self.fail(id, JobError::DeadlinePassed);
         }
-        let step = self.batcher.step();
+        let begun = self.now();
+        let step = self.batcher.step(begun);
         self.note_started(&step);
         if let Err((slots, error)) = self.carry_out(&step) {
             self.recover(&step, &slots, &error);
         } else {
+            self.pace.observe(step.entries.len(), self.now().since(begun));
+            self.batcher.set_patient_tokens(self.pace.tokens_in(PATIENT_STEP));
             self.sample(&step);
         }
         self.publish();
@@ -247,6 +258,8 @@ impl<B: Backend> Runner<B> {
         };
         let sequence = Sequence {
             id: job.id,
+            origin: job.origin,
+            displaces: job.displaces,
             tenant: job.tenant,
             band: job.band,
             deadline: job.deadline,
@@ -342,7 +355,8 @@ impl<B: Backend> Runner<B> {
             match progress {
                 Progress::More(token) => {
                     self.end.shared.stats.generation_tokens.add(1);
-                    self.batcher.generated(entry.job, token);
+                    let now = Time::from_nanos(self.clock.now_nanos());
+                    self.batcher.generated(now, entry.job, token);
                 }
                 Progress::End => {
                     self.end.shared.stats.generation_tokens.add(1);
@@ -360,7 +374,7 @@ impl<B: Backend> Runner<B> {
     }
 
     fn forget(&mut self, id: JobId) {
-        self.batcher.remove(id);
+        self.batcher.remove(self.now(), id);
         self.swapped.remove(&id);
         if self.live.remove(&id).is_some() {
             self.close();

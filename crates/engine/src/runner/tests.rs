@@ -34,6 +34,8 @@ fn job(prompt: &str, tokens_max: u32) -> (Job, UnboundedReceiver<Event>) {
     let (events, happened) = mpsc::unbounded_channel();
     let job = Job {
         id: next_id(),
+        origin: None,
+        displaces: None,
         tenant: TenantId(0),
         band: Band::Standard,
         deadline: None,

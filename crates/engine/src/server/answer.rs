@@ -42,6 +42,8 @@ pub(super) struct Plan {
 /// What the envelope says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope {
+    origin: Option<u64>,
+    displaces: Option<u64>,
     tenant: TenantId,
     band: Band,
     deadline: Option<Time>,
@@ -77,8 +79,11 @@ impl Envelope {
     /// its key.
     pub(super) fn read(headers: &HeaderMap, now_nanos: u64) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let left_ms = text(envelope::DEADLINE_MS).and_then(|ms| ms.parse().ok());
+        let number = |name| text(name).and_then(|number| number.parse::<u64>().ok());
+        let left_ms = number(envelope::DEADLINE_MS);
         Self {
+            origin: number(envelope::ORIGIN),
+            displaces: number(envelope::DISPLACES),
             tenant: TenantId(text(envelope::TENANT).and_then(|id| id.parse().ok()).unwrap_or(0)),
             band: text(envelope::BAND).and_then(Band::parse).unwrap_or_default(),
             deadline: left_ms.map(|ms| Time::from_nanos(now_nanos) + Span::from_millis(ms)),
@@ -174,6 +179,8 @@ impl Plan {
         sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(u64::from(number)));
         Job {
             id: next_id(),
+            origin: envelope.origin,
+            displaces: envelope.displaces,
             tenant: envelope.tenant,
             band: envelope.band,
             deadline: envelope.deadline,

@@ -58,17 +58,13 @@ fn within_window(now: Moment, key: &KeyConfig) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
-    use pilotage_core::Band;
-
     use super::*;
 
     #[test]
     fn each_of_many_keys_leads_to_its_tenant() {
         let tenant = |at: usize| TenantConfig {
-            name: at.to_string(),
-            highest_band: Band::Standard,
             keys: (0..3).map(|key| KeyHash::of(&format!("{at}-{key}")).into()).collect(),
-            identities: Vec::new(),
+            ..TenantConfig::named(at.to_string())
         };
         let tenants: Vec<TenantConfig> = (0..10_000).map(tenant).collect();
         let keys = Keys::new(&tenants);

@@ -5,6 +5,8 @@ mod identity;
 mod issuer;
 mod keys;
 
+use std::time::Duration;
+
 use http::{HeaderMap, header};
 use pilotage_core::{Band, TenantId};
 use pilotage_shell::client::Client;
@@ -31,8 +33,10 @@ pub(crate) struct Tenants {
 
 #[derive(Debug)]
 struct Tenant {
+    id: TenantId,
     name: String,
     highest_band: Band,
+    deadline: Option<Duration>,
 }
 
 /// Who asked.
@@ -41,23 +45,29 @@ pub(crate) struct Caller {
     pub(crate) id: TenantId,
     pub(crate) name: String,
     pub(crate) band: Band,
+    /// How long its requests wait when they do not say.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Tenants {
-    /// `client` fetches the keys of identity providers, when the first token of each comes.
+    /// `client` fetches the keys of identity providers, when the first token of each comes. `ids`
+    /// are the tenants', in their order.
     pub(crate) fn new(
         tenants: &[TenantConfig],
+        ids: &[TenantId],
         open: bool,
         oidc: Oidc,
         client: Client,
         clock: Clock,
     ) -> Self {
-        let tenant = |tenant: &TenantConfig| Tenant {
+        let tenant = |(tenant, id): (&TenantConfig, &TenantId)| Tenant {
+            id: *id,
             name: tenant.name.clone(),
             highest_band: tenant.highest_band,
+            deadline: tenant.deadline,
         };
         Self {
-            tenants: tenants.iter().map(tenant).collect(),
+            tenants: tenants.iter().zip(ids).map(tenant).collect(),
             keys: Keys::new(tenants),
             identities: Identities::new(tenants, oidc, client, clock),
             open,
@@ -82,7 +92,7 @@ impl Tenants {
             None => None,
         };
         let found = found.or_else(|| self.open.then_some(0));
-        let Some((at, tenant)) = found.and_then(|at| Some((at, self.tenants.get(at)?))) else {
+        let Some(tenant) = found.and_then(|at| self.tenants.get(at)) else {
             let message = match sent {
                 Some(_) => {
                     "this API key is not known; check it, or ask whoever runs this gateway for one"
@@ -91,11 +101,12 @@ impl Tenants {
             };
             return Err(ApiError::unauthenticated(message));
         };
-        let asked = headers.get(envelope::BAND).and_then(|band| Band::parse(band.to_str().ok()?));
+        let asked = asked_band(headers)?;
         Ok(Caller {
-            id: TenantId(u32::try_from(at).unwrap_or(u32::MAX)),
+            id: tenant.id,
             name: tenant.name.clone(),
             band: asked.unwrap_or_default().max(tenant.highest_band),
+            deadline: tenant.deadline,
         })
     }
 
@@ -110,6 +121,17 @@ impl Tenants {
         }
         Ok(Some(self.identities.owner(now, sent).await?))
     }
+}
+
+/// The band that a request asks for.
+fn asked_band(headers: &HeaderMap) -> Result<Option<Band>, ApiError> {
+    let Some(asked) = headers.get(envelope::BAND) else { return Ok(None) };
+    let band = asked.to_str().ok().and_then(Band::parse);
+    band.map(Some).ok_or_else(|| {
+        let names = Band::ALL.map(Band::name).join("`, `");
+        let message = format!("there is no such band; `{}` takes `{names}`", envelope::BAND);
+        ApiError::invalid_request(message).with_param(envelope::BAND)
+    })
 }
 
 /// The key or token in `Authorization: Bearer` or `x-api-key`.
@@ -130,10 +152,9 @@ mod tests {
 
     fn tenants(open: bool) -> Tenants {
         let tenant = |name: &str, highest_band, keys: &[&str]| TenantConfig {
-            name: name.to_owned(),
             highest_band,
             keys: keys.iter().map(|key| KeyHash::of(key).into()).collect(),
-            identities: Vec::new(),
+            ..TenantConfig::named(name)
         };
         let mut list =
             vec![tenant("one", Band::Realtime, &["a", "b"]), tenant("two", Band::Bulk, &["c"])];
@@ -143,7 +164,8 @@ mod tests {
             expires_ms: Some(2_000_000),
         });
         let client = Client::new().unwrap();
-        Tenants::new(&list, open, Oidc::default(), client, Clock::start())
+        let ids = [TenantId(0), TenantId(1)];
+        Tenants::new(&list, &ids, open, Oidc::default(), client, Clock::start())
     }
 
     async fn find_at(
@@ -174,7 +196,8 @@ mod tests {
         check(&[("x-api-key", "c"), ("x-pilotage-band", "realtime")], "two", Band::Bulk).await;
         check(&[("x-api-key", "a"), ("x-pilotage-band", "realtime")], "one", Band::Realtime).await;
         check(&[("x-api-key", "a"), ("x-pilotage-band", "batch")], "one", Band::Batch).await;
-        check(&[("x-api-key", "a"), ("x-pilotage-band", "nonsense")], "one", Band::Standard).await;
+        let nonsense = [("x-api-key", "a"), ("x-pilotage-band", "nonsense")];
+        assert_eq!(find(false, &nonsense).await, Err(400));
     }
 
     #[tokio::test]

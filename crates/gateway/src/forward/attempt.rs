@@ -8,7 +8,7 @@ use http::response::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use pilotage_core::{FailureKind, Time};
+use pilotage_core::{FailureKind, RequestId, Time};
 use pilotage_lens::Mark;
 use pilotage_shell::client::ClientError;
 use pilotage_shell::id;
@@ -20,7 +20,7 @@ use pilotage_wire::{envelope, trace};
 use super::events::{Block, Blocks};
 use super::{Order, Watch};
 use crate::app::Gateway;
-use crate::driver::{Replica, Ticket};
+use crate::driver::{Interruption, Replica, Ticket};
 
 /// What an attempt brought.
 pub(super) enum Answer {
@@ -28,6 +28,16 @@ pub(super) enum Answer {
     Whole(Whole),
     /// A stream, up to its first token.
     Stream(Opened),
+    /// None: it was stopped for somebody else.
+    Stopped,
+}
+
+/// Where an attempt goes.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) replica: &'a Replica,
+    /// The request whose place it takes there.
+    pub(super) displaces: Option<RequestId>,
 }
 
 /// An answer that is no stream.
@@ -53,7 +63,7 @@ pub(super) struct Opened {
 pub(super) async fn run(
     gateway: &Gateway,
     order: &Order,
-    replica: &Replica,
+    to: Target<'_>,
     ticket: &mut Ticket,
     watch: &mut Watch,
 ) -> Result<Answer, FailureKind> {
@@ -61,7 +71,7 @@ pub(super) async fn run(
     let total = left(watch.now(), order.until);
     let limit = if order.stream { timeouts.first_token.min(total) } else { total };
     let asking = async {
-        let request = request(order, replica, watch.now());
+        let request = request(order, to, watch.now());
         let response =
             gateway.inner.client.request(request).await.map_err(|error| match error {
                 ClientError::Connect(_) => FailureKind::Connect,
@@ -74,7 +84,10 @@ pub(super) async fn run(
         // What has come counts, even from a replica that is gone by now.
         biased;
         answer = tokio::time::timeout(limit, asking) => answer.map_err(|_| FailureKind::Timeout)?,
-        () = ticket.lost() => Err(FailureKind::Broken),
+        interruption = ticket.interruption() => match interruption {
+            Interruption::Lost => Err(FailureKind::Broken),
+            Interruption::Stop(_) => Ok(Answer::Stopped),
+        },
     }
 }
 
@@ -172,7 +185,7 @@ pub(super) fn is_error(event: &Event) -> bool {
 
 /// Whether a chunk holds a token: text, a part of a function call, or the end of an answer without
 /// any. The chunk that only says who speaks is none.
-fn has_token(data: &str) -> bool {
+pub(super) fn has_token(data: &str) -> bool {
     #[derive(serde::Deserialize)]
     struct Chunk {
         #[serde(default)]
@@ -218,7 +231,8 @@ pub(super) fn is_usage_only(data: &str) -> bool {
         && serde_json::from_str::<Chunk>(data).is_ok_and(|chunk| chunk.choices.is_empty())
 }
 
-fn request(order: &Order, replica: &Replica, now: Time) -> Request<Full<Bytes>> {
+fn request(order: &Order, to: Target<'_>, now: Time) -> Request<Full<Bytes>> {
+    let replica = to.replica;
     let mut request = Request::new(Full::new(order.body.clone()));
     *request.method_mut() = http::Method::POST;
     if let Ok(uri) = format!("{}{}", replica.url, order.path).parse() {
@@ -235,6 +249,10 @@ fn request(order: &Order, replica: &Replica, now: Time) -> Request<Full<Bytes>> 
         set("authorization", &format!("Bearer {}", key.expose()));
     }
     set(envelope::REQUEST_ID, &order.request_id);
+    set(envelope::ORIGIN, &order.id.0.to_string());
+    if let Some(displaced) = to.displaces {
+        set(envelope::DISPLACES, &displaced.0.to_string());
+    }
     set(envelope::TENANT, &order.caller.id.0.to_string());
     set(envelope::BAND, order.caller.band.name());
     set(envelope::DEADLINE_MS, &left(now, order.until).as_millis().to_string());

@@ -13,8 +13,9 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use pilotage_core::{FailureKind, Refusal, Request as Asked, Span, Time, Tokens};
+use pilotage_core::{FailureKind, Refusal, Request as Asked, RequestId, Span, Stop, Time, Tokens};
 use pilotage_lens::{Mark, Termination};
+use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::{envelope, trace::TraceParent};
@@ -22,9 +23,11 @@ use pilotage_wire::{envelope, trace::TraceParent};
 use crate::app::{Gateway, RequestName};
 use crate::auth::Caller;
 use crate::body;
-use crate::driver::{Replica, Ticket};
+use crate::config::Price;
+use crate::driver::{Go, Replica, Ticket};
+use crate::quotas;
 use crate::reply::{self, Refused};
-use attempt::{Answer, Whole};
+use attempt::{Answer, Target, Whole};
 use watch::Watch;
 
 pub(crate) async fn chat_completions(gateway: State<Gateway>, request: Request) -> Response {
@@ -53,6 +56,9 @@ pub(crate) struct Order {
     /// When waiting for the whole answer ends.
     until: Time,
     lane: usize,
+    id: RequestId,
+    /// Estimated prompt tokens.
+    input: u32,
 }
 
 async fn answer(gateway: Gateway, path: &'static str, request: Request) -> Response {
@@ -64,14 +70,16 @@ async fn answer(gateway: Gateway, path: &'static str, request: Request) -> Respo
     let why_wanted = parts.headers.get(envelope::WHY).is_some_and(|wanted| wanted == "1");
     match serve(&gateway, &parts.headers, body, &mut watch).await {
         Ok(mut response) => {
+            response.headers_mut().extend(watch.take_limits());
             if let Some(why) = watch.take_why().filter(|_| why_wanted) {
                 response.headers_mut().insert(envelope::WHY, why);
             }
             response
         }
-        Err(refused) => {
+        Err(mut refused) => {
+            refused.headers.extend(watch.take_limits());
             watch.end(refused.error.status, refused.termination);
-            reply::error(&refused.error)
+            reply::refused(refused)
         }
     }
 }
@@ -82,7 +90,7 @@ async fn serve(
     body: axum::body::Body,
     watch: &mut Watch,
 ) -> Result<Response, Refused> {
-    let caller = gateway.inner.tenants.find(headers).await?;
+    let caller = gateway.tenants().find(headers).await?;
     watch.caller(&caller);
     let asked = watch.now();
     let body = body::read(gateway.inner.clock, headers, body, &gateway.inner.config.limits).await?;
@@ -92,12 +100,16 @@ async fn serve(
     let config = &gateway.inner.config.lanes[lane];
     watch.lane(&config.name, peek.stream);
     let now = watch.mark(Mark::Read);
+    let deadline = deadline(headers, &caller)?;
+    let total = deadline.unwrap_or(config.timeouts.total).min(config.timeouts.total);
+    let until = watch.begun() + span(total);
+    let (id, tokens) = (gateway.next_id(), estimate(&peek, config.context_tokens));
+    reserve(gateway, &caller, id, tokens, (body.len(), config.price), watch)?;
     let ticket = gateway.inner.lanes[lane].arrive(Asked {
-        id: gateway.next_id(),
-        tenant: caller.id,
-        band: caller.band,
-        tokens: estimate(&peek, config.context_tokens),
-        deadline: Some(now + span(config.timeouts.queue)),
+        deadline: Some((now + span(config.timeouts.queue)).min(until)),
+        answer_by: deadline.map(|_| until),
+        stop: Stop::BeforeFirstToken,
+        ..Asked::new(id, caller.id, caller.band, tokens)
     });
     let order = Order {
         path: watch.path(),
@@ -107,8 +119,10 @@ async fn serve(
         trace: watch.trace(),
         stream: peek.stream,
         usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
-        until: now + span(config.timeouts.total),
+        until,
         lane,
+        id,
+        input: tokens.input,
     };
     attempts(gateway, order, ticket, watch).await
 }
@@ -124,12 +138,19 @@ async fn attempts(
     let mut last = None;
     loop {
         let turn = ticket.turn().await;
-        let (replica, attempt, why) = turn.map_err(|refusal| blamed(refusal, last))?;
+        let Go { replica, attempt, displaces, why } =
+            turn.map_err(|refusal| blamed(refusal, last))?;
         watch.dispatched(&replica.name, attempt, &why);
-        match attempt::run(gateway, &order, &replica, &mut ticket, watch).await {
+        let to = Target { replica: &replica, displaces };
+        match attempt::run(gateway, &order, to, &mut ticket, watch).await {
             Ok(Answer::Whole(answer)) => {
-                ticket.finished();
-                return Ok(whole(answer, watch));
+                let response = whole(answer, watch);
+                ticket.finished(watch.exact_tokens());
+                return Ok(response);
+            }
+            Ok(Answer::Stopped) => {
+                watch.stopped();
+                ticket.stopped();
             }
             Ok(Answer::Stream(opened)) => {
                 ticket.first_token();
@@ -162,6 +183,39 @@ fn failed(ticket: &mut Ticket, kind: FailureKind, replica: &Replica, attempt: u3
         "an attempt failed before its first byte"
     );
     ticket.failed(kind, false);
+}
+
+/// How long the client waits for its whole answer: what it says, else what its tenant's requests have.
+fn deadline(headers: &HeaderMap, caller: &Caller) -> Result<Option<Duration>, ApiError> {
+    let Some(sent) = headers.get(envelope::DEADLINE_MS) else { return Ok(caller.deadline) };
+    let ms = sent.to_str().ok().and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > 0);
+    ms.map(|ms| Some(Duration::from_millis(ms))).ok_or_else(|| {
+        let name = envelope::DEADLINE_MS;
+        let message = format!("`{name}` takes milliseconds, a whole number above zero");
+        ApiError::invalid_request(message).with_param(name)
+    })
+}
+
+/// Reserves the request's place in the quotas of its tenant and of those above it.
+fn reserve(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: RequestId,
+    tokens: Tokens,
+    (bytes, price): (usize, Price),
+    watch: &mut Watch,
+) -> Result<(), Refused> {
+    let quotas = &gateway.inner.quotas;
+    match quotas.reserve(id, caller.id, tokens, bytes, price) {
+        Ok((lease, left)) => {
+            watch.lease(lease, quotas::headers(&left));
+            Ok(())
+        }
+        Err(denial) => {
+            let directory = gateway.inner.directory.read();
+            Err(Refused::denied(&denial, directory.name(denial.tenant)))
+        }
+    }
 }
 
 fn whole(answer: Whole, watch: &mut Watch) -> Response {

@@ -14,13 +14,13 @@ use pilotage_core::FailureKind;
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
-use pilotage_wire::sse;
+use pilotage_wire::sse::{self, Event};
 
-use super::attempt::{Opened, is_error, is_usage_only, left};
+use super::attempt::{Opened, has_token, is_error, is_usage_only, left};
 use super::events::Block;
 use super::{Order, Watch};
 use crate::app::Gateway;
-use crate::driver::Ticket;
+use crate::driver::{Interruption, Ticket};
 
 /// The response that streams the rest.
 pub(super) fn response(
@@ -30,7 +30,8 @@ pub(super) fn response(
     ticket: Ticket,
     watch: Watch,
 ) -> Response {
-    let relay = Relay { gateway, order, opened, ticket, watch, dropped: false, over: false };
+    let relay =
+        Relay { gateway, order, opened, ticket, watch, produced: 0, dropped: false, over: false };
     let stream = stream::unfold(relay, |mut relay| async move {
         let bytes = relay.next().await?;
         Some((Ok::<_, Infallible>(bytes), relay))
@@ -76,12 +77,23 @@ impl From<Out> for Bytes {
     }
 }
 
+/// Tokens between two reports to the scheduler: a share is charged often enough, and its loop not
+/// kept busy.
+const PROGRESS_EVERY: u32 = 4;
+
+/// Waits until the replica is gone. Who has seen a part is not stopped for anybody.
+async fn lost(ticket: &mut Ticket) {
+    while ticket.interruption().await != Interruption::Lost {}
+}
+
 struct Relay {
     gateway: Gateway,
     order: Arc<Order>,
     opened: Opened,
     ticket: Ticket,
     watch: Watch,
+    /// Events with tokens so far.
+    produced: u32,
     /// The last block was not for the client.
     dropped: bool,
     over: bool,
@@ -135,7 +147,7 @@ impl Relay {
         if event.data == "[DONE]" {
             out.push(block.bytes);
             self.over = true;
-            self.ticket.finished();
+            self.ticket.finished(self.watch.exact_tokens());
             self.watch.end(200, Termination::Ok);
             return;
         }
@@ -151,7 +163,21 @@ impl Relay {
             }
         }
         self.watch.mark(Mark::LastToken);
+        self.count(event);
         out.push(block.bytes);
+    }
+
+    /// An event with text is taken for one token: engines send about that. What it was is settled
+    /// with the usage at the end.
+    fn count(&mut self, event: &Event) {
+        if !has_token(&event.data) {
+            return;
+        }
+        self.produced += 1;
+        self.watch.produced(self.order.input, self.produced);
+        if self.produced % PROGRESS_EVERY == 1 {
+            self.ticket.progress(self.produced);
+        }
     }
 
     /// Waits for more events.
@@ -167,7 +193,7 @@ impl Relay {
             // What has come counts, even from a replica that is gone by now.
             biased;
             frame = tokio::time::timeout(left.min(idle), self.opened.rest.frame()) => frame,
-            () = self.ticket.lost() => return Err(Broken::Off),
+            () = lost(&mut self.ticket) => return Err(Broken::Off),
         };
         let frame = frame.map_err(|_| silent)?.ok_or(Broken::Off)?;
         let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else { return Ok(()) };

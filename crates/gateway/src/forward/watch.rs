@@ -9,6 +9,8 @@ use pilotage_wire::trace::TraceParent;
 
 use crate::app::Gateway;
 use crate::auth::Caller;
+use crate::quotas::Lease;
+use crate::reply::Header;
 
 /// Status of a request whose client went away: nginx's own for it, never sent to anybody.
 const CLIENT_CLOSED: u16 = 499;
@@ -27,6 +29,12 @@ pub(crate) struct Watch {
     replica: Option<String>,
     why: Option<Why>,
     tokens: Tokens,
+    /// Whether the engine itself told the tokens.
+    counted: bool,
+    stops: u32,
+    lease: Option<Lease>,
+    /// What is left of limits, for the client.
+    limits: Vec<Header>,
     /// Time in which the client's body came in.
     body: Span,
     over: bool,
@@ -54,6 +62,10 @@ impl Watch {
             replica: None,
             why: None,
             tokens: Tokens::default(),
+            counted: false,
+            stops: 0,
+            lease: None,
+            limits: Vec::new(),
             body: Span::ZERO,
             over: false,
         }
@@ -74,6 +86,9 @@ impl Watch {
         self.attempts = attempt;
         self.replica = Some(replica.to_owned());
         self.why = Some(*why);
+        if let Some(lease) = &self.lease {
+            lease.started();
+        }
     }
 
     /// The body, asked for at that time, is here.
@@ -94,6 +109,36 @@ impl Watch {
             cached: usage.cached_tokens(),
             output: usage.completion_tokens,
         };
+        self.counted = true;
+    }
+
+    /// The request's place in its tenant's quotas, and what is left there.
+    pub(crate) fn lease(&mut self, lease: Lease, limits: Vec<Header>) {
+        self.lease = Some(lease);
+        self.limits = limits;
+    }
+
+    /// What is left of limits, for the client.
+    pub(crate) fn take_limits(&mut self) -> Vec<Header> {
+        std::mem::take(&mut self.limits)
+    }
+
+    /// The answer has so many tokens by now, as far as events tell; its prompt is about as long as
+    /// was estimated.
+    pub(crate) const fn produced(&mut self, input: u32, output: u32) {
+        if !self.counted {
+            self.tokens = Tokens { input, cached: 0, output };
+        }
+    }
+
+    /// The tokens, where the engine told them.
+    pub(crate) fn exact_tokens(&self) -> Option<Tokens> {
+        self.counted.then_some(self.tokens)
+    }
+
+    /// The attempt was stopped for somebody else.
+    pub(crate) const fn stopped(&mut self) {
+        self.stops += 1;
     }
 
     pub(crate) const fn path(&self) -> &'static str {
@@ -106,6 +151,11 @@ impl Watch {
 
     pub(crate) const fn trace(&self) -> TraceParent {
         self.trace
+    }
+
+    /// When its first byte came.
+    pub(crate) const fn begun(&self) -> Time {
+        self.timeline.begun()
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -134,6 +184,10 @@ impl Watch {
             replica: self.replica.clone(),
             why: self.why,
             tokens: self.tokens,
+            counted: self.counted,
+            stops: self.stops,
+            lease: self.lease.take(),
+            limits: Vec::new(),
             body: self.body,
             over: false,
         }
@@ -143,6 +197,10 @@ impl Watch {
     pub(crate) fn end(&mut self, status: u16, termination: Termination) {
         if std::mem::replace(&mut self.over, true) {
             return;
+        }
+        // Whoever got an answer, or a part of one, used what it took; whoever got none used nothing.
+        if let Some(lease) = self.lease.take().filter(|_| self.tokens.output > 0 || self.counted) {
+            lease.settle(self.tokens);
         }
         let now = self.now();
         let phases = self.timeline.phases(now);
@@ -157,6 +215,7 @@ impl Watch {
             status,
             termination,
             attempts: self.attempts,
+            stops: self.stops,
             replica: self.replica.clone(),
             why: self.why.map(|why| why.to_string()),
             tokens: self.tokens,

@@ -139,10 +139,9 @@ impl Provider {
             claims: claims.collect(),
         };
         TenantConfig {
-            name: name.to_owned(),
             highest_band: Band::Standard,
-            keys: Vec::new(),
             identities: vec![identity],
+            ..TenantConfig::named(name)
         }
     }
 }

@@ -69,7 +69,9 @@ async fn logs_and_metrics_hold_no_keys_prompts_or_answers() {
 #[tokio::test]
 async fn counters_are_there_before_they_count() {
     let metrics = metrics(&gateway(config(), &[])).await;
-    for (termination, class) in [("ok", "2xx"), ("queue_full", "4xx"), ("timeout", "5xx")] {
+    for (termination, class) in
+        [("ok", "2xx"), ("quota", "4xx"), ("queue_full", "5xx"), ("timeout", "5xx")]
+    {
         for lane in ["lane", "_other"] {
             let line = format!(
                 "pilotage_requests_total{{lane=\"{lane}\",termination=\"{termination}\",status_class=\"{class}\"}} 0"

@@ -10,9 +10,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
-use pilotage_core::{Band, ReplicaId, SchedulerConfig};
+use pilotage_core::{Band, Capacity, ReplicaId, SchedulerConfig};
 use pilotage_gateway::{
-    Gateway, GatewayConfig, LaneConfig, Limits, Replica, TenantConfig, Timeouts,
+    Gateway, GatewayConfig, LaneConfig, Limits, Price, Replica, TenantConfig, Timeouts,
 };
 use pilotage_shell::clock::Clock;
 use pilotage_shell::metrics::Metrics;
@@ -118,6 +118,7 @@ pub(crate) fn config() -> GatewayConfig {
             public_names: vec!["public".to_owned(), "alias".to_owned()],
             served_model: "served".to_owned(),
             context_tokens: 1000,
+            price: Price::default(),
             scheduler: SchedulerConfig::default(),
             timeouts: Timeouts {
                 queue: Duration::from_secs(5),
@@ -127,10 +128,9 @@ pub(crate) fn config() -> GatewayConfig {
             },
         }],
         tenants: vec![TenantConfig {
-            name: "team".to_owned(),
             highest_band: Band::Standard,
             keys: vec![KeyHash::of(KEY).into()],
-            identities: Vec::new(),
+            ..TenantConfig::named("team")
         }],
         open: false,
         admin_key: KeyHash::of("pk-admin"),
@@ -148,7 +148,12 @@ pub(crate) fn gateway(config: GatewayConfig, engines: &[&Engine]) -> Gateway {
 
 pub(crate) fn up(gateway: &Gateway, id: u32, url: &str) {
     let key = Some(Secret::new("engine-key".to_owned()));
-    let replica = Replica { name: format!("replica-{id}"), url: url.to_owned(), key, slots: 4 };
+    let replica = Replica {
+        name: format!("replica-{id}"),
+        url: url.to_owned(),
+        key,
+        capacity: Capacity::of_requests(4),
+    };
     gateway.lane("lane").unwrap().replica_up(ReplicaId(id), replica);
 }
 

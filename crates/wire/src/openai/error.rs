@@ -89,9 +89,24 @@ impl ApiError {
         Self::new(413, INVALID_REQUEST, message).with_code("request_too_large")
     }
 
-    /// 429: too much waits already.
+    /// 402: the money is spent.
+    pub fn over_budget(message: impl Into<String>) -> Self {
+        Self::new(402, "insufficient_quota", message).with_code("insufficient_quota")
+    }
+
+    /// 403: whoever asks may not.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(403, "permission_error", message).with_code("forbidden")
+    }
+
+    /// 429: the caller has used its share up.
     pub fn rate_limited(message: impl Into<String>) -> Self {
-        Self::new(429, "rate_limit_error", message).with_code("queue_full")
+        Self::new(429, "rate_limit_error", message).with_code("rate_limit_exceeded")
+    }
+
+    /// 503: too much waits already, whoever asks.
+    pub fn queue_full(message: impl Into<String>) -> Self {
+        Self::unavailable(message).with_code("queue_full")
     }
 
     /// 500: our mistake.

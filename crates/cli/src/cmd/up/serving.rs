@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use pilotage_core::ReplicaId;
+use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, Replica};
 use pilotage_operator::local::{Event, Supervisor};
 use pilotage_shell::metrics::Metrics;
@@ -38,7 +38,7 @@ pub(super) struct Serving {
 /// Which process serves which lanes, and which replica each is at the moment.
 struct Fleet {
     lanes: Vec<(String, Vec<String>)>,
-    slots: HashMap<String, u32>,
+    capacities: HashMap<String, Capacity>,
     key: Secret,
     next: u32,
     current: HashMap<String, ReplicaId>,
@@ -52,9 +52,14 @@ impl Serving {
         drain_timeout: Duration,
     ) -> anyhow::Result<Self> {
         let (at, admin_at) = (listener.local_addr()?, admin.local_addr()?);
+        let capacities = setup
+            .processes
+            .iter()
+            .map(|(spec, _)| {
+                (spec.name.clone(), capacity(spec.slots, setup.context_of(&spec.name)))
+            })
+            .collect();
         let gateway = Gateway::new(setup.gateway, setup.clock, Metrics::new())?;
-        let slots =
-            setup.processes.iter().map(|(spec, _)| (spec.name.clone(), spec.slots)).collect();
         let greeting =
             banner::Greeting::new(&setup.processes, setup.model, setup.key, at, admin_at);
         let engine_key = setup.machine.engine_key.clone();
@@ -69,8 +74,13 @@ impl Serving {
             listen(admin, gateway.admin_router(vec![("processes", processes)]), limits, &stop),
         ];
         setup.installation.announce(at, admin_at)?;
-        let fleet =
-            Fleet { lanes: setup.lanes, slots, key: engine_key, next: 0, current: HashMap::new() };
+        let fleet = Fleet {
+            lanes: setup.lanes,
+            capacities,
+            key: engine_key,
+            next: 0,
+            current: HashMap::new(),
+        };
         Ok(Self { gateway, supervisor, happened, fleet, listeners, stop, greeting: Some(greeting) })
     }
 
@@ -130,9 +140,9 @@ impl Fleet {
         self.current.insert(name.to_owned(), id);
         for lane in self.lanes_of(name) {
             let Some(lane) = gateway.lane(lane) else { continue };
-            let slots = self.slots.get(name).copied().unwrap_or(1);
+            let capacity = self.capacities.get(name).copied().unwrap_or(Capacity::of_requests(1));
             let key = Some(self.key.clone());
-            lane.replica_up(id, Replica { name: name.to_owned(), url: url.clone(), key, slots });
+            lane.replica_up(id, Replica { name: name.to_owned(), url: url.clone(), key, capacity });
         }
     }
 
@@ -150,6 +160,17 @@ impl Fleet {
             replicas.iter().any(|name| name == process)
         };
         self.lanes.iter().filter(serves).map(|(lane, _)| lane.as_str())
+    }
+}
+
+/// What the embedded engine takes: each slot has a whole context to itself, and it can pause as many
+/// sequences as it runs.
+fn capacity(slots: u32, context: u32) -> Capacity {
+    Capacity {
+        requests_max: slots,
+        tokens_max: u64::from(slots) * u64::from(context),
+        prefill_max: u64::MAX,
+        pauses_max: slots,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pilotage_gateway::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, TenantConfig, Timeouts,
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Price, TenantConfig, Timeouts,
 };
 use pilotage_operator::local::{Machine, START_TIMEOUT, STOP_TIMEOUT};
 use pilotage_plan::api::{Identity, TenantKey};
@@ -38,6 +38,13 @@ pub(super) struct Setup {
 }
 
 impl Setup {
+    /// Tokens of each sequence of a process.
+    pub(super) fn context_of(&self, process: &str) -> u32 {
+        let lane =
+            self.lanes.iter().position(|(_, replicas)| replicas.iter().any(|name| name == process));
+        lane.and_then(|at| self.gateway.lanes.get(at)).map_or(1, |lane| lane.context_tokens)
+    }
+
     pub(super) async fn new(
         args: &Up,
         plan: &Plan,
@@ -107,18 +114,16 @@ fn tenants(plan: &Plan, local: Option<&Secret>) -> Vec<TenantConfig> {
         .map(|tenant| {
             let made = local.filter(|_| tenant.name == LOCAL).map(|key| key.hash().into());
             TenantConfig {
-                name: tenant.name.clone(),
                 highest_band: tenant.highest_band,
                 keys: tenant.keys.iter().map(key).chain(made).collect(),
                 identities: tenant.identities.iter().map(identity).collect(),
+                ..TenantConfig::named(tenant.name.clone())
             }
         })
         .collect();
     if tenants.is_empty() {
-        let highest_band = pilotage_core::Band::Realtime;
         let keys = local.map(|key| key.hash().into()).into_iter().collect();
-        let (name, identities) = (LOCAL.to_owned(), Vec::new());
-        tenants.push(TenantConfig { name, highest_band, keys, identities });
+        tenants.push(TenantConfig { keys, ..TenantConfig::named(LOCAL) });
     }
     tenants
 }
@@ -147,6 +152,7 @@ fn lane(lane: &Lane) -> LaneConfig {
         public_names: lane.public_names.clone(),
         served_model: lane.served_model.clone(),
         context_tokens: lane.context_tokens,
+        price: Price::default(),
         scheduler: lane.scheduler_config(),
         timeouts: Timeouts {
             queue: seconds(lane.timeouts.queue_seconds),

@@ -1,12 +1,16 @@
 //! The loop's pure half: takes one input, changes state once, and offers outputs until drained.
 
+mod pace;
+mod turn;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::fleet::Capacity;
-use crate::queue::{Queue, QueueLimits, Ticket};
+use crate::preempt::{PreemptConfig, Reason};
+use crate::queue::{FairConfig, Queue, QueueLimits, TenantTree, Ticket};
 use crate::request::{Failure, FailureKind, Outcome, Refusal, Request};
-use crate::route::{self, Placement};
-use crate::{Fleet, ReplicaId, RequestId, Span, Time, Why};
+use crate::{Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens, Why};
+use pace::Pace;
 
 /// Everything that can happen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,10 +34,31 @@ pub enum Input {
         /// Whose.
         id: RequestId,
     },
+    /// An answer grew.
+    Progress {
+        /// Whose.
+        id: RequestId,
+        /// Tokens it has by now.
+        output: u32,
+    },
     /// A replica finished the answer.
     Finished {
         /// Whose.
         id: RequestId,
+        /// The engine's own counts, where it reported them.
+        tokens: Option<Tokens>,
+    },
+    /// An attempt was stopped as [`Output::Stop`] asked.
+    Stopped {
+        /// Whose.
+        id: RequestId,
+    },
+    /// An engine says how many KV tokens it holds.
+    Reported {
+        /// Which one.
+        replica: ReplicaId,
+        /// How many.
+        kv_tokens: u64,
     },
     /// A replica did not finish the answer.
     Failed {
@@ -64,8 +89,22 @@ pub enum Output {
         replica: ReplicaId,
         /// One for the first attempt.
         attempt: u32,
+        /// The request that the replica pauses to make place.
+        displaces: Option<RequestId>,
         /// The reason.
         why: Why,
+    },
+    /// Stop the attempt on this replica, keep its tokens, and report [`Input::Stopped`]: somebody
+    /// else goes first.
+    Stop {
+        /// Which request.
+        id: RequestId,
+        /// Where it runs.
+        replica: ReplicaId,
+        /// For whom.
+        urgent: RequestId,
+        /// Why.
+        reason: Reason,
     },
     /// Stop the attempt on this replica: nobody wants the answer.
     Abort {
@@ -88,6 +127,10 @@ pub enum Output {
 pub struct SchedulerConfig {
     /// What may wait.
     pub queue: QueueLimits,
+    /// How turns are given.
+    pub fair: FairConfig,
+    /// When running work is stopped for other work.
+    pub preempt: PreemptConfig,
     /// Attempts for one request, the first one included.
     pub attempts_max: u32,
     /// Retries allowed for each hundred arrivals, so that a broken fleet is not hammered.
@@ -107,6 +150,8 @@ impl Default for SchedulerConfig {
     fn default() -> Self {
         Self {
             queue: QueueLimits { requests_max: 1024, tokens_max: 16_000_000 },
+            fair: FairConfig::default(),
+            preempt: PreemptConfig::default(),
             attempts_max: 3,
             retry_percent: 20,
             retries_min: 10,
@@ -125,6 +170,11 @@ pub struct Scheduler {
     fleet: Fleet,
     live: BTreeMap<RequestId, Live>,
     outputs: VecDeque<Output>,
+    pace: Pace,
+    /// Requests that were asked to stop and run still.
+    stopping: u32,
+    /// For whom room was looked for last, and when.
+    looked: Option<(RequestId, Time)>,
     /// Hundredths of a retry that may still be spent.
     retry_credit: u64,
     draining: bool,
@@ -137,9 +187,25 @@ struct Live {
     arrived: Time,
     attempt: u32,
     tried: Vec<ReplicaId>,
-    running: Option<ReplicaId>,
+    running: Option<Running>,
     answered: bool,
+    stops: u32,
     last_failure: FailureKind,
+}
+
+/// Where a request runs.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    replica: ReplicaId,
+    since: Time,
+    /// KV tokens booked there.
+    tokens: u64,
+    /// Prompt tokens booked there, until the answer begins.
+    prefill: u64,
+    /// The replica has paused it, since then.
+    paused: Option<Time>,
+    /// It was asked to stop.
+    stopping: bool,
 }
 
 impl Scheduler {
@@ -147,10 +213,13 @@ impl Scheduler {
     pub fn new(config: SchedulerConfig) -> Self {
         Self {
             config,
-            queue: Queue::new(config.queue),
+            queue: Queue::new(config.queue, config.fair),
             fleet: Fleet::default(),
             live: BTreeMap::new(),
             outputs: VecDeque::new(),
+            pace: Pace::default(),
+            stopping: 0,
+            looked: None,
             retry_credit: u64::from(config.retries_min) * 100,
             draining: false,
         }
@@ -159,21 +228,46 @@ impl Scheduler {
     /// Takes in one thing that happened. The caller drains [`Self::poll`] before the next.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::ReplicaUp { replica, capacity } => self.fleet.raise(replica, capacity),
-            Input::ReplicaDown { replica } => self.fleet.lower(replica),
-            Input::Arrive(request) => self.arrive(now, request),
-            Input::FirstToken { id } => {
-                if let Some(live) = self.live.get_mut(&id) {
-                    live.answered = true;
-                }
+            Input::ReplicaUp { replica, capacity } => {
+                self.fleet.raise(replica, capacity);
+                self.queue.set_capacity(self.fleet.capacity());
             }
-            Input::Finished { id } => self.finish(id),
+            Input::ReplicaDown { replica } => {
+                self.fleet.lower(replica);
+                self.queue.set_capacity(self.fleet.capacity());
+            }
+            Input::Reported { replica, kv_tokens } => self.fleet.report(now, replica, kv_tokens),
+            Input::Arrive(request) => self.arrive(now, request),
+            Input::FirstToken { id } => self.first_token(now, id),
+            Input::Progress { id, output } => self.progress(now, id, output),
+            Input::Finished { id, tokens } => self.finish(now, id, tokens),
             Input::Failed { id, failure } => self.fail(now, id, failure),
-            Input::Cancel { id } => self.cancel(id),
+            Input::Stopped { id } => self.stopped(id),
+            Input::Cancel { id } => self.cancel(now, id),
             Input::Drain => self.draining = true,
             Input::Tick => {}
         }
         self.expire(now);
+        self.pace.observe(now, &self.queue);
+    }
+
+    /// The tenants from now on. Whoever waits for one that is gone is refused; counters, and what
+    /// runs, go on.
+    pub fn set_tenants(&mut self, now: Time, tree: TenantTree) {
+        for ticket in self.queue.set_tree(tree) {
+            self.end(ticket.id, Outcome::Refused(Refusal::TenantRemoved));
+        }
+        self.expire(now);
+    }
+
+    /// How long a new request of this tenant and band would wait, by the order and the speed of the
+    /// last seconds; none when nothing is known. Zero when nobody waits.
+    pub fn predicted_wait(&mut self, tenant: TenantId, band: crate::Band) -> Option<Span> {
+        if self.queue.is_empty() {
+            return Some(Span::ZERO);
+        }
+        let ahead = self.queue.ahead(tenant, band);
+        self.pace.span_of(ahead)
     }
 
     /// The next thing to do, until there is none.
@@ -211,7 +305,7 @@ impl Scheduler {
     /// Requests on a replica, for [`crate::invariant`].
     pub(crate) fn running(&self) -> impl Iterator<Item = (RequestId, ReplicaId, u64)> {
         self.live.iter().filter_map(|(id, live)| {
-            live.running.map(|replica| (*id, replica, live.request.tokens.total()))
+            live.running.map(|running| (*id, running.replica, running.tokens))
         })
     }
 
@@ -225,12 +319,7 @@ impl Scheduler {
         let credit_max = u64::from(self.config.retries_min) * 100 + 100_000;
         self.retry_credit =
             (self.retry_credit + u64::from(self.config.retry_percent)).min(credit_max);
-        if self.draining {
-            self.end(request.id, Outcome::Refused(Refusal::Draining));
-            return;
-        }
-        if let Err(full) = self.queue.push(ticket(&request, now)) {
-            let refusal = Refusal::QueueFull { requests: full.requests, tokens: full.tokens };
+        if let Err(refusal) = self.admit(now, &request) {
             self.end(request.id, Outcome::Refused(refusal));
             return;
         }
@@ -241,39 +330,66 @@ impl Scheduler {
             tried: Vec::new(),
             running: None,
             answered: false,
+            stops: 0,
             last_failure: FailureKind::Connect,
         };
         self.live.insert(request.id, live);
     }
 
-    fn dispatch(&mut self, now: Time) -> Option<Output> {
-        let id = self.queue.peek()?.id;
-        let live = self.live.get_mut(&id)?;
-        let placement = Placement {
-            tried: &live.tried,
-            queued: now.since(live.arrived),
-            attempt: live.attempt + 1,
-        };
-        let choice = route::choose(now, &self.fleet, &placement)?;
-        self.queue.pop();
-        live.attempt += 1;
-        live.running = Some(choice.replica);
-        self.fleet.book(choice.replica, live.request.tokens.total());
-        let (replica, why) = (choice.replica, choice.why);
-        Some(Output::Dispatch { id, replica, attempt: live.attempt, why })
+    /// Lets a request into the queue, unless that is full or waiting there would be in vain.
+    fn admit(&mut self, now: Time, request: &Request) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        let until = [request.deadline, request.answer_by].into_iter().flatten().min();
+        if let Some(until) = until {
+            let wait = self.predicted_wait(request.tenant, request.band).unwrap_or(Span::ZERO);
+            let left = until.since(now);
+            // A prediction refuses only what it is sure of: nobody is refused while nobody waits.
+            if wait > left {
+                return Err(Refusal::Unreachable { wait, left });
+            }
+        }
+        self.queue.push(ticket(request, now)).map_err(|full| {
+            // There is place again when about one of the waiting has gone.
+            let each = self.queue.backlog() / u64::from(full.requests.max(1));
+            let retry_after = self.pace.retry_after(each, request.id.0);
+            Refusal::QueueFull { requests: full.requests, tokens: full.tokens, retry_after }
+        })
     }
 
-    fn finish(&mut self, id: RequestId) {
-        if let Some(replica) = self.stop(id) {
+    fn first_token(&mut self, now: Time, id: RequestId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.answered = true;
+        let Some(running) = &mut live.running else { return };
+        let prefill = std::mem::take(&mut running.prefill);
+        self.fleet.adjust(running.replica, 0, prefill);
+        self.pace.first_token(now.since(running.since));
+    }
+
+    fn progress(&mut self, now: Time, id: RequestId, output: u32) {
+        let Some(booked) = self.queue.progress(now, id, output) else { return };
+        let Some(running) = self.live.get_mut(&id).and_then(|live| live.running.as_mut()) else {
+            return;
+        };
+        let grown = booked.saturating_sub(running.tokens);
+        running.tokens += grown;
+        self.fleet.adjust(running.replica, grown, 0);
+    }
+
+    fn finish(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
+        if let Some(replica) = self.release(id) {
+            self.queue.settle(now, id, tokens);
             self.end(id, Outcome::Finished { replica });
         }
     }
 
     fn fail(&mut self, now: Time, id: RequestId, failure: Failure) {
-        let Some(replica) = self.stop(id) else { return };
+        let Some(replica) = self.release(id) else { return };
         self.suspend(now, replica, failure.kind);
         let Some(live) = self.live.get_mut(&id) else { return };
         if failure.answered || live.answered {
+            self.queue.settle(now, id, None);
             self.end(id, Outcome::Interrupted { replica, kind: failure.kind });
             return;
         }
@@ -281,16 +397,28 @@ impl Scheduler {
         live.tried.push(replica);
         let attempts = live.attempt;
         if attempts >= self.config.attempts_max || self.retry_credit < 100 {
+            self.queue.forgive(id);
             let refusal = Refusal::Exhausted { attempts, last: failure.kind };
             self.end(id, Outcome::Refused(refusal));
             return;
         }
         self.retry_credit -= 100;
-        let mut ticket = ticket(&live.request, live.arrived);
         // The time that the failed attempt took must not be held against it.
-        ticket.deadline =
-            ticket.deadline.map(|deadline| deadline.max(now + self.config.retry_wait));
-        self.queue.push_front(ticket);
+        let deadline =
+            live.request.deadline.map(|deadline| deadline.max(now + self.config.retry_wait));
+        self.queue.again(id, deadline);
+    }
+
+    /// An attempt was stopped for somebody else: the request waits for another turn, for as long as
+    /// it would have run.
+    fn stopped(&mut self, id: RequestId) {
+        if self.release(id).is_none() {
+            return;
+        }
+        if let Some(live) = self.live.get_mut(&id) {
+            live.stops += 1;
+            self.queue.put_back(id, None);
+        }
     }
 
     fn suspend(&mut self, now: Time, replica: ReplicaId, kind: FailureKind) {
@@ -302,12 +430,14 @@ impl Scheduler {
         self.fleet.suspend(replica, now + span);
     }
 
-    fn cancel(&mut self, id: RequestId) {
+    fn cancel(&mut self, now: Time, id: RequestId) {
         if !self.live.contains_key(&id) {
             return;
         }
         self.queue.remove(id);
-        if let Some(replica) = self.stop(id) {
+        if let Some(replica) = self.release(id) {
+            // What was computed for it was computed.
+            self.queue.settle(now, id, None);
             self.outputs.push_back(Output::Abort { id, replica });
         }
         self.end(id, Outcome::Cancelled);
@@ -316,17 +446,45 @@ impl Scheduler {
     /// Ends what waited past its deadline. A request on a replica is left to the host's timers.
     fn expire(&mut self, now: Time) {
         while let Some(ticket) = self.queue.pop_expired(now) {
-            let waited_ms = now.since(ticket.arrived).as_millis();
-            self.end(ticket.id, Outcome::Refused(Refusal::DeadlinePassed { waited_ms }));
+            self.end_late(now, &ticket);
         }
     }
 
-    /// Takes the request off its replica's ledger.
-    fn stop(&mut self, id: RequestId) -> Option<ReplicaId> {
-        let live = self.live.get_mut(&id)?;
-        let replica = live.running.take()?;
-        self.fleet.unbook(replica, live.request.tokens.total());
+    fn end_late(&mut self, now: Time, ticket: &Ticket) {
+        let waited_ms = now.since(ticket.arrived).as_millis();
+        let ahead = self.queue.ahead(ticket.tenant, ticket.band);
+        let retry_after = self.pace.retry_after(ahead, ticket.id.0);
+        self.end(ticket.id, Outcome::Refused(Refusal::DeadlinePassed { waited_ms, retry_after }));
+    }
+
+    /// Takes the request off its replica's ledger. The place it had goes to the one that was paused
+    /// first.
+    fn release(&mut self, id: RequestId) -> Option<ReplicaId> {
+        let running = self.live.get_mut(&id)?.running.take()?;
+        let Running { replica, tokens, prefill, paused, stopping, .. } = running;
+        self.stopping -= u32::from(stopping);
+        if paused.is_some() {
+            self.fleet.pause(replica, false);
+        } else {
+            self.unpause_one(replica);
+        }
+        self.fleet.unbook(replica, tokens, prefill);
+        self.looked = None;
         Some(replica)
+    }
+
+    fn unpause_one(&mut self, replica: ReplicaId) {
+        if self.fleet.get(replica).is_none_or(|replica| replica.paused == 0) {
+            return;
+        }
+        let paused = self.live.values_mut().filter_map(|live| live.running.as_mut());
+        let first = paused
+            .filter(|running| running.replica == replica && running.paused.is_some())
+            .min_by_key(|running| running.paused);
+        if let Some(first) = first {
+            first.paused = None;
+            self.fleet.pause(replica, false);
+        }
     }
 
     fn end(&mut self, id: RequestId, outcome: Outcome) {
@@ -340,7 +498,7 @@ fn ticket(request: &Request, arrived: Time) -> Ticket {
         id: request.id,
         tenant: request.tenant,
         band: request.band,
-        tokens: request.tokens.total(),
+        tokens: request.tokens,
         arrived,
         deadline: request.deadline,
     }

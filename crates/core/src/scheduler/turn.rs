@@ -1,0 +1,218 @@
+//! Turns: the request whose turn it is goes to a replica with room for it, or running work is stopped
+//! to make room, or everybody waits. Nobody is passed over because a smaller request would fit:
+//! that is what would starve the large ones.
+
+use super::{Live, Output, Running, Scheduler};
+use crate::preempt::{self, Candidate, Stop, Victim};
+use crate::route::{self, Choice, Placement};
+use crate::{Band, RequestId, Span, Time};
+
+/// How long the same request waits at least before room is looked for again.
+const LOOK_AGAIN: Span = Span::from_millis(20);
+
+impl Scheduler {
+    pub(super) fn dispatch(&mut self, now: Time) -> Option<Output> {
+        loop {
+            let ticket = *self.queue.peek(now)?;
+            if !self.is_late(now, ticket.id) {
+                return self.place(now, ticket.id, ticket.band);
+            }
+            self.queue.remove(ticket.id);
+            self.end_late(now, &ticket);
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+        }
+    }
+
+    /// Whether a request that would be sent now could not begin its answer in time.
+    fn is_late(&self, now: Time, id: RequestId) -> bool {
+        let live = self.live.get(&id).filter(|live| !live.answered);
+        let answer_by = live.and_then(|live| live.request.answer_by);
+        answer_by.is_some_and(|answer_by| now + self.pace.expected_first_token() > answer_by)
+    }
+
+    fn place(&mut self, now: Time, id: RequestId, band: Band) -> Option<Output> {
+        let need = self.queue.need(id)?;
+        let live = self.live.get(&id)?;
+        let tokens = live.request.tokens;
+        let placement = Placement {
+            tried: &live.tried,
+            need,
+            prefill: u64::from(tokens.input.saturating_sub(tokens.cached)),
+            queued: now.since(live.arrived),
+            attempt: live.attempt + 1,
+        };
+        let lent = self.is_lent(now, id, need);
+        let choice = if lent { route::choose(now, &self.fleet, &placement) } else { None };
+        match choice {
+            Some(choice) => self.send(now, id, &placement_of(&placement), choice, None),
+            None => {
+                let placement = placement_of(&placement);
+                self.make_room(now, (id, band), &placement)
+            }
+        }
+    }
+
+    /// Whether what others do not lend stays free beside this request.
+    fn is_lent(&self, now: Time, id: RequestId, need: u64) -> bool {
+        let free = self.fleet.free(now);
+        free == u64::MAX
+            || self.queue.usable(id, free) >= need.min(free)
+            || self.fleet.iter().all(|replica| replica.requests == 0)
+    }
+
+    fn send(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        booked: &Booked,
+        choice: Choice,
+        displaces: Option<RequestId>,
+    ) -> Option<Output> {
+        self.queue.take(now, id)?;
+        let live = self.live.get_mut(&id)?;
+        live.attempt += u32::from(!live.answered || live.attempt == 0);
+        // A request that goes on after a stop has its answer's place booked with its prompt.
+        let prefill = booked.prefill;
+        live.running = Some(Running {
+            replica: choice.replica,
+            since: now,
+            tokens: booked.need,
+            prefill,
+            paused: None,
+            stopping: false,
+        });
+        let attempt = live.attempt;
+        self.fleet.book(choice.replica, booked.need, prefill);
+        let (replica, why) = (choice.replica, choice.why);
+        Some(Output::Dispatch { id, replica, attempt, displaces, why })
+    }
+
+    /// Stops running work so that the request gets room: at once where a replica can pause a
+    /// sequence by itself, else as soon as the host reports that it stopped.
+    fn make_room(
+        &mut self,
+        now: Time,
+        (id, band): (RequestId, Band),
+        booked: &Booked,
+    ) -> Option<Output> {
+        if !self.config.preempt.enabled || self.is_making_room() || !self.looks_again(now, id) {
+            return None;
+        }
+        let candidates = self.live.iter().filter_map(|(id, live)| self.candidate(now, *id, live));
+        let ranked = preempt::rank(now, &self.config.preempt, &self.queue, (id, band), candidates);
+        if let Some(victim) = ranked.iter().find(|victim| victim.pausable).copied() {
+            return self.displace(now, id, booked, victim);
+        }
+        let victims = self.enough(now, booked.need, &ranked)?;
+        for victim in victims {
+            self.mark_stopping(victim.id);
+            let Victim { id: stopped, replica, reason, .. } = victim;
+            let stop = Output::Stop { id: stopped, replica, urgent: id, reason };
+            self.outputs.push_back(stop);
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Looking for victims goes over all that runs, so that it is not done for each token that comes.
+    fn looks_again(&mut self, now: Time, id: RequestId) -> bool {
+        if self.looked.is_some_and(|(whom, at)| whom == id && now.since(at) < LOOK_AGAIN) {
+            return false;
+        }
+        self.looked = Some((id, now));
+        true
+    }
+
+    /// Whether somebody was asked to stop and has not answered: more are not asked meanwhile.
+    fn is_making_room(&self) -> bool {
+        self.stopping > 0
+    }
+
+    fn candidate(&self, now: Time, id: RequestId, live: &Live) -> Option<Candidate> {
+        let running =
+            live.running.filter(|running| !running.stopping && running.paused.is_none())?;
+        let replica = self.fleet.get(running.replica).filter(|replica| replica.is_open(now))?;
+        let pausable = replica.paused < replica.capacity.pauses_max;
+        let stoppable = match live.request.stop {
+            Stop::Anytime => true,
+            Stop::BeforeFirstToken => !live.answered,
+            Stop::Never => false,
+        };
+        (pausable || stoppable).then_some(Candidate {
+            id,
+            replica: running.replica,
+            band: live.request.band,
+            started: running.since,
+            tokens: running.tokens,
+            stops: live.stops,
+            pausable,
+        })
+    }
+
+    fn displace(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        booked: &Booked,
+        victim: Victim,
+    ) -> Option<Output> {
+        let live = self.live.get_mut(&victim.id)?;
+        live.stops += 1;
+        live.running.as_mut()?.paused = Some(now);
+        self.fleet.pause(victim.replica, true);
+        let queued = now.since(self.live.get(&id)?.arrived);
+        let attempt = self.live.get(&id)?.attempt + 1;
+        let why = crate::Why::Displaces {
+            replica: victim.replica,
+            victim: victim.id,
+            reason: victim.reason,
+            queued,
+            attempt,
+        };
+        let choice = Choice { replica: victim.replica, why };
+        self.send(now, id, booked, choice, Some(victim.id))
+    }
+
+    /// The fewest of the ranked whose stop makes room on one replica.
+    fn enough(&self, now: Time, need: u64, ranked: &[Victim]) -> Option<Vec<Victim>> {
+        let replicas = self.fleet.iter().filter(|replica| replica.is_open(now));
+        let enough = replicas.filter_map(|replica| {
+            let mut free = replica.free(now);
+            let place = replica.requests < replica.capacity.requests_max;
+            let mut victims = Vec::new();
+            for victim in ranked.iter().filter(|victim| victim.replica == replica.id) {
+                if free >= need && (place || !victims.is_empty()) {
+                    break;
+                }
+                free = free.saturating_add(victim.tokens);
+                victims.push(*victim);
+            }
+            let all = victims.len() as u32 == replica.requests;
+            let fits = (free >= need || all) && !victims.is_empty();
+            fits.then_some(victims)
+        });
+        enough.min_by_key(|victims| {
+            let lost: u64 = victims.iter().map(|victim| victim.tokens).sum();
+            (victims.len(), lost)
+        })
+    }
+
+    fn mark_stopping(&mut self, id: RequestId) {
+        if let Some(running) = self.live.get_mut(&id).and_then(|live| live.running.as_mut()) {
+            running.stopping = true;
+            self.stopping += 1;
+        }
+    }
+}
+
+/// What a request takes on its replica.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Booked {
+    need: u64,
+    prefill: u64,
+}
+
+const fn placement_of(placement: &Placement<'_>) -> Booked {
+    Booked { need: placement.need, prefill: placement.prefill }
+}

@@ -5,7 +5,34 @@
 
 use std::collections::BTreeMap;
 
-use crate::{ReplicaId, Span, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::preempt::Victim;
+use crate::{ReplicaId, RequestId, Span, Time};
+
+/// How it is reckoned whether a request fits among those that run.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Gate {
+    /// What each is taken to occupy in the end, by what its tenant's answers are like, added up.
+    #[default]
+    Sum,
+    /// The most that all hold together at any moment, while each grows by a token a step up to its
+    /// longest answer and then leaves (LightLLM's look-ahead). Nothing outgrows its replica, whatever
+    /// comes out, and more fits than with longest answers added up.
+    Peak,
+}
+
+/// What a request asks of a replica.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// KV tokens to set aside for it.
+    pub need: u64,
+    /// KV tokens with its longest answer.
+    pub most: u64,
+    /// Prompt tokens that have to be computed.
+    pub prefill: u64,
+}
 
 /// What a replica can take at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,10 +84,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Whether a request of so many KV tokens, so many of them uncached prompt, may go there.
-    pub fn has_room(&self, now: Time, need: u64, prefill: u64) -> bool {
-        let place = self.requests - self.paused < self.capacity.requests_max && self.paused == 0;
-        self.is_open(now) && place && (self.requests == 0 || self.fits(now, need, prefill))
+    /// Whether there is a place for one request more.
+    fn has_place(&self) -> bool {
+        self.requests - self.paused < self.capacity.requests_max && self.paused == 0
     }
 
     /// Whether it takes new work at all.
@@ -73,10 +99,9 @@ impl Replica {
         self.capacity.tokens_max.saturating_sub(self.tokens.saturating_add(self.foreign(now)))
     }
 
-    fn fits(&self, now: Time, need: u64, prefill: u64) -> bool {
-        let waits =
-            self.prefill == 0 || self.prefill.saturating_add(prefill) <= self.capacity.prefill_max;
-        need <= self.free(now) && waits
+    /// Whether its own queue stays short.
+    fn can_prefill(&self, prefill: u64) -> bool {
+        self.prefill == 0 || self.prefill.saturating_add(prefill) <= self.capacity.prefill_max
     }
 
     fn foreign(&self, now: Time) -> u64 {
@@ -89,9 +114,66 @@ impl Replica {
 #[derive(Debug, Default)]
 pub struct Fleet {
     replicas: BTreeMap<ReplicaId, Replica>,
+    gate: Gate,
+    /// What runs, where the gate looks ahead.
+    sequences: BTreeMap<(ReplicaId, RequestId), Sequence>,
+}
+
+/// A request that runs, as the look-ahead sees it.
+#[derive(Clone, Copy, Debug)]
+struct Sequence {
+    /// KV tokens that it holds.
+    held: u64,
+    /// KV tokens that it has still to grow by.
+    left: u64,
 }
 
 impl Fleet {
+    pub(crate) fn new(gate: Gate) -> Self {
+        Self { gate, ..Self::default() }
+    }
+
+    /// Whether a request may go to a replica now.
+    pub fn has_room(&self, now: Time, replica: &Replica, claim: &Claim) -> bool {
+        let fits = || replica.can_prefill(claim.prefill) && self.fits(now, replica, claim, &[]);
+        replica.is_open(now) && replica.has_place() && (replica.requests == 0 || fits())
+    }
+
+    /// Whether a request has KV tokens on a replica once these have left it.
+    pub(crate) fn fits(
+        &self,
+        now: Time,
+        replica: &Replica,
+        claim: &Claim,
+        leaving: &[Victim],
+    ) -> bool {
+        let freed = leaving.iter().fold(0, |sum: u64, one| sum.saturating_add(one.tokens));
+        let foreign = replica.foreign(now);
+        let most = replica.capacity.tokens_max.saturating_sub(foreign);
+        match self.gate {
+            Gate::Sum => claim.need <= replica.free(now).saturating_add(freed),
+            Gate::Peak => self.peak(replica.id, claim, leaving) < most,
+        }
+    }
+
+    /// The most KV tokens held at any moment, if every answer becomes as long as it may. Those with
+    /// most still to come are there to the end; each that ends before takes its tokens with it.
+    fn peak(&self, id: ReplicaId, claim: &Claim, leaving: &[Victim]) -> u64 {
+        let there = self.sequences.range((id, RequestId(0))..=(id, RequestId(u64::MAX)));
+        let mut all: Vec<Sequence> = there
+            .filter(|((_, request), _)| leaving.iter().all(|one| one.id != *request))
+            .map(|(_, sequence)| *sequence)
+            .collect();
+        all.push(Sequence { held: claim.need, left: claim.most.saturating_sub(claim.need) });
+        all.sort_by_key(|sequence| std::cmp::Reverse(sequence.left));
+        let mut held = 0_u64;
+        let moments = all.iter().zip(1_u64..).map(|(sequence, count)| {
+            held = held.saturating_add(sequence.held);
+            held.saturating_add(sequence.left.saturating_mul(count))
+        });
+        moments.max().unwrap_or(0)
+    }
+
     /// A replica may be used from now on, or its capacity changed.
     pub fn raise(&mut self, id: ReplicaId, capacity: Capacity) {
         let fresh = Replica {
@@ -169,19 +251,36 @@ impl Fleet {
         self.replicas.get(&id)
     }
 
-    pub(crate) fn book(&mut self, id: ReplicaId, tokens: u64, prefill: u64) {
+    pub(crate) fn book(&mut self, id: ReplicaId, request: RequestId, claim: &Claim) {
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.requests += 1;
-            replica.tokens = replica.tokens.saturating_add(tokens);
-            replica.prefill = replica.prefill.saturating_add(prefill);
+            replica.tokens = replica.tokens.saturating_add(claim.need);
+            replica.prefill = replica.prefill.saturating_add(claim.prefill);
+        }
+        if self.gate == Gate::Peak {
+            let left = claim.most.saturating_sub(claim.need);
+            self.sequences.insert((id, request), Sequence { held: claim.need, left });
         }
     }
 
-    /// A request there grew, or its prompt is computed.
-    pub(crate) fn adjust(&mut self, id: ReplicaId, grown: u64, prefilled: u64) {
+    /// A request there grew.
+    pub(crate) fn grow(&mut self, id: ReplicaId, request: RequestId, grown: u64) {
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.tokens = replica.tokens.saturating_add(grown);
+        }
+        if let Some(sequence) = self.sequences.get_mut(&(id, request)) {
+            sequence.held = sequence.held.saturating_add(grown);
+            sequence.left = sequence.left.saturating_sub(grown);
+        }
+    }
+
+    /// A request's prompt is computed there, and its answer begun.
+    pub(crate) fn begin(&mut self, id: ReplicaId, request: RequestId, prefilled: u64) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
             replica.prefill = replica.prefill.saturating_sub(prefilled);
+        }
+        if let Some(sequence) = self.sequences.get_mut(&(id, request)) {
+            sequence.left = sequence.left.saturating_sub(1);
         }
     }
 
@@ -192,7 +291,8 @@ impl Fleet {
         }
     }
 
-    pub(crate) fn unbook(&mut self, id: ReplicaId, tokens: u64, prefill: u64) {
+    pub(crate) fn unbook(&mut self, id: ReplicaId, request: RequestId, tokens: u64, prefill: u64) {
+        self.sequences.remove(&(id, request));
         let Some(replica) = self.replicas.get_mut(&id) else { return };
         debug_assert!(replica.requests > 0 && replica.tokens >= tokens, "C-3: unbooked twice");
         replica.requests = replica.requests.saturating_sub(1);
@@ -201,5 +301,42 @@ impl Fleet {
         if !replica.up && replica.requests == 0 {
             self.replicas.remove(&id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_looks_ahead() {
+        let id = ReplicaId(0);
+        let capacity = Capacity { tokens_max: 1000, ..Capacity::of_requests(10) };
+        let claim = |input: u64, output: u64| Claim {
+            need: input + 1,
+            most: input + output,
+            prefill: input,
+        };
+        let check = |gate: Gate, there: &[Claim], grown: u64, new: Claim, expect: bool| {
+            let mut fleet = Fleet::new(gate);
+            fleet.raise(id, capacity);
+            for (at, claim) in (0..).zip(there) {
+                fleet.book(id, RequestId(at), claim);
+                fleet.begin(id, RequestId(at), claim.prefill);
+                fleet.grow(id, RequestId(at), grown);
+            }
+            let replica = fleet.get(id).unwrap();
+            assert_eq!(fleet.has_room(Time::ZERO, replica, &new), expect, "{there:?}, {new:?}");
+        };
+        // A single one may be of any size.
+        check(Gate::Peak, &[], 0, claim(5000, 5000), true);
+        // 401 + 398 steps of the first leave no place for two of the same.
+        check(Gate::Peak, &[claim(400, 400)], 0, claim(400, 400), false);
+        // The second ends long before the first is at its longest.
+        check(Gate::Peak, &[claim(400, 400)], 0, claim(190, 10), true);
+        check(Gate::Peak, &[claim(400, 400)], 300, claim(190, 10), true);
+        check(Gate::Peak, &[claim(400, 400)], 300, claim(290, 10), false);
+        // By the sum of what they hold now, all of that fits.
+        check(Gate::Sum, &[claim(400, 400)], 0, claim(400, 400), true);
     }
 }

@@ -26,12 +26,12 @@ pub mod scheduler;
 pub mod time;
 pub mod why;
 
-pub use fleet::{Capacity, Fleet};
+pub use fleet::{Capacity, Fleet, Gate};
 pub use ids::{ReplicaId, RequestId, TenantId};
 pub use preempt::{PreemptConfig, Stop};
 pub use queue::{
-    BandPolicy, Cost, FairConfig, Queue, QueueFull, QueueLimits, TenantShare, TenantTree, Ticket,
-    TreeError,
+    BandPolicy, Cost, FairConfig, Lift, Predict, Queue, QueueFull, QueueLimits, TenantShare,
+    TenantTree, Ticket, TreeError,
 };
 pub use request::{Band, Failure, FailureKind, Outcome, Refusal, Request, Tokens};
 pub use scheduler::{Input, Output, Scheduler, SchedulerConfig};

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotage_core::{
-    Band, Capacity, Failure, FailureKind, Input, Output, QueueLimits, ReplicaId, Request,
-    RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare, TenantTree, Time,
-    Tokens, invariant,
+    Band, Capacity, Failure, FailureKind, FairConfig, Gate, Input, Output, QueueLimits, ReplicaId,
+    Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare, TenantTree,
+    Time, Tokens, invariant,
 };
 use proptest::prelude::*;
 
@@ -66,10 +66,12 @@ struct Host {
 }
 
 impl Host {
-    fn new() -> Self {
+    fn new(gate: Gate) -> Self {
         let queue = QueueLimits { requests_max: 12, tokens_max: 2_000 };
+        let fair = FairConfig { gate, ..FairConfig::default() };
+        let config = SchedulerConfig { queue, fair, ..SchedulerConfig::default() };
         Self {
-            scheduler: Scheduler::new(SchedulerConfig { queue, ..SchedulerConfig::default() }),
+            scheduler: Scheduler::new(config),
             now: Time::ZERO,
             arrived: 0,
             running: BTreeMap::new(),
@@ -229,8 +231,8 @@ impl Host {
     }
 }
 
-fn run(steps: &[Step]) -> Host {
-    let mut host = Host::new();
+fn run(gate: Gate, steps: &[Step]) -> Host {
+    let mut host = Host::new(gate);
     for step in steps {
         host.apply(step);
     }
@@ -238,17 +240,21 @@ fn run(steps: &[Step]) -> Host {
     host
 }
 
+fn gate() -> impl Strategy<Value = Gate> {
+    prop_oneof![Just(Gate::Sum), Just(Gate::Peak)]
+}
+
 proptest! {
     #[test]
-    fn every_request_ends_exactly_once(steps in prop::collection::vec(step(), 0..120)) {
-        let host = run(&steps);
+    fn every_request_ends_exactly_once(gate in gate(), steps in prop::collection::vec(step(), 0..120)) {
+        let host = run(gate, &steps);
         prop_assert_eq!(host.ended.len() as u64, host.arrived);
         prop_assert_eq!(host.scheduler.live(), 0);
         prop_assert!(host.scheduler.fleet().iter().all(|replica| replica.requests == 0 && replica.tokens == 0));
     }
 
     #[test]
-    fn equal_histories_give_equal_outputs(steps in prop::collection::vec(step(), 0..80)) {
-        prop_assert_eq!(run(&steps).log, run(&steps).log);
+    fn equal_histories_give_equal_outputs(gate in gate(), steps in prop::collection::vec(step(), 0..80)) {
+        prop_assert_eq!(run(gate, &steps).log, run(gate, &steps).log);
     }
 }

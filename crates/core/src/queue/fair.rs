@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::Lift;
 use super::share::{Class, Limits};
 use super::tree::{TenantShare, TenantTree, WEIGHT_ONE};
 use crate::{Band, RequestId, TenantId};
@@ -235,7 +236,7 @@ impl Fair {
                 let weight = self.node(slot).weight;
                 let parent = self.node(slot).parent;
                 self.lane_mut(parent, band).active_weight -= weight;
-                self.put(slot, band, None, true);
+                self.put(slot, band, None, Lift::Off);
             }
         }
         let root = self.lane_mut(ROOT, band);
@@ -366,7 +367,7 @@ impl Fair {
         let class = self.class(slot);
         for band in Band::ALL {
             if self.lane(slot, band).place.is_some_and(|place| place != class) {
-                self.put(slot, band, Some(class), true);
+                self.put(slot, band, Some(class), Lift::Full);
             }
         }
     }
@@ -377,7 +378,7 @@ impl Fair {
     }
 
     /// Moves a child among its parent's sets; into the borrowing one it is lifted.
-    fn put(&mut self, slot: Slot, band: Band, to: Option<Class>, lift: bool) {
+    fn put(&mut self, slot: Slot, band: Band, to: Option<Class>, lift: Lift) {
         let parent = self.node(slot).parent;
         let child = self.lane_mut(slot, band);
         let (mut counter, from) = (child.counter, child.place);
@@ -389,10 +390,11 @@ impl Fair {
         if from == Some(Class::Borrowing) {
             siblings.last_left = Some(slot);
         }
-        if to == Some(Class::Borrowing) && lift {
+        if to == Some(Class::Borrowing) && lift != Lift::Off {
             let smallest = siblings.borrowing.first().map(|(counter, _)| *counter);
             let (last, floor) = (siblings.last_left, siblings.floor);
             let left = last.map_or(floor, |last| self.lane(last, band).counter.max(floor));
+            let left = if lift == Lift::Full { left } else { 0 };
             counter = counter.max(smallest.unwrap_or(left));
             self.lane_mut(slot, band).counter = counter;
         }
@@ -483,8 +485,8 @@ impl Fair {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) front: bool,
-    /// Whether idle nodes are lifted: always, but when a queue is made again from its parts.
-    pub(super) lift: bool,
+    /// How idle nodes are lifted: not at all when a queue is made again from its parts.
+    pub(super) lift: Lift,
     pub(super) cost: u64,
 }
 

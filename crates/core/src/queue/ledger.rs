@@ -2,7 +2,8 @@
 
 use super::fair::{Fair, ROOT};
 use super::share::{Claim, Standing};
-use super::{Queue, Slot, TenantTree, Ticket, Waiting};
+use super::{Predict, Queue, Slot, TenantTree, Ticket, Waiting};
+use crate::fleet::Gate;
 use crate::{Band, RequestId, Span, TenantId, Time, Tokens};
 
 /// What a request has cost so far.
@@ -75,7 +76,8 @@ impl Queue {
         waiting.sort_by_key(|one| (self.fair.is_fresh(one.leaf), one.sequence));
         for one in waiting {
             if !one.again {
-                let lift = self.fair.is_fresh(one.leaf) && self.config.lift;
+                let fresh = self.fair.is_fresh(one.leaf);
+                let lift = if fresh { self.config.lift } else { super::Lift::Off };
                 let entry = super::Entry { front: false, lift, cost: one.cost };
                 let line = (one.ticket.id, one.sequence);
                 self.fair.enter(one.leaf, one.ticket.band, line, entry);
@@ -100,10 +102,14 @@ impl Queue {
         }
     }
 
-    /// KV tokens to set aside for a waiting request.
+    /// KV tokens to set aside for a waiting request: what it is taken to occupy in the end, or with
+    /// [`Gate::Peak`] at first.
     pub fn need(&self, id: RequestId) -> Option<u64> {
         let waiting = self.waiting.get(&id)?;
         let tokens = waiting.ticket.tokens;
+        if self.config.gate == Gate::Peak {
+            return Some(u64::from(tokens.input) + u64::from(waiting.spent.output) + 1);
+        }
         let predictor = self.predictors.get(&waiting.ticket.tenant).copied().unwrap_or_default();
         let output = predictor.reserve(tokens.output).max(waiting.spent.output);
         Some(u64::from(tokens.input) + u64::from(output))
@@ -127,7 +133,10 @@ impl Queue {
         if spent.input.is_none() {
             let input = self.config.cost.of_input(ticket.tokens);
             spent.input = Some(input);
-            spent.output = if self.config.predict { self.expected(&ticket) } else { 0 };
+            spent.output = match self.config.predict {
+                Predict::Off => 0,
+                Predict::Average | Predict::Most => self.expected(&ticket),
+            };
             let cost = input.saturating_add(self.config.cost.of_output(spent.output));
             spent.cost = cost;
             self.fair.charge(leaf, ticket.band, cost);

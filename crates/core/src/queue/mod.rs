@@ -32,6 +32,7 @@ pub use ledger::Entitlement;
 pub use predict::Predictor;
 pub use tree::{TenantShare, TenantTree, TreeError};
 
+use crate::fleet::Gate;
 use crate::{Band, RequestId, TenantId, Time, Tokens};
 use fair::{Entry, Fair, ROOT, Slot};
 use ledger::Running;
@@ -62,15 +63,51 @@ pub struct FairConfig {
     pub quantum: u64,
     /// Whether the answer's expected length is charged with the turn and settled at the end, instead
     /// of token by token as it comes.
-    pub predict: bool,
-    /// Whether an idle tenant that comes back is lifted to the others' counters. Off only to show
-    /// what becomes of fairness without (the paper's LCF).
-    pub lift: bool,
+    pub predict: Predict,
+    /// Where an idle tenant that comes back begins.
+    pub lift: Lift,
+    /// How it is reckoned whether a request fits among those that run.
+    pub gate: Gate,
+}
+
+/// What is charged in advance of an answer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Predict {
+    /// Nothing: tokens are charged as they come.
+    #[default]
+    Off,
+    /// The tenant's average answer.
+    Average,
+    /// The most that the request may generate, taken for what it will: an oracle, where that is so.
+    Most,
+}
+
+/// Where an idle tenant that comes back begins. Anything but [`Lift::Full`] is there to show what
+/// becomes of fairness without.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Lift {
+    /// At the smallest counter of those that wait, or where none waits at that of the one that left
+    /// last (algorithm 2 of the VTC paper).
+    #[default]
+    Full,
+    /// At the smallest counter of those that wait (the paper's artifact).
+    WaitingOnly,
+    /// Where it was (the paper's LCF): credit is hoarded while idle.
+    Off,
 }
 
 impl Default for FairConfig {
     fn default() -> Self {
-        Self { cost: Cost::VTC, bands: BandPolicy::DEFAULT, quantum: 0, predict: false, lift: true }
+        Self {
+            cost: Cost::VTC,
+            bands: BandPolicy::DEFAULT,
+            quantum: 0,
+            predict: Predict::Off,
+            lift: Lift::Full,
+            gate: Gate::Sum,
+        }
     }
 }
 
@@ -196,6 +233,9 @@ impl Queue {
     }
 
     fn expected(&self, ticket: &Ticket) -> u32 {
+        if self.config.predict == Predict::Most {
+            return ticket.tokens.output;
+        }
         let predictor = self.predictors.get(&ticket.tenant).copied().unwrap_or_default();
         predictor.expect(ticket.tokens.output)
     }
@@ -229,6 +269,13 @@ impl Queue {
                 }
             })
             .map(|(_, ticket)| ticket)
+    }
+
+    /// So many tokens of a waiting request's prompt are in a cache: they are charged as that.
+    pub(crate) fn found(&mut self, id: RequestId, cached: u32) {
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            waiting.ticket.tokens.cached = cached.min(waiting.ticket.tokens.input);
+        }
     }
 
     /// The oldest request of a leaf.

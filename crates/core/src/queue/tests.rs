@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::{
-    BandPolicy, Cost, FairConfig, Queue, QueueFull, QueueLimits, TenantShare, TenantTree, Ticket,
+    BandPolicy, Cost, FairConfig, Lift, Predict, Queue, QueueFull, QueueLimits, TenantShare,
+    TenantTree, Ticket,
 };
 use crate::{Band, RequestId, Span, TenantId, Time, Tokens};
 
@@ -287,7 +288,7 @@ fn a_tree_can_change_while_requests_wait() {
 #[test]
 fn what_was_estimated_is_settled() {
     let tenants = [share(1, None, 1000), share(2, None, 1000)];
-    let mut queue = queue(FairConfig { predict: true, ..strict() }, &tenants, 0);
+    let mut queue = queue(FairConfig { predict: Predict::Average, ..strict() }, &tenants, 0);
     let estimate = Tokens { input: 1000, cached: 0, output: 500 };
     backlog(&mut queue, 1, 2, estimate);
     backlog(&mut queue, 2, 2, estimate);
@@ -444,4 +445,23 @@ proptest! {
             prop_assert!(server.queue.gap() <= u128::from(bound), "{} > {}", server.queue.gap(), bound);
         }
     }
+}
+
+/// Tenant 1 is served alone while tenant 2 is idle; then nobody waits; then both have a backlog.
+#[test]
+fn credit_of_idle_time_is_kept_as_configured() {
+    let check = |lift: Lift, expect: u128| {
+        let mut queue = queue(FairConfig { lift, ..strict() }, &[share(1, None, 1000)], 0);
+        backlog(&mut queue, 1, 10, SMALL);
+        assert_eq!(order(&mut queue).len(), 10);
+        // While nobody waits, the second comes first and the first after it.
+        backlog(&mut queue, 2, 1, SMALL);
+        let late = Ticket { tenant: TenantId(1), ..ticket(99, Band::Standard, 1) };
+        queue.push(late).unwrap();
+        assert_eq!(queue.gap(), expect, "{lift:?}");
+    };
+    let served = 10 * u128::from(Cost::VTC.of_input(SMALL));
+    check(Lift::Full, 0);
+    check(Lift::WaitingOnly, served);
+    check(Lift::Off, served);
 }

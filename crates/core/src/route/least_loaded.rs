@@ -11,7 +11,7 @@ pub(super) fn choose(now: Time, fleet: &Fleet, placement: &Placement<'_>) -> Opt
     let candidates = || {
         fleet
             .iter()
-            .filter(|replica| replica.has_room(now, placement.need, placement.prefill))
+            .filter(|replica| fleet.has_room(now, replica, &placement.claim))
             .filter(|replica| !some_fresh_up || fresh(replica))
     };
     let best = candidates().min_by_key(|replica| (replica.tokens, replica.id))?;

@@ -4,6 +4,7 @@
 
 mod least_loaded;
 
+use crate::fleet::Claim;
 use crate::{Fleet, ReplicaId, Span, Time, Why};
 
 /// What the choice may depend on besides the fleet.
@@ -11,10 +12,8 @@ use crate::{Fleet, ReplicaId, Span, Time, Why};
 pub struct Placement<'a> {
     /// Replicas that already failed this request.
     pub tried: &'a [ReplicaId],
-    /// KV tokens to set aside for it.
-    pub need: u64,
-    /// Prompt tokens that have to be computed.
-    pub prefill: u64,
+    /// What it asks of a replica.
+    pub claim: Claim,
     /// How long it waited.
     pub queued: Span,
     /// One for the first attempt.

@@ -214,7 +214,7 @@ impl Scheduler {
         Self {
             config,
             queue: Queue::new(config.queue, config.fair),
-            fleet: Fleet::default(),
+            fleet: Fleet::new(config.fair.gate),
             live: BTreeMap::new(),
             outputs: VecDeque::new(),
             pace: Pace::default(),
@@ -272,10 +272,19 @@ impl Scheduler {
 
     /// The next thing to do, until there is none.
     pub fn poll(&mut self, now: Time) -> Option<Output> {
-        if let Some(output) = self.outputs.pop_front() {
-            return Some(output);
-        }
-        self.dispatch(now)
+        self.poll_near(now, &|_| 0)
+    }
+
+    /// The same, where `cached` tells how many tokens of a request's prompt are in a cache at the
+    /// moment: see [`FairConfig::quantum`]. What is found is charged as that.
+    pub fn poll_near(&mut self, now: Time, cached: &dyn Fn(&Ticket) -> u32) -> Option<Output> {
+        self.poll_decided().or_else(|| self.dispatch(now, cached))
+    }
+
+    /// The next thing to do of what is decided already; nobody gets a turn. For engines that take
+    /// new work only at certain moments: at those, [`Self::poll`].
+    pub fn poll_decided(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
     }
 
     /// When [`Input::Tick`] is due, if no other input comes first.
@@ -363,7 +372,7 @@ impl Scheduler {
         live.answered = true;
         let Some(running) = &mut live.running else { return };
         let prefill = std::mem::take(&mut running.prefill);
-        self.fleet.adjust(running.replica, 0, prefill);
+        self.fleet.begin(running.replica, id, prefill);
         self.pace.first_token(now.since(running.since));
     }
 
@@ -374,7 +383,7 @@ impl Scheduler {
         };
         let grown = booked.saturating_sub(running.tokens);
         running.tokens += grown;
-        self.fleet.adjust(running.replica, grown, 0);
+        self.fleet.grow(running.replica, id, grown);
     }
 
     fn finish(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
@@ -468,7 +477,7 @@ impl Scheduler {
         } else {
             self.unpause_one(replica);
         }
-        self.fleet.unbook(replica, tokens, prefill);
+        self.fleet.unbook(replica, id, tokens, prefill);
         self.looked = None;
         Some(replica)
     }

@@ -3,7 +3,9 @@
 //! that is what would starve the large ones.
 
 use super::{Live, Output, Running, Scheduler};
+use crate::fleet::Claim;
 use crate::preempt::{self, Candidate, Stop, Victim};
+use crate::queue::Ticket;
 use crate::route::{self, Choice, Placement};
 use crate::{Band, RequestId, Span, Time};
 
@@ -11,10 +13,15 @@ use crate::{Band, RequestId, Span, Time};
 const LOOK_AGAIN: Span = Span::from_millis(20);
 
 impl Scheduler {
-    pub(super) fn dispatch(&mut self, now: Time) -> Option<Output> {
+    pub(super) fn dispatch(
+        &mut self,
+        now: Time,
+        cached: &dyn Fn(&Ticket) -> u32,
+    ) -> Option<Output> {
         loop {
-            let ticket = *self.queue.peek(now)?;
+            let ticket = *self.queue.peek_near(now, cached)?;
             if !self.is_late(now, ticket.id) {
+                self.note_cached(ticket.id, cached(&ticket));
                 return self.place(now, ticket.id, ticket.band);
             }
             self.queue.remove(ticket.id);
@@ -22,6 +29,16 @@ impl Scheduler {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
+        }
+    }
+
+    fn note_cached(&mut self, id: RequestId, cached: u32) {
+        if cached == 0 {
+            return;
+        }
+        self.queue.found(id, cached);
+        if let Some(live) = self.live.get_mut(&id) {
+            live.request.tokens.cached = cached.min(live.request.tokens.input);
         }
     }
 
@@ -36,21 +53,19 @@ impl Scheduler {
         let need = self.queue.need(id)?;
         let live = self.live.get(&id)?;
         let tokens = live.request.tokens;
+        let prefill = u64::from(tokens.input.saturating_sub(tokens.cached));
+        let claim = Claim { need, most: tokens.total(), prefill };
         let placement = Placement {
             tried: &live.tried,
-            need,
-            prefill: u64::from(tokens.input.saturating_sub(tokens.cached)),
+            claim,
             queued: now.since(live.arrived),
             attempt: live.attempt + 1,
         };
         let lent = self.is_lent(now, id, need);
         let choice = if lent { route::choose(now, &self.fleet, &placement) } else { None };
         match choice {
-            Some(choice) => self.send(now, id, &placement_of(&placement), choice, None),
-            None => {
-                let placement = placement_of(&placement);
-                self.make_room(now, (id, band), &placement)
-            }
+            Some(choice) => self.send(now, id, &claim, choice, None),
+            None => self.make_room(now, (id, band), &claim),
         }
     }
 
@@ -66,7 +81,7 @@ impl Scheduler {
         &mut self,
         now: Time,
         id: RequestId,
-        booked: &Booked,
+        claim: &Claim,
         choice: Choice,
         displaces: Option<RequestId>,
     ) -> Option<Output> {
@@ -74,17 +89,16 @@ impl Scheduler {
         let live = self.live.get_mut(&id)?;
         live.attempt += u32::from(!live.answered || live.attempt == 0);
         // A request that goes on after a stop has its answer's place booked with its prompt.
-        let prefill = booked.prefill;
         live.running = Some(Running {
             replica: choice.replica,
             since: now,
-            tokens: booked.need,
-            prefill,
+            tokens: claim.need,
+            prefill: claim.prefill,
             paused: None,
             stopping: false,
         });
         let attempt = live.attempt;
-        self.fleet.book(choice.replica, booked.need, prefill);
+        self.fleet.book(choice.replica, id, claim);
         let (replica, why) = (choice.replica, choice.why);
         Some(Output::Dispatch { id, replica, attempt, displaces, why })
     }
@@ -95,7 +109,7 @@ impl Scheduler {
         &mut self,
         now: Time,
         (id, band): (RequestId, Band),
-        booked: &Booked,
+        claim: &Claim,
     ) -> Option<Output> {
         if !self.config.preempt.enabled || self.is_making_room() || !self.looks_again(now, id) {
             return None;
@@ -103,9 +117,9 @@ impl Scheduler {
         let candidates = self.live.iter().filter_map(|(id, live)| self.candidate(now, *id, live));
         let ranked = preempt::rank(now, &self.config.preempt, &self.queue, (id, band), candidates);
         if let Some(victim) = ranked.iter().find(|victim| victim.pausable).copied() {
-            return self.displace(now, id, booked, victim);
+            return self.displace(now, id, claim, victim);
         }
-        let victims = self.enough(now, booked.need, &ranked)?;
+        let victims = self.enough(now, claim, &ranked)?;
         for victim in victims {
             self.mark_stopping(victim.id);
             let Victim { id: stopped, replica, reason, .. } = victim;
@@ -154,7 +168,7 @@ impl Scheduler {
         &mut self,
         now: Time,
         id: RequestId,
-        booked: &Booked,
+        claim: &Claim,
         victim: Victim,
     ) -> Option<Output> {
         let live = self.live.get_mut(&victim.id)?;
@@ -171,26 +185,25 @@ impl Scheduler {
             attempt,
         };
         let choice = Choice { replica: victim.replica, why };
-        self.send(now, id, booked, choice, Some(victim.id))
+        self.send(now, id, claim, choice, Some(victim.id))
     }
 
     /// The fewest of the ranked whose stop makes room on one replica.
-    fn enough(&self, now: Time, need: u64, ranked: &[Victim]) -> Option<Vec<Victim>> {
+    fn enough(&self, now: Time, claim: &Claim, ranked: &[Victim]) -> Option<Vec<Victim>> {
         let replicas = self.fleet.iter().filter(|replica| replica.is_open(now));
         let enough = replicas.filter_map(|replica| {
-            let mut free = replica.free(now);
             let place = replica.requests < replica.capacity.requests_max;
             let mut victims = Vec::new();
             for victim in ranked.iter().filter(|victim| victim.replica == replica.id) {
-                if free >= need && (place || !victims.is_empty()) {
+                let fits = self.fleet.fits(now, replica, claim, &victims);
+                if fits && (place || !victims.is_empty()) {
                     break;
                 }
-                free = free.saturating_add(victim.tokens);
                 victims.push(*victim);
             }
             let all = victims.len() as u32 == replica.requests;
-            let fits = (free >= need || all) && !victims.is_empty();
-            fits.then_some(victims)
+            let fits = all || self.fleet.fits(now, replica, claim, &victims);
+            (fits && !victims.is_empty()).then_some(victims)
         });
         enough.min_by_key(|victims| {
             let lost: u64 = victims.iter().map(|victim| victim.tokens).sum();
@@ -204,15 +217,4 @@ impl Scheduler {
             self.stopping += 1;
         }
     }
-}
-
-/// What a request takes on its replica.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Booked {
-    need: u64,
-    prefill: u64,
-}
-
-const fn placement_of(placement: &Placement<'_>) -> Booked {
-    Booked { need: placement.need, prefill: placement.prefill }
 }

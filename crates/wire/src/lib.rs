@@ -7,5 +7,6 @@
 pub mod envelope;
 pub mod openai;
 pub mod peek;
+pub mod resume;
 pub mod sse;
 pub mod trace;

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use pilotage_core::{Band, BandPolicy, Cost, FairConfig, QueueLimits, TenantId, Time};
+use pilotage_core::{
+    Band, BandPolicy, Cost, FairConfig, Gate, Lift, Predict, QueueLimits, TenantId, Time,
+};
 use proptest::prelude::*;
 
 use super::{BatchConfig, Batcher, Move, Sequence, Step};
@@ -23,8 +25,9 @@ const CONFIG: BatchConfig = BatchConfig {
         cost: Cost::VTC,
         bands: [BandPolicy::STRICT; 4],
         quantum: 0,
-        predict: false,
-        lift: true,
+        predict: Predict::Off,
+        lift: Lift::Full,
+        gate: Gate::Sum,
     },
 };
 

@@ -311,7 +311,7 @@ async fn a_full_queue_refuses_with_a_time_to_retry() {
     let response = parrot.post(COMPLETIONS, too_many.to_string()).await;
     assert!(response.headers().contains_key("retry-after"));
     let (status, text) = read(response).await;
-    assert!(status == 429 && text.contains("\"queue_full\""), "{status} {text}");
+    assert!(status == 503 && text.contains("\"queue_full\""), "{status} {text}");
     parrot.go_on();
     assert!(read(running).await.1.ends_with("data: [DONE]\n\n"));
     parrot.whole(COMPLETIONS, &completion("a", &json!({}))).await;

@@ -47,7 +47,7 @@ impl IntoResponse for Refused {
 pub(super) fn api_error(error: &JobError) -> ApiError {
     let message = error.to_string();
     match error {
-        JobError::QueueFull { .. } => ApiError::rate_limited(message),
+        JobError::QueueFull { .. } => ApiError::queue_full(message),
         JobError::DeadlinePassed => ApiError::timeout(message),
         JobError::BadGrammar(_) => ApiError::invalid_request(message).with_param("response_format"),
         JobError::Draining => ApiError::unavailable(message),

@@ -17,14 +17,16 @@ pub mod reference;
 pub mod render;
 pub mod source;
 mod table;
+pub mod tenants;
 pub mod timestamp;
 pub mod world;
 
 pub use api::{Kind, Resource};
 pub use digest::Digest;
 pub use manifest::{ManifestError, parse, parse_all};
-pub use plan::{Lane, Plan, PlanError, TenantSpec, plan};
+pub use plan::{Lane, Plan, PlanError, Price, plan};
 pub use render::{ProcessSpec, Program, WeightsSpec};
 pub use source::WeightsSource;
+pub use tenants::{ShareSpec, TenantSpec};
 pub use timestamp::Timestamp;
 pub use world::World;

@@ -7,17 +7,18 @@
 //! over the replicas that name no number of their own, at least one each. With one or two cores
 //! there is nothing to spare: replicas share all of them, and the gateway runs in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pilotage_core::{Band, SchedulerConfig};
+use pilotage_core::{SchedulerConfig, TenantId, TenantTree, TreeError};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::api::{
-    Fleet, Identity, Model, QueueLimits, ResourceName, Retries, Route, RouteSpec, TenantKey,
+    Fleet, Model, Prices, QueueLimits, ResourceName, Retries, Route, RouteSpec, Scheduling,
     Timeouts,
 };
 use crate::render::{self, ProcessSpec, WeightsSpec};
+use crate::tenants::{TenantSpec, tenants};
 use crate::{ManifestError, Resource, World, manifest};
 
 pub use crate::table::{Change, Changes};
@@ -32,7 +33,8 @@ pub struct Plan {
     pub processes: Vec<ProcessSpec>,
     /// What the gateway serves, by route.
     pub lanes: Vec<Lane>,
-    /// Who may use it.
+    /// Who may use it, as a tree read from top to bottom: who belongs to a tenant comes after it and
+    /// before the next of the tenant's level, in the order of names.
     pub tenants: Vec<TenantSpec>,
     /// What a reader of the plan had better know.
     pub notes: Vec<String>,
@@ -57,20 +59,22 @@ pub struct Lane {
     pub retries: Retries,
     /// How much may wait.
     pub queue: QueueLimits,
+    /// How turns are given.
+    pub scheduling: Scheduling,
+    /// What its tokens cost; zeros are free.
+    pub price: Price,
 }
 
-/// A tenant and how to recognise it.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct TenantSpec {
-    /// Its name.
-    pub name: String,
-    /// The most urgent band its requests may ask for.
-    pub highest_band: Band,
-    /// The hashes of its keys.
-    pub keys: Vec<TenantKey>,
-    /// The tokens whose bearers belong to it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub identities: Vec<Identity>,
+/// What tokens cost, in millionths of the currency's unit per million tokens: an amount is
+/// `tokens × price / 1 000 000` millionths, which takes 128 bits before the division.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Price {
+    /// Prompt tokens that have to be computed.
+    pub input: u64,
+    /// Prompt tokens found in the prefix cache.
+    pub cached: u64,
+    /// Generated tokens.
+    pub output: u64,
 }
 
 /// Why there is no plan.
@@ -103,6 +107,19 @@ pub enum PlanError {
         /// Bytes that the fleet or the machine has.
         available: u64,
     },
+    /// The tenants are no tree, or too many.
+    #[error("the tenants do not fit together: {0}; change their spec.parent and spec.share")]
+    Tenants(#[from] TreeError),
+}
+
+impl From<&Prices> for Price {
+    fn from(prices: &Prices) -> Self {
+        Self {
+            input: prices.input.millionths(),
+            cached: prices.cached.unwrap_or(prices.input).millionths(),
+            output: prices.output.millionths(),
+        }
+    }
 }
 
 impl Lane {
@@ -113,6 +130,8 @@ impl Lane {
                 requests_max: self.queue.requests_max,
                 tokens_max: self.queue.tokens_max,
             },
+            fair: self.scheduling.fair(),
+            preempt: self.scheduling.preemption.into(),
             attempts_max: self.retries.attempts_max,
             retry_percent: self.retries.percent,
             ..SchedulerConfig::default()
@@ -134,8 +153,11 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     wanted.check_memory(world)?;
     let processes = wanted.processes(world);
     let lanes = wanted.lanes();
-    let notes = wanted.notes(world, &processes);
-    Ok(Plan { processes, lanes, tenants: tenants(resources), notes })
+    let tenants = tenants(resources);
+    let notes = wanted.notes(world, &processes, &tenants);
+    let plan = Plan { processes, lanes, tenants, notes };
+    plan.check_tenants()?;
+    Ok(plan)
 }
 
 /// The public name and the target of every route, written or implied: a model that no route leads
@@ -259,10 +281,17 @@ impl<'a> Wanted<'a> {
             timeouts: route.spec.timeouts,
             retries: route.spec.retries,
             queue: route.spec.queue,
+            scheduling: route.spec.scheduling.clone(),
+            price: model.spec.price.as_ref().map(Price::from).unwrap_or_default(),
         })
     }
 
-    fn notes(&self, world: &World, processes: &[ProcessSpec]) -> Vec<String> {
+    fn notes(
+        &self,
+        world: &World,
+        processes: &[ProcessSpec],
+        tenants: &[TenantSpec],
+    ) -> Vec<String> {
         let mut notes = Vec::new();
         for model in &self.models {
             if model.spec.digest.is_none() && !model.spec.source.is_local() {
@@ -280,6 +309,10 @@ impl<'a> Wanted<'a> {
             let names = names.join(", ");
             notes.push(format!("not used: {names} (the embedded engine runs on the CPU)"));
         }
+        let has_budget = tenants.iter().any(|tenant| !tenant.quota.budgets.is_empty());
+        if has_budget && self.models.iter().all(|model| model.spec.price.is_none()) {
+            notes.push("budgets limit nothing: no Model has a price".to_owned());
+        }
         notes
     }
 }
@@ -287,21 +320,6 @@ impl<'a> Wanted<'a> {
 /// Part `index` of `total` split into `count` parts that differ by one at most.
 fn share(total: u32, count: u32, index: u32) -> u32 {
     total / count + u32::from(index < total % count)
-}
-
-fn tenants(resources: &[Resource]) -> Vec<TenantSpec> {
-    let tenants = resources.iter().filter_map(|resource| match resource {
-        Resource::Tenant(tenant) => Some(TenantSpec {
-            name: tenant.name().to_owned(),
-            highest_band: tenant.spec.highest_band.into(),
-            keys: tenant.spec.keys.clone(),
-            identities: tenant.spec.identities.clone(),
-        }),
-        Resource::Model(_) | Resource::Route(_) | Resource::Fleet(_) => None,
-    });
-    let mut tenants: Vec<_> = tenants.collect();
-    tenants.sort_by(|a, b| a.name.cmp(&b.name));
-    tenants
 }
 
 impl Plan {
@@ -319,5 +337,20 @@ impl Plan {
     /// The lane that serves a public model name.
     pub fn lane(&self, public_name: &str) -> Option<&Lane> {
         self.lanes.iter().find(|lane| lane.public_names.iter().any(|name| name == public_name))
+    }
+
+    /// The tenants as the scheduler wants them, with ids by name.
+    ///
+    /// # Errors
+    /// [`TreeError`] when two names have one id; never for ids that differ, since [`plan`] tried.
+    pub fn tenant_tree(&self, id: impl Fn(&str) -> TenantId) -> Result<TenantTree, TreeError> {
+        TenantTree::new(self.tenants.iter().map(|tenant| tenant.in_tree(&id)))
+    }
+
+    /// Tries what every gateway will do, so that it cannot fail there.
+    fn check_tenants(&self) -> Result<(), TreeError> {
+        let places = self.tenants.iter().zip(0_u32..);
+        let ids: BTreeMap<_, _> = places.map(|(tenant, at)| (tenant.name.as_str(), at)).collect();
+        self.tenant_tree(|name| TenantId(ids.get(name).copied().unwrap_or(u32::MAX))).map(drop)
     }
 }

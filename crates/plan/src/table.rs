@@ -1,5 +1,6 @@
 //! How a plan prints, and how two plans differ: for people, in lines that fit a terminal.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use crate::plan::Plan;
 use crate::render::WeightsSpec;
+use crate::tenants::{ShareSpec, TenantSpec};
 
 /// What has to change to get from one plan to another.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -160,11 +162,9 @@ impl fmt::Display for Plan {
         table(f, ["ROUTE", "NAMES", "REPLICAS", "QUEUE", "TOTAL", "ATTEMPTS"], self.lane_rows())?;
         if !self.tenants.is_empty() {
             writeln!(f)?;
-            let rows = self.tenants.iter().map(|tenant| {
-                let band = tenant.highest_band.name().to_owned();
-                [tenant.name.clone(), band, tenant.keys.len().to_string()]
-            });
-            table(f, ["TENANT", "HIGHEST BAND", "KEYS"], rows.collect())?;
+            let head =
+                ["TENANT", "PARENT", "BAND", "WEIGHT", "SHARE", "KEYS", "IDENTITIES", "LIMITS"];
+            table(f, head, self.tenant_rows())?;
         }
         if !self.notes.is_empty() {
             writeln!(f)?;
@@ -208,6 +208,78 @@ impl Plan {
         };
         self.lanes.iter().map(row).collect()
     }
+}
+
+impl Plan {
+    /// Names are indented by level: those that belong to a tenant follow it.
+    fn tenant_rows(&self) -> Vec<[String; 8]> {
+        let mut levels: BTreeMap<&str, usize> = BTreeMap::new();
+        let row = |tenant: &TenantSpec, level: usize| {
+            [
+                format!("{:1$}{2}", "", 2 * level, tenant.name),
+                tenant.parent.clone().unwrap_or_else(|| NOTHING.to_owned()),
+                tenant.highest_band.name().to_owned(),
+                decimal(tenant.weight.into(), 1000),
+                share(&tenant.share),
+                tenant.keys.len().to_string(),
+                tenant.identities.len().to_string(),
+                limits(tenant),
+            ]
+        };
+        let mut rows = Vec::new();
+        for tenant in &self.tenants {
+            let above = tenant.parent.as_ref().and_then(|parent| levels.get(parent.as_str()));
+            let level = above.map_or(0, |level| level + 1);
+            levels.insert(&tenant.name, level);
+            rows.push(row(tenant, level));
+        }
+        rows
+    }
+}
+
+/// What stands where nothing is said.
+const NOTHING: &str = "-";
+
+fn share(share: &ShareSpec) -> String {
+    let percent = |thousandths: u32| format!("{} %", decimal(thousandths.into(), 10));
+    let mut text = percent(share.guaranteed);
+    if let Some(limit) = share.borrowing_limit {
+        text.push_str(&format!(", borrows {}", percent(limit)));
+    }
+    if let Some(limit) = share.lending_limit {
+        text.push_str(&format!(", lends {}", percent(limit)));
+    }
+    text
+}
+
+/// Quota, budgets and deadline, as far as there are any.
+fn limits(tenant: &TenantSpec) -> String {
+    let quota = &tenant.quota;
+    let counts = [
+        (quota.requests_per_minute, "requests/min"),
+        (quota.input_tokens_per_minute, "tokens in/min"),
+        (quota.output_tokens_per_minute, "tokens out/min"),
+        (quota.concurrency, "at once"),
+        (quota.queued_requests, "waiting"),
+        (quota.queued_bytes, "bytes waiting"),
+    ];
+    let counts =
+        counts.into_iter().filter_map(|(most, what)| most.map(|most| format!("{most} {what}")));
+    let money = |millionths: u64| decimal(millionths, 1_000_000);
+    let budgets = quota.budgets.iter().map(|budget| {
+        let soft = budget.soft.map(|soft| format!(" (warning from {})", money(soft)));
+        format!("{} a {}{}", money(budget.hard), budget.window.name(), soft.unwrap_or_default())
+    });
+    let deadline = tenant.deadline_seconds.map(|seconds| format!("{seconds} s an answer"));
+    let all: Vec<_> = counts.chain(budgets).chain(deadline).collect();
+    if all.is_empty() { NOTHING.to_owned() } else { all.join(", ") }
+}
+
+/// A number of parts of one, without zeros that say nothing.
+fn decimal(parts: u64, one: u64) -> String {
+    let digits = one.ilog10() as usize;
+    let text = format!("{}.{:0>digits$}", parts / one, parts % one);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Where weights come from and the start of their digest, which is enough to tell two apart.

@@ -1,6 +1,7 @@
 //! Plans: threads, order, changes, JSON, and that no manifest whatever makes the parser panic.
 
-use pilotage_plan::api::{Model, ModelSpec, Resource, Route, RouteSpec};
+use pilotage_core::{SchedulerConfig, TenantId};
+use pilotage_plan::api::{Model, ModelSpec, Resource, Route, RouteSpec, Tenant, TenantSpec};
 use pilotage_plan::world::Gpu;
 use pilotage_plan::{Plan, PlanError, World, default, parse, parse_all, plan};
 use proptest::prelude::*;
@@ -11,6 +12,13 @@ fn model(name: &str, change: impl FnOnce(&mut ModelSpec)) -> Resource {
     let mut spec = ModelSpec::from_source(source);
     change(&mut spec);
     Resource::Model(Model::new(name.parse().unwrap(), spec))
+}
+
+#[expect(clippy::unwrap_used, reason = "the tests below write valid names")]
+fn tenant(name: &str, change: impl FnOnce(&mut TenantSpec)) -> Resource {
+    let mut spec = TenantSpec::default();
+    change(&mut spec);
+    Resource::Tenant(Tenant::new(name.parse().unwrap(), spec))
 }
 
 fn threads(plan: &Plan) -> Vec<u32> {
@@ -95,6 +103,16 @@ fn a_resource_made_by_a_program_is_checked_as_well() {
         "metadata.name: a Model of the name `a` is defined at Model a already; rename or remove \
          one",
     );
+    let many: Vec<_> = (10..40)
+        .map(|at| {
+            tenant(&format!("t{at}"), |spec| {
+                spec.parent = (at == 10).then(|| "elsewhere".parse().unwrap());
+            })
+        })
+        .collect();
+    let first: Vec<_> = (10..30).map(|at| format!("t{at}")).collect();
+    let known = format!("(defined: {} and 10 more)", first.join(", "));
+    check(&many, &format!("spec.parent: there is no Tenant of the name `elsewhere` {known}"));
     assert_eq!(plan(&[], &World::default()), Err(PlanError::NoModel));
 }
 
@@ -135,6 +153,66 @@ fn order_changes_nothing() {
     assert_eq!(plan(&resources, &world).unwrap(), forth);
 }
 
+#[test]
+fn a_route_without_wishes_is_scheduled_as_the_core_proposes() {
+    let plan = plan(&[model("a", |_| ())], &World::with_cores(1)).unwrap();
+    assert_eq!(plan.lanes[0].scheduler_config(), SchedulerConfig::default());
+}
+
+#[test]
+fn prices_and_scheduling_reach_the_lane() {
+    let check = |price: &str, expect: [u64; 3]| {
+        let text = format!(
+            "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, \
+             spec: {{source: 'file:a'{price}}}}}"
+        );
+        let plan = plan(&parse("f", &text).unwrap(), &World::with_cores(1)).unwrap();
+        let price = plan.lanes[0].price;
+        assert_eq!([price.input, price.cached, price.output], expect, "{text}");
+    };
+    check("", [0, 0, 0]);
+    check(", price: {input: '0.15', output: '0.6'}", [150_000, 150_000, 600_000]);
+    check(", price: {input: '1', cached: '0', output: '2'}", [1_000_000, 0, 2_000_000]);
+
+    let mut spec = RouteSpec::to_model("a".parse().unwrap());
+    spec.scheduling.predict = true;
+    spec.scheduling.preemption.stops_max = 7;
+    let route = Route::new("r".parse().unwrap(), spec);
+    let resources = [model("a", |_| ()), Resource::Route(route)];
+    let config = plan(&resources, &World::with_cores(1)).unwrap().lanes[0].scheduler_config();
+    assert!(config.fair.predict);
+    assert_eq!(config.preempt.stops_max, 7);
+}
+
+#[test]
+fn two_tenants_with_one_id_are_no_tree() {
+    let resources = [model("a", |_| ()), tenant("x", |_| ()), tenant("y", |_| ())];
+    let plan = plan(&resources, &World::with_cores(1)).unwrap();
+    assert!(plan.tenant_tree(|_| TenantId(1)).is_err());
+    assert!(plan.tenant_tree(|name| TenantId(u32::from(name == "x"))).is_ok());
+}
+
+/// A tenant's parent, weight, guarantee and limits.
+type Wanted = (Option<usize>, u32, u32, Option<u32>, Option<u32>);
+
+/// Tenants that may be right or wrong together: parents among them or not, shares, weights.
+fn tenants() -> impl Strategy<Value = Vec<Resource>> {
+    let limit = || proptest::option::of(0_u32..3);
+    let one = (proptest::option::of(0_usize..10), 1_u32..4, 0_u32..40, limit(), limit());
+    let named = |(at, wanted): (usize, Wanted)| {
+        let (parent, weight, guaranteed, borrowing, lending) = wanted;
+        tenant(&format!("t{at}"), |spec| {
+            spec.parent = parent.and_then(|parent| format!("t{parent}").parse().ok());
+            spec.weight = weight;
+            spec.share.guaranteed_percent = guaranteed;
+            spec.share.borrowing_limit_percent = borrowing;
+            spec.share.lending_limit_percent = lending;
+        })
+    };
+    proptest::collection::vec(one, 0..10)
+        .prop_map(move |wanted| wanted.into_iter().enumerate().map(named).collect())
+}
+
 fn yaml() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("apiVersion: pilotage.dev/v1alpha1\n".to_owned()),
@@ -158,12 +236,74 @@ proptest! {
         }
     }
 
+    /// The checks, which name file and line, find all that the scheduler would refuse, and nothing
+    /// else. Most of these are wrong, so that parents are turned around until some are right.
+    #[test]
+    fn tenants_that_pass_the_checks_are_a_tree(
+        mut resources in tenants(), upwards: bool, modest: bool,
+    ) {
+        for (at, resource) in resources.iter_mut().enumerate() {
+            let Resource::Tenant(tenant) = resource else { continue };
+            let parent = tenant.spec.parent.take();
+            let earlier = |name: &str| name[1..].parse().is_ok_and(|parent: usize| parent < at);
+            tenant.spec.parent = parent.filter(|parent| !upwards || earlier(parent.as_str()));
+            if modest {
+                tenant.spec.share.guaranteed_percent /= 30;
+                tenant.spec.share.borrowing_limit_percent = None;
+            }
+        }
+        let shares = resources.iter().zip(0_u32..).map(|(resource, at)| {
+            let Resource::Tenant(Tenant { spec, .. }) = resource else { panic!("another kind") };
+            let id = |name: &str| TenantId(name[1..].parse().unwrap_or(u32::MAX));
+            pilotage_core::TenantShare {
+                id: TenantId(at),
+                parent: spec.parent.as_ref().map(|parent| id(parent.as_str())),
+                weight: spec.weight * 1000,
+                guaranteed: spec.share.guaranteed_percent * 10,
+                borrowing_limit: spec.share.borrowing_limit_percent.map(|percent| percent * 10),
+                lending_limit: spec.share.lending_limit_percent.map(|percent| percent * 10),
+            }
+        });
+        let expect = pilotage_core::TenantTree::new(shares);
+        resources.push(model("a", |_| ()));
+        match plan(&resources, &World::with_cores(1)) {
+            Ok(plan) => {
+                let id = |name: &str| TenantId(name[1..].parse().unwrap());
+                prop_assert_eq!(plan.tenant_tree(id), expect);
+                let mut above = vec![];
+                for tenant in &plan.tenants {
+                    prop_assert!(tenant.parent.as_ref().is_none_or(|name| above.contains(name)));
+                    above.push(tenant.name.clone());
+                }
+                prop_assert_eq!(above.len(), resources.len() - 1);
+            }
+            Err(PlanError::Resources(errors)) => {
+                prop_assert!(!errors.is_empty());
+                prop_assert!(expect.is_err(), "{:?}", errors);
+            }
+            Err(error) => panic!("found too late: {error}"),
+        }
+    }
+
     #[test]
     fn every_thread_is_given_out_once(cores in 3_u32..200, replicas in 1_u32..64) {
         let resources = [model("a", |spec| spec.replicas = replicas)];
         let plan = plan(&resources, &World::with_cores(cores)).unwrap();
         let sum: u32 = threads(&plan).iter().sum();
         prop_assert_eq!(sum, (cores - 1).max(replicas));
+    }
+
+    #[test]
+    fn a_tenant_prints_and_reads_the_same(mut resources in tenants(), hard in 1_u32..) {
+        for resource in &mut resources {
+            let Resource::Tenant(tenant) = resource else { continue };
+            let budget = format!(r#"{{"window":"day","hard":"{hard}.5"}}"#);
+            tenant.spec.quota.budgets = vec![serde_json::from_str(&budget).unwrap()];
+            let json = serde_json::to_string(&Resource::Tenant(tenant.clone())).unwrap();
+            let read = parse("f", &json).unwrap();
+            let Resource::Tenant(read) = &read[0] else { panic!("another kind") };
+            prop_assert_eq!(&read.spec, &tenant.spec);
+        }
     }
 
     #[test]

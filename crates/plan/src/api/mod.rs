@@ -6,8 +6,11 @@
 
 pub mod fleet;
 pub mod model;
+pub mod money;
 pub mod name;
+pub mod quota;
 pub mod route;
+pub mod scheduling;
 pub mod tenant;
 
 use std::collections::BTreeMap;
@@ -19,9 +22,12 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use fleet::{FleetKind, FleetSpec};
-pub use model::{ModelSpec, Runtime};
+pub use model::{ModelSpec, Prices, Runtime};
+pub use money::Money;
 pub use name::{PublicName, ResourceName};
+pub use quota::{Budget, BudgetWindow, Quota, Share};
 pub use route::{QueueLimits, Retries, RouteSpec, Target, Timeouts};
+pub use scheduling::{BandRights, Preemption, Scheduling, TokenCost};
 pub use tenant::{BandName, Identity, IssuerUrl, KeyHash, TenantKey, TenantSpec};
 
 /// The only `apiVersion` there is.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Money;
 use crate::{Digest, WeightsSource};
 
 /// Most copies of one model on one machine: far beyond what its cores can serve, and few enough
@@ -84,6 +85,22 @@ pub struct ModelSpec {
     #[serde(default = "queue_max_default")]
     #[schemars(range(min = 1, max = QUEUE_MAX_MAX))]
     pub queue_max: u32,
+    /// What its tokens cost those who use it, counted against their budgets. Without it nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Prices>,
+}
+
+/// Prices per million tokens, in the operator's currency.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Prices {
+    /// Price of a million prompt tokens, as text: `"0.15"`.
+    pub input: Money,
+    /// Price of a million prompt tokens found in the prefix cache. Without it that of `input`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<Money>,
+    /// Price of a million generated tokens, as text: `"0.60"`.
+    pub output: Money,
 }
 
 /// What runs a model's weights.
@@ -111,6 +128,7 @@ impl ModelSpec {
             threads: None,
             batch_tokens: batch_tokens_default(),
             queue_max: queue_max_default(),
+            price: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PublicName, ResourceName};
+use super::{PublicName, ResourceName, Scheduling};
 
 /// Most public names of one route.
 pub const PUBLIC_NAMES_MAX: u32 = 64;
@@ -40,6 +40,9 @@ pub struct RouteSpec {
     /// How much may wait for a free replica; more is answered with status 429.
     #[serde(default)]
     pub queue: QueueLimits,
+    /// How turns are given, and when running work stands aside.
+    #[serde(default)]
+    pub scheduling: Scheduling,
 }
 
 /// A model that requests go to.
@@ -103,6 +106,7 @@ impl RouteSpec {
             timeouts: Timeouts::default(),
             retries: Retries::default(),
             queue: QueueLimits::default(),
+            scheduling: Scheduling::default(),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `Tenant`: a team or customer, recognised by its keys, or by tokens of an identity provider.
+//! `Tenant`: an organisation, a team or an application, recognised by its keys or by tokens of an
+//! identity provider, with its place among the others.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::route::TIMEOUT_SECONDS_MAX;
+use super::{Quota, ResourceName, Share};
 use crate::Digest;
 use crate::digest::DigestError;
 use crate::timestamp::Timestamp;
@@ -29,23 +32,42 @@ pub const IDENTITIES_MAX: u32 = 64;
 /// Most claims that one identity asks for.
 pub const CLAIMS_MAX: u32 = 16;
 
+/// Largest weight: a million to one is beyond any use.
+pub const WEIGHT_MAX: u32 = 1_000_000;
+
 /// Longest issuer in bytes.
 const ISSUER_BYTES_MAX: usize = 512;
 
 /// A team or customer.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct TenantSpec {
+    /// The name of the `Tenant` it belongs to: an application to its team, a team to its
+    /// organisation. Without it the tenant is at the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ResourceName>,
+    /// What it gets of the capacity that guarantees leave, beside others of the same parent: twice
+    /// the weight is twice the service.
+    #[schemars(range(min = 1, max = WEIGHT_MAX))]
+    pub weight: u32,
+    /// Its share of each lane's capacity.
+    pub share: Share,
+    /// Limits of the tenant and all that belong to it together; beyond them answers have status 429.
+    pub quota: Quota,
+    /// Seconds from a request's arrival to the end of its answer, where the request does not say and
+    /// the route does not allow less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = TIMEOUT_SECONDS_MAX))]
+    pub deadline_seconds: Option<u32>,
     /// The most urgent band its requests may ask for; more urgent ones are lowered to it.
-    #[serde(default)]
     pub highest_band: BandName,
     /// Keys that clients prove with that they belong to it, as hashes: a manifest is no place for
     /// a secret.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = KEYS_MAX))]
     pub keys: Vec<TenantKey>,
     /// Tokens of OpenID Connect providers whose bearers belong to it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = IDENTITIES_MAX))]
     pub identities: Vec<Identity>,
 }
@@ -126,6 +148,21 @@ pub enum BandName {
     Bulk,
     /// Nobody is waiting.
     Batch,
+}
+
+impl Default for TenantSpec {
+    fn default() -> Self {
+        Self {
+            parent: None,
+            weight: 1,
+            share: Share::default(),
+            quota: Quota::default(),
+            deadline_seconds: None,
+            highest_band: BandName::default(),
+            keys: Vec::new(),
+            identities: Vec::new(),
+        }
+    }
 }
 
 impl From<BandName> for Band {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Problem;
 use super::error::nearest;
 use super::node::{Entry, Node, Tree, clean, key_step, within};
-use crate::api::{PublicName, ResourceName, name, tenant};
+use crate::api::{Money, PublicName, ResourceName, money, name, tenant};
 use crate::{Digest, Timestamp, WeightsSource, digest, source, timestamp};
 
 /// A mistake and its place in the document.
@@ -50,6 +50,7 @@ impl Check<'_> {
             ("integer", Tree::Number(number)) if number.is_u64() || number.is_i64() => {
                 self.number(number, line, schema);
             }
+            ("boolean", Tree::Bool(_)) => {}
             ("integer", Tree::Number(number)) if is_huge(number) => {
                 self.number(number, line, schema);
             }
@@ -201,6 +202,7 @@ fn read(format: &str, text: &str) -> Result<(), String> {
         timestamp::FORMAT => done(text.parse::<Timestamp>()),
         tenant::KEY_FORMAT => done(Digest::from_hex(text)),
         tenant::ISSUER_FORMAT => done(text.parse::<tenant::IssuerUrl>()),
+        money::FORMAT => done(text.parse::<Money>()),
         name::RESOURCE_FORMAT => done(text.parse::<ResourceName>()),
         name::PUBLIC_FORMAT => done(text.parse::<PublicName>()),
         _ => Ok(()),

@@ -150,6 +150,34 @@ pub enum Problem {
         /// Who takes them.
         first: String,
     },
+    /// A tenant that belongs, in the end, to itself.
+    #[error("{}", circle(.names))]
+    Cycle {
+        /// Each belongs to the next, and the last to the first.
+        names: Vec<String>,
+    },
+    /// A tenant below too many others.
+    #[error(
+        "`{name}` is on level {level} of the tenants, at most {most} are supported; leave out some"
+    )]
+    TooDeep {
+        /// Which one.
+        name: String,
+        /// Where it is, from 1.
+        level: usize,
+        /// Levels there can be.
+        most: usize,
+    },
+    /// Guarantees that cannot all be kept.
+    #[error("{}", overcommitted(.parent, *.sum, *.most))]
+    Overcommitted {
+        /// Whose children; none at the top.
+        parent: Option<String>,
+        /// Percent that they are guaranteed in sum.
+        sum: u64,
+        /// Percent that there are.
+        most: u64,
+    },
     /// A second fleet.
     #[error("one machine has one Fleet, and `{first}` is defined already; remove one of the two")]
     SecondFleet {
@@ -205,10 +233,40 @@ fn suggest(suggestion: &Option<String>) -> String {
     suggestion.as_ref().map(|word| format!("; did you mean `{word}`?")).unwrap_or_default()
 }
 
+/// Names that one message lists.
+const LISTED_MAX: usize = 20;
+
 fn listed(known: &[String]) -> String {
     match known {
         [] => "; define one".to_owned(),
+        known if known.len() > LISTED_MAX => {
+            let (first, more) = (&known[..LISTED_MAX], known.len() - LISTED_MAX);
+            format!(" (defined: {} and {more} more)", first.join(", "))
+        }
         known => format!(" (defined: {})", known.join(", ")),
+    }
+}
+
+fn circle(names: &[String]) -> String {
+    match names {
+        [one] => format!("`{one}` is its own parent; name another one, or remove the field"),
+        names => format!(
+            "these tenants belong to each other in a circle: {}; remove spec.parent of one of them",
+            names.join(" → ")
+        ),
+    }
+}
+
+fn overcommitted(parent: &Option<String>, sum: u64, most: u64) -> String {
+    match parent {
+        None => format!(
+            "the guarantees of the tenants at the top add up to {sum} percent; lower them to {most} \
+             in sum"
+        ),
+        Some(parent) => format!(
+            "the guarantees of the tenants below `{parent}` add up to {sum} percent, and its own is \
+             {most}; lower them, or raise that of `{parent}`"
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::conform::{self, Finding};
 use super::error::nearest;
 use super::node::Node;
-use super::{ERRORS_MAX, ManifestError, Problem, document_schema};
+use super::{ERRORS_MAX, ManifestError, Problem, document_schema, scheduling, tenants};
 use crate::api::{Kind, Model, Origin, Resource, Route, TenantKey};
 use crate::plan::{implied_routes, public_names};
 
@@ -22,11 +22,14 @@ pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
     keys(resources, &mut errors);
     identities(resources, &mut errors);
     fleets(resources, &mut errors);
+    tenants::check(resources, &mut errors);
+    scheduling::check(resources, &mut errors);
     errors.truncate(ERRORS_MAX);
     errors
 }
 
-fn error(origin: &Origin, field: &str, problem: Problem) -> ManifestError {
+/// A mistake in a field, where that was written.
+pub(super) fn error(origin: &Origin, field: &str, problem: Problem) -> ManifestError {
     ManifestError::new(&origin.file, origin.line_of(field), field, problem)
 }
 

@@ -10,6 +10,8 @@ mod conform;
 mod error;
 mod link;
 mod node;
+mod scheduling;
+mod tenants;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -22,6 +22,7 @@ enum Step {
     Progress(usize, u32),
     Finish(usize, Option<u32>),
     Stopped(usize),
+    Unstoppable(usize),
     Report(u32, u64),
     Tenants(Vec<(u32, u32, u32)>),
     Fail(usize, bool),
@@ -41,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         ),
         5 => (0usize..64, 1u32..60).prop_map(|(pick, more)| Step::Progress(pick, more)),
         2 => (0usize..64).prop_map(Step::Stopped),
+        1 => (0usize..64).prop_map(Step::Unstoppable),
         1 => (0u32..4, 0u64..2000).prop_map(|(id, tokens)| Step::Report(id, tokens)),
         1 => prop::collection::vec((0u32..6, 1u32..5000, 0u32..160), 1..6).prop_map(Step::Tenants),
         2 => (0usize..64).prop_map(Step::First),
@@ -188,6 +190,13 @@ impl Host {
                     let output = self.output.get(&id).copied().unwrap_or(0);
                     let tokens = input.map(|input| Tokens { input, cached: input / 2, output });
                     self.feed(Input::Finished { id, tokens });
+                }
+            }
+            Step::Unstoppable(pick) => {
+                let stopping = self.stopping.iter().nth(pick % self.stopping.len().max(1));
+                if let Some(id) = stopping.copied() {
+                    self.stopping.remove(&id);
+                    self.feed(Input::Unstoppable { id });
                 }
             }
             Step::Stopped(pick) => {

@@ -73,6 +73,7 @@ fn input(now: Time, verb: &str, words: &[&str]) -> Input {
         "first" => Input::FirstToken { id },
         "finish" => Input::Finished { id, tokens: None },
         "progress" => Input::Progress { id, output: number(words[1]) as u32 },
+        "unstoppable" => Input::Unstoppable { id },
         "stopped" => Input::Stopped { id },
         "reported" => Input::Reported {
             replica: ReplicaId(number(words[0]) as u32),

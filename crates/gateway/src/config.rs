@@ -35,6 +35,9 @@ pub struct LaneConfig {
     pub context_tokens: u32,
     /// What its tokens cost.
     pub price: Price,
+    /// Whether its replicas take and return token ids, so that a stream can be stopped and go on
+    /// later. Where replicas pause sequences by themselves it is not needed.
+    pub token_ids: bool,
     /// Its scheduler's limits.
     pub scheduler: SchedulerConfig,
     /// When to stop waiting.

@@ -245,6 +245,11 @@ impl Ticket {
         self.lane.send(Message::Happened(Input::Stopped { id: self.id }));
     }
 
+    /// The attempt cannot be stopped: its client has seen too much by now.
+    pub(crate) fn unstoppable(&self) {
+        self.lane.send(Message::Happened(Input::Unstoppable { id: self.id }));
+    }
+
     /// The attempt failed. Unless a part was answered, another turn may come.
     pub(crate) fn failed(&mut self, kind: FailureKind, answered: bool) {
         self.ended = answered;

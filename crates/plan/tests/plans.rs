@@ -180,7 +180,7 @@ fn prices_and_scheduling_reach_the_lane() {
     let route = Route::new("r".parse().unwrap(), spec);
     let resources = [model("a", |_| ()), Resource::Route(route)];
     let config = plan(&resources, &World::with_cores(1)).unwrap().lanes[0].scheduler_config();
-    assert!(config.fair.predict);
+    assert_eq!(config.fair.predict, pilotage_core::Predict::Average);
     assert_eq!(config.preempt.stops_max, 7);
 }
 

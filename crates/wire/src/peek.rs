@@ -110,6 +110,13 @@ impl Peek {
         Edit { span: self.model.span.clone(), with }
     }
 
+    /// The edit that makes an engine return the ids of prompt and answer, for a body that does not
+    /// ask for them.
+    pub fn ask_for_token_ids(&self) -> Edit {
+        let with = br#""return_token_ids":true,"#.to_vec();
+        Edit { span: self.object_start..self.object_start, with }
+    }
+
     /// The edit that makes a stream report its usage; none when it already does.
     pub fn ask_for_usage(&self) -> Option<Edit> {
         match &self.stream_options {

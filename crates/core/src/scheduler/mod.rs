@@ -53,6 +53,11 @@ pub enum Input {
         /// Whose.
         id: RequestId,
     },
+    /// An attempt cannot be stopped as [`Output::Stop`] asked: its client has seen too much by now.
+    Unstoppable {
+        /// Whose.
+        id: RequestId,
+    },
     /// An engine says how many KV tokens it holds.
     Reported {
         /// Which one.
@@ -243,6 +248,7 @@ impl Scheduler {
             Input::Finished { id, tokens } => self.finish(now, id, tokens),
             Input::Failed { id, failure } => self.fail(now, id, failure),
             Input::Stopped { id } => self.stopped(id),
+            Input::Unstoppable { id } => self.unstoppable(id),
             Input::Cancel { id } => self.cancel(now, id),
             Input::Drain => self.draining = true,
             Input::Tick => {}
@@ -464,6 +470,17 @@ impl Scheduler {
         let ahead = self.queue.ahead(ticket.tenant, ticket.band);
         let retry_after = self.pace.retry_after(ahead, ticket.id.0);
         self.end(ticket.id, Outcome::Refused(Refusal::DeadlinePassed { waited_ms, retry_after }));
+    }
+
+    /// It runs to its end, and nobody waits for it to stop.
+    fn unstoppable(&mut self, id: RequestId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.request.stop = crate::preempt::Stop::Never;
+        let Some(running) = &mut live.running else { return };
+        if std::mem::take(&mut running.stopping) {
+            self.stopping -= 1;
+            self.looked = None;
+        }
     }
 
     /// Takes the request off its replica's ledger. The place it had goes to the one that was paused

@@ -40,6 +40,44 @@ pub(super) struct Target<'a> {
     pub(super) displaces: Option<RequestId>,
 }
 
+/// Goes on with a stream that was stopped: the rest of it, from where its client has it.
+///
+/// # Errors
+/// The kind of failure; the client waits in the middle of its answer.
+pub(super) async fn go_on(
+    gateway: &Gateway,
+    order: &Order,
+    to: Target<'_>,
+    (path, body): (&'static str, Vec<u8>),
+    watch: &mut Watch,
+) -> Result<Opened, FailureKind> {
+    let limits = &gateway.inner.config.limits;
+    let timeouts = gateway.inner.config.lanes[order.lane].timeouts;
+    let limit = timeouts.first_token.min(left(watch.now(), order.until));
+    let asking = async {
+        let request = request(order, to, (path, body.into()), watch.now());
+        let response =
+            gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
+        match response.status().as_u16() {
+            200..=299 => Ok(Opened {
+                blocks: Vec::new(),
+                cutter: Blocks::new(limits.event_bytes_max),
+                rest: response.into_body(),
+            }),
+            429 | 503 => Err(FailureKind::Overloaded),
+            _ => Err(FailureKind::Server),
+        }
+    };
+    tokio::time::timeout(limit, asking).await.map_err(|_| FailureKind::Timeout)?
+}
+
+const fn kind_of(error: &ClientError) -> FailureKind {
+    match error {
+        ClientError::Connect(_) => FailureKind::Connect,
+        ClientError::Broken(_) => FailureKind::Broken,
+    }
+}
+
 /// An answer that is no stream.
 pub(super) struct Whole {
     pub(super) status: StatusCode,
@@ -71,12 +109,9 @@ pub(super) async fn run(
     let total = left(watch.now(), order.until);
     let limit = if order.stream { timeouts.first_token.min(total) } else { total };
     let asking = async {
-        let request = request(order, to, watch.now());
+        let request = request(order, to, (order.path, order.body.clone()), watch.now());
         let response =
-            gateway.inner.client.request(request).await.map_err(|error| match error {
-                ClientError::Connect(_) => FailureKind::Connect,
-                ClientError::Broken(_) => FailureKind::Broken,
-            })?;
+            gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
         watch.mark(Mark::Answered);
         read(gateway, order, response, watch).await
     };
@@ -231,11 +266,16 @@ pub(super) fn is_usage_only(data: &str) -> bool {
         && serde_json::from_str::<Chunk>(data).is_ok_and(|chunk| chunk.choices.is_empty())
 }
 
-fn request(order: &Order, to: Target<'_>, now: Time) -> Request<Full<Bytes>> {
+fn request(
+    order: &Order,
+    to: Target<'_>,
+    (path, body): (&'static str, Bytes),
+    now: Time,
+) -> Request<Full<Bytes>> {
     let replica = to.replica;
-    let mut request = Request::new(Full::new(order.body.clone()));
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = http::Method::POST;
-    if let Ok(uri) = format!("{}{}", replica.url, order.path).parse() {
+    if let Ok(uri) = format!("{}{path}", replica.url).parse() {
         *request.uri_mut() = uri;
     }
     let headers = request.headers_mut();

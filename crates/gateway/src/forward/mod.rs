@@ -18,6 +18,7 @@ use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
 use pilotage_wire::peek::{self, Peek};
+use pilotage_wire::resume::Resumable;
 use pilotage_wire::{envelope, trace::TraceParent};
 
 use crate::app::{Gateway, RequestName};
@@ -30,8 +31,10 @@ use crate::reply::{self, Refused};
 use attempt::{Answer, Target, Whole};
 use watch::Watch;
 
+const CHAT: &str = "/v1/chat/completions";
+
 pub(crate) async fn chat_completions(gateway: State<Gateway>, request: Request) -> Response {
-    answer(gateway.0, "/v1/chat/completions", request).await
+    answer(gateway.0, CHAT, request).await
 }
 
 pub(crate) async fn completions(gateway: State<Gateway>, request: Request) -> Response {
@@ -59,6 +62,8 @@ pub(crate) struct Order {
     id: RequestId,
     /// Estimated prompt tokens.
     input: u32,
+    /// The request, where its stream can be stopped and go on later.
+    resume: Option<Resumable>,
 }
 
 async fn answer(gateway: Gateway, path: &'static str, request: Request) -> Response {
@@ -105,15 +110,17 @@ async fn serve(
     let until = watch.begun() + span(total);
     let (id, tokens) = (gateway.next_id(), estimate(&peek, config.context_tokens));
     reserve(gateway, &caller, id, tokens, (body.len(), config.price), watch)?;
+    let chat = watch.path() == CHAT;
+    let resume = (config.token_ids && peek.stream).then(|| Resumable::new(&body, chat)).flatten();
     let ticket = gateway.inner.lanes[lane].arrive(Asked {
         deadline: Some((now + span(config.timeouts.queue)).min(until)),
         answer_by: deadline.map(|_| until),
-        stop: Stop::BeforeFirstToken,
+        stop: if resume.is_some() { Stop::Anytime } else { Stop::BeforeFirstToken },
         ..Asked::new(id, caller.id, caller.band, tokens)
     });
     let order = Order {
         path: watch.path(),
-        body: outgoing(body, &peek, &config.served_model),
+        body: outgoing(body, &peek, &config.served_model, resume.is_some()),
         caller,
         request_id: watch.request_id().to_owned(),
         trace: watch.trace(),
@@ -123,6 +130,7 @@ async fn serve(
         lane,
         id,
         input: tokens.input,
+        resume,
     };
     attempts(gateway, order, ticket, watch).await
 }
@@ -235,14 +243,18 @@ fn whole(answer: Whole, watch: &mut Watch) -> Response {
     response
 }
 
-/// The body for the replica: its own name for the model, and streams always with usage.
-fn outgoing(body: Bytes, peek: &Peek, served: &str) -> Bytes {
+/// The body for the replica: its own name for the model, streams always with usage, and with token ids
+/// where the stream may have to go on later.
+fn outgoing(body: Bytes, peek: &Peek, served: &str, token_ids: bool) -> Bytes {
     let mut edits = Vec::new();
     if peek.model.value != served {
         edits.push(peek.rename_model(served));
     }
     if peek.stream {
         edits.extend(peek.ask_for_usage());
+    }
+    if token_ids {
+        edits.push(peek.ask_for_token_ids());
     }
     if edits.is_empty() { body } else { peek::splice(&body, edits).into() }
 }

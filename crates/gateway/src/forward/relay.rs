@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -14,9 +15,10 @@ use pilotage_core::FailureKind;
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
+use pilotage_wire::resume::Resumable;
 use pilotage_wire::sse::{self, Event};
 
-use super::attempt::{Opened, has_token, is_error, is_usage_only, left};
+use super::attempt::{self, Opened, Target, has_token, is_error, is_usage_only, left};
 use super::events::Block;
 use super::{Order, Watch};
 use crate::app::Gateway;
@@ -30,8 +32,17 @@ pub(super) fn response(
     ticket: Ticket,
     watch: Watch,
 ) -> Response {
-    let relay =
-        Relay { gateway, order, opened, ticket, watch, produced: 0, dropped: false, over: false };
+    let relay = Relay {
+        resume: order.resume.clone(),
+        gateway,
+        order,
+        opened: Some(opened),
+        ticket,
+        watch,
+        produced: 0,
+        dropped: false,
+        over: false,
+    };
     let stream = stream::unfold(relay, |mut relay| async move {
         let bytes = relay.next().await?;
         Some((Ok::<_, Infallible>(bytes), relay))
@@ -81,15 +92,16 @@ impl From<Out> for Bytes {
 /// kept busy.
 const PROGRESS_EVERY: u32 = 4;
 
-/// Waits until the replica is gone. Who has seen a part is not stopped for anybody.
-async fn lost(ticket: &mut Ticket) {
-    while ticket.interruption().await != Interruption::Lost {}
-}
+/// How long a client that waits in the middle of its answer hears nothing.
+const KEEP_OPEN: Duration = Duration::from_secs(10);
 
 struct Relay {
     gateway: Gateway,
     order: Arc<Order>,
-    opened: Opened,
+    /// What the replica sends; none while the request waits for another turn.
+    opened: Option<Opened>,
+    /// What is needed to stop, and go on later.
+    resume: Option<Resumable>,
     ticket: Ticket,
     watch: Watch,
     /// Events with tokens so far.
@@ -116,18 +128,20 @@ impl Relay {
     async fn next(&mut self) -> Option<Bytes> {
         let mut out = Out::default();
         while out.is_empty() && !self.over {
-            let mut blocks = std::mem::take(&mut self.opened.blocks);
-            for block in blocks.drain(..) {
+            let blocks = self.opened.as_mut().map(|opened| std::mem::take(&mut opened.blocks));
+            for block in blocks.into_iter().flatten() {
                 if !self.over {
                     self.pass(block, &mut out);
                 }
             }
-            // The emptied list is used again.
-            self.opened.blocks = blocks;
-            if out.is_empty()
-                && !self.over
-                && let Err(broken) = self.read().await
-            {
+            if !out.is_empty() || self.over {
+                continue;
+            }
+            let more = match self.opened {
+                Some(_) => self.read().await,
+                None => self.wait(&mut out).await,
+            };
+            if let Err(broken) = more {
                 self.break_off(&broken, &mut out);
             }
         }
@@ -164,7 +178,51 @@ impl Relay {
         }
         self.watch.mark(Mark::LastToken);
         self.count(event);
-        out.push(block.bytes);
+        out.push(self.shown(&event.data).unwrap_or(block.bytes));
+    }
+
+    /// A chunk without the token ids that were asked for to go on later; none when it is passed on as
+    /// it came. A chunk from which there is no going on ends that possibility.
+    fn shown(&mut self, data: &str) -> Option<Bytes> {
+        let shown = self.resume.as_mut()?.chunk(data);
+        if shown.is_none() {
+            self.resume = None;
+        }
+        shown.map(Bytes::from)
+    }
+
+    /// Stops for somebody else, if the stream can go on later.
+    fn stop(&mut self) {
+        if !self.resume.as_ref().is_some_and(Resumable::can_continue) {
+            self.ticket.unstoppable();
+            return;
+        }
+        self.opened = None;
+        self.produced = self.resume.as_ref().map_or(0, Resumable::sent);
+        self.watch.stopped();
+        self.ticket.stopped();
+    }
+
+    /// Waits for another turn, with a comment now and then that keeps the client's connection open.
+    async fn wait(&mut self, out: &mut Out) -> Result<(), Broken> {
+        let left = left(self.watch.now(), self.order.until);
+        let turn = tokio::time::timeout(left.min(KEEP_OPEN), self.ticket.turn()).await;
+        let go = match turn {
+            Err(_) if left <= KEEP_OPEN => return Err(Broken::Late),
+            Err(_) => {
+                out.push(Bytes::from_static(b": waiting\n\n"));
+                return Ok(());
+            }
+            Ok(Err(_)) => return Err(Broken::Off),
+            Ok(Ok(go)) => go,
+        };
+        let served = &self.gateway.inner.config.lanes[self.order.lane].served_model;
+        let Some(resume) = &mut self.resume else { return Err(Broken::Off) };
+        let request = resume.continuation(served);
+        let to = Target { replica: &go.replica, displaces: go.displaces };
+        let opened = attempt::go_on(&self.gateway, &self.order, to, request, &mut self.watch).await;
+        self.opened = Some(opened.map_err(|_| Broken::Off)?);
+        Ok(())
     }
 
     /// An event with text is taken for one token: engines send about that. What it was is settled
@@ -189,15 +247,24 @@ impl Relay {
             return Err(Broken::Late);
         }
         let silent = if left < idle { Broken::Late } else { Broken::Silent };
+        let Some(opened) = &mut self.opened else { return Ok(()) };
         let frame = tokio::select! {
             // What has come counts, even from a replica that is gone by now.
             biased;
-            frame = tokio::time::timeout(left.min(idle), self.opened.rest.frame()) => frame,
-            () = lost(&mut self.ticket) => return Err(Broken::Off),
+            frame = tokio::time::timeout(left.min(idle), opened.rest.frame()) => frame,
+            interruption = self.ticket.interruption() => {
+                return match interruption {
+                    Interruption::Lost => Err(Broken::Off),
+                    Interruption::Stop(_) => {
+                        self.stop();
+                        Ok(())
+                    }
+                };
+            }
         };
         let frame = frame.map_err(|_| silent)?.ok_or(Broken::Off)?;
         let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else { return Ok(()) };
-        self.opened.cutter.push(data, &mut self.opened.blocks).map_err(|_| Broken::Off)
+        opened.cutter.push(data, &mut opened.blocks).map_err(|_| Broken::Off)
     }
 
     /// Ends the stream with the protocol's own error event, and without the event that would say

@@ -10,5 +10,7 @@ mod identity;
 mod limits;
 mod observed;
 mod outcomes;
+mod quotas;
 mod replicas;
 mod support;
+mod turns;

@@ -119,6 +119,7 @@ pub(crate) fn config() -> GatewayConfig {
             served_model: "served".to_owned(),
             context_tokens: 1000,
             price: Price::default(),
+            token_ids: false,
             scheduler: SchedulerConfig::default(),
             timeouts: Timeouts {
                 queue: Duration::from_secs(5),

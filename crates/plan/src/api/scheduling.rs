@@ -1,7 +1,7 @@
 //! `Route.spec.scheduling`: how turns are given among tenants and bands, and when running work stands
 //! aside. The defaults are the scheduler's own.
 
-use pilotage_core::{Band, BandPolicy, Cost, FairConfig, PreemptConfig, Span};
+use pilotage_core::{Band, BandPolicy, Cost, FairConfig, Predict, PreemptConfig, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -123,7 +123,7 @@ impl Scheduling {
             cost: self.cost(),
             bands,
             quantum: u64::from(self.quantum_tokens) * 1000,
-            predict: self.predict,
+            predict: if self.predict { Predict::Average } else { Predict::Off },
             ..FairConfig::default()
         }
     }
@@ -219,7 +219,7 @@ mod tests {
             fair.cost = Cost::Tokens { input: 1000, cached: 100, output: 3000 };
         });
         check(r#"{"quantumTokens": 4096}"#, |fair, _| fair.quantum = 4_096_000);
-        check(r#"{"predict": true}"#, |fair, _| fair.predict = true);
+        check(r#"{"predict": true}"#, |fair, _| fair.predict = Predict::Average);
         check(
             r#"{"bands": [{"band": "bulk", "floorPercent": 5, "capPercent": 40}]}"#,
             |fair, _| {

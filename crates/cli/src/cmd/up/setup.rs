@@ -114,6 +114,15 @@ fn tenants(plan: &Plan, local: Option<&Secret>) -> Vec<TenantConfig> {
         .map(|tenant| {
             let made = local.filter(|_| tenant.name == LOCAL).map(|key| key.hash().into());
             TenantConfig {
+                parent: tenant.parent.clone(),
+                weight: tenant.weight,
+                guaranteed: tenant.share.guaranteed,
+                borrowing_limit: tenant.share.borrowing_limit,
+                lending_limit: tenant.share.lending_limit,
+                quota: tenant.quota.clone(),
+                deadline: tenant
+                    .deadline_seconds
+                    .map(|seconds| Duration::from_secs(seconds.into())),
                 highest_band: tenant.highest_band,
                 keys: tenant.keys.iter().map(key).chain(made).collect(),
                 identities: tenant.identities.iter().map(identity).collect(),
@@ -152,7 +161,12 @@ fn lane(lane: &Lane) -> LaneConfig {
         public_names: lane.public_names.clone(),
         served_model: lane.served_model.clone(),
         context_tokens: lane.context_tokens,
-        price: Price::default(),
+        price: Price {
+            input: lane.price.input,
+            cached: lane.price.cached,
+            output: lane.price.output,
+        },
+        token_ids: false,
         scheduler: lane.scheduler_config(),
         timeouts: Timeouts {
             queue: seconds(lane.timeouts.queue_seconds),

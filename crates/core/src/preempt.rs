@@ -104,12 +104,13 @@ pub(crate) fn rank(
     config: &PreemptConfig,
     queue: &Queue,
     waiting: (RequestId, Band),
-    candidates: impl Iterator<Item = Candidate>,
+    candidates: Vec<Candidate>,
 ) -> Vec<Victim> {
     if !config.enabled {
         return Vec::new();
     }
     let mut ranked: Vec<_> = candidates
+        .into_iter()
         .filter(|candidate| candidate.stops < config.stops_max)
         .filter_map(|candidate| {
             let reason = reason(now, config, queue, waiting, &candidate)?;
@@ -142,6 +143,7 @@ fn reason(
     if standing.entitled && standing.borrows && standing.fair {
         return Some(Reason::Reclaim);
     }
+    // What is within a guarantee was not received at anybody's cost.
     let over = config.over_share.is_some_and(|most| standing.ahead > u128::from(most));
-    over.then_some(Reason::OverShare)
+    (over && standing.borrows).then_some(Reason::OverShare)
 }

@@ -7,7 +7,8 @@ use super::tree::WHOLE;
 use crate::{Band, Span};
 
 /// Of so many turns at most one goes to a band for its age: a flood of old bulk work must not turn
-/// the order upside down.
+/// the order upside down. Bands that aged take these turns in rotation, so that the flood of one
+/// does not starve another.
 pub(super) const AGED_ONE_IN: u32 = 5;
 
 /// One band's rights beside the others, in thousandths of the capacity in KV tokens in flight.
@@ -63,17 +64,14 @@ pub(super) struct Standing {
     pub(super) aged: bool,
 }
 
-/// The band whose turn it is, and whether it got it for its age. `aged_turn` says whether such a
-/// turn is due.
-pub(super) fn choose(bands: &[Standing], aged_turn: bool) -> Option<(Band, bool)> {
+/// The band whose turn it is, and whether it got it for its age. `aged_after` is the band that had
+/// such a turn last, where another one is due.
+pub(super) fn choose(bands: &[Standing], aged_after: Option<Band>) -> Option<(Band, bool)> {
     let open = || bands.iter().filter(|band| band.waits && !band.over_cap);
-    let first = open().next()?;
-    if let Some(low) = open().find(|band| band.below_floor) {
-        return Some((low.band, false));
-    }
-    let aged = open().find(|band| band.aged && band.band > first.band);
-    match aged.filter(|_| aged_turn) {
-        Some(aged) => Some((aged.band, true)),
-        None => Some((first.band, false)),
-    }
+    let first = open().find(|band| band.below_floor).or_else(|| open().next())?.band;
+    let aged = aged_after.and_then(|last| {
+        let aged = open().filter(|band| band.aged && band.band != first);
+        aged.map(|band| band.band).min_by_key(|band| (*band <= last, *band))
+    });
+    Some(aged.map_or((first, false), |aged| (aged, true)))
 }

@@ -8,8 +8,9 @@
 //! credit while idle. The second half of that rule is what keeps waiting siblings' counters within
 //! [`super::Cost::gap_bound`].
 //!
-//! Each band has counters of its own. Use within a guarantee is not charged: of a node above its
-//! guarantee the borrowed part of its use is.
+//! Each band has counters of its own, and each node two: what it received within its guarantee, for
+//! the size of that, and what it borrowed, for its weight. So guarantees cost nothing of what is
+//! shared, and where places run out before tokens they are served in turns.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,6 +27,12 @@ pub(super) const ROOT: Slot = 0;
 
 /// Tenants outside the tree that get a node of their own; all others share one.
 const STRANGERS_MAX: usize = 4096;
+
+/// Orders among the children of a node, and counters of a child.
+const ORDERS: usize = 2;
+
+/// Which of them is by borrowed service.
+const BORROWING: usize = Class::Borrowing as usize;
 
 /// Counters have this many binary places, so that charges of heavy tenants do not round to nothing.
 const FRACTION_BITS: u32 = 20;
@@ -55,24 +62,31 @@ pub(super) struct Node {
 /// A node's part in one band.
 #[derive(Debug, Default)]
 struct Lane {
-    counter: u128,
+    /// Service received within the guarantee, and borrowed.
+    counters: [u128; ORDERS],
     /// Waiting requests, of all below.
     queued: u32,
     /// Their estimated cost.
     backlog: u64,
     /// Weights of the children that wait.
     active_weight: u64,
-    /// In which of the parent's sets it is.
+    /// In which of the parent's orders it is.
     place: Option<Class>,
-    guaranteed: BTreeSet<(u128, Slot)>,
-    borrowing: BTreeSet<(u128, Slot)>,
-    /// The child that was the last to leave `borrowing`.
-    last_left: Option<Slot>,
-    /// The least that an idle child is lifted to.
-    floor: u128,
+    /// The children that wait within their guarantees, and those that borrow.
+    orders: [Order; ORDERS],
     /// Requests of a leaf in the order of arrival. One whose sequence number is not its ticket's was
     /// taken out.
     line: VecDeque<(RequestId, u64)>,
+}
+
+/// Waiting children by what they received.
+#[derive(Debug, Default)]
+struct Order {
+    children: BTreeSet<(u128, Slot)>,
+    /// The child that was the last to leave.
+    last_left: Option<Slot>,
+    /// The least that an idle child is lifted to.
+    floor: u128,
 }
 
 /// All nodes.
@@ -135,14 +149,24 @@ impl Fair {
             let node = self.node_mut(*to);
             node.fresh = false;
             for (lane, old) in node.lanes.iter_mut().zip(&old.lanes) {
-                lane.counter = old.counter;
-                lane.last_left = old.last_left.and_then(|child| new.get(&child)).copied();
+                lane.counters = old.counters;
             }
-            for (at, lane) in old.lanes.iter().enumerate() {
-                let left = lane.last_left.map_or(0, |child| before.node(child).lanes[at].counter);
-                self.node_mut(*to).lanes[at].floor = lane.floor.max(left);
+            for band in Band::ALL {
+                for at in 0..ORDERS {
+                    let order = &before.lane(*from, band).orders[at];
+                    let floor = before.last_mark(order, band, at);
+                    let last_left = order.last_left.and_then(|child| new.get(&child)).copied();
+                    let mine = &mut self.lane_mut(*to, band).orders[at];
+                    (mine.floor, mine.last_left) = (floor, last_left);
+                }
             }
         }
+    }
+
+    /// What an idle child is lifted to where none of its siblings waits.
+    fn last_mark(&self, order: &Order, band: Band, at: usize) -> u128 {
+        let left = order.last_left.map_or(0, |last| self.lane(last, band).counters[at]);
+        left.max(order.floor)
     }
 
     /// Whether any node between a leaf and the root was not there before.
@@ -249,7 +273,7 @@ impl Fair {
         let mut at = ROOT;
         loop {
             let lane = self.lane(at, band);
-            let first = lane.guaranteed.first().or_else(|| lane.borrowing.first());
+            let first = lane.orders.iter().find_map(|order| order.children.first());
             match first {
                 Some((_, child)) => at = *child,
                 None => return (at != ROOT && lane.queued > 0).then_some(at),
@@ -267,14 +291,15 @@ impl Fair {
 
     fn collect(&self, at: Slot, band: Band, quantum: u128, most: usize, found: &mut Vec<Slot>) {
         let lane = self.lane(at, band);
-        let set = if lane.guaranteed.is_empty() { &lane.borrowing } else { &lane.guaranteed };
-        let Some((first, _)) = set.first() else {
+        let set = lane.orders.iter().map(|order| &order.children).find(|set| !set.is_empty());
+        let Some((set, (first, _))) = set.and_then(|set| Some((set, set.first()?))) else {
             if at != ROOT && lane.queued > 0 {
                 found.push(at);
             }
             return;
         };
-        for (_, child) in set.iter().take_while(|(counter, _)| *counter <= first + quantum) {
+        let most_served = first.saturating_add(quantum);
+        for (_, child) in set.iter().take_while(|(counter, _)| *counter <= most_served) {
             if found.len() >= most {
                 return;
             }
@@ -295,10 +320,12 @@ impl Fair {
         is_gone: impl Fn(&(RequestId, u64)) -> bool,
     ) {
         let lane = self.lane_mut(leaf, band);
-        while lane.line.front().is_some_and(&is_gone) {
+        // As long as the line is as long as it should be, nobody in it is gone.
+        let queued = lane.queued as usize;
+        while lane.line.len() > queued && lane.line.front().is_some_and(&is_gone) {
             lane.line.pop_front();
         }
-        if lane.line.len() > 2 * lane.queued as usize + 16 {
+        if lane.line.len() > 2 * queued + 16 {
             lane.line.retain(|entry| !is_gone(entry));
         }
         if lane.line.is_empty() {
@@ -321,16 +348,18 @@ impl Fair {
             return;
         }
         for slot in self.path(leaf) {
-            let node = self.node(slot);
-            let by = scaled(node.borrowed_part(cost), node.weight);
-            let (before, place, parent) =
-                (node.lanes[band as usize].counter, node.lanes[band as usize].place, node.parent);
-            let after = apply(before, by);
-            self.lane_mut(slot, band).counter = after;
-            let siblings = self.lane_mut(parent, band);
-            if let Some(set) = siblings.set(place) {
-                set.remove(&(before, slot));
-                set.insert((after, slot));
+            let node = self.node_mut(slot);
+            let (by, parent) = (node.parts(cost), node.parent);
+            let lane = &mut node.lanes[band as usize];
+            let (before, at) = (lane.counters, lane.place.and_then(Class::order));
+            for (counter, by) in lane.counters.iter_mut().zip(by) {
+                *counter = apply(*counter, by);
+            }
+            let after = lane.counters;
+            if let Some(at) = at.filter(|at| before[*at] != after[*at]) {
+                let siblings = &mut self.lane_mut(parent, band).orders[at].children;
+                siblings.remove(&(before[at], slot));
+                siblings.insert((after[at], slot));
             }
         }
     }
@@ -339,10 +368,13 @@ impl Fair {
     pub(super) fn occupy(&mut self, leaf: Slot, change: impl Fn(u64) -> u64) {
         let path = self.path(leaf);
         for slot in path {
+            let before = self.class(slot);
             let node = self.node_mut(slot);
             node.usage = change(node.usage);
             if self.shares {
                 self.hold(slot);
+            }
+            if self.class(slot) != before {
                 self.reclassify(slot);
             }
         }
@@ -377,30 +409,27 @@ impl Fair {
         node.limits.class(node.usage)
     }
 
-    /// Moves a child among its parent's sets; into the borrowing one it is lifted.
+    /// Moves a child among its parent's orders; into the one it comes to it is lifted.
     fn put(&mut self, slot: Slot, band: Band, to: Option<Class>, lift: Lift) {
         let parent = self.node(slot).parent;
         let child = self.lane_mut(slot, band);
-        let (mut counter, from) = (child.counter, child.place);
+        let (counters, from) = (child.counters, child.place);
         child.place = to;
-        let siblings = self.lane_mut(parent, band);
-        if let Some(set) = siblings.set(from) {
-            set.remove(&(counter, slot));
+        if let Some(at) = from.and_then(Class::order) {
+            let order = &mut self.lane_mut(parent, band).orders[at];
+            order.children.remove(&(counters[at], slot));
+            order.last_left = Some(slot);
         }
-        if from == Some(Class::Borrowing) {
-            siblings.last_left = Some(slot);
-        }
-        if to == Some(Class::Borrowing) && lift != Lift::Off {
-            let smallest = siblings.borrowing.first().map(|(counter, _)| *counter);
-            let (last, floor) = (siblings.last_left, siblings.floor);
-            let left = last.map_or(floor, |last| self.lane(last, band).counter.max(floor));
-            let left = if lift == Lift::Full { left } else { 0 };
+        let Some(at) = to.and_then(Class::order) else { return };
+        let mut counter = counters[at];
+        if lift != Lift::Off {
+            let order = &self.lane(parent, band).orders[at];
+            let smallest = order.children.first().map(|(counter, _)| *counter);
+            let left = if lift == Lift::Full { self.last_mark(order, band, at) } else { 0 };
             counter = counter.max(smallest.unwrap_or(left));
-            self.lane_mut(slot, band).counter = counter;
+            self.lane_mut(slot, band).counters[at] = counter;
         }
-        if let Some(set) = self.lane_mut(parent, band).set(to) {
-            set.insert((counter, slot));
-        }
+        self.lane_mut(parent, band).orders[at].children.insert((counter, slot));
     }
 
     /// Requests waiting in a band, in all or at one node.
@@ -424,16 +453,16 @@ impl Fair {
         })
     }
 
-    /// A node's counter in a band, in thousandths of a weighted token for weight one.
+    /// A node's counter of borrowed service in a band, in thousandths of a weighted token for weight one.
     pub(super) fn counter(&self, slot: Slot, band: Band) -> u128 {
-        self.lane(slot, band).counter >> FRACTION_BITS
+        self.lane(slot, band).counters[BORROWING] >> FRACTION_BITS
     }
 
     /// The largest difference of counters among waiting siblings that share by weight, at any node,
     /// in thousandths of a weighted token for weight one.
     pub(super) fn gap(&self, band: Band) -> u128 {
         let gap = |node: &Node| {
-            let set = &node.lanes[band as usize].borrowing;
+            let set = &node.lanes[band as usize].orders[BORROWING].children;
             Some((set.last()?.0 - set.first()?.0) >> FRACTION_BITS)
         };
         self.nodes.iter().filter_map(gap).max().unwrap_or(0)
@@ -458,21 +487,17 @@ impl Fair {
         let queued: u32 = children().map(|(_, node)| node.lanes[band as usize].queued).sum();
         let weight: u64 =
             children().filter(|(_, node)| waits(node)).map(|(_, node)| node.weight).sum();
-        let (mut guaranteed, mut borrowing) = (BTreeSet::new(), BTreeSet::new());
-        for (at, node) in children().filter(|(_, node)| waits(node)) {
-            let key = (node.lanes[band as usize].counter, Slot::try_from(at).ok()?);
-            match node.limits.class(node.usage) {
-                Class::Guaranteed => drop(guaranteed.insert(key)),
-                Class::Borrowing => drop(borrowing.insert(key)),
-                Class::Capped => {}
+        let mut orders: [BTreeSet<(u128, Slot)>; ORDERS] = Default::default();
+        for (child, node) in children().filter(|(_, node)| waits(node)) {
+            if let Some(at) = node.limits.class(node.usage).order() {
+                orders[at].insert((node.lanes[band as usize].counters[at], child as Slot));
             }
         }
         let usage: u64 = children().map(|(_, node)| node.usage).sum();
         let held: u64 = children().map(|(_, node)| node.held).sum();
         let fits = queued == lane.queued
             && weight == lane.active_weight
-            && guaranteed == lane.guaranteed
-            && borrowing == lane.borrowing
+            && orders.iter().eq(lane.orders.iter().map(|order| &order.children))
             && (slot == ROOT || usage == self.node(slot).usage)
             && held == self.node(slot).children_held;
         (!fits).then(|| {
@@ -513,24 +538,16 @@ impl Node {
         (self.tenant, self.own, fair.node(self.parent).tenant)
     }
 
-    /// What of a charge is for borrowed use.
-    fn borrowed_part(&self, cost: u64) -> u64 {
-        if self.limits.nominal == 0 || self.usage == 0 {
-            return cost;
+    /// What a charge adds to either counter: it is for borrowed use as far as the node's use is.
+    fn parts(&self, cost: u64) -> [u128; ORDERS] {
+        let guaranteed = self.share.map_or(0, |share| u64::from(share.guaranteed));
+        if self.limits.nominal == 0 || guaranteed == 0 {
+            return [0, scaled(cost, self.weight)];
         }
         let borrowed = u128::from(self.usage.saturating_sub(self.limits.nominal));
-        let part = u128::from(cost) * borrowed / u128::from(self.usage);
-        u64::try_from(part).unwrap_or(u64::MAX)
-    }
-}
-
-impl Lane {
-    fn set(&mut self, class: Option<Class>) -> Option<&mut BTreeSet<(u128, Slot)>> {
-        match class? {
-            Class::Guaranteed => Some(&mut self.guaranteed),
-            Class::Borrowing => Some(&mut self.borrowing),
-            Class::Capped => None,
-        }
+        let part = u128::from(cost) * borrowed / u128::from(self.usage.max(1));
+        let part = u64::try_from(part).unwrap_or(cost);
+        [scaled(cost - part, guaranteed), scaled(part, self.weight)]
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Spent {
     input: Option<u64>,
     /// Answer tokens charged, the predicted ones included.
     output: u32,
+    /// Answer tokens that came.
+    came: u32,
 }
 
 /// A request that has its turn.
@@ -25,8 +27,6 @@ pub(super) struct Running {
     /// KV tokens it is taken to occupy.
     pub(super) booked: u64,
     spent: Spent,
-    /// Answer tokens that came.
-    output: u32,
     /// Until when its holding KV tokens is charged.
     held_until: Time,
 }
@@ -72,8 +72,12 @@ impl Queue {
         for one in &mut waiting {
             one.leaf = self.fair.leaf(one.ticket.tenant);
         }
-        // Who is new comes last, and is lifted to those that were there.
-        waiting.sort_by_key(|one| (self.fair.is_fresh(one.leaf), one.sequence));
+        // Who is new comes last, and is lifted to those that were there. Who was put back is in
+        // front, the last one first.
+        waiting.sort_by_key(|one| {
+            let (fresh, sequence) = (self.fair.is_fresh(one.leaf), i128::from(one.sequence));
+            (fresh, if one.spent.input.is_some() { -sequence } else { sequence })
+        });
         for one in waiting {
             if !one.again {
                 let fresh = self.fair.is_fresh(one.leaf);
@@ -105,14 +109,17 @@ impl Queue {
     /// KV tokens to set aside for a waiting request: what it is taken to occupy in the end, or with
     /// [`Gate::Peak`] at first.
     pub fn need(&self, id: RequestId) -> Option<u64> {
-        let waiting = self.waiting.get(&id)?;
+        Some(self.need_of(self.waiting.get(&id)?))
+    }
+
+    fn need_of(&self, waiting: &Waiting) -> u64 {
         let tokens = waiting.ticket.tokens;
         if self.config.gate == Gate::Peak {
-            return Some(u64::from(tokens.input) + u64::from(waiting.spent.output) + 1);
+            return u64::from(tokens.input) + u64::from(waiting.spent.output) + 1;
         }
         let predictor = self.predictors.get(&waiting.ticket.tenant).copied().unwrap_or_default();
         let output = predictor.reserve(tokens.output).max(waiting.spent.output);
-        Some(u64::from(tokens.input) + u64::from(output))
+        u64::from(tokens.input) + u64::from(output)
     }
 
     /// Of so many free KV tokens, those that a waiting request may use: without what other tenants do
@@ -123,10 +130,15 @@ impl Queue {
 
     /// Gives a waiting request its turn: it leaves the line, and its prompt is charged.
     pub fn take(&mut self, now: Time, id: RequestId) -> Option<Ticket> {
-        let booked = self.need(id)?;
-        let by_age = self.band(now).is_some_and(|(_, by_age)| by_age);
-        self.turns_by_order = if by_age { 0 } else { self.turns_by_order.saturating_add(1) };
+        let by = self.band(now);
         let waiting = self.unbook(id)?;
+        let booked = self.need_of(&waiting);
+        match by {
+            Some((aged, true)) if aged == waiting.ticket.band => {
+                (self.turns_by_order, self.aged_last) = (0, aged);
+            }
+            _ => self.turns_by_order = self.turns_by_order.saturating_add(1),
+        }
         let Waiting { ticket, leaf, mut spent, .. } = waiting;
         self.fair.occupy(leaf, |usage| usage.saturating_add(booked));
         self.usage[ticket.band as usize] += booked;
@@ -142,7 +154,7 @@ impl Queue {
             self.fair.charge(leaf, ticket.band, cost);
             self.served = self.served.saturating_add(cost);
         }
-        let running = Running { ticket, leaf, booked, spent, output: 0, held_until: now };
+        let running = Running { ticket, leaf, booked, spent, held_until: now };
         self.running.insert(id, running);
         Some(ticket)
     }
@@ -152,10 +164,10 @@ impl Queue {
     pub fn progress(&mut self, now: Time, id: RequestId, output: u32) -> Option<u64> {
         let running = self.running.get_mut(&id)?;
         let (leaf, band) = (running.leaf, running.ticket.band);
-        running.output = running.output.max(output);
-        let more = running.output.saturating_sub(running.spent.output);
+        running.spent.came = running.spent.came.max(output);
+        let more = running.spent.came.saturating_sub(running.spent.output);
         running.spent.output += more;
-        let held = u64::from(running.ticket.tokens.input) + u64::from(running.output);
+        let held = u64::from(running.ticket.tokens.input) + u64::from(running.spent.came);
         let span = now.since(running.held_until);
         running.held_until = running.held_until.max(now);
         let config = self.config.cost;
@@ -178,10 +190,10 @@ impl Queue {
     pub fn settle(&mut self, now: Time, id: RequestId, actual: Option<Tokens>) {
         let output = actual.map_or(0, |actual| actual.output);
         self.progress(now, id, output);
-        let Some(running) = self.stop(id) else { return };
-        let Running { ticket, leaf, spent, .. } = running;
+        let Some(running) = self.running.get(&id) else { return };
+        let Running { ticket, leaf, spent, .. } = *running;
         let config = self.config.cost;
-        let output = if actual.is_some() { output } else { running.output };
+        let output = if actual.is_some() { output } else { spent.came };
         let input = actual.map_or(ticket.tokens, |actual| actual);
         let estimate = spent.input.unwrap_or(0).saturating_add(config.of_output(spent.output));
         let exact = config.of_input(input).saturating_add(config.of_output(output));
@@ -190,13 +202,19 @@ impl Queue {
         } else {
             self.fair.refund(leaf, ticket.band, estimate - exact);
         }
-        self.predictors.entry(ticket.tenant).or_default().learn(output);
+        // Only now, because what is borrowed of a charge depends on what is in flight.
+        self.stop(id);
+        // Nobody counted: that is not an answer of no length.
+        if actual.is_some() || output > 0 {
+            self.predictors.entry(ticket.tenant).or_default().learn(output);
+        }
     }
 
     /// A request ended without an answer through no fault of its tenant: nothing is charged.
     pub fn forgive(&mut self, id: RequestId) {
-        if let Some(running) = self.stop(id) {
-            self.fair.refund(running.leaf, running.ticket.band, running.spent.cost);
+        if let Some(Running { leaf, ticket, spent, .. }) = self.running.get(&id).copied() {
+            self.fair.refund(leaf, ticket.band, spent.cost);
+            self.stop(id);
         }
     }
 
@@ -204,11 +222,12 @@ impl Queue {
     /// limits do not apply, because it was let in before, and it is not charged twice.
     pub fn again(&mut self, id: RequestId, deadline: Option<Time>) {
         let Some(running) = self.stop(id) else { return };
-        let Running { mut ticket, leaf, spent, .. } = running;
+        let Running { mut ticket, leaf, mut spent, .. } = running;
         ticket.deadline = deadline;
+        spent.came = 0;
         self.sequence += 1;
         let sequence = self.sequence;
-        self.again[ticket.band as usize].push_back(id);
+        self.again[ticket.band as usize].insert(sequence, id);
         self.book(Waiting { ticket, leaf, sequence, cost: 0, spent, again: true });
     }
 

@@ -21,7 +21,7 @@ pub mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -41,7 +41,8 @@ use ledger::Running;
 /// and a bound on what a turn costs.
 const NEAR_MAX: usize = 32;
 
-/// The most a queue may hold. A waiting request takes about 400 bytes.
+/// The most a queue may hold. A waiting request takes about 320 bytes, and as many again in a
+/// scheduler; `cargo run --release -p pilotage-core --example memory` measures it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct QueueLimits {
     /// Waiting requests.
@@ -147,8 +148,9 @@ pub struct Queue {
     fair: Fair,
     waiting: BTreeMap<RequestId, Waiting>,
     running: BTreeMap<RequestId, Running>,
-    /// Requests that had a turn which came to nothing through no fault of theirs.
-    again: [VecDeque<RequestId>; Band::ALL.len()],
+    /// Requests that had a turn which came to nothing through no fault of theirs, in the order in
+    /// which they came back.
+    again: [BTreeMap<u64, RequestId>; Band::ALL.len()],
     deadlines: BTreeSet<(Time, RequestId)>,
     /// Arrivals of each band that ages.
     ages: [BTreeSet<(Time, RequestId)>; Band::ALL.len()],
@@ -160,6 +162,8 @@ pub struct Queue {
     sequence: u64,
     /// Turns since one was given for age.
     turns_by_order: u32,
+    /// Which band it was given to.
+    aged_last: Band,
 }
 
 /// A ticket in line.
@@ -196,6 +200,7 @@ impl Queue {
             requests: 0,
             sequence: 0,
             turns_by_order: 0,
+            aged_last: Band::Batch,
         }
     }
 
@@ -249,9 +254,8 @@ impl Queue {
     /// the moment: among tenants within the quantum of each other, the one that saves most.
     pub fn peek_near(&self, now: Time, cached: impl Fn(&Ticket) -> u32) -> Option<&Ticket> {
         let (band, _) = self.band(now)?;
-        let again = self.again[band as usize].iter().find_map(|id| self.waiting.get(id));
-        if let Some(again) = again {
-            return Some(&again.ticket);
+        if let Some((_, id)) = self.again[band as usize].first_key_value() {
+            return self.waiting.get(id).map(|waiting| &waiting.ticket);
         }
         if self.config.quantum == 0 {
             return self.head(self.fair.next(band)?, band);
@@ -306,12 +310,18 @@ impl Queue {
                 aged: policy.age_after.zip(oldest).is_some_and(|(after, age)| age >= after),
             }
         });
-        band::choose(&standing, self.turns_by_order + 1 >= band::AGED_ONE_IN)
+        let due = self.turns_by_order.saturating_add(1) >= band::AGED_ONE_IN;
+        band::choose(&standing, due.then_some(self.aged_last))
     }
 
-    /// Takes a request out wherever it waits.
+    /// Takes a request out wherever it waits. What a turn that came to nothing has cost is given
+    /// back.
     pub fn remove(&mut self, id: RequestId) -> Option<Ticket> {
-        self.unbook(id).map(|waiting| waiting.ticket)
+        let Waiting { ticket, leaf, spent, again, .. } = self.unbook(id)?;
+        if again {
+            self.fair.refund(leaf, ticket.band, spent.cost);
+        }
+        Some(ticket)
     }
 
     /// Takes one request whose deadline has passed.
@@ -323,6 +333,11 @@ impl Queue {
     /// The earliest deadline among the waiting.
     pub fn next_deadline(&self) -> Option<Time> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// A waiting request.
+    pub fn get(&self, id: RequestId) -> Option<&Ticket> {
+        self.waiting.get(&id).map(|waiting| &waiting.ticket)
     }
 
     /// How many wait.
@@ -395,7 +410,7 @@ impl Queue {
         }
         self.ages[band as usize].remove(&(arrived, id));
         if waiting.again {
-            self.again[band as usize].retain(|other| *other != id);
+            self.again[band as usize].remove(&waiting.sequence);
         } else {
             self.fair.leave(waiting.leaf, band, waiting.cost);
             let still = &self.waiting;

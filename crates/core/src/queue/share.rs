@@ -33,11 +33,25 @@ pub(super) enum Class {
     Capped,
 }
 
+impl Class {
+    /// Which of the orders among siblings it stands for; none where nothing may be started.
+    pub(super) const fn order(self) -> Option<usize> {
+        match self {
+            Self::Guaranteed | Self::Borrowing => Some(self as usize),
+            Self::Capped => None,
+        }
+    }
+}
+
 impl Limits {
     /// No guarantee and no limit.
     pub(super) const FREE: Self = Self { nominal: 0, most: u64::MAX, kept: 0 };
 
+    /// What a share is of so many tokens. Of an unknown capacity, which is none, there are no parts.
     pub(super) fn of(share: &TenantShare, capacity: u64) -> Self {
+        if capacity == 0 {
+            return Self::FREE;
+        }
         // Rounded up: the smallest share is one token and not nothing.
         let part = |thousandths: u32| {
             let tokens = u128::from(capacity) * u128::from(thousandths);
@@ -78,6 +92,9 @@ pub(crate) struct Standing {
 impl Fair {
     /// Tokens of free room that a request of this leaf may use: without what others do not lend.
     pub(super) fn usable(&self, leaf: Slot, free: u64) -> u64 {
+        if self.node(ROOT).children_held == 0 {
+            return free;
+        }
         self.path(leaf).fold(free, |free, slot| {
             let node = self.node(slot);
             let siblings = self.node(node.parent).children_held - node.held;
@@ -131,13 +148,15 @@ impl Fair {
 
     /// The two siblings over which the leaves' paths meet.
     fn meet(&self, one: Slot, other: Slot) -> Option<(Slot, Slot)> {
-        let down = |leaf: Slot| {
-            let mut path: Vec<Slot> = self.path(leaf).collect();
-            path.reverse();
-            path
-        };
-        let (one, other) = (down(one), down(other));
-        one.into_iter().zip(other).find(|(one, other)| one != other && *one != ROOT)
+        if one == other {
+            return None;
+        }
+        // Leaves lie at different depths: the first of one path with a sibling in the other.
+        self.path(one).find_map(|one| {
+            let parent = self.node(one).parent;
+            let sibling = self.path(other).find(|other| self.node(*other).parent == parent)?;
+            Some((one, sibling))
+        })
     }
 }
 

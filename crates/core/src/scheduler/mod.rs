@@ -3,13 +3,13 @@
 mod pace;
 mod turn;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::fleet::Capacity;
-use crate::preempt::{PreemptConfig, Reason};
+use crate::preempt::{PreemptConfig, Reason, Stop};
 use crate::queue::{FairConfig, Queue, QueueLimits, TenantTree, Ticket};
 use crate::request::{Failure, FailureKind, Outcome, Refusal, Request};
-use crate::{Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens, Why};
+use crate::{Band, Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens, Why};
 use pace::Pace;
 
 /// Everything that can happen.
@@ -176,8 +176,15 @@ pub struct Scheduler {
     live: BTreeMap<RequestId, Live>,
     outputs: VecDeque<Output>,
     pace: Pace,
+    /// Requests that run and may be stopped, least urgent last.
+    stoppable: BTreeSet<(Band, RequestId)>,
+    /// Requests that replicas have paused, and since when.
+    paused: BTreeSet<(ReplicaId, Time, RequestId)>,
     /// Requests that were asked to stop and run still.
     stopping: u32,
+    /// For whom they were asked: what becomes free is not given to somebody else of its band, who
+    /// may come to the front because others stopped.
+    promised: Option<RequestId>,
     /// For whom room was looked for last, and when.
     looked: Option<(RequestId, Time)>,
     /// Hundredths of a retry that may still be spent.
@@ -223,7 +230,10 @@ impl Scheduler {
             live: BTreeMap::new(),
             outputs: VecDeque::new(),
             pace: Pace::default(),
+            stoppable: BTreeSet::new(),
+            paused: BTreeSet::new(),
             stopping: 0,
+            promised: None,
             looked: None,
             retry_credit: u64::from(config.retries_min) * 100,
             draining: false,
@@ -268,7 +278,7 @@ impl Scheduler {
 
     /// How long a new request of this tenant and band would wait, by the order and the speed of the
     /// last seconds; none when nothing is known. Zero when nobody waits.
-    pub fn predicted_wait(&mut self, tenant: TenantId, band: crate::Band) -> Option<Span> {
+    pub fn predicted_wait(&mut self, tenant: TenantId, band: Band) -> Option<Span> {
         if self.queue.is_empty() {
             return Some(Span::ZERO);
         }
@@ -376,6 +386,9 @@ impl Scheduler {
     fn first_token(&mut self, now: Time, id: RequestId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         live.answered = true;
+        if !live.is_stoppable() {
+            self.stoppable.remove(&(live.request.band, id));
+        }
         let Some(running) = &mut live.running else { return };
         let prefill = std::mem::take(&mut running.prefill);
         self.fleet.begin(running.replica, id, prefill);
@@ -410,7 +423,8 @@ impl Scheduler {
         }
         live.last_failure = failure.kind;
         live.tried.push(replica);
-        let attempts = live.attempt;
+        // Not the turns: one that was stopped for somebody else's sake did not fail.
+        let attempts = u32::try_from(live.tried.len()).unwrap_or(u32::MAX);
         if attempts >= self.config.attempts_max || self.retry_credit < 100 {
             self.queue.forgive(id);
             let refusal = Refusal::Exhausted { attempts, last: failure.kind };
@@ -475,7 +489,8 @@ impl Scheduler {
     /// It runs to its end, and nobody waits for it to stop.
     fn unstoppable(&mut self, id: RequestId) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        live.request.stop = crate::preempt::Stop::Never;
+        live.request.stop = Stop::Never;
+        self.stoppable.remove(&(live.request.band, id));
         let Some(running) = &mut live.running else { return };
         if std::mem::take(&mut running.stopping) {
             self.stopping -= 1;
@@ -486,10 +501,12 @@ impl Scheduler {
     /// Takes the request off its replica's ledger. The place it had goes to the one that was paused
     /// first.
     fn release(&mut self, id: RequestId) -> Option<ReplicaId> {
-        let running = self.live.get_mut(&id)?.running.take()?;
-        let Running { replica, tokens, prefill, paused, stopping, .. } = running;
+        let live = self.live.get_mut(&id)?;
+        let Running { replica, tokens, prefill, paused, stopping, .. } = live.running.take()?;
+        self.stoppable.remove(&(live.request.band, id));
         self.stopping -= u32::from(stopping);
-        if paused.is_some() {
+        if let Some(since) = paused {
+            self.paused.remove(&(replica, since, id));
             self.fleet.pause(replica, false);
         } else {
             self.unpause_one(replica);
@@ -500,22 +517,29 @@ impl Scheduler {
     }
 
     fn unpause_one(&mut self, replica: ReplicaId) {
-        if self.fleet.get(replica).is_none_or(|replica| replica.paused == 0) {
-            return;
-        }
-        let paused = self.live.values_mut().filter_map(|live| live.running.as_mut());
-        let first = paused
-            .filter(|running| running.replica == replica && running.paused.is_some())
-            .min_by_key(|running| running.paused);
-        if let Some(first) = first {
-            first.paused = None;
-            self.fleet.pause(replica, false);
+        let mut paused = self.paused.range((replica, Time::ZERO, RequestId(0))..);
+        let Some(first) = paused.next().copied().filter(|(at, ..)| *at == replica) else { return };
+        self.paused.remove(&first);
+        self.fleet.pause(replica, false);
+        if let Some(running) = self.live.get_mut(&first.2).and_then(|live| live.running.as_mut()) {
+            running.paused = None;
         }
     }
 
     fn end(&mut self, id: RequestId, outcome: Outcome) {
         self.live.remove(&id);
         self.outputs.push_back(Output::End { id, outcome });
+    }
+}
+
+impl Live {
+    /// Whether its running attempt may be stopped.
+    const fn is_stoppable(&self) -> bool {
+        match self.request.stop {
+            Stop::Anytime => true,
+            Stop::BeforeFirstToken => !self.answered,
+            Stop::Never => false,
+        }
     }
 }
 

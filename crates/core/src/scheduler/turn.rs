@@ -4,10 +4,9 @@
 
 use super::{Live, Output, Running, Scheduler};
 use crate::fleet::Claim;
-use crate::preempt::{self, Candidate, Stop, Victim};
-use crate::queue::Ticket;
+use crate::preempt::{self, Candidate, Victim};
 use crate::route::{self, Choice, Placement};
-use crate::{Band, RequestId, Span, Time};
+use crate::{Band, RequestId, Span, Ticket, Time};
 
 /// How long the same request waits at least before room is looked for again.
 const LOOK_AGAIN: Span = Span::from_millis(20);
@@ -19,7 +18,7 @@ impl Scheduler {
         cached: &dyn Fn(&Ticket) -> u32,
     ) -> Option<Output> {
         loop {
-            let ticket = *self.queue.peek_near(now, cached)?;
+            let ticket = self.next(now, cached)?;
             if !self.is_late(now, ticket.id) {
                 self.note_cached(ticket.id, cached(&ticket));
                 return self.place(now, ticket.id, ticket.band);
@@ -40,6 +39,12 @@ impl Scheduler {
         if let Some(live) = self.live.get_mut(&id) {
             live.request.tokens.cached = cached.min(live.request.tokens.input);
         }
+    }
+
+    fn next(&self, now: Time, cached: &dyn Fn(&Ticket) -> u32) -> Option<Ticket> {
+        let first = self.queue.peek_near(now, cached)?;
+        let promised = self.promised.and_then(|id| self.queue.get(id));
+        Some(*promised.filter(|promised| promised.band <= first.band).unwrap_or(first))
     }
 
     /// Whether a request that would be sent now could not begin its answer in time.
@@ -71,6 +76,9 @@ impl Scheduler {
 
     /// Whether what others do not lend stays free beside this request.
     fn is_lent(&self, now: Time, id: RequestId, need: u64) -> bool {
+        if self.queue.usable(id, u64::MAX) == u64::MAX {
+            return true;
+        }
         let free = self.fleet.free(now);
         free == u64::MAX
             || self.queue.usable(id, free) >= need.min(free)
@@ -86,6 +94,7 @@ impl Scheduler {
         displaces: Option<RequestId>,
     ) -> Option<Output> {
         self.queue.take(now, id)?;
+        self.promised = self.promised.filter(|promised| *promised != id);
         let live = self.live.get_mut(&id)?;
         live.attempt += u32::from(!live.answered || live.attempt == 0);
         // A request that goes on after a stop has its answer's place booked with its prompt.
@@ -97,6 +106,9 @@ impl Scheduler {
             paused: None,
             stopping: false,
         });
+        if live.is_stoppable() {
+            self.stoppable.insert((live.request.band, id));
+        }
         let attempt = live.attempt;
         self.fleet.book(choice.replica, id, claim);
         let (replica, why) = (choice.replica, choice.why);
@@ -114,12 +126,16 @@ impl Scheduler {
         if !self.config.preempt.enabled || self.is_making_room() || !self.looks_again(now, id) {
             return None;
         }
-        let candidates = self.live.iter().filter_map(|(id, live)| self.candidate(now, *id, live));
+        let candidates = self.candidates(now, band);
         let ranked = preempt::rank(now, &self.config.preempt, &self.queue, (id, band), candidates);
+        if ranked.is_empty() {
+            return None;
+        }
         if let Some(victim) = ranked.iter().find(|victim| victim.pausable).copied() {
             return self.displace(now, id, claim, victim);
         }
         let victims = self.enough(now, claim, &ranked)?;
+        self.promised = Some(id);
         for victim in victims {
             self.mark_stopping(victim.id);
             let Victim { id: stopped, replica, reason, .. } = victim;
@@ -143,17 +159,24 @@ impl Scheduler {
         self.stopping > 0
     }
 
+    /// What runs, is no more urgent than the band, and may be paused or stopped. Where no replica can
+    /// pause, that is what may be stopped, and mostly much less than what runs.
+    fn candidates(&self, now: Time, band: Band) -> Vec<Candidate> {
+        let mut ids: Vec<RequestId> =
+            self.stoppable.range((band, RequestId(0))..).map(|(_, id)| *id).collect();
+        if self.fleet.iter().any(|replica| replica.paused < replica.capacity.pauses_max) {
+            ids = self.queue.taken().map(|(id, _)| id).collect();
+        }
+        let live = ids.into_iter().filter_map(|id| Some((id, self.live.get(&id)?)));
+        live.filter_map(|(id, live)| self.candidate(now, id, live)).collect()
+    }
+
     fn candidate(&self, now: Time, id: RequestId, live: &Live) -> Option<Candidate> {
         let running =
             live.running.filter(|running| !running.stopping && running.paused.is_none())?;
         let replica = self.fleet.get(running.replica).filter(|replica| replica.is_open(now))?;
         let pausable = replica.paused < replica.capacity.pauses_max;
-        let stoppable = match live.request.stop {
-            Stop::Anytime => true,
-            Stop::BeforeFirstToken => !live.answered,
-            Stop::Never => false,
-        };
-        (pausable || stoppable).then_some(Candidate {
+        (pausable || live.is_stoppable()).then_some(Candidate {
             id,
             replica: running.replica,
             band: live.request.band,
@@ -174,6 +197,7 @@ impl Scheduler {
         let live = self.live.get_mut(&victim.id)?;
         live.stops += 1;
         live.running.as_mut()?.paused = Some(now);
+        self.paused.insert((victim.replica, now, victim.id));
         self.fleet.pause(victim.replica, true);
         let queued = now.since(self.live.get(&id)?.arrived);
         let attempt = self.live.get(&id)?.attempt + 1;

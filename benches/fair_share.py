@@ -1,0 +1,233 @@
+"""Shares on the real engine: what tenants of weights 1 and 3 receive, how soon somebody in a hurry is
+answered by an engine full of bulk work, and whether paused answers come out the same.
+
+    python3 benches/fair_share.py [--binary target/release/pilotage] [--seconds 60] [-o json]
+
+Starts `pilotage up` with the built-in model on this machine and talks to it as clients do. Needs
+nothing but Python 3 and the binary. Ratios, not times, are what to look at: machines differ.
+"""
+
+import argparse
+import hashlib
+import http.client
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+WORDS = ("the river ran past the old mill and the people of the town came down to see what the "
+         "water had brought them in the night while the children played on the bank").split()
+
+
+def key_of(name):
+    return f"pk-bench-{name}"
+
+
+def tenant(name, weight):
+    digest = hashlib.sha256(key_of(name).encode()).hexdigest()
+    return (f"apiVersion: pilotage.dev/v1alpha1\nkind: Tenant\nmetadata:\n  name: {name}\nspec:\n"
+            f"  weight: {weight}\n  highestBand: realtime\n  keys:\n  - name: bench\n    sha256: {digest}\n")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Up:
+    """A running `pilotage up` with these tenants."""
+
+    def __init__(self, binary, folder, tenants):
+        printed = subprocess.run([binary, "up", "--print"], capture_output=True, text=True, check=True).stdout
+        manifest = pathlib.Path(folder) / "fair.yaml"
+        manifest.write_text("---\n".join([printed, *(tenant(name, weight) for name, weight in tenants)]))
+        self.port, admin = free_port(), free_port()
+        self.log = open(pathlib.Path(folder) / "up.log", "wb")
+        self.process = subprocess.Popen(
+            [binary, "up", "-f", str(manifest), "--listen", f"127.0.0.1:{self.port}", "--admin-listen",
+             f"127.0.0.1:{admin}", "--data-dir", str(pathlib.Path(folder) / "data")],
+            stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, env={**os.environ, "PILOTAGE_LOG": "warn"})
+        self.admin, self.folder = admin, pathlib.Path(folder)
+        while self.get(self.port, "/health/ready") != 200:
+            if self.process.poll() is not None:
+                sys.exit(f"`pilotage up` ended early, see {folder}/up.log")
+            time.sleep(0.05)
+
+    @staticmethod
+    def get(port, path):
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except OSError:
+            return None
+
+    def status(self):
+        key = (self.folder / "data" / "admin.key").read_text().strip()
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)
+        connection.request("GET", "/status", headers={"Authorization": f"Bearer {key}"})
+        return json.loads(connection.getresponse().read())
+
+    def ask(self, name, prompt, tokens, band="standard", on_token=None, stop=None, **more):
+        """Streams one answer; text, seconds to the first token, usage."""
+        body = {"model": "smollm2", "stream": True, "temperature": 0, "max_tokens": tokens, "ignore_eos": True,
+                "messages": [{"role": "user", "content": prompt}], "stream_options": {"include_usage": True}, **more}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        begun = time.monotonic()
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {
+            "Authorization": f"Bearer {key_of(name)}", "Content-Type": "application/json", "x-pilotage-band": band})
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status} {response.read().decode()}")
+        text, first, usage = "", None, {}
+        for line in response:
+            if stop is not None and stop.is_set():
+                break
+            if not line.startswith(b"data: {"):
+                continue
+            chunk = json.loads(line[6:])
+            if "error" in chunk:
+                raise RuntimeError(chunk)
+            usage = chunk.get("usage") or usage
+            for choice in chunk["choices"]:
+                piece = choice["delta"].get("content") or ""
+                if piece:
+                    first = first or time.monotonic() - begun
+                    text += piece
+                    if on_token:
+                        on_token()
+        connection.close()
+        return text, first, usage
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(90)
+
+
+def prompt_of(draw, words):
+    return f"{draw.randrange(10**9)} " + " ".join(draw.choice(WORDS) for _ in range(words))
+
+
+def shares(up, seconds, clients=8):
+    """Two tenants, both always with more to do than they get: tokens received by each."""
+    received, lock, over = {"one": 0, "three": 0}, threading.Lock(), threading.Event()
+
+    def work(name, seed):
+        draw = random.Random(seed)
+        while not over.is_set():
+            def count():
+                if not over.is_set():
+                    with lock:
+                        received[name] += 1
+            try:
+                up.ask(name, prompt_of(draw, draw.choice([5, 30, 120])), draw.choice([16, 48, 96]),
+                       on_token=count, stop=over)
+            except (RuntimeError, OSError) as error:
+                if not over.is_set():
+                    print(error, file=sys.stderr)
+
+    threads = [threading.Thread(target=work, args=(name, f"{name}{at}"), daemon=True)
+               for at in range(clients) for name in received]
+    for thread in threads:
+        thread.start()
+    # Both lines are full before anything counts.
+    time.sleep(5)
+    with lock:
+        received.update(one=0, three=0)
+    gap, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.25)
+        gap = max(gap, up.status()["lanes"][0]["queue"]["gap"])
+    over.set()
+    for thread in threads:
+        thread.join(60)
+    return {**received, "ratio": received["three"] / max(received["one"], 1), "gap_max_weighted_tokens": gap}
+
+
+def urgency(up, rounds=15):
+    """Time to the first token of somebody in a hurry, on an idle engine and on one full of bulk work."""
+    draw = random.Random(7)
+    idle = [up.ask("three", prompt_of(draw, 20), 4, "realtime")[1] for _ in range(rounds)]
+    over = threading.Event()
+
+    def bulk(seed):
+        local = random.Random(seed)
+        while not over.is_set():
+            up.ask("one", prompt_of(local, local.choice([5, 120, 400])), 200, "bulk", stop=over)
+
+    threads = [threading.Thread(target=bulk, args=(at,), daemon=True) for at in range(24)]
+    for thread in threads:
+        thread.start()
+    time.sleep(4)
+    busy = []
+    for _ in range(rounds):
+        busy.append(up.ask("three", prompt_of(draw, 20), 4, "realtime")[1])
+        time.sleep(draw.uniform(0.2, 0.7))
+    over.set()
+    for thread in threads:
+        thread.join(90)
+    median = statistics.median
+    return {"idle_ms": round(median(idle) * 1000, 1), "busy_ms": round(median(busy) * 1000, 1),
+            "busy_worst_ms": round(max(busy) * 1000, 1), "ratio": median(busy) / median(idle)}
+
+
+def identity(up, answers=8):
+    """Greedy bulk answers, alone and while urgent requests take their places again and again."""
+    draw = random.Random(11)
+    prompts = [prompt_of(draw, draw.choice([5, 40, 90])) for _ in range(answers)]
+    before = up.status()
+    alone = [up.ask("one", prompt, 120, "bulk")[0] for prompt in prompts]
+    got, over = [None] * answers, threading.Event()
+
+    def bulk(at):
+        got[at] = up.ask("one", prompts[at], 120, "bulk")[0]
+
+    def hurry(seed):
+        local = random.Random(seed)
+        while not over.is_set():
+            up.ask("three", prompt_of(local, 10), 12, "realtime")
+
+    threads = [threading.Thread(target=bulk, args=(at,)) for at in range(answers)]
+    urgent = [threading.Thread(target=hurry, args=(f"h{at}",), daemon=True) for at in range(3)]
+    for thread in threads + urgent:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    over.set()
+    for thread in urgent:
+        thread.join(60)
+    del before
+    return {"answers": answers, "identical": sum(one == two for one, two in zip(alone, got))}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", default="target/release/pilotage")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        up = Up(args.binary, folder, [("one", 1), ("three", 3)])
+        try:
+            found = {"urgency": urgency(up), "shares": shares(up, args.seconds), "identity": identity(up)}
+        finally:
+            up.end()
+    if args.output == "json":
+        print(json.dumps(found, indent=2))
+        return
+    for part, rows in found.items():
+        for name, value in rows.items():
+            print(f"{part:10} {name:26} {value:.3f}" if isinstance(value, float) else f"{part:10} {name:26} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,8 @@
 //! The queue's promises, by example and for any history.
 
+mod ageing;
+mod credit;
+
 use proptest::prelude::*;
 
 use super::{

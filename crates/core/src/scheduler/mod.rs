@@ -1,6 +1,8 @@
 //! The loop's pure half: takes one input, changes state once, and offers outputs until drained.
 
 mod pace;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -56,7 +56,7 @@ class Up:
             [binary, "up", "-f", str(manifest), "--listen", f"127.0.0.1:{self.port}", "--admin-listen",
              f"127.0.0.1:{admin}", "--data-dir", str(pathlib.Path(folder) / "data")],
             stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, env={**os.environ, "PILOTAGE_LOG": "warn"})
-        self.admin, self.folder = admin, pathlib.Path(folder)
+        self.admin, self.folder, self.open = admin, pathlib.Path(folder), set()
         while self.get(self.port, "/health/ready") != 200:
             if self.process.poll() is not None:
                 sys.exit(f"`pilotage up` ended early, see {folder}/up.log")
@@ -82,6 +82,9 @@ class Up:
         body = {"model": "smollm2", "stream": True, "temperature": 0, "max_tokens": tokens, "ignore_eos": True,
                 "messages": [{"role": "user", "content": prompt}], "stream_options": {"include_usage": True}, **more}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        connection.connect()
+        if stop is not None:
+            self.open.add(connection.sock)
         begun = time.monotonic()
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {
             "Authorization": f"Bearer {key_of(name)}", "Content-Type": "application/json", "x-pilotage-band": band})
@@ -108,6 +111,20 @@ class Up:
         connection.close()
         return text, first, usage
 
+    def cut(self, over, threads):
+        """Ends work that goes on for ever: its clients leave, wherever they are."""
+        over.set()
+        while any(thread.is_alive() for thread in threads):
+            for sock in list(self.open):
+                try:
+                    sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+            time.sleep(0.05)
+        self.open.clear()
+        while any(replica["in_flight"] for replica in self.status()["lanes"][0]["replicas"]):
+            time.sleep(0.05)
+
     def end(self):
         self.process.send_signal(signal.SIGINT)
         self.process.wait(90)
@@ -131,7 +148,7 @@ def shares(up, seconds, clients=8):
             try:
                 up.ask(name, prompt_of(draw, draw.choice([5, 30, 120])), draw.choice([16, 48, 96]),
                        on_token=count, stop=over)
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, http.client.HTTPException, ValueError) as error:
                 if not over.is_set():
                     print(error, file=sys.stderr)
 
@@ -147,9 +164,7 @@ def shares(up, seconds, clients=8):
     while time.monotonic() < end:
         time.sleep(0.25)
         gap = max(gap, up.status()["lanes"][0]["queue"]["gap"])
-    over.set()
-    for thread in threads:
-        thread.join(60)
+    up.cut(over, threads)
     return {**received, "ratio": received["three"] / max(received["one"], 1), "gap_max_weighted_tokens": gap}
 
 
@@ -162,7 +177,11 @@ def urgency(up, rounds=15):
     def bulk(seed):
         local = random.Random(seed)
         while not over.is_set():
-            up.ask("one", prompt_of(local, local.choice([5, 120, 400])), 200, "bulk", stop=over)
+            try:
+                up.ask("one", prompt_of(local, local.choice([5, 120, 400])), 200, "bulk", stop=over)
+            except (RuntimeError, OSError, http.client.HTTPException, ValueError) as error:
+                if not over.is_set():
+                    print(error, file=sys.stderr)
 
     threads = [threading.Thread(target=bulk, args=(at,), daemon=True) for at in range(24)]
     for thread in threads:
@@ -172,9 +191,7 @@ def urgency(up, rounds=15):
     for _ in range(rounds):
         busy.append(up.ask("three", prompt_of(draw, 20), 4, "realtime")[1])
         time.sleep(draw.uniform(0.2, 0.7))
-    over.set()
-    for thread in threads:
-        thread.join(90)
+    up.cut(over, threads)
     median = statistics.median
     return {"idle_ms": round(median(idle) * 1000, 1), "busy_ms": round(median(busy) * 1000, 1),
             "busy_worst_ms": round(max(busy) * 1000, 1), "ratio": median(busy) / median(idle)}

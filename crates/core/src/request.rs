@@ -125,6 +125,15 @@ pub enum Refusal {
         /// When there will be place, by the speed of the last seconds.
         retry_after: Span,
     },
+    /// The queue is full, and the request's tenant has more than its fair part of it. Retrying later
+    /// helps.
+    #[error("the queue is full, and {waiting} of its requests are the tenant's own")]
+    QueueShare {
+        /// How many of the tenant's own wait.
+        waiting: u32,
+        /// When there will be place, by the speed of the last seconds.
+        retry_after: Span,
+    },
     /// Waiting would take longer than the request has. Nobody is to blame but load; retrying later
     /// or with a longer deadline helps.
     #[error("the wait would take about {} ms, and the deadline is {} ms away", wait.as_millis(), left.as_millis())]

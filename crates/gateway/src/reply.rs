@@ -55,6 +55,7 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let retry_after = match refusal {
             Refusal::QueueFull { retry_after, .. }
+            | Refusal::QueueShare { retry_after, .. }
             | Refusal::DeadlinePassed { retry_after, .. } => Some(retry_after),
             Refusal::Unreachable { wait, left } => {
                 Some(Span::from_nanos(wait.as_nanos().saturating_sub(left.as_nanos())))
@@ -66,6 +67,14 @@ impl From<Refusal> for Refused {
                 ApiError::queue_full(format!(
                     "{requests} requests with {tokens} tokens wait already; retry later"
                 )),
+                Termination::QueueFull,
+            ),
+            Refusal::QueueShare { waiting, .. } => (
+                ApiError::rate_limited(format!(
+                    "the queue is full, and {waiting} of its requests are your tenant's own; retry \
+                     later"
+                ))
+                .with_code("queue_share"),
                 Termination::QueueFull,
             ),
             Refusal::Unreachable { wait, left } => (

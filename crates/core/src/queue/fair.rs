@@ -432,6 +432,13 @@ impl Fair {
         self.lane_mut(parent, band).orders[at].children.insert((counter, slot));
     }
 
+    /// A node's children for which anybody waits.
+    pub(super) fn children(&self, parent: Slot) -> impl Iterator<Item = Slot> {
+        let waits = |slot: &Slot| Band::ALL.into_iter().any(|band| self.queued(*slot, band) > 0);
+        let all = (0..).zip(&self.nodes).skip(1).filter(move |(_, node)| node.parent == parent);
+        all.map(|(slot, _)| slot).filter(waits)
+    }
+
     /// Requests waiting in a band, in all or at one node.
     pub(super) fn queued(&self, slot: Slot, band: Band) -> u32 {
         self.lane(slot, band).queued

@@ -19,6 +19,13 @@ pub(super) struct Spent {
     came: u32,
 }
 
+impl Spent {
+    /// Whether the request had a turn.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.input.is_some()
+    }
+}
+
 /// A request that has its turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Running {
@@ -267,6 +274,12 @@ impl Queue {
         let own = self.fair.backlog(leaf, band) as f64 / self.fair.part(leaf, band).max(1e-9);
         let all = self.fair.backlog(ROOT, band);
         urgent.saturating_add(all.min(own as u64))
+    }
+
+    /// How many of a tenant's own requests wait.
+    pub fn waiting_of(&mut self, tenant: TenantId) -> u32 {
+        let leaf = self.fair.leaf(tenant);
+        Band::ALL.into_iter().map(|band| self.fair.queued(leaf, band)).sum()
     }
 
     /// Estimated cost of all that wait.

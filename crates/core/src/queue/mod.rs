@@ -12,6 +12,7 @@
 
 pub mod band;
 pub mod cost;
+mod crowd;
 mod fair;
 mod ledger;
 pub mod predict;

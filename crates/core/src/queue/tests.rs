@@ -127,6 +127,40 @@ fn service_follows_weights_at_every_level() {
 }
 
 #[test]
+fn who_fills_the_queue_makes_place_for_who_has_little_in_it() {
+    let limits = QueueLimits { requests_max: 10, tokens_max: u64::MAX };
+    let tenants = [
+        share(1, None, 1000),
+        share(2, None, 1000),
+        share(3, Some(2), 1000),
+        share(4, Some(2), 1000),
+    ];
+    let mut queue = Queue::new(limits, strict());
+    queue.set_tree(TenantTree::new(tenants).unwrap());
+    backlog(&mut queue, 1, 4, SMALL);
+    backlog(&mut queue, 3, 6, SMALL);
+    let of = |id, tenant, band| Ticket { tenant: TenantId(tenant), ..ticket(id, band, 1) };
+    let mut place = |id, tenant, band| {
+        let new = of(id, tenant, band);
+        assert!(queue.push(new).is_err());
+        let out = queue.make_place(&new).map(|out| (out.tenant.0, out.id.0));
+        if out.is_some() {
+            queue.push(new).unwrap();
+        }
+        out
+    };
+    // The second organisation has most, and in it the third tenant: its newest goes.
+    assert_eq!(place(1, 1, Band::Standard), Some((3, 3_000_006)));
+    // Five and five: whoever comes now has the least right.
+    assert_eq!(place(2, 1, Band::Standard), None);
+    assert_eq!(place(3, 3, Band::Standard), None);
+    // The third's sibling has nothing there.
+    assert_eq!(place(4, 4, Band::Standard), Some((3, 3_000_005)));
+    // Something more urgent of one's own takes the place of the less urgent.
+    assert_eq!(place(5, 3, Band::Realtime), Some((3, 3_000_004)));
+}
+
+#[test]
 fn splitting_into_many_children_gains_nothing() {
     let mut tenants = vec![share(1, None, 1000), share(2, None, 1000)];
     tenants.extend((10..20).map(|id| share(id, Some(2), 1000)));

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::fleet::Capacity;
 use crate::preempt::{PreemptConfig, Reason, Stop};
-use crate::queue::{FairConfig, Queue, QueueLimits, TenantTree, Ticket};
+use crate::queue::{FairConfig, Queue, QueueFull, QueueLimits, TenantTree, Ticket};
 use crate::request::{Failure, FailureKind, Outcome, Refusal, Request};
 use crate::{Band, Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens, Why};
 use pace::Pace;
@@ -372,16 +372,32 @@ impl Scheduler {
         if let Some(until) = until {
             let wait = self.predicted_wait(request.tenant, request.band).unwrap_or(Span::ZERO);
             let left = until.since(now);
-            // A prediction refuses only what it is sure of: nobody is refused while nobody waits.
-            if wait > left {
+            // A prediction refuses only what it is sure of: answers that end early bring turns sooner.
+            if wait.as_nanos() / 3 * 2 > left.as_nanos() {
                 return Err(Refusal::Unreachable { wait, left });
             }
         }
-        self.queue.push(ticket(request, now)).map_err(|full| {
-            // There is place again when about one of the waiting has gone.
-            let each = self.queue.backlog() / u64::from(full.requests.max(1));
-            let retry_after = self.pace.retry_after(each, request.id.0);
-            Refusal::QueueFull { requests: full.requests, tokens: full.tokens, retry_after }
+        let ticket = ticket(request, now);
+        let Err(full) = self.queue.push(ticket) else { return Ok(()) };
+        // There is place again when about one of the waiting has gone.
+        let each = self.queue.backlog() / u64::from(full.requests.max(1));
+        let retry_after = self.pace.retry_after(each, request.id.0);
+        let Some(out) = self.queue.make_place(&ticket) else {
+            let QueueFull { requests, tokens } = full;
+            let waiting = self.queue.waiting_of(request.tenant);
+            let shared = waiting > 0 && waiting < requests;
+            return Err(if shared {
+                Refusal::QueueShare { waiting, retry_after }
+            } else {
+                Refusal::QueueFull { requests, tokens, retry_after }
+            });
+        };
+        let waiting = self.queue.waiting_of(out.tenant) + 1;
+        self.end(out.id, Outcome::Refused(Refusal::QueueShare { waiting, retry_after }));
+        // A large one may need more places than one: then it waits outside as well.
+        self.queue.push(ticket).map_err(|full| {
+            let QueueFull { requests, tokens } = full;
+            Refusal::QueueFull { requests, tokens, retry_after }
         })
     }
 

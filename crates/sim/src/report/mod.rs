@@ -52,6 +52,8 @@ pub struct Report {
     /// How far apart the counters of waiting tenants were, over time, where the scheduler counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counter_gap: Option<CounterGap>,
+    /// How often running work was stopped or paused for other work.
+    pub stops: u64,
     /// What a reader should know besides, such as what the scenario left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -29,6 +29,7 @@ fn recorded(text: &str, names: usize) -> Report {
         service_rate: Series::rates(&service, Ticks { parts: 100, ..ticks }, count),
         service_total: Series::totals(&service, Ticks { parts: 100, ..ticks }, count),
         counter_gap: Some(CounterGap::new(20_000.0, &gap, 300)),
+        stops: 0,
         notes: vec!["one <b>note</b>".to_owned()],
     }
 }

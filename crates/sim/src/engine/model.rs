@@ -1,0 +1,114 @@
+//! What an engine's steps cost: a handful of constants, from measurements of real ones.
+
+use pilotage_core::{Span, Stop};
+use serde::Serialize;
+
+const NANOS_PER_MS: f64 = 1e6;
+
+/// What the paper's engine takes for each phase besides computing (Python, and copies between its
+/// processes): the one constant that is chosen, such that the suite `overload` has its measured
+/// throughput.
+const OVERHEAD_MS: f64 = 4.0;
+
+/// The constants of one engine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineModel {
+    /// What it is called in reports.
+    pub name: String,
+    /// Milliseconds of computing the prompts of a batch, whatever is in it.
+    pub prefill_ms: f64,
+    /// Milliseconds more for each token of them.
+    pub prefill_ms_per_token: f64,
+    /// Milliseconds of a decode step, whatever is in it.
+    pub step_ms: f64,
+    /// Milliseconds more for each sequence in it.
+    pub step_ms_per_sequence: f64,
+    /// Milliseconds more for each token that those hold in the KV cache.
+    pub step_ms_per_kv_token: f64,
+    /// Tokens that the KV cache holds.
+    pub kv_tokens: u64,
+    /// Sequences in a batch.
+    pub sequences_max: u32,
+    /// Prompt tokens computed in one go.
+    pub prefill_tokens_max: u64,
+    /// Decode steps after which new requests are let into the batch. With one, after each step.
+    pub formation_steps: u32,
+    /// Sequences that it can pause by itself.
+    pub pauses_max: u32,
+    /// Blocks that its prefix cache keeps; none is no cache.
+    pub cache_blocks: Option<u32>,
+    /// What may be done to a request that runs.
+    pub stop: Stop,
+}
+
+impl EngineModel {
+    /// Names of the engines there are constants for.
+    pub const PRESETS: [&'static str; 2] = ["a10g-llama2-7b", "a100-llama2-13b"];
+
+    /// The engine of that name.
+    pub fn preset(name: &str) -> Option<Self> {
+        match name {
+            "a10g-llama2-7b" => Some(Self::a10g_llama2_7b()),
+            "a100-llama2-13b" => Some(Self::a100_llama2_13b()),
+            _ => None,
+        }
+    }
+
+    /// Llama 2 7B on an A10G under S-LoRA, as the VTC paper ran it. The slopes are a fit to the cost
+    /// profile in its artifact.
+    fn a10g_llama2_7b() -> Self {
+        let kv_tokens = 10_000;
+        Self {
+            name: "a10g-llama2-7b".to_owned(),
+            prefill_ms: OVERHEAD_MS,
+            prefill_ms_per_token: 0.2146,
+            step_ms: 16.3 + OVERHEAD_MS,
+            step_ms_per_sequence: 0.245,
+            step_ms_per_kv_token: 0.002_018,
+            kv_tokens,
+            sequences_max: 1000,
+            prefill_tokens_max: prefill_max(kv_tokens),
+            formation_steps: 10,
+            pauses_max: 0,
+            cache_blocks: None,
+            stop: Stop::Never,
+        }
+    }
+
+    /// Llama 2 13B on an A100 with 80 GB. Rough: a line through the two times per token that the
+    /// paper's runs have, and a guess for prompts.
+    fn a100_llama2_13b() -> Self {
+        let kv_tokens = 35_000;
+        Self {
+            name: "a100-llama2-13b".to_owned(),
+            prefill_ms_per_token: 0.12,
+            step_ms: 11.2,
+            step_ms_per_sequence: 0.0,
+            step_ms_per_kv_token: 0.001_037,
+            kv_tokens,
+            prefill_tokens_max: prefill_max(kv_tokens),
+            ..Self::a10g_llama2_7b()
+        }
+    }
+
+    /// How long the prompts of a batch take.
+    pub(super) fn prefill(&self, tokens: u64) -> Span {
+        span(self.prefill_ms + self.prefill_ms_per_token * tokens as f64)
+    }
+
+    /// How long a decode step takes.
+    pub(super) fn step(&self, sequences: usize, kv_tokens: u64) -> Span {
+        let sequences = self.step_ms_per_sequence * sequences as f64;
+        span(self.step_ms + sequences + self.step_ms_per_kv_token * kv_tokens as f64)
+    }
+}
+
+/// LightLLM's bound on the prompt tokens of one batch.
+pub(crate) fn prefill_max(kv_tokens: u64) -> u64 {
+    (kv_tokens / 6).max(3072)
+}
+
+fn span(ms: f64) -> Span {
+    Span::from_nanos((ms * NANOS_PER_MS).round() as u64)
+}

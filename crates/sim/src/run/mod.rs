@@ -1,0 +1,330 @@
+//! Plays a scenario: the scheduler that serves real requests, with engines that only pretend.
+//!
+//! Time jumps from event to event. What happens at the same moment happens in a fixed order, so that a
+//! scenario and its seed give the same run, byte for byte. Tokens are told to the scheduler before
+//! anything that depends on them: an arrival, or the giving of turns. Engines that take new requests
+//! only every so many steps are asked for turns only then.
+
+mod gate;
+mod record;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use pilotage_core::{
+    Capacity, Input, ReplicaId, Request, RequestId, Scheduler, Span, TenantId, Time, Tokens,
+};
+
+pub use record::{Fate, Record};
+
+use crate::engine::Engine;
+use crate::explain::{Explanation, Watch};
+use crate::scenario::{FaultKind, Scenario};
+use gate::Gatekeeper;
+
+/// How often engines report how full they are, where that matters.
+const REPORT_EVERY: Span = Span::from_secs(1);
+
+/// After how many arrivals the caller is told how far the run is.
+const TOLD_EVERY: usize = 1000;
+
+/// What to look at besides.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Options {
+    /// Check the scheduler's invariants at every event: slow.
+    pub check: bool,
+    /// A request, by its place among the arrivals from one, whose wait is to be explained.
+    pub explain: Option<u64>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// What became of each arrival, in their order.
+    pub records: Vec<Record>,
+    /// When the last token came.
+    pub end: Time,
+    /// The distance between the counters of waiting tenants, in weighted tokens, wherever it changed.
+    pub gap: Vec<(Time, f64)>,
+    /// What that distance must not exceed; none where there is no such bound.
+    pub bound: Option<f64>,
+    /// How often running work was stopped or paused for other work.
+    pub stops: u64,
+    /// Prompt tokens computed again after stops and failures.
+    pub recomputed: u64,
+    /// Invariants that did not hold; empty where they were not looked at.
+    pub violations: Vec<String>,
+    /// Why the request waited that was asked for.
+    pub explanation: Option<Explanation>,
+}
+
+/// Plays a scenario to its end. `progress` hears of arrivals, so many of so many.
+pub fn run(scenario: &Scenario, options: Options, progress: &mut dyn FnMut(usize, usize)) -> Run {
+    let mut simulation = Simulation::new(scenario, options);
+    simulation.raise_all();
+    let mut told = 0;
+    while simulation.step() {
+        if simulation.next_arrival >= told + TOLD_EVERY {
+            told = simulation.next_arrival;
+            progress(simulation.next_arrival, scenario.arrivals.len());
+        }
+    }
+    simulation.finish()
+}
+
+/// What is going to happen.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Event {
+    /// A phase of an engine ends, if it is still of that epoch.
+    Phase {
+        engine: u32,
+        epoch: u64,
+    },
+    /// A client loses patience.
+    Impatience(RequestId),
+    FaultBegins(usize),
+    FaultEnds(usize),
+    /// Engines report.
+    Report,
+    /// The scheduler wants to be called.
+    Tick,
+}
+
+/// A run in progress.
+#[derive(Debug)]
+struct Simulation<'a> {
+    scenario: &'a Scenario,
+    check: bool,
+    now: Time,
+    scheduler: Scheduler,
+    gatekeeper: Gatekeeper,
+    engines: Vec<Engine>,
+    /// The id that each engine's replica has now: another after each death.
+    ids: Vec<ReplicaId>,
+    /// Engines that do not report.
+    blind: Vec<bool>,
+    /// Decode steps of each engine that the scheduler was told of.
+    told: Vec<u64>,
+    events: BinaryHeap<Reverse<(Time, u64, Event)>>,
+    sequence: u64,
+    next_arrival: usize,
+    wakeup: Option<Time>,
+    watch: Option<Watch<'a>>,
+    out: Run,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(scenario: &'a Scenario, options: Options) -> Self {
+        let mut scheduler = Scheduler::new(scenario.config);
+        if !scenario.one_line {
+            scheduler.set_tenants(Time::ZERO, scenario.tree.clone());
+        }
+        let count = scenario.replicas as usize;
+        let records = vec![Record::default(); scenario.arrivals.len()];
+        let watch = options.explain.map(|number| Watch::new(RequestId(number), scenario));
+        Self {
+            check: options.check,
+            now: Time::ZERO,
+            scheduler,
+            gatekeeper: Gatekeeper::new(scenario),
+            engines: (0..count).map(|_| Engine::new(scenario.engine.clone())).collect(),
+            ids: (0..scenario.replicas).map(ReplicaId).collect(),
+            blind: vec![false; count],
+            told: vec![0; count],
+            events: BinaryHeap::new(),
+            sequence: 0,
+            next_arrival: 0,
+            wakeup: None,
+            watch,
+            out: Run { records, bound: bound(scenario), ..Run::default() },
+            scenario,
+        }
+    }
+
+    fn raise_all(&mut self) {
+        for at in 0..self.engines.len() {
+            self.raise(at);
+        }
+        for (at, fault) in self.scenario.faults.iter().enumerate() {
+            self.expect(fault.from, Event::FaultBegins(at));
+            self.expect(fault.until, Event::FaultEnds(at));
+        }
+        let reports = |kind: FaultKind| matches!(kind, FaultKind::Blind | FaultKind::Foreign(_));
+        if self.scenario.faults.iter().any(|fault| reports(fault.kind)) {
+            self.expect(Time::ZERO + REPORT_EVERY, Event::Report);
+        }
+    }
+
+    fn raise(&mut self, at: usize) {
+        let model = &self.scenario.engine;
+        let capacity = Capacity {
+            requests_max: model.sequences_max,
+            tokens_max: model.kv_tokens,
+            prefill_max: model.prefill_tokens_max,
+            pauses_max: model.pauses_max,
+        };
+        self.scheduler.handle(self.now, Input::ReplicaUp { replica: self.ids[at], capacity });
+    }
+
+    fn expect(&mut self, at: Time, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse((at, self.sequence, event)));
+    }
+
+    /// The next thing that happens; false when nothing is left.
+    fn step(&mut self) -> bool {
+        let arrival = self.scenario.arrivals.get(self.next_arrival).map(|arrival| arrival.at);
+        let event = self.events.peek().map(|Reverse((at, ..))| *at);
+        match (arrival, event) {
+            (Some(arrival), event) if event.is_none_or(|event| arrival <= event) => {
+                self.now = self.now.max(arrival);
+                self.arrive();
+            }
+            (None, Some(_)) if self.scheduler.live() == 0 => return false,
+            (_, Some(_)) => {
+                let Some(Reverse((at, _, event))) = self.events.pop() else { return false };
+                self.now = at;
+                self.happen(event);
+            }
+            (_, None) => return false,
+        }
+        self.keep_awake();
+        if self.check {
+            let found = pilotage_core::invariant::check(&self.scheduler);
+            let at = self.now.as_nanos();
+            self.out.violations.extend(found.iter().map(|one| format!("at {at} ns: {one:?}")));
+        }
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Phase { engine, epoch } => {
+                if self.engines[engine as usize].epoch == epoch {
+                    self.phase_over(engine as usize);
+                }
+            }
+            Event::Impatience(id) => {
+                let record = &self.out.records[place(id)];
+                if record.fate.is_none() && record.first_token.is_none() {
+                    self.tell();
+                    self.scheduler.handle(self.now, Input::Cancel { id });
+                    self.work();
+                }
+            }
+            Event::FaultBegins(at) => self.break_down(at),
+            Event::FaultEnds(at) => self.repair(at),
+            Event::Report => {
+                self.report();
+                if self.scheduler.live() > 0 || self.next_arrival < self.out.records.len() {
+                    self.expect(self.now + REPORT_EVERY, Event::Report);
+                }
+            }
+            Event::Tick => {
+                self.wakeup = None;
+                self.scheduler.handle(self.now, Input::Tick);
+                self.work();
+            }
+        }
+    }
+
+    fn arrive(&mut self) {
+        let at = self.next_arrival;
+        self.next_arrival += 1;
+        let arrival = &self.scenario.arrivals[at];
+        let tenant = &self.scenario.tenants[arrival.tenant as usize];
+        let id = RequestId(at as u64 + 1);
+        if let Err(reason) = self.gatekeeper.admit(self.now, id, arrival) {
+            self.out.records[at].fate = Some(Fate::Refused(reason));
+            self.out.records[at].end = Some(self.now);
+            return;
+        }
+        self.tell();
+        let tokens = Tokens { input: arrival.input, cached: 0, output: arrival.output_max };
+        let owner = if self.scenario.one_line { 0 } else { arrival.tenant };
+        let request = Request {
+            deadline: tenant.deadline.map(|span| self.now + span),
+            answer_by: tenant.answer_by.map(|span| self.now + span),
+            stop: self.scenario.engine.stop,
+            ..Request::new(id, TenantId(owner), tenant.band, tokens)
+        };
+        self.scheduler.handle(self.now, Input::Arrive(request));
+        if let Some(watch) = &mut self.watch {
+            watch.arrived(self.now, id, &self.scheduler);
+        }
+        if let Some(patience) = tenant.patience {
+            self.expect(self.now + patience, Event::Impatience(id));
+        }
+        self.work();
+    }
+
+    /// Calls back when the scheduler wants to be called.
+    fn keep_awake(&mut self) {
+        let Some(at) = self.scheduler.next_wakeup(self.now) else { return };
+        if self.wakeup.is_none_or(|wakeup| at < wakeup) {
+            self.wakeup = Some(at);
+            self.expect(at.max(self.now), Event::Tick);
+        }
+    }
+
+    fn break_down(&mut self, at: usize) {
+        let fault = self.scenario.faults[at];
+        let engine = fault.replica as usize;
+        match fault.kind {
+            FaultKind::Slow(times) => self.engines[engine].slowness = times,
+            FaultKind::Blind => self.blind[engine] = true,
+            FaultKind::Foreign(tokens) => self.engines[engine].foreign = tokens,
+            FaultKind::Down => self.crash(engine),
+        }
+    }
+
+    fn repair(&mut self, at: usize) {
+        let fault = self.scenario.faults[at];
+        let engine = fault.replica as usize;
+        match fault.kind {
+            FaultKind::Slow(_) => self.engines[engine].slowness = 1.0,
+            FaultKind::Blind => self.blind[engine] = false,
+            FaultKind::Foreign(_) => self.engines[engine].foreign = 0,
+            FaultKind::Down => {
+                // A replica that was gone comes back under another id.
+                self.ids[engine] = ReplicaId(self.ids[engine].0 + self.scenario.replicas);
+                self.raise(engine);
+            }
+        }
+        self.work();
+    }
+
+    fn report(&mut self) {
+        for (at, engine) in self.engines.iter().enumerate() {
+            if !self.blind[at] {
+                let (replica, kv_tokens) = (self.ids[at], engine.kv_tokens());
+                self.scheduler.handle(self.now, Input::Reported { replica, kv_tokens });
+            }
+        }
+        self.work();
+    }
+
+    fn finish(mut self) -> Run {
+        let first = self.out.records.iter().filter_map(|record| record.end).max();
+        self.out.end = first.unwrap_or(self.now);
+        self.out.explanation = self.watch.map(|watch| watch.explain(&self.out.records));
+        self.out
+    }
+}
+
+/// The bound of lemma 4.3 for tenants of the smallest weight, and what the quantum adds to it.
+fn bound(scenario: &Scenario) -> Option<f64> {
+    let longest = scenario.arrivals.iter().map(|arrival| u64::from(arrival.input)).max()?;
+    let fleet = scenario.engine.kv_tokens.saturating_mul(u64::from(scenario.replicas));
+    let bound = scenario.config.fair.cost.gap_bound(longest, fleet)?;
+    let lightest = scenario.tenants.iter().map(|tenant| tenant.weight).fold(f64::MAX, f64::min);
+    Some((bound as f64 / lightest + scenario.config.fair.quantum as f64) / 1000.0)
+}
+
+/// Where a request is among the arrivals.
+fn place(id: RequestId) -> usize {
+    usize::try_from(id.0).unwrap_or(usize::MAX) - 1
+}

@@ -33,10 +33,82 @@ pub(crate) enum Command {
     Status(Status),
     Model(Model),
     Key(Key),
+    Sim(Sim),
     Engine(Box<Engine>),
     Completions(Completions),
     #[command(hide = true)]
     Reference(Reference),
+}
+
+/// Try out in seconds what would happen in hours: simulated engines, and the scheduler that serves.
+///
+/// A scenario is a YAML file, or one that is built in: who sends what to which engines, under which
+/// scheduler, and what fails meanwhile. The same scenario and seed give the same result, byte for byte.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SIM_EXAMPLES)]
+pub(crate) struct Sim {
+    #[command(subcommand)]
+    pub(crate) command: SimCommand,
+}
+
+const SIM_EXAMPLES: &str = "\
+Examples:
+  pilotage sim list                                       the scenarios that are built in
+  pilotage sim run vtc/overload --report overload.html    play one, and write a page about it
+  pilotage sim run mine.yaml --seed 7 -o json             play your own
+  pilotage sim explain vtc/real-vtc --request 700         why did that request wait?";
+
+/// What to do with scenarios.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimCommand {
+    /// Play a scenario, and say what came out
+    Run(SimRun),
+    /// Say why one request of a scenario waited
+    Explain(SimExplain),
+    /// List the scenarios that are built in
+    List(SimList),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimRun {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Check the scheduler's invariants after every event; slow
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimExplain {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Its number among the arrivals, from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) request: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimList {
+    /// What the output looks like
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+/// A scenario, and how to play it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// A YAML file, or the name of a scenario that is built in
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) scenario: String,
+    /// The seed of everything that happens by chance, instead of the scenario's own
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// What the output looks like
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 /// Serve models on this machine: engines, supervised, with the gateway in front.

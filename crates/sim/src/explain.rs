@@ -42,7 +42,7 @@ impl Ahead {
             Self::FloorOrAge => "their band was below its floor, or had waited long",
             Self::Guarantee => "they were within their guarantee",
             Self::SmallerCounter => "they had received less service",
-            Self::AsMuch => "they had received as much service, within the quantum",
+            Self::AsMuch => "they had received as much service, or nearly (quantum)",
             Self::SameLine => "they came earlier to the same line",
             Self::Otherwise => {
                 "their turn before had come to nothing, or the tenant was at its limit"
@@ -385,6 +385,10 @@ fn standings(out: &mut String, when: &str, standings: &[Standing]) {
         return;
     }
     let _ = writeln!(out, "\n{when} (counters in weighted tokens for weight one):");
+    // All of them are in the JSON; here are those that are in each other's way.
+    let mut standings: Vec<&Standing> =
+        standings.iter().filter(|one| one.own || one.waiting > 0 || one.guaranteed > 0).collect();
+    standings.sort_by_key(|one| one.counter);
     for one in standings {
         let own = if one.own { "*" } else { " " };
         let _ = writeln!(

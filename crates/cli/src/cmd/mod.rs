@@ -6,6 +6,7 @@ mod engine;
 mod key;
 mod model;
 mod reference;
+mod sim;
 mod status;
 mod up;
 
@@ -20,6 +21,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Engine(args) => engine::run(*args),
         Command::Model(args) => block_on(model::run(args)),
         Command::Key(args) => key::run(args),
+        Command::Sim(args) => sim::run(args),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),

@@ -6,8 +6,8 @@ use serde::Serialize;
 const NANOS_PER_MS: f64 = 1e6;
 
 /// What the paper's engine takes for each phase besides computing (Python, and copies between its
-/// processes): the one constant that is chosen, such that the suite `overload` has its measured
-/// throughput.
+/// processes). Not in the cost profile: of 3, 4 and 5 the one with which the two runs of the suite
+/// `overload` together come nearest to their measured throughput. What else was chosen is in `docs/simulation.md`.
 const OVERHEAD_MS: f64 = 4.0;
 
 /// The constants of one engine.

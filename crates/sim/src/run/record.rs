@@ -61,6 +61,7 @@ impl Fate {
 fn reason(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::QueueFull { .. } => "queue_full",
+        Refusal::QueueShare { .. } => "queue_share",
         Refusal::Unreachable { .. } => "unreachable",
         Refusal::TenantRemoved => "tenant_removed",
         Refusal::DeadlinePassed { .. } => "deadline_passed",

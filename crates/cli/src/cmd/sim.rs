@@ -1,0 +1,197 @@
+//! `pilotage sim`: plays scenarios with simulated engines, and explains what came out.
+
+use std::fs;
+use std::io::IsTerminal as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use pilotage_sim::report::{self, Report, Tenant};
+use pilotage_sim::{Options, Run, Scenario, outcome, scenario};
+use serde_json::json;
+
+use crate::args::{Sim, SimCommand, SimExplain, SimList, SimRun, Which};
+use crate::exit::Wrong;
+use crate::output::{self, Format};
+
+/// Scenarios of fewer requests are over before a bar is drawn.
+const BAR_REQUESTS_MIN: usize = 20_000;
+
+/// Runs what was typed.
+pub(crate) fn run(args: Sim) -> anyhow::Result<()> {
+    match args.command {
+        SimCommand::Run(args) => play(&args),
+        SimCommand::Explain(args) => explain(&args),
+        SimCommand::List(args) => list(&args),
+    }
+}
+
+fn play(args: &SimRun) -> anyhow::Result<()> {
+    let scenario = read(&args.which)?;
+    let run = simulate(&scenario, Options { check: args.check, explain: None });
+    let replay =
+        format!("pilotage sim run {} --seed {}", quoted(&args.which.scenario), scenario.seed);
+    let report = outcome::report(&scenario, &run, &replay);
+    if let Some(path) = &args.report {
+        fs::write(path, report::html(&report))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        output::note(&format!("wrote {}", path.display()));
+    }
+    match args.which.output {
+        Format::Json => output::json(&report)?,
+        Format::Table => show(&report),
+    }
+    if let Some(first) = run.violations.first() {
+        anyhow::bail!("{} invariants were broken, the first {first}", run.violations.len());
+    }
+    Ok(())
+}
+
+fn explain(args: &SimExplain) -> anyhow::Result<()> {
+    let scenario = read(&args.which)?;
+    let count = scenario.arrivals.len();
+    if args.request > count as u64 {
+        let message = format!("there is no request {}, the scenario has {count}", args.request);
+        return Err(Wrong::new(message).into());
+    }
+    let run = simulate(&scenario, Options { check: false, explain: Some(args.request) });
+    let explained = run.explanation.context("the run explained nothing")?;
+    match args.which.output {
+        Format::Json => output::json(&explained)?,
+        Format::Table => output::line(explained.text().trim_end()),
+    }
+    Ok(())
+}
+
+fn list(args: &SimList) -> anyhow::Result<()> {
+    let read = |builtin: &scenario::Builtin| {
+        Scenario::read(builtin.name, builtin.text, None, &|file| Err(format!("no file {file}")))
+    };
+    let all: Vec<Scenario> = scenario::builtins().iter().map(read).collect::<Result<_, _>>()?;
+    match args.output {
+        Format::Json => {
+            let entry = |one: &Scenario| {
+                json!({
+                    "name": one.name,
+                    "description": one.description,
+                    "scheduler": one.policy,
+                    "tenants": one.tenants.len(),
+                    "requests": one.arrivals.len(),
+                })
+            };
+            output::json(&all.iter().map(entry).collect::<Vec<_>>())
+        }
+        Format::Table => {
+            let row = |one: &Scenario| {
+                let (tenants, requests) = (one.tenants.len(), one.arrivals.len());
+                vec![
+                    one.name.clone(),
+                    tenants.to_string(),
+                    requests.to_string(),
+                    one.policy.clone(),
+                ]
+            };
+            let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+            output::table(&["SCENARIO", "TENANTS", "REQUESTS", "SCHEDULER"], &rows);
+            Ok(())
+        }
+    }
+}
+
+/// A file wins over a built-in scenario of the same name. Traces lie where the file lies.
+fn read(which: &Which) -> anyhow::Result<Scenario> {
+    let path = Path::new(&which.scenario);
+    let builtin = scenario::find(&which.scenario).filter(|_| !path.is_file());
+    let text = match builtin {
+        Some(builtin) => builtin.text.to_owned(),
+        None => fs::read_to_string(path).map_err(|error| {
+            Wrong::new(format!("cannot read the scenario {}: {error}", which.scenario))
+                .hint("`pilotage sim list` shows the scenarios that are built in")
+        })?,
+    };
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    let trace =
+        |file: &str| fs::read_to_string(folder.join(file)).map_err(|error| error.to_string());
+    let read = Scenario::read(&which.scenario, &text, which.seed, &trace);
+    read.map_err(|error| Wrong::new(error.to_string()).into())
+}
+
+fn simulate(scenario: &Scenario, options: Options) -> Run {
+    let count = scenario.arrivals.len();
+    let shown = count >= BAR_REQUESTS_MIN && std::io::stderr().is_terminal();
+    let bar = if shown { ProgressBar::new(count as u64) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len} requests, {eta} left")
+    {
+        bar.set_style(style);
+    }
+    let run = pilotage_sim::run(scenario, options, &mut |done, _| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    run
+}
+
+fn show(report: &Report) {
+    output::line(&format!("{}: {}", report.scenario, report.setting));
+    output::line("");
+    let head = [
+        "TENANT", "WEIGHT", "REQUESTS", "SERVED", "SERVICE", "SHARE", "DUE", "TTFT", "P99",
+        "REFUSED",
+    ];
+    let rows: Vec<Vec<String>> = report.tenants.iter().take(TENANTS_SHOWN).map(row).collect();
+    output::table(&head, &rows);
+    if let Some(more) = report.tenants.len().checked_sub(TENANTS_SHOWN).filter(|more| *more > 0) {
+        output::line(&format!("and {more} more tenants, all of them with -o json"));
+    }
+    let fair = report.fairness;
+    output::line("");
+    output::line(&format!(
+        "{:.0} tokens/s for {:.0} s; service differed by {:.0} tokens/s on average, {:.0} at most",
+        fair.tokens_per_second.get(),
+        report.seconds.get(),
+        fair.difference_mean.get(),
+        fair.difference_max.get(),
+    ));
+    if let Some(gap) = &report.counter_gap {
+        let (max, bound) = (gap.max.get(), gap.bound.get());
+        output::line(&format!(
+            "counters of waiting tenants differed by {max:.0} at most, bound {bound:.0}"
+        ));
+    }
+    for note in &report.notes {
+        output::line(note);
+    }
+    output::line(&format!("again: {}", report.replay));
+}
+
+/// Tenants in the table on a terminal.
+const TENANTS_SHOWN: usize = 40;
+
+fn row(tenant: &Tenant) -> Vec<String> {
+    let percent = |part: f64| format!("{:.1} %", part * 100.0);
+    let times = tenant.time_to_first_token;
+    let time = |seconds: Option<f64>| {
+        seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1} s"))
+    };
+    let refused: Vec<String> =
+        tenant.refused.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    vec![
+        tenant.name.clone(),
+        tenant.weight.get().to_string(),
+        tenant.requests.to_string(),
+        tenant.served.to_string(),
+        format!("{:.0}", tenant.service.get()),
+        percent(tenant.share.get()),
+        percent(tenant.entitlement.get()),
+        time(times.map(|times| times.mean.get())),
+        time(times.map(|times| times.p99.get())),
+        refused.join(", "),
+    ]
+}
+
+/// An argument as a shell takes it.
+fn quoted(text: &str) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}

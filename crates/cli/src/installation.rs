@@ -7,6 +7,7 @@
 //! | `admin.key` | key of the admin listener |
 //! | `engine.key` | key between the gateway and its engines |
 //! | `state.json` | process id and addresses, while it runs |
+//! | `spent.json` | what tenants have spent of their budgets |
 //! | `logs/` | one log for each process |
 //!
 //! Keys are readable by their owner alone.

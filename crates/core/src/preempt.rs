@@ -63,6 +63,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, the strongest first.
+    pub const ALL: [Self; 3] = [Self::Urgent, Self::Reclaim, Self::OverShare];
+
     /// The name used in headers, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {

@@ -62,7 +62,12 @@ async fn status(State(admin): State<Admin>) -> Response {
     let inner = &admin.gateway.inner;
     let mut lanes = Vec::new();
     for lane in &inner.lanes {
-        lanes.extend(lane.status().await);
+        let Some(mut lane) = lane.status().await else { continue };
+        let directory = inner.directory.read();
+        for tenant in &mut lane.tenants {
+            directory.name(tenant.entitlement.tenant).clone_into(&mut tenant.name);
+        }
+        lanes.push(lane);
     }
     let mut body = json!({
         "version": env!("CARGO_PKG_VERSION"),

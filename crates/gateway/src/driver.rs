@@ -8,7 +8,7 @@ use pilotage_core::preempt::Reason;
 use pilotage_core::queue::Entitlement;
 use pilotage_core::{
     Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, TenantTree, Time, Tokens, Why,
+    Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
 };
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
@@ -69,8 +69,17 @@ pub(crate) struct LaneStatus {
     pub(crate) name: String,
     pub(crate) queue: QueueStatus,
     pub(crate) replicas: Vec<ReplicaStatus>,
-    /// Who has what, by the tenants' ids.
-    pub(crate) tenants: Vec<Entitlement>,
+    /// Who has what.
+    pub(crate) tenants: Vec<TenantStatus>,
+}
+
+/// One tenant's part.
+#[derive(Debug, Serialize)]
+pub(crate) struct TenantStatus {
+    /// Filled in by whoever knows the names.
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) entitlement: Entitlement,
 }
 
 /// What waits.
@@ -136,6 +145,7 @@ impl LaneHandle {
             gauges,
             replicas: HashMap::new(),
             waiters: HashMap::new(),
+            gap_shown: Time::ZERO,
         };
         drop(tasks::spawn("lane", driver.run(inbox)));
         Self { messages }
@@ -273,7 +283,11 @@ struct Driver {
     gauges: LaneGauges,
     replicas: HashMap<ReplicaId, Known>,
     waiters: HashMap<RequestId, Waiter>,
+    gap_shown: Time,
 }
+
+/// Between two looks at every tenant.
+const GAP_EVERY: Span = Span::from_secs(1);
 
 /// A replica, whether it is up or was.
 struct Known {
@@ -304,6 +318,10 @@ impl Driver {
             let Some(message) = message else { return };
             self.take(message);
             self.gauges.show(&self.scheduler);
+            if self.now().since(self.gap_shown) >= GAP_EVERY {
+                self.gap_shown = self.now();
+                self.gauges.show_gap(&self.scheduler);
+            }
         }
     }
 
@@ -383,6 +401,9 @@ impl Driver {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Dispatch { id, replica, attempt, displaces, why } => {
+                if let Why::Displaces { reason, .. } = why {
+                    self.gauges.stopped(reason);
+                }
                 let to = self.replicas.get(&replica).map(|known| Arc::clone(&known.replica));
                 if let (Some(waiter), Some(to)) = (self.waiters.get_mut(&id), to) {
                     waiter.at = Some(replica);
@@ -392,6 +413,7 @@ impl Driver {
                 }
             }
             Output::Stop { id, reason, .. } => {
+                self.gauges.stopped(reason);
                 if let Some(waiter) = self.waiters.get(&id) {
                     let _ = waiter.say.send(Turn::Stop(reason));
                 }
@@ -438,12 +460,18 @@ impl Driver {
             name: self.name.clone(),
             queue: QueueStatus { requests: queue.len(), tokens: queue.tokens(), gap },
             replicas,
-            tenants: queue.entitlements(),
+            tenants: queue.entitlements().into_iter().map(TenantStatus::from).collect(),
         }
     }
 
     fn now(&self) -> Time {
         Time::from_nanos(self.clock.now_nanos())
+    }
+}
+
+impl From<Entitlement> for TenantStatus {
+    fn from(entitlement: Entitlement) -> Self {
+        Self { name: String::new(), entitlement }
     }
 }
 
@@ -465,6 +493,7 @@ mod tests {
             gauges,
             replicas: HashMap::new(),
             waiters: HashMap::new(),
+            gap_shown: Time::ZERO,
         }
     }
 

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use pilotage_core::admit::Limit;
+use pilotage_core::preempt::Reason;
 use pilotage_core::{Scheduler, Span};
 use pilotage_lens::{Record, Termination};
 use pilotage_shell::metrics::{
@@ -52,6 +54,20 @@ pub(crate) struct GatewayMetrics {
     queued_tokens: Family<Lane, Gauge<u64, AtomicU64>>,
     in_flight: Family<Lane, Gauge>,
     replicas_up: Family<Lane, Gauge>,
+    gap: Family<Lane, Gauge<u64, AtomicU64>>,
+    stops: Family<Stopped, Counter>,
+    denials: Family<Denied, Counter>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Stopped {
+    lane: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Denied {
+    limit: &'static str,
 }
 
 /// One lane's gauges.
@@ -61,6 +77,8 @@ pub(crate) struct LaneGauges {
     queued_tokens: Gauge<u64, AtomicU64>,
     in_flight: Gauge,
     replicas_up: Gauge,
+    gap: Gauge<u64, AtomicU64>,
+    stops: [Counter; Reason::ALL.len()],
 }
 
 impl GatewayMetrics {
@@ -89,6 +107,9 @@ impl GatewayMetrics {
             queued_tokens: metrics.register("pilotage_queue_tokens", "Estimated tokens of the requests waiting", Family::default()),
             in_flight: metrics.register("pilotage_requests_in_flight", "Requests at a replica", Family::default()),
             replicas_up: metrics.register("pilotage_replicas_up", "Replicas that take work", Family::default()),
+            gap: metrics.register("pilotage_service_gap_tokens", "Largest difference of received service among waiting tenants, in weighted tokens for weight one", Family::default()),
+            stops: metrics.register("pilotage_stops", "Running requests that made room for others, by reason", Family::default()),
+            denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
         for termination in Termination::ALL {
             drop(this.requests.get_or_create(&ended(
@@ -99,6 +120,9 @@ impl GatewayMetrics {
         }
         for lane in lanes {
             this.zero(lane);
+        }
+        for limit in Limit::ALL {
+            drop(this.denials.get_or_create(&Denied { limit: limit.name() }));
         }
         this
     }
@@ -125,7 +149,17 @@ impl GatewayMetrics {
             queued_tokens: self.queued_tokens.get_or_create(&lane).clone(),
             in_flight: self.in_flight.get_or_create(&lane).clone(),
             replicas_up: self.replicas_up.get_or_create(&lane).clone(),
+            gap: self.gap.get_or_create(&lane).clone(),
+            stops: Reason::ALL.map(|reason| {
+                let stopped = Stopped { lane: lane.lane.clone(), reason: reason.name() };
+                self.stops.get_or_create(&stopped).clone()
+            }),
         }
+    }
+
+    /// Counts a request that a limit stopped.
+    pub(crate) fn denied(&self, limit: Limit) {
+        self.denials.get_or_create(&Denied { limit: limit.name() }).inc();
     }
 
     /// Counts a request that ended, and the time it took in the gateway itself.
@@ -159,12 +193,23 @@ impl GatewayMetrics {
 }
 
 impl LaneGauges {
+    /// Shows the difference of service, which takes a look at every tenant.
+    pub(crate) fn show_gap(&self, scheduler: &Scheduler) {
+        self.gap.set(u64::try_from(scheduler.queue().gap() / 1000).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a request that makes room.
+    pub(crate) fn stopped(&self, reason: Reason) {
+        self.stops[reason as usize].inc();
+    }
+
     /// Shows a scheduler's state.
     pub(crate) fn show(&self, scheduler: &Scheduler) {
         let running: u32 = scheduler.fleet().iter().map(|replica| replica.requests).sum();
         let up = scheduler.fleet().iter().filter(|replica| replica.up).count();
         self.queued.set(scheduler.queue().len().into());
         self.queued_tokens.set(scheduler.queue().tokens());
+
         self.in_flight.set(running.into());
         self.replicas_up.set(i64::try_from(up).unwrap_or(i64::MAX));
     }

@@ -1,4 +1,5 @@
-//! Signals that end the process: the first asks for a drain, the second for an end at once.
+//! Signals that end the process (the first asks for a drain, the second for an end at once), and the
+//! one that asks to read its configuration again.
 
 use std::io;
 
@@ -27,5 +28,26 @@ impl Shutdown {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
+    }
+}
+
+/// A listener for SIGHUP, the wish to read configuration again.
+#[derive(Debug)]
+pub struct Reload {
+    hangup: Signal,
+}
+
+impl Reload {
+    /// Takes the signal over from the system's default, which would end the process.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { hangup: signal(SignalKind::hangup())? })
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        let _ = self.hangup.recv().await;
     }
 }

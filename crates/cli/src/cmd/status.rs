@@ -38,6 +38,14 @@ pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
                 &["MODEL", "REPLICA", "STATE", "IN FLIGHT", "QUEUED", "URL"],
                 &rows(&status),
             );
+            let tenants = tenants(&status);
+            if !tenants.is_empty() {
+                output::line("");
+                output::table(
+                    &["MODEL", "TENANT", "WAITING", "KV TOKENS", "GUARANTEED", "SERVICE"],
+                    &tenants,
+                );
+            }
         }
     }
     Ok(())
@@ -56,6 +64,21 @@ fn rows(status: &Value) -> Vec<Vec<String>> {
                 text(&lane["queue"]["requests"]),
                 text(&replica["url"]),
             ]);
+        }
+    }
+    rows
+}
+
+/// Tenants that wait, run or were served, by lane.
+fn tenants(status: &Value) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for lane in list(&status["lanes"]) {
+        let busy =
+            |tenant: &&Value| ["queued", "usage", "service"].iter().any(|name| tenant[*name] != 0);
+        for tenant in list(&lane["tenants"]).iter().filter(busy) {
+            let columns = ["name", "queued", "usage", "guaranteed", "service"];
+            let row = columns.iter().map(|name| text(&tenant[*name]));
+            rows.push(std::iter::once(text(&lane["name"])).chain(row).collect());
         }
     }
     rows

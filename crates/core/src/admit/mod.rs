@@ -112,6 +112,19 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 9] = [
+        Self::Requests,
+        Self::InputTokens,
+        Self::OutputTokens,
+        Self::Concurrency,
+        Self::QueuedRequests,
+        Self::QueuedBytes,
+        Self::Budget(Window::Hour),
+        Self::Budget(Window::Day),
+        Self::Budget(Window::Month),
+    ];
+
     /// The name used in errors, headers and metrics.
     pub const fn name(self) -> &'static str {
         match self {

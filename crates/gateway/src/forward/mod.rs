@@ -220,6 +220,7 @@ fn reserve(
             Ok(())
         }
         Err(denial) => {
+            gateway.inner.counts.denied(denial.limit);
             let directory = gateway.inner.directory.read();
             Err(Refused::denied(&denial, directory.name(denial.tenant)))
         }

@@ -37,7 +37,7 @@ pub struct RouteSpec {
     /// How often to try again after a failure that the client has not seen anything of.
     #[serde(default)]
     pub retries: Retries,
-    /// How much may wait for a free replica; more is answered with status 429.
+    /// How much may wait for a free replica; more is answered with status 503, or 429 for a tenant that has most of it.
     #[serde(default)]
     pub queue: QueueLimits,
     /// How turns are given, and when running work stands aside.

@@ -1,9 +1,11 @@
 //! `pilotage up`: everything on this machine, in one process that supervises the rest.
 //!
 //! manifests → plan → weights → engines and gateway → wait for a signal → drain. Listeners are bound
-//! before anything slow happens, so that a busy port is known at once.
+//! before anything slow happens, so that a busy port is known at once. SIGHUP reads the manifests again
+//! and takes their tenants over: keys, shares, quotas.
 
 mod banner;
+mod budgets;
 mod manifests;
 mod serving;
 mod setup;
@@ -53,7 +55,13 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         }
     };
     let mut serving = Serving::start(setup, listener, admin, drain)?;
-    let stopped = serving.watch(&mut signals).await;
+    let mut reload = signals::Reload::listen()?;
+    let stopped = loop {
+        tokio::select! {
+            stopped = serving.watch(&mut signals) => break stopped,
+            () = reload.next() => serving.set_tenants(manifests::plan(&args)),
+        }
+    };
     output::note(&format!("{stopped}: finishing what runs; once more stops at once"));
     tokio::select! {
         () = serving.drain() => {}

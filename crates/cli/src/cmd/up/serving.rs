@@ -9,6 +9,7 @@ use axum::Router;
 use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, Replica};
 use pilotage_operator::local::{Event, Supervisor};
+use pilotage_plan::Plan;
 use pilotage_shell::metrics::Metrics;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::serve::{ServeLimits, serve};
@@ -21,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::banner;
-use super::setup::Setup;
+use super::budgets::{self, Budgets};
+use super::setup::{self, Setup};
 use crate::output;
 
 /// Everything that runs.
@@ -33,6 +35,9 @@ pub(super) struct Serving {
     listeners: Vec<JoinHandle<Option<usize>>>,
     stop: CancellationToken,
     greeting: Option<banner::Greeting>,
+    budgets: Budgets,
+    /// The key of the tenant `local`.
+    key: Option<Secret>,
 }
 
 /// Which process serves which lanes, and which replica each is at the moment.
@@ -60,6 +65,8 @@ impl Serving {
             })
             .collect();
         let gateway = Gateway::new(setup.gateway, setup.clock, Metrics::new())?;
+        let budgets = Budgets::restore(setup.installation.folder(), &gateway)?;
+        let key = setup.key.clone();
         let greeting =
             banner::Greeting::new(&setup.processes, setup.model, setup.key, at, admin_at);
         let engine_key = setup.machine.engine_key.clone();
@@ -81,7 +88,17 @@ impl Serving {
             next: 0,
             current: HashMap::new(),
         };
-        Ok(Self { gateway, supervisor, happened, fleet, listeners, stop, greeting: Some(greeting) })
+        Ok(Self {
+            gateway,
+            supervisor,
+            happened,
+            fleet,
+            listeners,
+            stop,
+            greeting: Some(greeting),
+            budgets,
+            key,
+        })
     }
 
     /// Takes in what happens to processes until a signal, and names that.
@@ -93,7 +110,21 @@ impl Serving {
                     Some(event) => self.take(event).await,
                     None => std::future::pending().await,
                 },
+                () = tokio::time::sleep(budgets::EVERY) => self.budgets.save(&self.gateway),
             }
+        }
+    }
+
+    /// Takes the tenants of a new plan over; what is wrong with it is said, and changes nothing.
+    pub(super) fn set_tenants(&self, plan: anyhow::Result<Plan>) {
+        let tenants = plan.map(|plan| setup::tenants(&plan, self.key.as_ref()));
+        let taken = tenants.and_then(|tenants| {
+            self.gateway.set_tenants(&tenants)?;
+            Ok(tenants.len())
+        });
+        match taken {
+            Ok(count) => output::note(&format!("SIGHUP: {count} tenants read again")),
+            Err(error) => output::note(&format!("SIGHUP: nothing changed: {error:#}")),
         }
     }
 
@@ -110,6 +141,7 @@ impl Serving {
             }
         }
         self.supervisor.stop().await;
+        self.budgets.save(&self.gateway);
     }
 
     async fn take(&mut self, event: Event) {

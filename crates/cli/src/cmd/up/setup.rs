@@ -107,7 +107,7 @@ fn local_key(installation: &Installation) -> anyhow::Result<Secret> {
     }
 }
 
-fn tenants(plan: &Plan, local: Option<&Secret>) -> Vec<TenantConfig> {
+pub(super) fn tenants(plan: &Plan, local: Option<&Secret>) -> Vec<TenantConfig> {
     let mut tenants: Vec<TenantConfig> = plan
         .tenants
         .iter()

@@ -1,0 +1,72 @@
+//! What tenants have spent of their budgets, kept over restarts in `spent.json` of the data directory.
+//!
+//! Written every few seconds while it changes, and at the end. After a crash, what was spent since the
+//! last writing is forgotten: at most [`EVERY`] of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pilotage_core::admit::Window;
+use pilotage_gateway::Gateway;
+use pilotage_shell::files;
+use serde::{Deserialize, Serialize};
+
+/// Between two writings.
+pub(super) const EVERY: Duration = Duration::from_secs(2);
+
+/// The file, and what it holds.
+pub(super) struct Budgets {
+    path: PathBuf,
+    written: Vec<Spent>,
+}
+
+/// One tenant's spending in one window.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Spent {
+    tenant: String,
+    window: Window,
+    /// Which hour, day or month since 1970.
+    number: u64,
+    /// In millionths of the currency's unit.
+    spent: u64,
+}
+
+impl Budgets {
+    /// Tells the gateway what was spent before.
+    pub(super) fn restore(folder: &Path, gateway: &Gateway) -> anyhow::Result<Self> {
+        let path = folder.join("spent.json");
+        let written: Vec<Spent> = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| {
+                format!("{} is damaged; remove it to begin with unspent budgets", path.display())
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        for Spent { tenant, window, number, spent } in &written {
+            gateway.restore_spent(tenant, *window, *number, *spent);
+        }
+        Ok(Self { path, written })
+    }
+
+    /// Writes what was spent by now, if that is more than what is written.
+    pub(super) fn save(&mut self, gateway: &Gateway) {
+        let spent: Vec<Spent> = gateway
+            .spent()
+            .into_iter()
+            .map(|(tenant, window, number, spent)| Spent { tenant, window, number, spent })
+            .collect();
+        if spent == self.written {
+            return;
+        }
+        let text = serde_json::to_vec_pretty(&spent).unwrap_or_default();
+        match files::write(&self.path, &text) {
+            Ok(()) => self.written = spent,
+            Err(error) => {
+                tracing::error!(%error, path = %self.path.display(), "budgets cannot be kept")
+            }
+        }
+    }
+}

@@ -65,7 +65,7 @@ impl Budgets {
         match files::write(&self.path, &text) {
             Ok(()) => self.written = spent,
             Err(error) => {
-                tracing::error!(%error, path = %self.path.display(), "budgets cannot be kept")
+                tracing::error!(%error, path = %self.path.display(), "budgets cannot be kept");
             }
         }
     }

@@ -69,16 +69,17 @@ impl Gateway {
         let known = directory.learn(&config.tenants).map_err(std::io::Error::other)?;
         let quotas = Arc::new(Quotas::new(clock));
         quotas.set(known.tree.clone(), known.quotas);
+        let client = Client::new()?;
         let start = |lane: &LaneConfig| {
             let (name, gauges) = (lane.name.clone(), counts.lane(&lane.name));
-            LaneHandle::start(name, lane.scheduler, known.tree.clone(), clock, gauges)
+            let start = (lane.scheduler, known.tree.clone());
+            LaneHandle::start(name, start, client.clone(), clock, gauges)
         };
         let lanes = config.lanes.iter().map(start).collect();
         let names =
             config.lanes.iter().enumerate().flat_map(|(at, lane)| {
                 lane.public_names.iter().map(move |name| (name.clone(), at))
             });
-        let client = Client::new()?;
         let oidc = config.limits.oidc;
         let tenants =
             Tenants::new(&config.tenants, &known.ids, config.open, oidc, client.clone(), clock);

@@ -10,13 +10,16 @@ use pilotage_core::{
     Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Request, RequestId,
     Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
 };
+use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
+use crate::reports;
 
 /// Where an attempt goes.
 #[derive(Debug)]
@@ -130,16 +133,18 @@ impl LaneHandle {
     /// Starts a lane's loop.
     pub(crate) fn start(
         name: String,
-        config: SchedulerConfig,
-        tenants: TenantTree,
+        (config, tenants): (SchedulerConfig, TenantTree),
+        client: Client,
         clock: Clock,
         gauges: LaneGauges,
     ) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let mut scheduler = Scheduler::new(config);
         scheduler.set_tenants(Time::ZERO, tenants);
+        let lane = Self { messages };
         let driver = Driver {
             name,
+            reading: Some((client, lane.clone())),
             scheduler,
             clock,
             gauges,
@@ -148,7 +153,7 @@ impl LaneHandle {
             gap_shown: Time::ZERO,
         };
         drop(tasks::spawn("lane", driver.run(inbox)));
-        Self { messages }
+        lane
     }
 
     /// A replica may be used.
@@ -284,6 +289,8 @@ struct Driver {
     replicas: HashMap<ReplicaId, Known>,
     waiters: HashMap<RequestId, Waiter>,
     gap_shown: Time,
+    /// What reading engines' reports takes; none in tests of the loop alone.
+    reading: Option<(Client, LaneHandle)>,
 }
 
 /// Between two looks at every tenant.
@@ -293,6 +300,17 @@ const GAP_EVERY: Span = Span::from_secs(1);
 struct Known {
     replica: Arc<Replica>,
     last_failure: Option<(FailureKind, Time)>,
+    /// The task that reads its reports.
+    reports: Option<Reports>,
+}
+
+/// Ends its task when it is dropped.
+struct Reports(JoinHandle<Option<()>>);
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A request that has not ended: how to reach it, and where it was last sent.
@@ -343,11 +361,19 @@ impl Driver {
             Message::Up(id, replica) => {
                 let capacity = replica.capacity;
                 self.forget_older(id, &replica.name);
-                self.replicas.insert(id, Known { replica, last_failure: None });
+                let reports = self.reading.as_ref().map(|(client, lane)| {
+                    let (client, lane) = (client.clone(), lane.clone());
+                    let reading = reports::read(client, lane, id, Arc::clone(&replica));
+                    Reports(tasks::spawn("reports", reading))
+                });
+                self.replicas.insert(id, Known { replica, last_failure: None, reports });
                 self.handle(Input::ReplicaUp { replica: id, capacity });
             }
             Message::Down(id) => {
                 self.handle(Input::ReplicaDown { replica: id });
+                if let Some(known) = self.replicas.get_mut(&id) {
+                    known.reports = None;
+                }
                 self.lose(id);
             }
             Message::Status(reply) => {
@@ -494,6 +520,7 @@ mod tests {
             replicas: HashMap::new(),
             waiters: HashMap::new(),
             gap_shown: Time::ZERO,
+            reading: None,
         }
     }
 

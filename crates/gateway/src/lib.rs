@@ -12,6 +12,7 @@ mod forward;
 mod metrics;
 mod quotas;
 mod reply;
+mod reports;
 
 pub use app::Gateway;
 pub use config::{

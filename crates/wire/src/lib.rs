@@ -7,6 +7,7 @@
 pub mod envelope;
 pub mod openai;
 pub mod peek;
+pub mod prometheus;
 pub mod resume;
 pub mod sse;
 pub mod trace;

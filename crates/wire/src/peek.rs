@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::openai::error::ApiError;
 
@@ -117,12 +118,18 @@ impl Peek {
         Edit { span: self.object_start..self.object_start, with }
     }
 
-    /// The edit that makes a stream report its usage; none when it already does.
-    pub fn ask_for_usage(&self) -> Option<Edit> {
+    /// The edit that makes a stream report its usage; none when it already does. `body` is the one
+    /// that was peeked at: its other stream options stay.
+    pub fn ask_for_usage(&self, body: &[u8]) -> Option<Edit> {
         match &self.stream_options {
             Some(Field { value: true, .. }) => None,
             Some(Field { span, .. }) => {
-                Some(Edit { span: span.clone(), with: br#"{"include_usage":true}"#.to_vec() })
+                let options =
+                    serde_json::from_slice::<Option<Map<String, Value>>>(&body[span.clone()]);
+                let mut options = options.ok().flatten().unwrap_or_default();
+                options.insert("include_usage".to_owned(), true.into());
+                let with = serde_json::to_vec(&options).unwrap_or_default();
+                Some(Edit { span: span.clone(), with })
             }
             None => Some(Edit {
                 span: self.object_start..self.object_start,
@@ -275,8 +282,9 @@ mod tests {
     fn edits_change_only_their_fields() {
         let check = |body: &str, expect: &str| {
             let peek = peeked(body);
-            let edits =
-                std::iter::once(peek.rename_model("n")).chain(peek.ask_for_usage()).collect();
+            let edits = std::iter::once(peek.rename_model("n"))
+                .chain(peek.ask_for_usage(body.as_bytes()))
+                .collect();
             assert_eq!(String::from_utf8(splice(body.as_bytes(), edits)).unwrap(), expect);
         };
         check(r#"{"model":"m"}"#, r#"{"stream_options":{"include_usage":true},"model":"n"}"#);
@@ -291,6 +299,10 @@ mod tests {
         check(
             r#"{"model":"m","stream_options":{"include_usage":true}}"#,
             r#"{"model":"n","stream_options":{"include_usage":true}}"#,
+        );
+        check(
+            r#"{"model":"m","stream_options":{"continuous_usage_stats":true,"include_usage":false}}"#,
+            r#"{"model":"n","stream_options":{"continuous_usage_stats":true,"include_usage":true}}"#,
         );
     }
 
@@ -324,7 +336,7 @@ mod tests {
             let mut value = json!(value);
             let body = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
             let peek = peek(&body).unwrap();
-            let edits = vec![peek.rename_model(&renamed), peek.ask_for_usage().unwrap()];
+            let edits = vec![peek.rename_model(&renamed), peek.ask_for_usage(&body).unwrap()];
             let spliced: Value = serde_json::from_slice(&splice(&body, edits)).unwrap();
             value["model"] = renamed.into();
             value["stream_options"] = json!({"include_usage": true});

@@ -252,7 +252,7 @@ fn outgoing(body: Bytes, peek: &Peek, served: &str, token_ids: bool) -> Bytes {
         edits.push(peek.rename_model(served));
     }
     if peek.stream {
-        edits.extend(peek.ask_for_usage());
+        edits.extend(peek.ask_for_usage(&body));
     }
     if token_ids {
         edits.push(peek.ask_for_token_ids());

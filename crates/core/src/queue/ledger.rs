@@ -138,6 +138,9 @@ impl Queue {
     /// Gives a waiting request its turn: it leaves the line, and its prompt is charged.
     pub fn take(&mut self, now: Time, id: RequestId) -> Option<Ticket> {
         let by = self.band(now);
+        if self.config.quantum > 0 {
+            self.pass(id);
+        }
         let waiting = self.unbook(id)?;
         let booked = self.need_of(&waiting);
         match by {
@@ -235,7 +238,7 @@ impl Queue {
         self.sequence += 1;
         let sequence = self.sequence;
         self.again[ticket.band as usize].insert(sequence, id);
-        self.book(Waiting { ticket, leaf, sequence, cost: 0, spent, again: true });
+        self.book(Waiting { ticket, leaf, sequence, cost: 0, spent, passed: 0, again: true });
     }
 
     /// A request was stopped for a more urgent one: it goes first among its tenant's, and goes on
@@ -325,10 +328,5 @@ impl Queue {
             Entitlement { tenant: node.tenant, queued, usage, guaranteed, service }
         };
         (1..self.fair.nodes.len()).map(shown).collect()
-    }
-
-    /// How long a request of that cost takes to serve at so many units a second.
-    pub fn span_at(cost: u64, per_second: f64) -> Option<Span> {
-        (per_second > 0.0).then(|| Span::from_nanos((cost as f64 / per_second * 1e9) as u64))
     }
 }

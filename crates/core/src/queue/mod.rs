@@ -15,6 +15,7 @@ pub mod cost;
 mod crowd;
 mod fair;
 mod ledger;
+mod near;
 pub mod predict;
 mod share;
 pub mod tree;
@@ -37,10 +38,6 @@ use crate::fleet::Gate;
 use crate::{Band, RequestId, TenantId, Time, Tokens};
 use fair::{Entry, Fair, ROOT, Slot};
 use ledger::Running;
-
-/// Waiting requests that are looked at for their prefix in one turn: enough to find a neighbour,
-/// and a bound on what a turn costs.
-const NEAR_MAX: usize = 32;
 
 /// The most a queue may hold. A waiting request takes about 320 bytes, and as many again in a
 /// scheduler; `cargo run --release -p pilotage-core --example memory` measures it.
@@ -177,6 +174,8 @@ struct Waiting {
     cost: u64,
     /// What earlier turns have cost already.
     spent: ledger::Spent,
+    /// How often one behind it in its line went first.
+    passed: u32,
     again: bool,
 }
 
@@ -229,7 +228,7 @@ impl Queue {
         let cost = self.estimate(&ticket).saturating_sub(spent.cost);
         let entry = Entry { front, lift: self.config.lift, cost };
         self.fair.enter(leaf, ticket.band, (ticket.id, sequence), entry);
-        self.book(Waiting { ticket, leaf, sequence, cost, spent, again: false });
+        self.book(Waiting { ticket, leaf, sequence, cost, spent, passed: 0, again: false });
     }
 
     /// What a request will cost, as far as anybody can tell.
@@ -261,19 +260,7 @@ impl Queue {
         if self.config.quantum == 0 {
             return self.head(self.fair.next(band)?, band);
         }
-        let near = self.fair.near(band, self.config.quantum, NEAR_MAX);
-        let heads = near.into_iter().filter_map(|leaf| self.head(leaf, band));
-        // The first of equals is the one whose turn it is without caches.
-        heads
-            .fold(None, |best: Option<(u32, &Ticket)>, ticket| {
-                let found = cached(ticket);
-                if best.is_some_and(|(most, _)| most >= found) {
-                    best
-                } else {
-                    Some((found, ticket))
-                }
-            })
-            .map(|(_, ticket)| ticket)
+        self.warmest(band, cached)
     }
 
     /// So many tokens of a waiting request's prompt are in a cache: they are charged as that.

@@ -303,6 +303,26 @@ fn within_the_quantum_the_warmest_prompt_goes_first() {
 }
 
 #[test]
+fn within_the_quantum_a_line_is_looked_into_but_its_oldest_is_not_passed_for_ever() {
+    let config = FairConfig { quantum: 1_000_000_000, ..strict() };
+    let mut queue = queue(config, &[share(1, None, 1000)], 0);
+    backlog(&mut queue, 1, 60, SMALL);
+    // All but the oldest are warm.
+    let warm = |ticket: &Ticket| u32::from(ticket.id != RequestId(1_000_001)) * 90;
+    let order: Vec<u64> = (0..20)
+        .map(|_| {
+            let ticket = *queue.peek_near(Time::ZERO, warm).unwrap();
+            queue.take(Time::ZERO, ticket.id);
+            queue.settle(Time::ZERO, ticket.id, Some(ticket.tokens));
+            ticket.id.0 - 1_000_000
+        })
+        .collect();
+    assert_eq!(order[..16], (2..18).collect::<Vec<_>>());
+    assert_eq!(order[16..18], [1, 18]);
+    assert_eq!(queue.disorder(), None);
+}
+
+#[test]
 fn a_tree_can_change_while_requests_wait() {
     let tenants = [share(1, None, 1000), share(2, None, 1000), share(3, None, 1000)];
     let mut queue = queue(strict(), &tenants, 0);

@@ -198,8 +198,11 @@ impl Watch {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        // Whoever got an answer, or a part of one, used what it took; whoever got none used nothing.
-        if let Some(lease) = self.lease.take().filter(|_| self.tokens.output > 0 || self.counted) {
+        // Whoever got an answer, or a part of one, used what it took. What failed on our side used
+        // nothing, not even a place among the requests of its minute; what the client got wrong, or
+        // left, did.
+        let used = self.tokens.output > 0 || self.counted;
+        if let Some(lease) = self.lease.take().filter(|_| used || !is_ours(termination)) {
             lease.settle(self.tokens);
         }
         let now = self.now();
@@ -229,6 +232,21 @@ impl Watch {
         if let Ok(line) = serde_json::to_string(&record) {
             tracing::info!(target: "access", record = line, "request");
         }
+    }
+}
+
+/// Whether a request that ended so without a token is not its client's doing.
+const fn is_ours(termination: Termination) -> bool {
+    match termination {
+        Termination::Ok | Termination::ClientCancel | Termination::BadRequest => false,
+        Termination::Quota
+        | Termination::Budget
+        | Termination::QueueFull
+        | Termination::Deadline
+        | Termination::UpstreamError
+        | Termination::UpstreamInterrupted
+        | Termination::Timeout
+        | Termination::Draining => true,
     }
 }
 

@@ -147,6 +147,17 @@ async fn failures_cost_nothing() {
 }
 
 #[tokio::test]
+async fn what_the_client_got_wrong_counts_as_a_request() {
+    let quota = Quota { requests_per_minute: Some(2), ..Quota::default() };
+    let engine = engine().await;
+    let gateway = gateway(tenants(Quota::default(), quota), &[&engine]);
+    for expect in [400, 400, 429] {
+        engine.json(400, r#"{"error":{"message":"too long"}}"#);
+        assert_eq!(send(&gateway, asks(50)).await.status(), expect);
+    }
+}
+
+#[tokio::test]
 async fn tenants_change_while_requests_wait_and_run() {
     let engine = engine().await;
     let gateway = gateway(tenants(Quota::default(), Quota::default()), &[&engine]);

@@ -4,7 +4,7 @@ use super::fair::{Fair, ROOT};
 use super::share::{Claim, Standing};
 use super::{Predict, Queue, Slot, TenantTree, Ticket, Waiting};
 use crate::fleet::Gate;
-use crate::{Band, RequestId, Span, TenantId, Time, Tokens};
+use crate::{Band, RequestId, TenantId, Time, Tokens};
 
 /// What a request has cost so far.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,12 +1,13 @@
 //! Bodies in and out: reading one within its limit, and writing JSON, errors and streams.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _, stream};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use pilotage_wire::openai::error::ApiError;
 use serde::Serialize;
@@ -88,10 +89,47 @@ pub(super) fn events(
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(stream)).into_response()
+    (headers, Body::from_stream(kept_open(stream))).into_response()
+}
+
+/// How long a stream says nothing: a sequence that is paused for more urgent ones is not dead.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// The stream, with a comment whenever nothing came for long.
+fn kept_open(
+    stream: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
+    stream::unfold(Box::pin(stream), |mut stream| async move {
+        let item = match tokio::time::timeout(SILENCE_MAX, stream.next()).await {
+            Ok(item) => item?,
+            Err(_) => Ok(Bytes::from_static(b": waiting\n\n")),
+        };
+        Some((item, stream))
+    })
 }
 
 fn bytes(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body)
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_is_kept_open_and_loses_nothing() {
+        let (feed, pieces) = tokio::sync::mpsc::unbounded_channel();
+        let pieces = stream::unfold(pieces, |mut pieces| async move {
+            pieces.recv().await.map(|piece: &'static [u8]| (Ok(Bytes::from_static(piece)), pieces))
+        });
+        let mut kept = Box::pin(kept_open(pieces));
+        let mut next = async || kept.next().await.map(|piece| piece.unwrap());
+        assert_eq!(next().await.unwrap(), ": waiting\n\n");
+        feed.send(b"data: a\n\n").unwrap();
+        assert_eq!(next().await.unwrap(), "data: a\n\n");
+        assert_eq!(next().await.unwrap(), ": waiting\n\n");
+        drop(feed);
+        assert_eq!(next().await, None);
+    }
 }

@@ -115,7 +115,8 @@ pub(crate) struct Which {
 ///
 /// Reads resources (Model, Tenant, Route, Fleet) from the files given with -f, the same that
 /// Kubernetes takes; without -f it serves a small built-in model. Missing weights are downloaded
-/// once. Ctrl-C finishes running requests and stops; a second Ctrl-C stops at once.
+/// once. Ctrl-C finishes running requests and stops; a second Ctrl-C stops at once. SIGHUP reads
+/// the Tenants again: keys, shares, quotas.
 #[derive(Debug, clap::Args)]
 #[command(after_help = UP_EXAMPLES)]
 pub(crate) struct Up {

@@ -46,6 +46,11 @@ fn play(script: &str) -> String {
         match words.as_slice() {
             [] | ["#", ..] => continue,
             ["config", rest @ ..] => scheduler = Scheduler::new(config(rest)),
+            ["wakeup"] => {
+                let wakeup = scheduler.next_wakeup(now).map(|at| at.since(now).as_millis());
+                writeln!(out, "=> wakeup in {wakeup:?} ms").unwrap();
+                continue;
+            }
             ["tenants", rest @ ..] => scheduler.set_tenants(now, tree(rest)),
             ["wait", ms] => {
                 now = now + Span::from_millis(number(ms));

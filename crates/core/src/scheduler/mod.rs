@@ -311,7 +311,7 @@ impl Scheduler {
             return None;
         }
         let resumption = self.fleet.next_resumption(now);
-        [self.queue.next_deadline(), resumption].into_iter().flatten().min()
+        [self.queue.next_deadline(), resumption, self.next_look(now)].into_iter().flatten().min()
     }
 
     /// The waiting requests.

@@ -145,6 +145,14 @@ impl Scheduler {
         self.outputs.pop_front()
     }
 
+    /// When the one for whom no room was found is looked at again: by then work has run long enough
+    /// to be stopped, though nothing may have happened.
+    pub(super) fn next_look(&self, now: Time) -> Option<Time> {
+        let (whom, at) = self.looked.filter(|_| self.config.preempt.enabled)?;
+        let again = at + self.config.preempt.run_min.max(LOOK_AGAIN);
+        (again > now && self.queue.get(whom).is_some()).then_some(again)
+    }
+
     /// Looking for victims goes over all that runs, so that it is not done for each token that comes.
     fn looks_again(&mut self, now: Time, id: RequestId) -> bool {
         if self.looked.is_some_and(|(whom, at)| whom == id && now.since(at) < LOOK_AGAIN) {

@@ -26,8 +26,11 @@ pub struct Peek {
     /// The most tokens to generate; `max_completion_tokens` wins over `max_tokens`. None when not
     /// given, or when it is no such number, which the engine will say.
     pub tokens_max: Option<u32>,
-    /// Answers asked for; one when it is not given or no such number.
+    /// Answers asked for to each prompt, `best_of` or `n`; one when neither is given, or no such
+    /// number.
     pub n: u32,
+    /// Prompts that are in the body: a list of texts or of lists of ids holds several.
+    pub prompts: u32,
     /// Bytes of the prompt, messages or input.
     pub input_bytes: usize,
     /// Where the first field would go: just after the opening brace.
@@ -72,7 +75,11 @@ pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
         return Err(ApiError::invalid_request("`model` is missing; name the model to use")
             .with_param("model"));
     };
-    let tokens_max = fields.max_completion_tokens.or(fields.max_tokens).and_then(read);
+    let given = |raw: &&RawValue| raw.get() != "null";
+    let tokens_max =
+        fields.max_completion_tokens.filter(given).or(fields.max_tokens).and_then(read);
+    let n: u32 = fields.n.and_then(read).unwrap_or(1);
+    let best_of: u32 = fields.best_of.and_then(read).unwrap_or(1);
     let input = [fields.messages, fields.prompt, fields.input];
     Ok(Peek {
         model: field(text, model, typed(model, "model", "a string")?),
@@ -82,7 +89,8 @@ pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
             .unwrap_or(false),
         stream_options: stream_options(text, fields.stream_options)?,
         tokens_max,
-        n: fields.n.and_then(read).unwrap_or(1),
+        n: n.max(best_of),
+        prompts: fields.prompt.map_or(1, prompts),
         input_bytes: input.into_iter().flatten().map(|raw| raw.get().len()).sum(),
         object_start,
     })
@@ -154,6 +162,8 @@ struct Fields<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     n: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
+    best_of: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
     messages: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     prompt: Option<&'a RawValue>,
@@ -164,6 +174,15 @@ struct Fields<'a> {
 /// A field that is there, even as null, whose place in the body counts.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
+}
+
+/// How many prompts a `prompt` holds.
+fn prompts(raw: &RawValue) -> u32 {
+    let list = serde_json::from_str::<Vec<&RawValue>>(raw.get()).unwrap_or_default();
+    let several = list
+        .first()
+        .is_some_and(|first| !first.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()));
+    if several { u32::try_from(list.len()).unwrap_or(u32::MAX) } else { 1 }
 }
 
 fn object_start(body: &[u8]) -> Option<usize> {
@@ -249,6 +268,21 @@ mod tests {
         let peek = peeked(r#"{"model":"m","stream":null,"max_tokens":"many","n":-1}"#);
         assert_eq!((peek.stream, peek.tokens_max, peek.n), (false, None, 1));
         assert_eq!(peek.stream_options, None);
+    }
+
+    #[test]
+    fn answers_are_counted_for_each_prompt() {
+        let check = |more: &str, expect: (u32, u32, Option<u32>)| {
+            let peek = peeked(&format!(r#"{{"model":"m"{more}}}"#));
+            assert_eq!((peek.prompts, peek.n, peek.tokens_max), expect, "{more}");
+        };
+        check("", (1, 1, None));
+        check(r#","prompt":"a""#, (1, 1, None));
+        check(r#","prompt":["a","b","c"],"n":2"#, (3, 2, None));
+        check(r#","prompt":[1,2,3],"n":2,"best_of":5"#, (1, 5, None));
+        check(r#","prompt":[[1,2],[3]]"#, (2, 1, None));
+        check(r#","prompt":[]"#, (1, 1, None));
+        check(r#","max_completion_tokens":null,"max_tokens":8"#, (1, 1, Some(8)));
     }
 
     #[test]

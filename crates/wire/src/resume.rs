@@ -29,6 +29,8 @@ pub struct Resumable {
     /// Answer tokens of earlier attempts.
     before: usize,
     continued: bool,
+    /// The answer has its end.
+    finished: bool,
 }
 
 /// Fields that, given another value than the neutral one here, carry a state over the cut.
@@ -92,6 +94,7 @@ impl Resumable {
             envelope: Map::new(),
             before: 0,
             continued: false,
+            finished: false,
         })
     }
 
@@ -123,7 +126,7 @@ impl Resumable {
     /// Whether enough is known to go on.
     pub fn can_continue(&self) -> bool {
         let left = self.tokens_max.is_none_or(|most| most > self.sent as u64);
-        !self.prompt.is_empty() && left
+        !self.prompt.is_empty() && left && !self.finished
     }
 
     /// Answer tokens that the client has.
@@ -175,6 +178,7 @@ impl Resumable {
             // Text whose ids are not told: there is no place to go on from.
             return None;
         }
+        self.finished |= choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
         self.answer.extend(new.unwrap_or_default());
         if has_text {
             self.sent = self.answer.len();
@@ -347,6 +351,7 @@ mod tests {
             json!({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7})
         );
         assert_eq!(one.sent(), 4);
+        assert!(!one.can_continue(), "it has its end");
     }
 
     #[test]

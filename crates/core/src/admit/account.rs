@@ -142,7 +142,8 @@ impl Account {
 
     pub(super) fn reserve(&mut self, now: Now, demand: Demand) {
         let Demand { most, bytes } = demand;
-        self.change(now.time, 1, most, Bucket::take);
+        let held = self.held(most);
+        self.change(now.time, 1, held, Bucket::take);
         self.concurrent += 1;
         self.queued += 1;
         self.queued_bytes = self.queued_bytes.saturating_add(bytes);
@@ -160,9 +161,10 @@ impl Account {
     }
 
     pub(super) fn settle(&mut self, now: Now, most: Use, actual: Use, lasted: Span) {
+        let held = self.held(most);
+        self.change(now.time, 0, actual.beyond(held), Bucket::take);
+        self.change(now.time, 0, held.beyond(actual), Bucket::give_back);
         let (over, left) = (actual.beyond(most), most.beyond(actual));
-        self.change(now.time, 0, over, Bucket::take);
-        self.change(now.time, 0, left, Bucket::give_back);
         self.close(now, most, actual.money);
         let lasted = lasted.as_nanos() as f64;
         self.lasts =
@@ -173,9 +175,17 @@ impl Account {
     }
 
     pub(super) fn refund(&mut self, now: Now, most: Use) {
-        self.change(now.time, 1, most, Bucket::give_back);
+        let held = self.held(most);
+        self.change(now.time, 1, held, Bucket::give_back);
         self.close(now, most, 0);
         self.totals.refunded.add(most);
+    }
+
+    /// What a reservation takes out of the buckets: of an answer, whose length nobody knows, at most a
+    /// full bucket.
+    fn held(&self, most: Use) -> Use {
+        let limit = self.output.map_or(u64::MAX, |bucket| bucket.limit());
+        Use { output: most.output.min(limit), ..most }
     }
 
     fn close(&mut self, now: Now, most: Use, spent: u64) {

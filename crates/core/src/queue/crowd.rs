@@ -17,7 +17,10 @@ impl Queue {
         let crowded = self.fair.most_crowded(leaf)?;
         let (id, band) = Band::ALL.into_iter().rev().find_map(|band| self.newest(crowded, band))?;
         let more_right = crowded != leaf || band > new.band;
-        if more_right { self.remove(id) } else { None }
+        let freed = self.waiting.get(&id)?.ticket.tokens.total();
+        let tokens = self.tokens.saturating_sub(freed).saturating_add(new.tokens.total());
+        let fits = tokens <= self.limits.tokens_max || self.requests == 1;
+        if more_right && fits { self.remove(id) } else { None }
     }
 
     fn newest(&self, leaf: Slot, band: Band) -> Option<(RequestId, Band)> {

@@ -270,15 +270,18 @@ impl Fair {
 
     /// The leaf whose turn it is in a band; none when nobody waits who may be served.
     pub(super) fn next(&self, band: Band) -> Option<Slot> {
-        let mut at = ROOT;
-        loop {
-            let lane = self.lane(at, band);
-            let first = lane.orders.iter().find_map(|order| order.children.first());
-            match first {
-                Some((_, child)) => at = *child,
-                None => return (at != ROOT && lane.queued > 0).then_some(at),
-            }
+        self.first(ROOT, band)
+    }
+
+    /// The first leaf below a node that may be served. A child all of whose children are over their
+    /// limits has none, and is passed over.
+    fn first(&self, at: Slot, band: Band) -> Option<Slot> {
+        let lane = self.lane(at, band);
+        if at != ROOT && !lane.line.is_empty() {
+            return (lane.queued > 0).then_some(at);
         }
+        let children = lane.orders.iter().flat_map(|order| &order.children);
+        children.map(|(_, child)| *child).find_map(|child| self.first(child, band))
     }
 
     /// The leaves whose counters are, at every level, within `quantum` of the one whose turn it is;
@@ -291,19 +294,25 @@ impl Fair {
 
     fn collect(&self, at: Slot, band: Band, quantum: u128, most: usize, found: &mut Vec<Slot>) {
         let lane = self.lane(at, band);
-        let set = lane.orders.iter().map(|order| &order.children).find(|set| !set.is_empty());
-        let Some((set, (first, _))) = set.and_then(|set| Some((set, set.first()?))) else {
-            if at != ROOT && lane.queued > 0 {
+        if at != ROOT && !lane.line.is_empty() {
+            if lane.queued > 0 {
                 found.push(at);
             }
             return;
-        };
-        let most_served = first.saturating_add(quantum);
-        for (_, child) in set.iter().take_while(|(counter, _)| *counter <= most_served) {
-            if found.len() >= most {
-                return;
+        }
+        // The first order with somebody who may be served, from the first of these on.
+        let open = |child: Slot| self.first(child, band).is_some();
+        for order in &lane.orders {
+            let mut served = order.children.iter().filter(|(_, child)| open(*child)).peekable();
+            let Some((first, _)) = served.peek() else { continue };
+            let most_served = first.saturating_add(quantum);
+            for (_, child) in served.take_while(|(counter, _)| *counter <= most_served) {
+                if found.len() >= most {
+                    return;
+                }
+                self.collect(*child, band, quantum, most, found);
             }
-            self.collect(*child, band, quantum, most, found);
+            return;
         }
     }
 

@@ -254,6 +254,27 @@ fn borrowing_and_lending_limits_hold() {
 }
 
 #[test]
+fn a_capped_team_holds_up_neither_its_siblings_nor_other_organisations() {
+    let tokens = Tokens { input: 100, cached: 0, output: 0 };
+    for quantum in [0, 1_000_000] {
+        let capped =
+            TenantShare { guaranteed: 100, borrowing_limit: Some(0), ..share(3, Some(1), 1000) };
+        let organisation = TenantShare { guaranteed: 100, ..share(1, None, 1000) };
+        let tenants = [organisation, share(2, None, 1000), capped, share(4, Some(1), 1000)];
+        let config = FairConfig { quantum, ..strict() };
+        let mut queue = queue(config, &tenants, 1000);
+        backlog(&mut queue, 3, 3, tokens);
+        assert_eq!(pop(&mut queue, Time::ZERO).unwrap().tenant, TenantId(3));
+        assert_eq!(queue.peek(Time::ZERO), None, "nobody else waits");
+        backlog(&mut queue, 2, 1, tokens);
+        assert_eq!(pop(&mut queue, Time::ZERO).unwrap().tenant, TenantId(2));
+        backlog(&mut queue, 4, 1, tokens);
+        assert_eq!(pop(&mut queue, Time::ZERO).unwrap().tenant, TenantId(4));
+        assert_eq!(queue.disorder(), None);
+    }
+}
+
+#[test]
 fn bands_have_floors_caps_and_age() {
     let policy = |floor, cap, age_after| BandPolicy { floor, cap, age_after };
     let mut config = strict();

@@ -184,6 +184,8 @@ pub struct Scheduler {
     paused: BTreeSet<(ReplicaId, Time, RequestId)>,
     /// Requests that were asked to stop and run still.
     stopping: u32,
+    /// When somebody was last asked.
+    asked: Option<Time>,
     /// For whom they were asked: what becomes free is not given to somebody else of its band, who
     /// may come to the front because others stopped.
     promised: Option<RequestId>,
@@ -235,6 +237,7 @@ impl Scheduler {
             stoppable: BTreeSet::new(),
             paused: BTreeSet::new(),
             stopping: 0,
+            asked: None,
             promised: None,
             looked: None,
             retry_credit: u64::from(config.retries_min) * 100,
@@ -410,7 +413,7 @@ impl Scheduler {
         let Some(running) = &mut live.running else { return };
         let prefill = std::mem::take(&mut running.prefill);
         self.fleet.begin(running.replica, id, prefill);
-        self.pace.first_token(now.since(running.since));
+        self.pace.first_token(now, now.since(running.since));
     }
 
     fn progress(&mut self, now: Time, id: RequestId, output: u32) {

@@ -10,6 +10,9 @@ const STRETCH: Span = Span::from_secs(1);
 /// How much the newest stretch counts.
 const NEWEST: f64 = 0.3;
 
+/// How long a measured time to first token says anything.
+const FIRST_TOKEN_AGE_MAX: Span = Span::from_secs(10);
+
 /// What a client is told when nothing is known yet.
 const UNKNOWN: Span = Span::from_secs(1);
 
@@ -22,8 +25,8 @@ pub(super) struct Pace {
     begun: Option<(Time, u64)>,
     /// Cost served in a second.
     rate: Option<f64>,
-    /// Nanoseconds from the dispatch to the first token.
-    first_token: Option<f64>,
+    /// Nanoseconds from the dispatch to the first token, and when that was last measured.
+    first_token: Option<(f64, Time)>,
 }
 
 impl Pace {
@@ -47,9 +50,10 @@ impl Pace {
         }
     }
 
-    pub(super) fn first_token(&mut self, took: Span) {
+    pub(super) fn first_token(&mut self, now: Time, took: Span) {
         let took = took.as_nanos() as f64;
-        self.first_token = Some(self.first_token.map_or(took, |old| old + NEWEST * (took - old)));
+        let mean = self.first_token.map_or(took, |(old, _)| old + NEWEST * (took - old));
+        self.first_token = Some((mean, now));
     }
 
     /// How long so much service takes; none before anything was measured.
@@ -58,9 +62,11 @@ impl Pace {
         Some(Span::from_nanos((cost as f64 / rate * 1e9) as u64))
     }
 
-    /// The expected time from a dispatch to its first token.
-    pub(super) fn expected_first_token(self) -> Span {
-        Span::from_nanos(self.first_token.unwrap_or(0.0) as u64)
+    /// The expected time from a dispatch to its first token. An old measurement is none: else slow
+    /// answers of one tenant would keep all others out, and nothing could tell that it got faster.
+    pub(super) fn expected_first_token(&self, now: Time) -> Span {
+        let fresh = self.first_token.filter(|(_, at)| now.since(*at) <= FIRST_TOKEN_AGE_MAX);
+        Span::from_nanos(fresh.map_or(0.0, |(mean, _)| mean) as u64)
     }
 
     /// What a client is told: the time that so much service takes, spread; see [`spread`].

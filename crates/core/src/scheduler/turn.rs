@@ -11,6 +11,10 @@ use crate::{Band, RequestId, Span, Ticket, Time};
 /// How long the same request waits at least before room is looked for again.
 const LOOK_AGAIN: Span = Span::from_millis(20);
 
+/// How long somebody who was asked to stop is waited for: a client that reads slowly must not keep
+/// everybody else's work from being stopped.
+const ANSWER_WITHIN: Span = Span::from_secs(2);
+
 impl Scheduler {
     pub(super) fn dispatch(
         &mut self,
@@ -51,7 +55,7 @@ impl Scheduler {
     fn is_late(&self, now: Time, id: RequestId) -> bool {
         let live = self.live.get(&id).filter(|live| !live.answered);
         let answer_by = live.and_then(|live| live.request.answer_by);
-        answer_by.is_some_and(|answer_by| now + self.pace.expected_first_token() > answer_by)
+        answer_by.is_some_and(|answer_by| now + self.pace.expected_first_token(now) > answer_by)
     }
 
     fn place(&mut self, now: Time, id: RequestId, band: Band) -> Option<Output> {
@@ -123,7 +127,7 @@ impl Scheduler {
         (id, band): (RequestId, Band),
         claim: &Claim,
     ) -> Option<Output> {
-        if !self.config.preempt.enabled || self.is_making_room() || !self.looks_again(now, id) {
+        if !self.config.preempt.enabled || self.is_making_room(now) || !self.looks_again(now, id) {
             return None;
         }
         let candidates = self.candidates(now, band);
@@ -131,11 +135,17 @@ impl Scheduler {
         if ranked.is_empty() {
             return None;
         }
-        if let Some(victim) = ranked.iter().find(|victim| victim.pausable).copied() {
+        // Rather not where this request has failed already.
+        let tried = |victim: &&Victim| {
+            self.live.get(&id).is_some_and(|live| live.tried.contains(&victim.replica))
+        };
+        let pausable = ranked.iter().filter(|victim| victim.pausable).min_by_key(tried);
+        if let Some(victim) = pausable.copied() {
             return self.displace(now, id, claim, victim);
         }
         let victims = self.enough(now, claim, &ranked)?;
         self.promised = Some(id);
+        self.asked = Some(now);
         for victim in victims {
             self.mark_stopping(victim.id);
             let Victim { id: stopped, replica, reason, .. } = victim;
@@ -162,9 +172,11 @@ impl Scheduler {
         true
     }
 
-    /// Whether somebody was asked to stop and has not answered: more are not asked meanwhile.
-    fn is_making_room(&self) -> bool {
-        self.stopping > 0
+    /// Whether somebody was asked to stop and has not answered: more are not asked meanwhile, unless
+    /// that takes too long.
+    fn is_making_room(&self, now: Time) -> bool {
+        let fresh = self.asked.is_some_and(|asked| now.since(asked) < ANSWER_WITHIN);
+        self.stopping > 0 && fresh
     }
 
     /// What runs, is no more urgent than the band, and may be paused or stopped. Where no replica can

@@ -150,7 +150,12 @@ pub struct Batcher {
     swap_outs: u64,
     /// Prompt tokens that patient sequences get in one step.
     patient_tokens: u32,
+    /// Steps in a row in which only realtime sequences were computed.
+    alone: u32,
 }
+
+/// Most such steps in a row: one prompt after the other must not stop everybody else.
+const ALONE_MAX: u32 = 4;
 
 impl Batcher {
     /// A batcher with empty slots.
@@ -164,6 +169,7 @@ impl Batcher {
             turn: 0,
             swap_outs: 0,
             patient_tokens: config.step_tokens,
+            alone: 0,
         }
     }
 
@@ -437,7 +443,8 @@ impl Batcher {
     /// Fills the batch: generating sequences first, then prompts by urgency and order of turns.
     fn fill(&mut self, step: &mut Step) {
         let mut order: Vec<usize> = (0..self.slots.len()).collect();
-        let alone = self.urgent_prompt();
+        let alone = self.urgent_prompt() && self.alone < ALONE_MAX;
+        self.alone = if alone { self.alone + 1 } else { 0 };
         order.retain(|at| self.slots[*at].pending() > 0 && (!alone || self.is_realtime(*at)));
         order.sort_by_key(|at| {
             let slot = &self.slots[*at];

@@ -287,6 +287,22 @@ fn a_realtime_prompt_is_computed_alone() {
 }
 
 #[test]
+fn one_realtime_prompt_after_the_other_does_not_stop_the_others() {
+    let mut machine = Machine::new(CONFIG);
+    machine.submit(sequence(1, Band::Bulk, &[1, 2], 100));
+    machine.step();
+    let mut shared = 0;
+    for id in 2..12 {
+        machine.submit(sequence(id, Band::Realtime, &[id as Token; 60], 1));
+        for _ in 0..4 {
+            shared += u32::from(machine.step().entries.iter().any(|entry| entry.job == 1));
+        }
+    }
+    assert!((6..=20).contains(&shared), "{shared} of 40 steps");
+    machine.run_dry();
+}
+
+#[test]
 fn patient_prompts_take_small_steps() {
     let mut machine = Machine::new(CONFIG);
     machine.batcher.set_patient_tokens(4);

@@ -28,10 +28,12 @@ use crate::config::Price;
 use crate::driver::{Go, Replica, Ticket};
 use crate::quotas;
 use crate::reply::{self, Refused};
-use attempt::{Answer, Target, Whole};
+use attempt::{Answer, Target, Whole, left};
 use watch::Watch;
 
 const CHAT: &str = "/v1/chat/completions";
+
+const EMBEDDINGS: &str = "/v1/embeddings";
 
 pub(crate) async fn chat_completions(gateway: State<Gateway>, request: Request) -> Response {
     answer(gateway.0, CHAT, request).await
@@ -42,7 +44,7 @@ pub(crate) async fn completions(gateway: State<Gateway>, request: Request) -> Re
 }
 
 pub(crate) async fn embeddings(gateway: State<Gateway>, request: Request) -> Response {
-    answer(gateway.0, "/v1/embeddings", request).await
+    answer(gateway.0, EMBEDDINGS, request).await
 }
 
 /// What an attempt needs, the same for each.
@@ -108,7 +110,7 @@ async fn serve(
     let deadline = deadline(headers, &caller)?;
     let total = deadline.unwrap_or(config.timeouts.total).min(config.timeouts.total);
     let until = watch.begun() + span(total);
-    let (id, tokens) = (gateway.next_id(), estimate(&peek, config.context_tokens));
+    let (id, tokens) = (gateway.next_id(), estimate(watch.path(), &peek, config.context_tokens));
     reserve(gateway, &caller, id, tokens, (body.len(), config.price), watch)?;
     let chat = watch.path() == CHAT;
     let resume = (config.token_ids && peek.stream).then(|| Resumable::new(&body, chat)).flatten();
@@ -145,7 +147,8 @@ async fn attempts(
     let order = Arc::new(order);
     let mut last = None;
     loop {
-        let turn = ticket.turn().await;
+        let late = left(watch.now(), order.until);
+        let turn = tokio::time::timeout(late, ticket.turn()).await.map_err(|_| out_of_time())?;
         let Go { replica, attempt, displaces, why } =
             turn.map_err(|refusal| blamed(refusal, last))?;
         watch.dispatched(&replica.name, attempt, &why);
@@ -165,12 +168,21 @@ async fn attempts(
                 let watch = watch.hand_over();
                 return Ok(relay::response(gateway.clone(), order, opened, ticket, watch));
             }
+            // Whose time is up is not tried again: its ticket is dropped, and what was computed for it
+            // is charged.
+            Err(_) if left(watch.now(), order.until).is_zero() => return Err(out_of_time()),
             Err(kind) => {
                 last = Some((attempt, kind));
                 failed(&mut ticket, kind, &replica, attempt);
             }
         }
     }
+}
+
+/// The whole request has taken as long as it may.
+fn out_of_time() -> Refused {
+    let message = "the answer was not complete in the time that a whole request has";
+    Refused { termination: Termination::Timeout, ..ApiError::timeout(message).into() }
 }
 
 /// A request whose time in the queue ran out after an attempt was refused because that failed.
@@ -216,7 +228,7 @@ fn reserve(
     let quotas = &gateway.inner.quotas;
     match quotas.reserve(id, caller.id, tokens, bytes, price) {
         Ok((lease, left)) => {
-            watch.lease(lease, quotas::headers(&left));
+            watch.lease(lease, tokens.input, quotas::headers(&left));
             Ok(())
         }
         Err(denial) => {
@@ -262,11 +274,15 @@ fn outgoing(body: Bytes, peek: &Peek, served: &str, token_ids: bool) -> Bytes {
 
 /// Tokens before they are counted: four bytes make about one of English text (OpenAI's rule of
 /// thumb), and an answer without a limit is taken to be a quarter of the context.
-fn estimate(peek: &Peek, context: u32) -> Tokens {
+fn estimate(path: &str, peek: &Peek, context: u32) -> Tokens {
     const BYTES_PER_TOKEN: usize = 4;
-    let input = u32::try_from(peek.input_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX).min(context);
+    let input = u32::try_from(peek.input_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
+    // Several prompts are together longer than a context; one that is is refused by the engine.
+    let input = input.min(context.saturating_mul(peek.prompts.max(1)));
     let each = peek.tokens_max.unwrap_or(context / 4).min(context);
-    Tokens { input, cached: 0, output: each.saturating_mul(peek.n.clamp(1, 128)) }
+    let answers = u64::from(peek.n.max(1)) * u64::from(peek.prompts.max(1));
+    let output = u32::try_from(u64::from(each) * answers).unwrap_or(u32::MAX);
+    Tokens { input, cached: 0, output: if path == EMBEDDINGS { 0 } else { output } }
 }
 
 fn trace(headers: &HeaderMap) -> TraceParent {

@@ -169,7 +169,10 @@ impl Relay {
             self.break_off(&Broken::Said, out);
             return;
         }
-        if let Some(usage) = find_usage(event.data.as_bytes()) {
+        let shown = self.shown(&event.data);
+        // Of a stream that went on, the usage is that of both parts, as the client is shown it.
+        let data = shown.as_deref().and_then(|shown| shown.strip_prefix(b"data: "));
+        if let Some(usage) = find_usage(data.unwrap_or(event.data.as_bytes())) {
             self.watch.usage(&usage);
             if !self.order.usage_wanted && is_usage_only(&event.data) {
                 self.dropped = true;
@@ -178,7 +181,7 @@ impl Relay {
         }
         self.watch.mark(Mark::LastToken);
         self.count(event);
-        out.push(self.shown(&event.data).unwrap_or(block.bytes));
+        out.push(shown.unwrap_or(block.bytes));
     }
 
     /// A chunk without the token ids that were asked for to go on later; none when it is passed on as
@@ -304,7 +307,10 @@ impl Relay {
         let mut event = Vec::new();
         sse::encode_data(&mut event, &error.body());
         out.push(event.into());
-        self.ticket.failed(kind, true);
+        // Who waits for another turn is at no replica that could fail: leaving the line is enough.
+        if self.opened.is_some() {
+            self.ticket.failed(kind, true);
+        }
         self.watch.end(200, termination);
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Watch {
     counted: bool,
     stops: u32,
     lease: Option<Lease>,
+    /// Prompt tokens, as far as the body tells.
+    estimated_input: u32,
     /// What is left of limits, for the client.
     limits: Vec<Header>,
     /// Time in which the client's body came in.
@@ -65,6 +67,7 @@ impl Watch {
             counted: false,
             stops: 0,
             lease: None,
+            estimated_input: 0,
             limits: Vec::new(),
             body: Span::ZERO,
             over: false,
@@ -113,8 +116,9 @@ impl Watch {
     }
 
     /// The request's place in its tenant's quotas, and what is left there.
-    pub(crate) fn lease(&mut self, lease: Lease, limits: Vec<Header>) {
+    pub(crate) fn lease(&mut self, lease: Lease, input: u32, limits: Vec<Header>) {
         self.lease = Some(lease);
+        self.estimated_input = input;
         self.limits = limits;
     }
 
@@ -187,6 +191,7 @@ impl Watch {
             counted: self.counted,
             stops: self.stops,
             lease: self.lease.take(),
+            estimated_input: self.estimated_input,
             limits: Vec::new(),
             body: self.body,
             over: false,
@@ -202,6 +207,12 @@ impl Watch {
         // nothing, not even a place among the requests of its minute; what the client got wrong, or
         // left, did.
         let used = self.tokens.output > 0 || self.counted;
+        // An answer that its client did not wait for was begun all the same: its prompt was computed.
+        let left = matches!(termination, Termination::ClientCancel | Termination::Timeout);
+        if left && !used && self.attempts > 0 {
+            self.tokens.input = self.estimated_input;
+        }
+        let used = used || (left && self.attempts > 0);
         if let Some(lease) = self.lease.take().filter(|_| used || !is_ours(termination)) {
             lease.settle(self.tokens);
         }

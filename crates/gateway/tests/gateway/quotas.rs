@@ -146,6 +146,36 @@ async fn failures_cost_nothing() {
     assert_eq!(serve(&gateway, &engine, 50).await.status(), 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_waited_for_is_charged_and_not_tried_again() {
+    let budget = Budget { window: Window::Month, hard: 1_000_000, soft: None };
+    let quota = Quota { budgets: vec![budget], ..Quota::default() };
+    let mut engine = engine().await;
+    let gateway = gateway(tenants(quota, Quota::default()), &[&engine]);
+    let _silent = engine.stream();
+    let words = "word ".repeat(80);
+    let mut request = chat(&format!(r#"{{"model":"public","messages":"{words}"}}"#));
+    request.headers_mut().insert("x-pilotage-deadline-ms", "500".parse().unwrap());
+    assert_eq!(send(&gateway, request).await.status(), 504);
+    until_idle(&gateway).await;
+    engine.seen.recv().await.unwrap();
+    assert!(engine.seen.try_recv().is_err(), "one attempt");
+    assert!((90..=110).contains(&gateway.spent()[0].3), "{:?}", gateway.spent());
+}
+
+#[tokio::test]
+async fn several_prompts_reserve_several_answers() {
+    let quota = Quota { output_tokens_per_minute: Some(1000), ..Quota::default() };
+    let engine = engine().await;
+    let gateway = gateway(tenants(Quota::default(), quota), &[&engine]);
+    engine.json(200, USAGE);
+    let body = r#"{"model":"public","prompt":["a","b","c"],"n":2,"max_tokens":100}"#;
+    let mut request = chat(body);
+    *request.uri_mut() = "/v1/completions".parse().unwrap();
+    let response = send(&gateway, request).await;
+    assert_eq!(header(&response, "x-ratelimit-remaining-output-tokens"), "400");
+}
+
 #[tokio::test]
 async fn what_the_client_got_wrong_counts_as_a_request() {
     let quota = Quota { requests_per_minute: Some(2), ..Quota::default() };

@@ -43,6 +43,8 @@ pub(super) struct Account {
     queued: u64,
     queued_bytes: u64,
     budgets: Vec<Purse>,
+    /// Of budgets that were taken away: one that comes back in the same window is as spent as before.
+    retired: Vec<Purse>,
     /// Mean nanoseconds from a request's arrival to its end.
     lasts: f64,
     pub(super) totals: Totals,
@@ -70,6 +72,7 @@ impl Account {
             queued: 0,
             queued_bytes: 0,
             budgets: Vec::new(),
+            retired: Vec::new(),
             lasts: 0.0,
             totals: Totals::default(),
         };
@@ -87,12 +90,16 @@ impl Account {
         set(&mut self.input, quota.input_tokens_per_minute);
         set(&mut self.output, quota.output_tokens_per_minute);
         let open = u64::try_from(self.totals.open.money).unwrap_or(u64::MAX);
+        let mut known = std::mem::take(&mut self.budgets);
+        known.append(&mut self.retired);
         let purse = |budget: &Budget| {
-            let old = self.budgets.iter().find(|purse| purse.budget.window == budget.window);
+            let old = known.iter().position(|purse| purse.budget.window == budget.window);
             let fresh = Purse { budget: *budget, number: 0, spent: 0, reserved: open };
-            Purse { budget: *budget, ..old.copied().unwrap_or(fresh) }
+            Purse { budget: *budget, ..old.map_or(fresh, |old| known.swap_remove(old)) }
         };
         self.budgets = quota.budgets.iter().map(purse).collect();
+        known.retain(|purse| purse.spent > 0 || purse.reserved > 0);
+        self.retired = known;
         self.quota = quota;
     }
 
@@ -190,7 +197,7 @@ impl Account {
 
     fn close(&mut self, now: Now, most: Use, spent: u64) {
         self.concurrent = self.concurrent.saturating_sub(1);
-        for purse in &mut self.budgets {
+        for purse in self.budgets.iter_mut().chain(&mut self.retired) {
             purse.turn(now);
             purse.reserved = purse.reserved.saturating_sub(most.money);
             purse.spent = purse.spent.saturating_add(spent);
@@ -238,12 +245,13 @@ impl Account {
         }
     }
 
-    pub(super) const fn is_in_use(&self) -> bool {
-        self.concurrent > 0
+    pub(super) fn is_in_use(&self) -> bool {
+        self.concurrent > 0 || self.budgets.iter().chain(&self.retired).any(|purse| purse.spent > 0)
     }
 
     pub(super) fn spent(&self) -> impl Iterator<Item = (Window, u64, u64)> {
-        self.budgets.iter().map(|purse| (purse.budget.window, purse.number, purse.spent))
+        let purses = self.budgets.iter().chain(&self.retired);
+        purses.map(|purse| (purse.budget.window, purse.number, purse.spent))
     }
 
     pub(super) fn restore(&mut self, window: Window, number: u64, spent: u64) {

@@ -157,6 +157,24 @@ fn a_budget_survives_a_restart() {
 }
 
 #[test]
+fn a_budget_that_is_taken_away_comes_back_as_spent_as_it_was() {
+    let budget = Budget { window: Window::Month, hard: 1000, soft: None };
+    let quota = Quota { budgets: vec![budget], ..Quota::default() };
+    let quotas: BTreeMap<TenantId, Quota> = [(TenantId(1), quota)].into();
+    for without in [BTreeMap::new(), [(TenantId(1), Quota::default())].into()] {
+        let mut admit = Admit::default();
+        admit.set_quotas(at(0), tree(), quotas.clone());
+        admit.reserve(at(0), RequestId(1), APP, demand(0, 0, 900)).unwrap();
+        admit.set_quotas(at(0), tree(), without);
+        admit.settle(at(1), RequestId(1), Use { money: 800, ..Use::default() });
+        assert_eq!(admit.spent().iter().map(|(.., spent)| spent).sum::<u64>(), 800);
+        admit.set_quotas(at(2), tree(), quotas.clone());
+        assert!(admit.reserve(at(2), RequestId(2), APP, demand(0, 0, 300)).is_err());
+        assert!(admit.reserve(at(2), RequestId(3), APP, demand(0, 0, 200)).is_ok());
+    }
+}
+
+#[test]
 fn a_thousand_at_once_never_overspend_a_budget() {
     let budget = Budget { window: Window::Month, hard: 100_000, soft: None };
     let mut admit = admit(&[(2, Quota { budgets: vec![budget], ..Quota::default() })]);

@@ -61,7 +61,9 @@ impl Serving {
             .processes
             .iter()
             .map(|(spec, _)| {
-                (spec.name.clone(), capacity(spec.slots, setup.context_of(&spec.name)))
+                let lanes = setup.lanes_of(&spec.name);
+                let capacity = capacity(spec.slots, lanes, setup.context_of(&spec.name));
+                (spec.name.clone(), capacity)
             })
             .collect();
         let gateway = Gateway::new(setup.gateway, setup.clock, Metrics::new())?;
@@ -195,9 +197,11 @@ impl Fleet {
     }
 }
 
-/// What the embedded engine takes: each slot has a whole context to itself, and it can pause as many
-/// sequences as it runs.
-fn capacity(slots: u32, context: u32) -> Capacity {
+/// What the embedded engine takes from one lane: each slot has a whole context to itself, and it can
+/// pause as many sequences as it runs. Lanes of the same engine know nothing of each other, so that
+/// each has its part of the places.
+fn capacity(slots: u32, lanes: u32, context: u32) -> Capacity {
+    let slots = (slots / lanes.max(1)).max(1);
     Capacity {
         requests_max: slots,
         tokens_max: u64::from(slots) * u64::from(context),

@@ -38,6 +38,13 @@ pub(super) struct Setup {
 }
 
 impl Setup {
+    /// How many lanes a process serves.
+    pub(super) fn lanes_of(&self, process: &str) -> u32 {
+        let serves = |replicas: &[String]| replicas.iter().any(|name| name == process);
+        let count = self.lanes.iter().filter(|(_, replicas)| serves(replicas)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// Tokens of each sequence of a process.
     pub(super) fn context_of(&self, process: &str) -> u32 {
         let lane =

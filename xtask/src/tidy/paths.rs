@@ -6,15 +6,12 @@ use crate::repo::Repo;
 pub(super) const CHECK: Check =
     Check { name: "paths", rule: "no absolute path into a home directory", run };
 
-/// Where home directories are.
-const HOMES: [&str; 3] = ["/home/", "/root/", "/Users/"];
-
-/// This file.
-const SELF: &str = "xtask/src/tidy/paths.rs";
+/// The folders at the root of a file system that home directories are in.
+const HOMES: [&str; 3] = ["home", "root", "Users"];
 
 fn run(repo: &Repo) -> Vec<Finding> {
     let mut found = Vec::new();
-    for file in repo.files.iter().filter(|file| file.path != SELF) {
+    for file in &repo.files {
         for (at, line) in file.text.lines().enumerate() {
             if HOMES.iter().any(|home| points_into(line, home)) {
                 let fix = "write it relative to the repository, or with `~`";
@@ -27,7 +24,7 @@ fn run(repo: &Repo) -> Vec<Finding> {
 
 /// Whether a path begins there, instead of passing through.
 fn points_into(line: &str, home: &str) -> bool {
-    line.match_indices(home).any(|(at, _)| {
+    line.match_indices(&format!("/{home}/")).any(|(at, _)| {
         let inside = |last: char| last.is_alphanumeric() || "._-~}".contains(last);
         !line[..at].ends_with(inside)
     })
@@ -40,12 +37,17 @@ mod tests {
 
     #[test]
     fn homes_are_found() {
-        let check = |text: &str, expect: usize| {
-            assert_eq!(found(&CHECK, &[("a.md", text)]).len(), expect, "{text}");
+        // Put together here, so that this file holds no such path itself.
+        let check = |before: &str, home: &str, expect: usize| {
+            let text = format!("see {before}/{home}/x");
+            assert_eq!(found(&CHECK, &[("a.md", &text)]).len(), expect, "{text}");
         };
-        check("see `/home/ada/models`", 1);
-        check("see /root/x", 1);
-        check("see ~/models, https://example.com/home/page and $X/root/y", 0);
-        check("see target/root/x and ./home/x", 0);
+        for home in HOMES {
+            check("", home, 1);
+            check("`", home, 1);
+            for before in ["~", "https://example.com", "$X", "target", "."] {
+                check(before, home, 0);
+            }
+        }
     }
 }

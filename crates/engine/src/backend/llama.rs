@@ -29,7 +29,7 @@ use crate::sample::TokenSet;
 
 /// A model in memory.
 pub struct Loaded {
-    library: LlamaBackend,
+    llama: LlamaBackend,
     model: LlamaModel,
     facts: ModelFacts,
     vocabulary_len: usize,
@@ -41,14 +41,14 @@ pub struct Loaded {
 /// llama.cpp cannot use them; its own words are in the log.
 pub fn load(path: &Path, gpu_layers: Option<u32>) -> Result<Loaded, BackendError> {
     send_logs_to_tracing(LogOptions::default());
-    let library = LlamaBackend::init().map_err(said)?;
+    let llama = LlamaBackend::init().map_err(said)?;
     let layers = gpu_layers.unwrap_or(if cfg!(feature = "cuda") { 999 } else { 0 });
     let params = LlamaModelParams::default().with_n_gpu_layers(layers);
-    let model = LlamaModel::load_from_file(&library, path, &params)
+    let model = LlamaModel::load_from_file(&llama, path, &params)
         .map_err(|_| BackendError("llama.cpp cannot load it; the log above says why".to_owned()))?;
     let facts = facts(&model);
     let vocabulary_len = usize::try_from(model.n_vocab()).unwrap_or(0);
-    Ok(Loaded { library, model, facts, vocabulary_len })
+    Ok(Loaded { llama, model, facts, vocabulary_len })
 }
 
 fn facts(model: &LlamaModel) -> ModelFacts {
@@ -125,7 +125,7 @@ impl<'model> Llama<'model> {
         let params = params(config, cells, config.step_tokens.max(config.slots))
             .with_n_seq_max(config.slots)
             .with_kv_unified(false);
-        let context = loaded.model.new_context(&loaded.library, params).map_err(|_| {
+        let context = loaded.model.new_context(&loaded.llama, params).map_err(|_| {
             let mib = (u64::from(cells) * loaded.facts.cell_bytes) >> 20;
             BackendError(format!(
                 "cannot make {} KV streams of {} tokens ({mib} MiB); lower --parallel or --context",
@@ -143,7 +143,7 @@ impl<'model> Llama<'model> {
                 .with_n_seq_max(1)
                 .with_embeddings(true)
                 .with_pooling_type(LlamaPoolingType::Mean);
-            let made = self.loaded.model.new_context(&self.loaded.library, params);
+            let made = self.loaded.model.new_context(&self.loaded.llama, params);
             self.embedder = Some(made.map_err(said)?);
         }
         self.embedder.as_mut().ok_or_else(|| BackendError("no context for embeddings".to_owned()))

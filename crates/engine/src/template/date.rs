@@ -1,5 +1,7 @@
 //! Today's date for templates that print it: a small part of C's `strftime`, in UTC.
 
+use pilotage_shell::date::civil;
+
 const MONTHS: [&str; 12] = [
     "January",
     "February",
@@ -48,20 +50,6 @@ pub(super) fn format(unix_ms: u64, format: &str) -> String {
         }
     }
     out
-}
-
-/// Year, month and day of the day number since 1970 (Howard Hinnant, "chrono-Compatible Low-Level
-/// Date Algorithms", `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

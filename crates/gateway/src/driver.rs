@@ -1,11 +1,12 @@
 //! The only loop: one task for each lane owns its scheduler, feeds it what happens and carries out
 //! what it says. Everybody else holds a cheap handle.
 
+mod status;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use pilotage_core::preempt::Reason;
-use pilotage_core::queue::Entitlement;
 use pilotage_core::{
     Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Request, RequestId,
     Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
@@ -14,12 +15,12 @@ use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
 use crate::reports;
+pub(crate) use status::LaneStatus;
 
 /// Where an attempt goes.
 #[derive(Debug)]
@@ -64,53 +65,6 @@ pub(crate) enum Interruption {
     Lost,
     /// It has to make room.
     Stop(Reason),
-}
-
-/// A lane as the status shows it.
-#[derive(Debug, Serialize)]
-pub(crate) struct LaneStatus {
-    pub(crate) name: String,
-    pub(crate) queue: QueueStatus,
-    pub(crate) replicas: Vec<ReplicaStatus>,
-    /// Who has what.
-    pub(crate) tenants: Vec<TenantStatus>,
-}
-
-/// One tenant's part.
-#[derive(Debug, Serialize)]
-pub(crate) struct TenantStatus {
-    /// Filled in by whoever knows the names.
-    pub(crate) name: String,
-    #[serde(flatten)]
-    pub(crate) entitlement: Entitlement,
-}
-
-/// What waits.
-#[derive(Debug, Serialize)]
-pub(crate) struct QueueStatus {
-    pub(crate) requests: u32,
-    pub(crate) tokens: u64,
-    /// The largest difference of received service among waiting tenants, in weighted tokens.
-    pub(crate) gap: u64,
-}
-
-/// One replica.
-#[derive(Debug, Serialize)]
-pub(crate) struct ReplicaStatus {
-    pub(crate) id: u32,
-    pub(crate) name: String,
-    pub(crate) url: String,
-    pub(crate) up: bool,
-    pub(crate) in_flight: u32,
-    pub(crate) tokens_in_flight: u64,
-    pub(crate) last_error: Option<LastError>,
-}
-
-/// The last attempt that failed at a replica.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct LastError {
-    pub(crate) kind: FailureKind,
-    pub(crate) ago_ms: u64,
 }
 
 enum Message {
@@ -455,146 +409,10 @@ impl Driver {
         }
     }
 
-    fn status(&self) -> LaneStatus {
-        let queue = self.scheduler.queue();
-        let now = self.now();
-        let fleet: HashMap<ReplicaId, _> =
-            self.scheduler.fleet().iter().map(|replica| (replica.id, *replica)).collect();
-        let mut replicas: Vec<ReplicaStatus> = self
-            .replicas
-            .iter()
-            .map(|(id, known)| {
-                let seen = fleet.get(id);
-                ReplicaStatus {
-                    id: id.0,
-                    name: known.replica.name.clone(),
-                    url: known.replica.url.clone(),
-                    up: seen.is_some_and(|seen| seen.up),
-                    in_flight: seen.map_or(0, |seen| seen.requests),
-                    tokens_in_flight: seen.map_or(0, |seen| seen.tokens),
-                    last_error: known
-                        .last_failure
-                        .map(|(kind, at)| LastError { kind, ago_ms: now.since(at).as_millis() }),
-                }
-            })
-            .collect();
-        // Of a replica that came back, an older self is shown only while something runs there.
-        replicas.sort_by_key(|replica| (replica.name.clone(), std::cmp::Reverse(replica.id)));
-        replicas.dedup_by(|later, kept| later.name == kept.name && later.in_flight == 0);
-        let gap = u64::try_from(queue.gap() / 1000).unwrap_or(u64::MAX);
-        LaneStatus {
-            name: self.name.clone(),
-            queue: QueueStatus { requests: queue.len(), tokens: queue.tokens(), gap },
-            replicas,
-            tenants: queue.entitlements().into_iter().map(TenantStatus::from).collect(),
-        }
-    }
-
     fn now(&self) -> Time {
         Time::from_nanos(self.clock.now_nanos())
     }
 }
 
-impl From<Entitlement> for TenantStatus {
-    fn from(entitlement: Entitlement) -> Self {
-        Self { name: String::new(), entitlement }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use pilotage_core::{Band, TenantId};
-    use pilotage_shell::metrics::Metrics;
-
-    use super::*;
-    use crate::metrics::GatewayMetrics;
-
-    fn driver() -> Driver {
-        let name = "lane".to_owned();
-        let gauges = GatewayMetrics::new(&Metrics::new(), std::slice::from_ref(&name)).lane(&name);
-        Driver {
-            name,
-            scheduler: Scheduler::new(SchedulerConfig::default()),
-            clock: Clock::start(),
-            gauges,
-            replicas: HashMap::new(),
-            waiters: HashMap::new(),
-            gap_shown: Time::ZERO,
-            reading: None,
-        }
-    }
-
-    fn up(driver: &mut Driver, id: u32, name: &str) {
-        let url = "http://127.0.0.1:1".to_owned();
-        let replica =
-            Replica { name: name.to_owned(), url, key: None, capacity: Capacity::of_requests(1) };
-        driver.take(Message::Up(ReplicaId(id), Arc::new(replica)));
-    }
-
-    fn arrive(driver: &mut Driver, id: u64) -> mpsc::UnboundedReceiver<Turn> {
-        let (say, turns) = mpsc::unbounded_channel();
-        let request = Request::new(RequestId(id), TenantId(0), Band::Standard, Tokens::default());
-        driver.take(Message::Arrive(request, say));
-        turns
-    }
-
-    fn fail(driver: &mut Driver, id: u64) {
-        let failure = Failure { kind: FailureKind::Server, answered: false };
-        driver.take(Message::Happened(Input::Failed { id: RequestId(id), failure }));
-    }
-
-    #[tokio::test]
-    async fn replicas_that_come_back_leave_nothing_behind() {
-        let mut driver = driver();
-        up(&mut driver, 1, "other");
-        for id in 2..100 {
-            up(&mut driver, id, "one");
-            driver.take(Message::Down(ReplicaId(id)));
-        }
-        assert_eq!(driver.replicas.len(), 2);
-        assert_eq!(driver.status().replicas.len(), 2);
-    }
-
-    #[tokio::test]
-    async fn requests_that_ended_leave_nothing_behind() {
-        let mut driver = driver();
-        up(&mut driver, 1, "one");
-        let (mut first, mut second) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
-        driver.take(Message::Happened(Input::Finished { id: RequestId(1), tokens: None }));
-        driver.take(Message::Happened(Input::Cancel { id: RequestId(2) }));
-        assert!(matches!(first.recv().await, Some(Turn::Go(_))));
-        assert!(matches!(second.recv().await, Some(Turn::Go(_))));
-        assert!(first.recv().await.is_none() && second.recv().await.is_none());
-        assert!(driver.waiters.is_empty() && driver.scheduler.live() == 0);
-    }
-
-    #[tokio::test]
-    async fn only_requests_at_the_replica_learn_that_it_is_gone() {
-        let mut driver = driver();
-        up(&mut driver, 1, "one");
-        up(&mut driver, 2, "two");
-        let (mut here, mut elsewhere) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
-        let mut queued = arrive(&mut driver, 3);
-        driver.take(Message::Down(ReplicaId(1)));
-        let said = |turns: &mut mpsc::UnboundedReceiver<Turn>| {
-            std::iter::from_fn(|| turns.try_recv().ok())
-                .map(|turn| match turn {
-                    Turn::Go(go) => go.replica.name.clone(),
-                    Turn::Lost => "lost".to_owned(),
-                    Turn::Stop(reason) => reason.name().to_owned(),
-                    Turn::Refused(refusal) => refusal.to_string(),
-                })
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(said(&mut here), ["one", "lost"]);
-        assert_eq!(said(&mut elsewhere), ["two"]);
-        assert!(said(&mut queued).is_empty());
-        // One that failed on its own and is elsewhere by now has lost nothing.
-        up(&mut driver, 3, "three");
-        up(&mut driver, 4, "four");
-        assert_eq!(said(&mut queued), ["three"]);
-        fail(&mut driver, 2);
-        driver.take(Message::Down(ReplicaId(2)));
-        assert_eq!(said(&mut elsewhere), ["four"]);
-    }
-}
+mod tests;

@@ -14,7 +14,9 @@ use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 
 use crate::config::Price;
-use crate::reply::Header;
+
+/// A header of an answer.
+pub(crate) type Header = (HeaderName, HeaderValue);
 
 /// Every tenant's accounts.
 #[derive(Debug)]

@@ -10,10 +10,7 @@ use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use serde::Serialize;
 
-use crate::quotas;
-
-/// A header of an answer.
-pub(crate) type Header = (HeaderName, HeaderValue);
+use crate::quotas::{self, Header};
 
 /// A request that gets an error: what the client sees, and how it counts.
 #[derive(Debug)]

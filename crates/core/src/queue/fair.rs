@@ -12,6 +12,8 @@
 //! the size of that, and what it borrowed, for its weight. So guarantees cost nothing of what is
 //! shared, and where places run out before tokens they are served in turns.
 
+mod disorder;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Lift;
@@ -482,43 +484,6 @@ impl Fair {
             Some((set.last()?.0 - set.first()?.0) >> FRACTION_BITS)
         };
         self.nodes.iter().filter_map(gap).max().unwrap_or(0)
-    }
-}
-
-impl Fair {
-    /// The first thing that does not add up, for [`crate::invariant`].
-    pub(super) fn disorder(&self) -> Option<String> {
-        (0..self.nodes.len()).find_map(|at| {
-            let slot = Slot::try_from(at).ok()?;
-            Band::ALL.into_iter().find_map(|band| self.disorder_at(slot, band))
-        })
-    }
-
-    fn disorder_at(&self, slot: Slot, band: Band) -> Option<String> {
-        let lane = self.lane(slot, band);
-        let children =
-            || self.nodes.iter().enumerate().skip(1).filter(|(_, node)| node.parent == slot);
-        let waits = |node: &Node| node.lanes[band as usize].queued > 0;
-        children().next()?;
-        let queued: u32 = children().map(|(_, node)| node.lanes[band as usize].queued).sum();
-        let weight: u64 =
-            children().filter(|(_, node)| waits(node)).map(|(_, node)| node.weight).sum();
-        let mut orders: [BTreeSet<(u128, Slot)>; ORDERS] = Default::default();
-        for (child, node) in children().filter(|(_, node)| waits(node)) {
-            if let Some(at) = node.limits.class(node.usage).order() {
-                orders[at].insert((node.lanes[band as usize].counters[at], child as Slot));
-            }
-        }
-        let usage: u64 = children().map(|(_, node)| node.usage).sum();
-        let held: u64 = children().map(|(_, node)| node.held).sum();
-        let fits = queued == lane.queued
-            && weight == lane.active_weight
-            && orders.iter().eq(lane.orders.iter().map(|order| &order.children))
-            && (slot == ROOT || usage == self.node(slot).usage)
-            && held == self.node(slot).children_held;
-        (!fits).then(|| {
-            format!("node {slot}, band {}: {lane:?}, usage {usage}, held {held}", band.name())
-        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loop's pure half: takes one input, changes state once, and offers outputs until drained.
 
+mod event;
 mod pace;
 #[cfg(test)]
 mod tests;
@@ -7,127 +8,12 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::fleet::Capacity;
-use crate::preempt::{PreemptConfig, Reason, Stop};
+use crate::preempt::{PreemptConfig, Stop};
 use crate::queue::{FairConfig, Queue, QueueFull, QueueLimits, TenantTree, Ticket};
 use crate::request::{Failure, FailureKind, Outcome, Refusal, Request};
-use crate::{Band, Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens, Why};
+use crate::{Band, Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens};
+pub use event::{Input, Output};
 use pace::Pace;
-
-/// Everything that can happen.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Input {
-    /// A replica may take work.
-    ReplicaUp {
-        /// Which one.
-        replica: ReplicaId,
-        /// How much.
-        capacity: Capacity,
-    },
-    /// A replica takes no new work. What is in flight there is reported one by one.
-    ReplicaDown {
-        /// Which one.
-        replica: ReplicaId,
-    },
-    /// A request came in.
-    Arrive(Request),
-    /// The first token of an answer was sent to the client: from here on there is no retry.
-    FirstToken {
-        /// Whose.
-        id: RequestId,
-    },
-    /// An answer grew.
-    Progress {
-        /// Whose.
-        id: RequestId,
-        /// Tokens it has by now.
-        output: u32,
-    },
-    /// A replica finished the answer.
-    Finished {
-        /// Whose.
-        id: RequestId,
-        /// The engine's own counts, where it reported them.
-        tokens: Option<Tokens>,
-    },
-    /// An attempt was stopped as [`Output::Stop`] asked.
-    Stopped {
-        /// Whose.
-        id: RequestId,
-    },
-    /// An attempt cannot be stopped as [`Output::Stop`] asked: its client has seen too much by now.
-    Unstoppable {
-        /// Whose.
-        id: RequestId,
-    },
-    /// An engine says how many KV tokens it holds.
-    Reported {
-        /// Which one.
-        replica: ReplicaId,
-        /// How many.
-        kv_tokens: u64,
-    },
-    /// A replica did not finish the answer.
-    Failed {
-        /// Whose.
-        id: RequestId,
-        /// How.
-        failure: Failure,
-    },
-    /// The client went away.
-    Cancel {
-        /// Whose request.
-        id: RequestId,
-    },
-    /// The process shuts down: nothing new is let in, what is here is finished.
-    Drain,
-    /// Nothing happened but time.
-    Tick,
-}
-
-/// Everything the host has to do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Output {
-    /// Send the request to this replica.
-    Dispatch {
-        /// Which request.
-        id: RequestId,
-        /// Where.
-        replica: ReplicaId,
-        /// One for the first attempt.
-        attempt: u32,
-        /// The request that the replica pauses to make place.
-        displaces: Option<RequestId>,
-        /// The reason.
-        why: Why,
-    },
-    /// Stop the attempt on this replica, keep its tokens, and report [`Input::Stopped`]: somebody
-    /// else goes first.
-    Stop {
-        /// Which request.
-        id: RequestId,
-        /// Where it runs.
-        replica: ReplicaId,
-        /// For whom.
-        urgent: RequestId,
-        /// Why.
-        reason: Reason,
-    },
-    /// Stop the attempt on this replica: nobody wants the answer.
-    Abort {
-        /// Which request.
-        id: RequestId,
-        /// Where it runs.
-        replica: ReplicaId,
-    },
-    /// The request ended. The last word on it, and exactly one for each that arrived.
-    End {
-        /// Which request.
-        id: RequestId,
-        /// How.
-        outcome: Outcome,
-    },
-}
 
 /// The limits of one lane.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

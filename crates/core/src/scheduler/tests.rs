@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Capacity;
 use crate::{TenantShare, invariant};
 
 /// One request of a case: whose, how urgent, prompt, answer, and what may be done to it.

@@ -9,8 +9,7 @@ use pilotage_wire::trace::TraceParent;
 
 use crate::app::Gateway;
 use crate::auth::Caller;
-use crate::quotas::Lease;
-use crate::reply::Header;
+use crate::quotas::{Header, Lease};
 
 /// Status of a request whose client went away: nginx's own for it, never sent to anybody.
 const CLIENT_CLOSED: u16 = 499;

@@ -1,0 +1,99 @@
+//! What a lane looks like to who operates it.
+
+use std::collections::HashMap;
+
+use pilotage_core::queue::Entitlement;
+use pilotage_core::{FailureKind, ReplicaId};
+use serde::Serialize;
+
+use super::Driver;
+
+/// A lane as the status shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct LaneStatus {
+    pub(crate) name: String,
+    pub(crate) queue: QueueStatus,
+    pub(crate) replicas: Vec<ReplicaStatus>,
+    /// Who has what.
+    pub(crate) tenants: Vec<TenantStatus>,
+}
+
+/// One tenant's part.
+#[derive(Debug, Serialize)]
+pub(crate) struct TenantStatus {
+    /// Filled in by whoever knows the names.
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) entitlement: Entitlement,
+}
+
+/// What waits.
+#[derive(Debug, Serialize)]
+pub(crate) struct QueueStatus {
+    pub(crate) requests: u32,
+    pub(crate) tokens: u64,
+    /// The largest difference of received service among waiting tenants, in weighted tokens.
+    pub(crate) gap: u64,
+}
+
+/// One replica.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReplicaStatus {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) up: bool,
+    pub(crate) in_flight: u32,
+    pub(crate) tokens_in_flight: u64,
+    pub(crate) last_error: Option<LastError>,
+}
+
+/// The last attempt that failed at a replica.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct LastError {
+    pub(crate) kind: FailureKind,
+    pub(crate) ago_ms: u64,
+}
+
+impl Driver {
+    pub(super) fn status(&self) -> LaneStatus {
+        let queue = self.scheduler.queue();
+        let now = self.now();
+        let fleet: HashMap<ReplicaId, _> =
+            self.scheduler.fleet().iter().map(|replica| (replica.id, *replica)).collect();
+        let mut replicas: Vec<ReplicaStatus> = self
+            .replicas
+            .iter()
+            .map(|(id, known)| {
+                let seen = fleet.get(id);
+                ReplicaStatus {
+                    id: id.0,
+                    name: known.replica.name.clone(),
+                    url: known.replica.url.clone(),
+                    up: seen.is_some_and(|seen| seen.up),
+                    in_flight: seen.map_or(0, |seen| seen.requests),
+                    tokens_in_flight: seen.map_or(0, |seen| seen.tokens),
+                    last_error: known
+                        .last_failure
+                        .map(|(kind, at)| LastError { kind, ago_ms: now.since(at).as_millis() }),
+                }
+            })
+            .collect();
+        // Of a replica that came back, an older self is shown only while something runs there.
+        replicas.sort_by_key(|replica| (replica.name.clone(), std::cmp::Reverse(replica.id)));
+        replicas.dedup_by(|later, kept| later.name == kept.name && later.in_flight == 0);
+        let gap = u64::try_from(queue.gap() / 1000).unwrap_or(u64::MAX);
+        LaneStatus {
+            name: self.name.clone(),
+            queue: QueueStatus { requests: queue.len(), tokens: queue.tokens(), gap },
+            replicas,
+            tenants: queue.entitlements().into_iter().map(TenantStatus::from).collect(),
+        }
+    }
+}
+
+impl From<Entitlement> for TenantStatus {
+    fn from(entitlement: Entitlement) -> Self {
+        Self { name: String::new(), entitlement }
+    }
+}

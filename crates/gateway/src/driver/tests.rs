@@ -1,0 +1,96 @@
+//! The loop without its task: what it keeps, and what it forgets.
+
+use pilotage_core::{Band, TenantId};
+use pilotage_shell::metrics::Metrics;
+
+use super::*;
+use crate::metrics::GatewayMetrics;
+
+fn driver() -> Driver {
+    let name = "lane".to_owned();
+    let gauges = GatewayMetrics::new(&Metrics::new(), std::slice::from_ref(&name)).lane(&name);
+    Driver {
+        name,
+        scheduler: Scheduler::new(SchedulerConfig::default()),
+        clock: Clock::start(),
+        gauges,
+        replicas: HashMap::new(),
+        waiters: HashMap::new(),
+        gap_shown: Time::ZERO,
+        reading: None,
+    }
+}
+
+fn up(driver: &mut Driver, id: u32, name: &str) {
+    let url = "http://127.0.0.1:1".to_owned();
+    let replica =
+        Replica { name: name.to_owned(), url, key: None, capacity: Capacity::of_requests(1) };
+    driver.take(Message::Up(ReplicaId(id), Arc::new(replica)));
+}
+
+fn arrive(driver: &mut Driver, id: u64) -> mpsc::UnboundedReceiver<Turn> {
+    let (say, turns) = mpsc::unbounded_channel();
+    let request = Request::new(RequestId(id), TenantId(0), Band::Standard, Tokens::default());
+    driver.take(Message::Arrive(request, say));
+    turns
+}
+
+fn fail(driver: &mut Driver, id: u64) {
+    let failure = Failure { kind: FailureKind::Server, answered: false };
+    driver.take(Message::Happened(Input::Failed { id: RequestId(id), failure }));
+}
+
+#[tokio::test]
+async fn replicas_that_come_back_leave_nothing_behind() {
+    let mut driver = driver();
+    up(&mut driver, 1, "other");
+    for id in 2..100 {
+        up(&mut driver, id, "one");
+        driver.take(Message::Down(ReplicaId(id)));
+    }
+    assert_eq!(driver.replicas.len(), 2);
+    assert_eq!(driver.status().replicas.len(), 2);
+}
+
+#[tokio::test]
+async fn requests_that_ended_leave_nothing_behind() {
+    let mut driver = driver();
+    up(&mut driver, 1, "one");
+    let (mut first, mut second) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
+    driver.take(Message::Happened(Input::Finished { id: RequestId(1), tokens: None }));
+    driver.take(Message::Happened(Input::Cancel { id: RequestId(2) }));
+    assert!(matches!(first.recv().await, Some(Turn::Go(_))));
+    assert!(matches!(second.recv().await, Some(Turn::Go(_))));
+    assert!(first.recv().await.is_none() && second.recv().await.is_none());
+    assert!(driver.waiters.is_empty() && driver.scheduler.live() == 0);
+}
+
+#[tokio::test]
+async fn only_requests_at_the_replica_learn_that_it_is_gone() {
+    let mut driver = driver();
+    up(&mut driver, 1, "one");
+    up(&mut driver, 2, "two");
+    let (mut here, mut elsewhere) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
+    let mut queued = arrive(&mut driver, 3);
+    driver.take(Message::Down(ReplicaId(1)));
+    let said = |turns: &mut mpsc::UnboundedReceiver<Turn>| {
+        std::iter::from_fn(|| turns.try_recv().ok())
+            .map(|turn| match turn {
+                Turn::Go(go) => go.replica.name.clone(),
+                Turn::Lost => "lost".to_owned(),
+                Turn::Stop(reason) => reason.name().to_owned(),
+                Turn::Refused(refusal) => refusal.to_string(),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(said(&mut here), ["one", "lost"]);
+    assert_eq!(said(&mut elsewhere), ["two"]);
+    assert!(said(&mut queued).is_empty());
+    // One that failed on its own and is elsewhere by now has lost nothing.
+    up(&mut driver, 3, "three");
+    up(&mut driver, 4, "four");
+    assert_eq!(said(&mut queued), ["three"]);
+    fail(&mut driver, 2);
+    driver.take(Message::Down(ReplicaId(2)));
+    assert_eq!(said(&mut elsewhere), ["four"]);
+}

@@ -55,17 +55,46 @@ impl Capacity {
     }
 }
 
+/// Where a replica is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Site {
+    /// How far it is, and what it must be better by than a nearer one: zero for the nearest.
+    pub network: Span,
+    /// A number for its region, for reasons and status.
+    pub region: u16,
+}
+
+/// What an engine says about itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// KV tokens that it holds.
+    pub kv_tokens: Option<u64>,
+    /// Requests that it runs or has waiting.
+    pub requests: Option<u32>,
+    /// A count that grows with every step it takes.
+    pub steps: Option<u64>,
+}
+
 /// How old an engine's own report may be to be used: after that the ledger stands alone. Nothing
 /// waits for a report.
 const REPORT_AGE_MAX: Span = Span::from_secs(5);
 
+/// For how long a replica that came up is given less than others: its cache is cold, and its first
+/// requests compile and load what later ones find.
+const WARM_UP: Span = Span::from_secs(30);
+
+/// What it is given at first, in parts of one.
+const WARMTH_MIN: f32 = 0.25;
+
 /// One replica as the scheduler sees it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Replica {
     /// Its id.
     pub id: ReplicaId,
     /// What it can take.
     pub capacity: Capacity,
+    /// Where it is.
+    pub site: Site,
     /// Whether new work may go there.
     pub up: bool,
     /// No new work before this time, because the last attempt there failed.
@@ -80,12 +109,63 @@ pub struct Replica {
     pub paused: u32,
     /// KV tokens that it reported beyond the ledger's: somebody else's work.
     foreign: u64,
+    /// Requests that it reported beyond the ledger's.
+    foreign_requests: u32,
     reported: Option<Time>,
+    /// From when on it warms up; none where it came with the lane's first.
+    cold_since: Option<Time>,
+    /// LoRA adapters that it has loaded; none where it does not say.
+    adapters: Option<Vec<u64>>,
 }
 
 impl Replica {
+    fn new(id: ReplicaId, capacity: Capacity) -> Self {
+        Self {
+            id,
+            capacity,
+            site: Site::default(),
+            up: true,
+            suspended_until: Time::ZERO,
+            requests: 0,
+            tokens: 0,
+            prefill: 0,
+            paused: 0,
+            foreign: 0,
+            foreign_requests: 0,
+            reported: None,
+            cold_since: None,
+            adapters: None,
+        }
+    }
+
+    /// How much of its part it is given, from a quarter to one, while it warms up.
+    pub fn warmth(&self, now: Time) -> f32 {
+        let Some(since) = self.cold_since else { return 1.0 };
+        let part = now.since(since).as_nanos() as f32 / WARM_UP.as_nanos() as f32;
+        (WARMTH_MIN + (1.0 - WARMTH_MIN) * part).min(1.0)
+    }
+
+    /// Somebody else's requests that are there, as far as a fresh report tells.
+    pub fn foreign_waiting(&self, now: Time) -> u32 {
+        if self.is_reported(now) { self.foreign_requests } else { 0 }
+    }
+
+    /// How old its last report is.
+    pub fn report_age(&self, now: Time) -> Option<Span> {
+        self.reported.map(|at| now.since(at))
+    }
+
+    /// Whether an adapter need not be loaded there; one that does not say has them all.
+    pub fn has_adapter(&self, adapter: u64) -> bool {
+        self.adapters.as_ref().is_none_or(|adapters| adapters.contains(&adapter))
+    }
+
+    fn is_reported(&self, now: Time) -> bool {
+        self.reported.is_some_and(|at| now.since(at) <= REPORT_AGE_MAX)
+    }
+
     /// Whether there is a place for one request more.
-    fn has_place(&self) -> bool {
+    pub(crate) fn has_place(&self) -> bool {
         self.requests - self.paused < self.capacity.requests_max && self.paused == 0
     }
 
@@ -105,8 +185,7 @@ impl Replica {
     }
 
     fn foreign(&self, now: Time) -> u64 {
-        let fresh = self.reported.is_some_and(|at| now.since(at) <= REPORT_AGE_MAX);
-        if fresh { self.foreign } else { 0 }
+        if self.is_reported(now) { self.foreign } else { 0 }
     }
 }
 
@@ -174,24 +253,31 @@ impl Fleet {
         moments.max().unwrap_or(0)
     }
 
-    /// A replica may be used from now on, or its capacity changed.
-    pub fn raise(&mut self, id: ReplicaId, capacity: Capacity) {
-        let fresh = Replica {
-            id,
-            capacity,
-            up: true,
-            suspended_until: Time::ZERO,
-            requests: 0,
-            tokens: 0,
-            prefill: 0,
-            paused: 0,
-            foreign: 0,
-            reported: None,
-        };
-        let replica = self.replicas.entry(id).or_insert(fresh);
+    /// A replica may be used from now on, or its capacity changed. Among others that serve already
+    /// it warms up.
+    pub fn raise(&mut self, now: Time, id: ReplicaId, capacity: Capacity) {
+        let others = self.replicas.values().any(|other| other.id != id && other.warmth(now) >= 1.0);
+        let replica = self.replicas.entry(id).or_insert_with(|| Replica {
+            cold_since: (others && now > Time::ZERO).then_some(now),
+            ..Replica::new(id, capacity)
+        });
         replica.capacity = capacity;
         replica.up = true;
         replica.suspended_until = Time::ZERO;
+    }
+
+    /// Where a replica is.
+    pub(crate) fn locate(&mut self, id: ReplicaId, site: Site) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.site = site;
+        }
+    }
+
+    /// Which adapters a replica has loaded, as it says.
+    pub(crate) fn set_adapters(&mut self, id: ReplicaId, adapters: Vec<u64>) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.adapters = Some(adapters);
+        }
     }
 
     /// No new work goes to this replica; what is in flight there goes on.
@@ -227,11 +313,15 @@ impl Fleet {
 
     /// What an engine says that it holds. It corrects the ledger upwards, for a few seconds: that
     /// the ledger is right is never in doubt for what was sent from here.
-    pub(crate) fn report(&mut self, now: Time, id: ReplicaId, kv_tokens: u64) {
-        if let Some(replica) = self.replicas.get_mut(&id) {
+    pub(crate) fn report(&mut self, now: Time, id: ReplicaId, report: Report) {
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        if let Some(kv_tokens) = report.kv_tokens {
             replica.foreign = kv_tokens.saturating_sub(replica.tokens);
-            replica.reported = Some(now);
         }
+        if let Some(requests) = report.requests {
+            replica.foreign_requests = requests.saturating_sub(replica.requests);
+        }
+        replica.reported = Some(now);
     }
 
     /// KV tokens of all replicas that take work; `u64::MAX` where one has no limit.
@@ -319,7 +409,7 @@ mod tests {
         };
         let check = |gate: Gate, there: &[Claim], grown: u64, new: Claim, expect: bool| {
             let mut fleet = Fleet::new(gate);
-            fleet.raise(id, capacity);
+            fleet.raise(Time::ZERO, id, capacity);
             for (at, claim) in (0..).zip(there) {
                 fleet.book(id, RequestId(at), claim);
                 fleet.begin(id, RequestId(at), claim.prefill);

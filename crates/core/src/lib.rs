@@ -18,6 +18,7 @@ pub mod fleet;
 pub mod ids;
 pub mod invariant;
 pub mod preempt;
+pub mod prefix;
 pub mod queue;
 pub mod request;
 pub mod retry;
@@ -26,7 +27,7 @@ pub mod scheduler;
 pub mod time;
 pub mod why;
 
-pub use fleet::{Capacity, Fleet, Gate};
+pub use fleet::{Capacity, Fleet, Gate, Report, Site};
 pub use ids::{ReplicaId, RequestId, TenantId};
 pub use preempt::{PreemptConfig, Stop};
 pub use queue::{
@@ -34,6 +35,7 @@ pub use queue::{
     TenantTree, Ticket, TreeError,
 };
 pub use request::{Band, Failure, FailureKind, Outcome, Refusal, Request, Tokens};
+pub use route::{Policy, Prompt};
 pub use scheduler::{Input, Output, Scheduler, SchedulerConfig};
 pub use time::{Span, Time};
 pub use why::Why;

@@ -5,18 +5,27 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::preempt::Reason;
+use crate::route::Costs;
 use crate::{ReplicaId, RequestId, Span};
 
 /// Why a request went where it went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "policy")]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Why {
-    /// The replica with the fewest tokens in flight that had room.
-    LeastLoaded {
+    /// A policy picked it among those with room.
+    Placed {
+        /// The policy.
+        policy: &'static str,
         /// The chosen replica.
         replica: ReplicaId,
-        /// Its tokens in flight before this request.
-        tokens_in_flight: u64,
+        /// What it was expected to cost.
+        costs: Costs,
+        /// Prompt tokens that were believed to be in its cache.
+        cached: u32,
+        /// Prompt tokens.
+        input: u32,
+        /// What the next best would have cost; none where it was the only one.
+        next: Option<Span>,
         /// How many replicas had room.
         candidates: u32,
         /// How long the request waited for its turn.
@@ -42,13 +51,35 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeastLoaded { replica, tokens_in_flight, candidates, queued, attempt } => write!(
-                f,
-                "least_loaded replica={} tokens_in_flight={tokens_in_flight} \
-                 candidates={candidates} queued_ms={} attempt={attempt}",
-                replica.0,
-                queued.as_millis(),
-            ),
+            Self::Placed {
+                policy,
+                replica,
+                costs,
+                cached,
+                input,
+                next,
+                candidates,
+                queued,
+                attempt,
+            } => {
+                write!(f, "{policy} replica={} cost_ms={}", replica.0, costs.total().as_millis())?;
+                let parts = [
+                    ("queue", costs.queue),
+                    ("prefill", costs.prefill),
+                    ("decode", costs.decode),
+                    ("memory", costs.memory),
+                    ("network", costs.network),
+                    ("adapter", costs.adapter),
+                ];
+                for (name, part) in parts.into_iter().filter(|(_, part)| part.as_millis() > 0) {
+                    write!(f, " {name}_ms={}", part.as_millis())?;
+                }
+                write!(f, " cached={cached}/{input} candidates={candidates}")?;
+                if let Some(next) = next {
+                    write!(f, " next_ms={}", next.as_millis())?;
+                }
+                write!(f, " queued_ms={} attempt={attempt}", queued.as_millis())
+            }
             Self::Displaces { replica, reason, queued, attempt, .. } => write!(
                 f,
                 "displaces reason={} replica={} queued_ms={} attempt={attempt}",

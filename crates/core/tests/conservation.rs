@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, FairConfig, Gate, Input, Output, QueueLimits, ReplicaId,
-    Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare, TenantTree,
-    Time, Tokens, invariant,
+    Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare,
+    TenantTree, Time, Tokens, invariant,
 };
 use proptest::prelude::*;
 
@@ -141,7 +141,8 @@ impl Host {
                 self.feed(Input::Arrive(request));
             }
             Step::Report(id, kv_tokens) => {
-                self.feed(Input::Reported { replica: ReplicaId(id), kv_tokens });
+                let report = Report { kv_tokens: Some(kv_tokens), ..Report::default() };
+                self.feed(Input::Reported { replica: ReplicaId(id), report });
             }
             Step::Tenants(ref list) => {
                 // A tenant's parent is one with a smaller id, so that there are no cycles.

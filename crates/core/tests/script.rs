@@ -12,9 +12,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pilotage_core::{
-    Band, Capacity, Failure, FailureKind, Input, QueueLimits, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare, TenantTree, Time, Tokens,
-    invariant,
+    Band, Capacity, Failure, FailureKind, Input, Output, Policy, Prompt, QueueLimits, ReplicaId,
+    Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare,
+    TenantTree, Time, Tokens, invariant,
 };
 
 #[test]
@@ -37,7 +37,7 @@ fn scripts() {
 
 /// Every line that is not an output (`=> …`) is a command; outputs follow their command.
 fn play(script: &str) -> String {
-    let mut scheduler = Scheduler::new(SchedulerConfig::default());
+    let mut scheduler = Scheduler::new(config(&[]));
     let mut now = Time::ZERO;
     let mut out = String::new();
     for line in script.lines().filter(|line| !line.starts_with("=>")) {
@@ -56,14 +56,27 @@ fn play(script: &str) -> String {
                 now = now + Span::from_millis(number(ms));
                 scheduler.handle(now, Input::Tick);
             }
+            ["arrive", id, rest @ ..] => {
+                let request = request(now, RequestId(number(id)), rest);
+                scheduler.arrive_with(now, request, prompt(rest));
+            }
             [verb, rest @ ..] => scheduler.handle(now, input(now, verb, rest)),
         }
         while let Some(output) = scheduler.poll(now) {
-            writeln!(out, "=> {output:?}").unwrap();
+            writeln!(out, "=> {}", shown(&output)).unwrap();
         }
         assert_eq!(invariant::check(&scheduler), [], "after `{line}`");
     }
     out
+}
+
+/// An output; of a dispatch, what is decided and the reason as people read it.
+fn shown(output: &Output) -> String {
+    let Output::Dispatch { id, replica, attempt, displaces, why } = output else {
+        return format!("{output:?}");
+    };
+    let displaces = displaces.map_or_else(String::new, |id| format!(" displaces {}", id.0));
+    format!("Dispatch {} to {} attempt {attempt}{displaces}: {why}", id.0, replica.0)
 }
 
 fn input(now: Time, verb: &str, words: &[&str]) -> Input {
@@ -74,7 +87,6 @@ fn input(now: Time, verb: &str, words: &[&str]) -> Input {
             capacity: capacity(&words[1..]),
         },
         "down" => Input::ReplicaDown { replica: ReplicaId(number(words[0]) as u32) },
-        "arrive" => Input::Arrive(request(now, id, &words[1..])),
         "first" => Input::FirstToken { id },
         "finish" => Input::Finished { id, tokens: None },
         "progress" => Input::Progress { id, output: number(words[1]) as u32 },
@@ -82,7 +94,7 @@ fn input(now: Time, verb: &str, words: &[&str]) -> Input {
         "stopped" => Input::Stopped { id },
         "reported" => Input::Reported {
             replica: ReplicaId(number(words[0]) as u32),
-            kv_tokens: number(words[1]),
+            report: Report { kv_tokens: Some(number(words[1])), ..Report::default() },
         },
         "fail" => Input::Failed {
             id,
@@ -154,6 +166,8 @@ fn request(now: Time, id: RequestId, words: &[&str]) -> Request {
             Some(("stop", "anytime")) => request.stop = Stop::Anytime,
             Some(("stop", "before")) => request.stop = Stop::BeforeFirstToken,
             Some(("band", band)) => request.band = Band::parse(band).unwrap(),
+            // See `prompt`.
+            Some(("prompt", _)) => {}
             Some(("deadline", ms)) => request.deadline = Some(now + Span::from_millis(number(ms))),
             _ => panic!("unknown word `{word}`"),
         }
@@ -161,13 +175,24 @@ fn request(now: Time, id: RequestId, words: &[&str]) -> Request {
     request
 }
 
+/// `prompt=A+N`: a prompt of N blocks that shares its begin with all others of the letter A.
+fn prompt(words: &[&str]) -> Prompt {
+    let named = words.iter().find_map(|word| word.strip_prefix("prompt="));
+    let Some((letter, count)) = named.and_then(|named| named.split_once('+')) else {
+        return Prompt::default();
+    };
+    let first = u64::from(letter.as_bytes()[0]) * 1000;
+    Prompt { blocks: Some((first..first + number(count)).collect()), ..Prompt::default() }
+}
+
 fn config(words: &[&str]) -> SchedulerConfig {
-    let mut config = SchedulerConfig::default();
+    let mut config = SchedulerConfig { policy: Policy::LeastTokens, ..SchedulerConfig::default() };
     for word in words {
         match word.split_once('=').unwrap() {
             ("requests_max", n) => {
                 config.queue = QueueLimits { requests_max: number(n) as u32, ..config.queue };
             }
+            ("policy", "cost") => config.policy = Policy::Cost,
             ("attempts_max", n) => config.attempts_max = number(n) as u32,
             ("retries_min", n) => config.retries_min = number(n) as u32,
             ("over_share", n) => config.preempt.over_share = Some(number(n)),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use pilotage_core::preempt::Reason;
 use pilotage_core::{
-    Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
+    Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Report, Request,
+    RequestId, Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
 };
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -126,9 +126,9 @@ impl LaneHandle {
         self.send(Message::Tenants(tenants));
     }
 
-    /// What a replica says that it holds, in KV tokens: it corrects the ledger for a few seconds.
-    pub fn replica_reports(&self, replica: ReplicaId, kv_tokens: u64) {
-        self.send(Message::Happened(Input::Reported { replica, kv_tokens }));
+    /// What a replica says about itself: it corrects the ledger for a few seconds.
+    pub fn replica_reports(&self, replica: ReplicaId, report: Report) {
+        self.send(Message::Happened(Input::Reported { replica, report }));
     }
 
     /// Nothing new is let in.

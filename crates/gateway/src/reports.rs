@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use pilotage_core::ReplicaId;
+use pilotage_core::{ReplicaId, Report};
 use pilotage_shell::client::Client;
 use pilotage_wire::prometheus;
 
@@ -35,7 +35,8 @@ pub(crate) async fn read(client: Client, lane: LaneHandle, id: ReplicaId, replic
         let page = tokio::time::timeout(PATIENCE, page(&client, &replica)).await;
         let used = page.ok().flatten().and_then(|page| used(&page));
         if let Some(used) = used {
-            lane.replica_reports(id, (used * capacity as f64) as u64);
+            let kv_tokens = Some((used * capacity as f64) as u64);
+            lane.replica_reports(id, Report { kv_tokens, ..Report::default() });
         }
     }
 }

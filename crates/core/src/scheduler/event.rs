@@ -1,6 +1,6 @@
 //! What goes into the scheduler, and what comes out of it.
 
-use crate::fleet::Capacity;
+use crate::fleet::{Capacity, Report, Site};
 use crate::preempt::Reason;
 use crate::request::{Failure, Outcome, Request};
 use crate::{ReplicaId, RequestId, Tokens, Why};
@@ -51,12 +51,26 @@ pub enum Input {
         /// Whose.
         id: RequestId,
     },
-    /// An engine says how many KV tokens it holds.
+    /// Where a replica is; zero distance for one of which nothing is said.
+    Located {
+        /// Which one.
+        replica: ReplicaId,
+        /// Where.
+        site: Site,
+    },
+    /// An engine says something about itself.
     Reported {
         /// Which one.
         replica: ReplicaId,
-        /// How many.
-        kv_tokens: u64,
+        /// What.
+        report: Report,
+    },
+    /// An engine says that it dropped so many tokens from its prefix cache.
+    Evicted {
+        /// Which one.
+        replica: ReplicaId,
+        /// How many; `u64::MAX` for all.
+        tokens: u64,
     },
     /// A replica did not finish the answer.
     Failed {

@@ -9,9 +9,11 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::preempt::{PreemptConfig, Stop};
+use crate::prefix::{self, Index};
 use crate::queue::{FairConfig, Queue, QueueFull, QueueLimits, TenantTree, Ticket};
 use crate::request::{Failure, FailureKind, Outcome, Refusal, Request};
-use crate::{Band, Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens};
+use crate::route::{Pick, Policy, Prompt, Router, Speeds};
+use crate::{Band, Capacity, Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens};
 pub use event::{Input, Output};
 use pace::Pace;
 
@@ -37,6 +39,8 @@ pub struct SchedulerConfig {
     pub suspension_overloaded: Span,
     /// How long a request may at least wait for another turn after a failed attempt.
     pub retry_wait: Span,
+    /// How replicas are picked.
+    pub policy: Policy,
 }
 
 impl Default for SchedulerConfig {
@@ -51,6 +55,7 @@ impl Default for SchedulerConfig {
             suspension_broken: Span::from_secs(1),
             suspension_overloaded: Span::from_millis(100),
             retry_wait: Span::from_secs(10),
+            policy: Policy::default(),
         }
     }
 }
@@ -80,6 +85,16 @@ pub struct Scheduler {
     /// Hundredths of a retry that may still be spent.
     retry_credit: u64,
     draining: bool,
+    router: Router<'static>,
+    /// Who has which prompts in its cache, as far as is known.
+    index: Index,
+    speeds: Speeds,
+    /// Requests placed so far.
+    placed: u64,
+    /// Whether something happened since all that may go waited for a replica of its choice.
+    unlooked: bool,
+    /// When the first of those that wait for a replica of their choice stops doing so.
+    patient_until: Option<Time>,
 }
 
 /// A request that has not ended.
@@ -93,6 +108,9 @@ struct Live {
     answered: bool,
     stops: u32,
     last_failure: FailureKind,
+    prompt: Prompt,
+    /// Since when it waits for a replica of its choice while others have room.
+    held: Option<Time>,
 }
 
 /// Where a request runs.
@@ -104,6 +122,12 @@ struct Running {
     tokens: u64,
     /// Prompt tokens booked there, until the answer begins.
     prefill: u64,
+    /// Prompt tokens that had to be computed there before the answer could begin, its own and others'.
+    ahead: u64,
+    /// Prompt tokens that its cache was believed to have.
+    cached: u32,
+    /// When the answer began.
+    begun: Option<Time>,
     /// The replica has paused it, since then.
     paused: Option<Time>,
     /// It was asked to stop.
@@ -128,22 +152,25 @@ impl Scheduler {
             looked: None,
             retry_credit: u64::from(config.retries_min) * 100,
             draining: false,
+            router: config.policy.into(),
+            index: Index::default(),
+            speeds: Speeds::default(),
+            placed: 0,
+            unlooked: true,
+            patient_until: None,
         }
     }
 
     /// Takes in one thing that happened. The caller drains [`Self::poll`] before the next.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::ReplicaUp { replica, capacity } => {
-                self.fleet.raise(replica, capacity);
-                self.queue.set_capacity(self.fleet.capacity());
-            }
-            Input::ReplicaDown { replica } => {
-                self.fleet.lower(replica);
-                self.queue.set_capacity(self.fleet.capacity());
-            }
-            Input::Reported { replica, kv_tokens } => self.fleet.report(now, replica, kv_tokens),
-            Input::Arrive(request) => self.arrive(now, request),
+            Input::ReplicaUp { replica, capacity } => self.raise(now, replica, capacity),
+            Input::ReplicaDown { replica } => self.lower(replica),
+            Input::Located { replica, site } => self.fleet.locate(replica, site),
+            Input::Reported { replica, report } => self.fleet.report(now, replica, report),
+            Input::Evicted { replica, tokens: u64::MAX } => self.index.clear(replica),
+            Input::Evicted { replica, tokens } => self.index.evicted(replica, tokens),
+            Input::Arrive(request) => self.arrive(now, request, Prompt::default()),
             Input::FirstToken { id } => self.first_token(now, id),
             Input::Progress { id, output } => self.progress(now, id, output),
             Input::Finished { id, tokens } => self.finish(now, id, tokens),
@@ -154,8 +181,28 @@ impl Scheduler {
             Input::Drain => self.draining = true,
             Input::Tick => {}
         }
+        // A token more changes nothing about who has room.
+        self.unlooked |= !matches!(input, Input::Progress { .. });
         self.expire(now);
         self.pace.observe(now, &self.queue);
+    }
+
+    /// A request with a prompt of which more is known than its length: otherwise [`Input::Arrive`].
+    pub fn arrive_with(&mut self, now: Time, request: Request, prompt: Prompt) {
+        self.arrive(now, request, prompt);
+        self.unlooked = true;
+        self.expire(now);
+        self.pace.observe(now, &self.queue);
+    }
+
+    /// The LoRA adapters that a replica has loaded, by their numbers in [`Prompt::adapter`].
+    pub fn set_adapters(&mut self, replica: ReplicaId, adapters: Vec<u64>) {
+        self.fleet.set_adapters(replica, adapters);
+    }
+
+    /// Another way to pick than those of [`Policy`]: for simulations that compare.
+    pub fn set_pick(&mut self, pick: &'static dyn Pick) {
+        self.router = Router { pick };
     }
 
     /// The tenants from now on. Whoever waits for one that is gone is refused; counters, and what
@@ -200,7 +247,9 @@ impl Scheduler {
             return None;
         }
         let resumption = self.fleet.next_resumption(now);
-        [self.queue.next_deadline(), resumption, self.next_look(now)].into_iter().flatten().min()
+        let patience = self.patient_until.filter(|until| *until > now);
+        let all = [self.queue.next_deadline(), resumption, self.next_look(now), patience];
+        all.into_iter().flatten().min()
     }
 
     /// The waiting requests.
@@ -230,7 +279,20 @@ impl Scheduler {
         self.live.iter().filter(|(_, live)| live.running.is_none()).map(|(id, _)| *id)
     }
 
-    fn arrive(&mut self, now: Time, request: Request) {
+    fn raise(&mut self, now: Time, replica: ReplicaId, capacity: Capacity) {
+        self.fleet.raise(now, replica, capacity);
+        self.index.add(replica, capacity.tokens_max);
+        self.queue.set_capacity(self.fleet.capacity());
+    }
+
+    fn lower(&mut self, replica: ReplicaId) {
+        self.fleet.lower(replica);
+        self.index.remove(replica);
+        self.speeds.forget(replica);
+        self.queue.set_capacity(self.fleet.capacity());
+    }
+
+    fn arrive(&mut self, now: Time, request: Request, prompt: Prompt) {
         debug_assert!(!self.live.contains_key(&request.id), "C-1: id used twice");
         let credit_max = u64::from(self.config.retries_min) * 100 + 100_000;
         self.retry_credit =
@@ -248,6 +310,8 @@ impl Scheduler {
             answered: false,
             stops: 0,
             last_failure: FailureKind::Connect,
+            prompt,
+            held: None,
         };
         self.live.insert(request.id, live);
     }
@@ -298,8 +362,13 @@ impl Scheduler {
         }
         let Some(running) = &mut live.running else { return };
         let prefill = std::mem::take(&mut running.prefill);
+        let took = now.since(running.since);
+        if running.begun.is_none() {
+            running.begun = Some(now);
+            self.speeds.prefilled(running.replica, running.ahead as f64, took.as_secs_f64());
+        }
         self.fleet.begin(running.replica, id, prefill);
-        self.pace.first_token(now, now.since(running.since));
+        self.pace.first_token(now, took);
     }
 
     fn progress(&mut self, now: Time, id: RequestId, output: u32) {
@@ -313,9 +382,28 @@ impl Scheduler {
     }
 
     fn finish(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
+        self.measure(now, id, tokens);
         if let Some(replica) = self.release(id) {
             self.queue.settle(now, id, tokens);
             self.end(id, Outcome::Finished { replica });
+        }
+    }
+
+    /// What a finished request says about how fast its replica is, and what its cache had.
+    fn measure(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
+        let Some(live) = self.live.get(&id) else { return };
+        let (Some(running), Some(tokens)) = (live.running, tokens) else { return };
+        let replica = running.replica;
+        let there = self.fleet.get(replica).map_or(1, |replica| replica.requests.max(1));
+        if let Some(begun) = running.begun.filter(|_| tokens.output > 1 && live.stops == 0) {
+            let each = now.since(begun).as_secs_f64() / f64::from(tokens.output - 1);
+            self.speeds.stepped(replica, f64::from(there), each);
+        }
+        self.speeds.finished(replica, now.since(running.since).as_secs_f64(), tokens.output);
+        self.index.fill(replica, tokens.output);
+        if running.cached > 0 {
+            let blocks = |tokens: u32| tokens / prefix::BLOCK_TOKENS;
+            self.index.learn(replica, blocks(running.cached), blocks(tokens.cached));
         }
     }
 

@@ -1,12 +1,14 @@
 //! Turns: the request whose turn it is goes to a replica with room for it, or running work is stopped
 //! to make room, or everybody waits. Nobody is passed over because a smaller request would fit:
-//! that is what would starve the large ones.
+//! that is what would starve the large ones. Whoever would rather wait for a replica that has its
+//! prompt in its cache than take one that is free lets others take that, and keeps its turn.
 
 use super::{Live, Output, Running, Scheduler};
 use crate::fleet::Claim;
 use crate::preempt::{self, Candidate, Victim};
-use crate::route::{self, Choice, Placement};
-use crate::{Band, RequestId, Span, Ticket, Time};
+use crate::prefix::BLOCK_TOKENS;
+use crate::route::{self, Choice, Decision, Knowledge, Placement};
+use crate::{Band, ReplicaId, RequestId, Span, Ticket, Time};
 
 /// How long the same request waits at least before room is looked for again.
 const LOOK_AGAIN: Span = Span::from_millis(20);
@@ -15,24 +17,82 @@ const LOOK_AGAIN: Span = Span::from_millis(20);
 /// everybody else's work from being stopped.
 const ANSWER_WITHIN: Span = Span::from_secs(2);
 
+/// How many of those behind one that waits for a replica of its choice are looked at.
+const PASSED_MAX: usize = 16;
+
+/// What became of a request whose turn it is.
+enum Placed {
+    Sent(Output),
+    /// It waits for this replica, though another has room.
+    Waits(ReplicaId),
+    /// Nobody has room for it.
+    Full,
+}
+
 impl Scheduler {
     pub(super) fn dispatch(
         &mut self,
         now: Time,
         cached: &dyn Fn(&Ticket) -> u32,
     ) -> Option<Output> {
+        // Whoever may go waits for a replica of its choice, and nothing has happened since.
+        if !self.unlooked && self.patient_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.patient_until = None;
         loop {
             let ticket = self.next(now, cached)?;
-            if !self.is_late(now, ticket.id) {
-                self.note_cached(ticket.id, cached(&ticket));
-                return self.place(now, ticket.id, ticket.band);
+            if self.end_if_late(now, &ticket) {
+                if let Some(output) = self.outputs.pop_front() {
+                    return Some(output);
+                }
+                continue;
             }
-            self.queue.remove(ticket.id);
-            self.end_late(now, &ticket);
-            if let Some(output) = self.outputs.pop_front() {
-                return Some(output);
+            self.note_cached(ticket.id, cached(&ticket));
+            let mut ahead = Vec::new();
+            return match self.place(now, &ticket, &ahead) {
+                Placed::Sent(output) => Some(output),
+                Placed::Full => self.make_room(now, (ticket.id, ticket.band)),
+                Placed::Waits(replica) => {
+                    ahead.push((replica, 1));
+                    self.pass(now, &ticket, ahead)
+                }
+            };
+        }
+    }
+
+    /// The one whose turn it is waits for a replica of its choice: those behind it may take what it
+    /// does not want. It keeps its turn, and waits no longer than it can save by it.
+    fn pass(
+        &mut self,
+        now: Time,
+        first: &Ticket,
+        mut ahead: Vec<(ReplicaId, u32)>,
+    ) -> Option<Output> {
+        for ticket in self.queue.behind(first, PASSED_MAX) {
+            if self.is_late(now, ticket.id) {
+                continue;
+            }
+            match self.place(now, &ticket, &ahead) {
+                Placed::Sent(output) => return Some(output),
+                Placed::Full => break,
+                Placed::Waits(replica) => match ahead.iter_mut().find(|(id, _)| *id == replica) {
+                    Some((_, count)) => *count += 1,
+                    None => ahead.push((replica, 1)),
+                },
             }
         }
+        self.unlooked = false;
+        None
+    }
+
+    fn end_if_late(&mut self, now: Time, ticket: &Ticket) -> bool {
+        let late = self.is_late(now, ticket.id);
+        if late {
+            self.queue.remove(ticket.id);
+            self.end_late(now, ticket);
+        }
+        late
     }
 
     fn note_cached(&mut self, id: RequestId, cached: u32) {
@@ -46,9 +106,22 @@ impl Scheduler {
     }
 
     fn next(&self, now: Time, cached: &dyn Fn(&Ticket) -> u32) -> Option<Ticket> {
-        let first = self.queue.peek_near(now, cached)?;
+        let first =
+            self.queue.peek_near(now, |ticket| cached(ticket).max(self.warmth(now, ticket)))?;
         let promised = self.promised.and_then(|id| self.queue.get(id));
         Some(*promised.filter(|promised| promised.band <= first.band).unwrap_or(first))
+    }
+
+    /// Prompt tokens that a replica with room is believed to have: asked only where the quantum lets
+    /// caches count for whose turn it is.
+    fn warmth(&self, now: Time, ticket: &Ticket) -> u32 {
+        let Some(live) = self.live.get(&ticket.id) else { return 0 };
+        let found = self.index.find(live.prompt.blocks()).into_iter();
+        let open = found.filter(|(id, _)| {
+            let replica = self.fleet.get(*id);
+            replica.is_some_and(|replica| replica.is_open(now) && replica.has_place())
+        });
+        open.map(|(_, found)| found.blocks()).max().unwrap_or(0).saturating_mul(BLOCK_TOKENS)
     }
 
     /// Whether a request that would be sent now could not begin its answer in time.
@@ -58,23 +131,64 @@ impl Scheduler {
         answer_by.is_some_and(|answer_by| now + self.pace.expected_first_token(now) > answer_by)
     }
 
-    fn place(&mut self, now: Time, id: RequestId, band: Band) -> Option<Output> {
-        let need = self.queue.need(id)?;
-        let live = self.live.get(&id)?;
-        let tokens = live.request.tokens;
-        let prefill = u64::from(tokens.input.saturating_sub(tokens.cached));
-        let claim = Claim { need, most: tokens.total(), prefill };
-        let placement = Placement {
-            tried: &live.tried,
-            claim,
-            queued: now.since(live.arrived),
-            attempt: live.attempt + 1,
+    /// Sends a request, if there is room where it belongs.
+    fn place(&mut self, now: Time, ticket: &Ticket, ahead: &[(ReplicaId, u32)]) -> Placed {
+        let Some(claim) = self.claim(ticket.id) else { return Placed::Full };
+        if !self.is_lent(now, ticket.id, claim.need) {
+            return Placed::Full;
+        }
+        let Some(decision) = self.decide(now, ticket.id, &claim, ahead) else {
+            return Placed::Full;
         };
-        let lent = self.is_lent(now, id, need);
-        let choice = if lent { route::choose(now, &self.fleet, &placement) } else { None };
-        match choice {
-            Some(choice) => self.send(now, id, &claim, choice, None),
-            None => self.make_room(now, (id, band), &claim),
+        match decision {
+            Decision::Full => Placed::Full,
+            Decision::Go(choice) => {
+                self.note_cached(ticket.id, choice.cached);
+                let prefill = claim.prefill.saturating_sub(u64::from(choice.cached));
+                let claim = Claim { prefill, ..claim };
+                self.send(now, ticket.id, &claim, choice, None).map_or(Placed::Full, Placed::Sent)
+            }
+            Decision::Wait { replica, most } => {
+                let Some(live) = self.live.get_mut(&ticket.id) else { return Placed::Full };
+                let until = *live.held.get_or_insert(now) + most;
+                let first = self.patient_until.map_or(until, |first| first.min(until));
+                self.patient_until = Some(first);
+                Placed::Waits(replica)
+            }
+        }
+    }
+
+    /// What a waiting request asks of a replica that has nothing of it.
+    fn claim(&self, id: RequestId) -> Option<Claim> {
+        let need = self.queue.need(id)?;
+        let tokens = self.live.get(&id)?.request.tokens;
+        Some(Claim { need, most: tokens.total(), prefill: u64::from(tokens.input) })
+    }
+
+    fn decide(
+        &self,
+        now: Time,
+        id: RequestId,
+        claim: &Claim,
+        ahead: &[(ReplicaId, u32)],
+    ) -> Option<Decision> {
+        let live = self.live.get(&id)?;
+        let known =
+            Knowledge { index: &self.index, speeds: &self.speeds, ahead, turn: self.placed };
+        let placement = self.placement(now, live, claim);
+        Some(route::choose(now, self.router, &self.fleet, known, &placement))
+    }
+
+    pub(super) fn placement<'a>(&self, now: Time, live: &'a Live, claim: &Claim) -> Placement<'a> {
+        Placement {
+            id: live.request.id,
+            tokens: live.request.tokens,
+            prompt: &live.prompt,
+            tried: &live.tried,
+            claim: *claim,
+            queued: now.since(live.arrived),
+            held: live.held.map_or(Span::ZERO, |since| now.since(since)),
+            attempt: live.attempt + 1,
         }
     }
 
@@ -98,6 +212,8 @@ impl Scheduler {
         displaces: Option<RequestId>,
     ) -> Option<Output> {
         self.queue.take(now, id)?;
+        self.placed += 1;
+        let ahead = self.fleet.get(choice.replica).map_or(0, |replica| replica.prefill);
         self.promised = self.promised.filter(|promised| *promised != id);
         let live = self.live.get_mut(&id)?;
         live.attempt += u32::from(!live.answered || live.attempt == 0);
@@ -107,12 +223,17 @@ impl Scheduler {
             since: now,
             tokens: claim.need,
             prefill: claim.prefill,
+            ahead: ahead + claim.prefill,
+            cached: choice.cached,
+            begun: None,
             paused: None,
             stopping: false,
         });
         if live.is_stoppable() {
             self.stoppable.insert((live.request.band, id));
         }
+        live.held = None;
+        self.index.keep(choice.replica, live.prompt.blocks());
         let attempt = live.attempt;
         self.fleet.book(choice.replica, id, claim);
         let (replica, why) = (choice.replica, choice.why);
@@ -121,12 +242,10 @@ impl Scheduler {
 
     /// Stops running work so that the request gets room: at once where a replica can pause a
     /// sequence by itself, else as soon as the host reports that it stopped.
-    fn make_room(
-        &mut self,
-        now: Time,
-        (id, band): (RequestId, Band),
-        claim: &Claim,
-    ) -> Option<Output> {
+    fn make_room(&mut self, now: Time, (id, band): (RequestId, Band)) -> Option<Output> {
+        let mut claim = self.claim(id)?;
+        claim.prefill -= u64::from(self.live.get(&id)?.request.tokens.cached);
+        let claim = &claim;
         if !self.config.preempt.enabled || self.is_making_room(now) || !self.looks_again(now, id) {
             return None;
         }
@@ -228,7 +347,7 @@ impl Scheduler {
             queued,
             attempt,
         };
-        let choice = Choice { replica: victim.replica, why };
+        let choice = Choice { replica: victim.replica, cached: 0, why };
         self.send(now, id, claim, choice, Some(victim.id))
     }
 

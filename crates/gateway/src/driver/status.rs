@@ -60,7 +60,7 @@ impl Driver {
         let queue = self.scheduler.queue();
         let now = self.now();
         let fleet: HashMap<ReplicaId, _> =
-            self.scheduler.fleet().iter().map(|replica| (replica.id, *replica)).collect();
+            self.scheduler.fleet().iter().map(|replica| (replica.id, replica)).collect();
         let mut replicas: Vec<ReplicaStatus> = self
             .replicas
             .iter()

@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use pilotage_core::{
-    Capacity, Input, ReplicaId, Request, RequestId, Scheduler, Span, TenantId, Time, Tokens,
+    Capacity, Input, ReplicaId, Report, Request, RequestId, Scheduler, Span, TenantId, Time, Tokens,
 };
 
 pub use record::{Fate, Record};
@@ -300,8 +300,9 @@ impl<'a> Simulation<'a> {
     fn report(&mut self) {
         for (at, engine) in self.engines.iter().enumerate() {
             if !self.blind[at] {
-                let (replica, kv_tokens) = (self.ids[at], engine.kv_tokens());
-                self.scheduler.handle(self.now, Input::Reported { replica, kv_tokens });
+                let kv_tokens = Some(engine.kv_tokens());
+                let (replica, report) = (self.ids[at], Report { kv_tokens, ..Report::default() });
+                self.scheduler.handle(self.now, Input::Reported { replica, report });
             }
         }
         self.work();

@@ -1,0 +1,356 @@
+//! Which replica most likely has how much of a prompt in its KV cache: an index of what was sent
+//! where, kept like the caches themselves.
+//!
+//! Engines keep the KV cache of prompts they have computed, block by block, and drop what was not
+//! used for longest. Here each replica has a cache of the same size and the same order, of which only
+//! the names of blocks are kept ([`blocks`]). A prompt is entered when it is *sent*: requests that
+//! follow at once see it there, before any engine has reported anything. What engines report about
+//! evictions, and the cached tokens in their answers, only correct it.
+//!
+//! Finding costs one look-up a block, whatever the number of replicas. Memory is bounded by
+//! [`ENTRIES_MAX`].
+
+pub mod blocks;
+mod line;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use smallvec::SmallVec;
+
+use crate::ReplicaId;
+use line::Line;
+
+/// Tokens of one block, as the index counts: [`blocks::BYTES`] at four bytes a token.
+pub const BLOCK_TOKENS: u32 = 64;
+
+/// Most blocks of all replicas together: about 40 bytes each.
+pub const ENTRIES_MAX: usize = 1 << 20;
+
+/// Blocks of a replica that does not say how much it holds; what llm-d's router assumes (31,250
+/// blocks of 64 tokens) is more than most replicas have, and too large only costs wrong hopes.
+const BLOCKS_DEFAULT: u32 = 8192;
+
+/// Fewest blocks that a replica is believed to hold.
+const BLOCKS_MIN: u32 = 16;
+
+/// Where a block lies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tier {
+    /// In the accelerator's memory.
+    Device,
+    /// In the host's, from where it is loaded.
+    Host,
+}
+
+/// What a replica has of a prompt, from its begin.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Found {
+    /// Blocks in the accelerator's memory.
+    pub device: u32,
+    /// Blocks among them that have to be loaded from the host's memory.
+    pub host: u32,
+}
+
+impl Found {
+    /// Blocks of either kind.
+    pub const fn blocks(self) -> u32 {
+        self.device + self.host
+    }
+}
+
+/// All that is believed of all replicas' caches.
+#[derive(Debug, Default)]
+pub struct Index {
+    blocks: HashMap<u64, SmallVec<[Holder; 2]>, BuildHasherDefault<Named>>,
+    places: BTreeMap<ReplicaId, u16>,
+    caches: Vec<Option<Cache>>,
+}
+
+/// A replica that has a block.
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    place: u16,
+    tier: Tier,
+    /// Which use of the block was the last.
+    stamp: u32,
+}
+
+/// One replica's cache.
+#[derive(Debug)]
+struct Cache {
+    device: Line,
+    host: Line,
+    clock: u32,
+    /// Whether the replica said how much it holds; else that is learnt.
+    told: bool,
+    /// Whether its answers tell how much they found.
+    tells: bool,
+}
+
+/// The keys are hashes already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named(u64);
+
+impl Hasher for Named {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+}
+
+impl Index {
+    /// A replica is there, with so many KV tokens; `u64::MAX` where nobody knows.
+    pub fn add(&mut self, replica: ReplicaId, kv_tokens: u64) {
+        let told = kv_tokens != u64::MAX;
+        let most = kv_tokens / u64::from(BLOCK_TOKENS);
+        let most = if told { u32::try_from(most).unwrap_or(u32::MAX) } else { BLOCKS_DEFAULT };
+        let place = self.place(replica);
+        let Some(slot) = self.caches.get_mut(usize::from(place)) else { return };
+        let cache = slot.get_or_insert_with(|| Cache::new(told));
+        cache.told = told;
+        cache.device.most = most.max(BLOCKS_MIN);
+        self.shrink();
+    }
+
+    /// A replica keeps what leaves its accelerator's memory, so many tokens of it.
+    pub fn set_host_tokens(&mut self, replica: ReplicaId, tokens: u64) {
+        let most = u32::try_from(tokens / u64::from(BLOCK_TOKENS)).unwrap_or(u32::MAX);
+        if let Some(cache) = self.cache(replica) {
+            cache.host.most = most;
+        }
+        self.shrink();
+    }
+
+    /// A replica is gone, and all it had.
+    pub fn remove(&mut self, replica: ReplicaId) {
+        self.clear(replica);
+        if let Some(place) = self.places.remove(&replica)
+            && let Some(slot) = self.caches.get_mut(usize::from(place))
+        {
+            *slot = None;
+        }
+    }
+
+    /// A replica has dropped its cache.
+    pub fn clear(&mut self, replica: ReplicaId) {
+        let Some(place) = self.places.get(&replica).copied() else { return };
+        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        let lines = [std::mem::take(&mut cache.device), std::mem::take(&mut cache.host)];
+        (cache.device.most, cache.host.most) = (lines[0].most, lines[1].most);
+        for name in lines.iter().flat_map(Line::names) {
+            drop_holder(&mut self.blocks, name, place);
+        }
+    }
+
+    /// What each replica has of a prompt; those with nothing are not there.
+    pub fn find(&self, prompt: &[u64]) -> Vec<(ReplicaId, Found)> {
+        let mut found = vec![Found::default(); self.caches.len()];
+        for (depth, name) in (0_u32..).zip(prompt) {
+            let Some(holders) = self.blocks.get(name) else { break };
+            let mut any = false;
+            for holder in holders {
+                let one = &mut found[usize::from(holder.place)];
+                if one.blocks() == depth {
+                    any = true;
+                    match holder.tier {
+                        Tier::Device => one.device += 1,
+                        Tier::Host => one.host += 1,
+                    }
+                }
+            }
+            if !any {
+                break;
+            }
+        }
+        let places = self.places.iter().map(|(id, place)| (*id, found[usize::from(*place)]));
+        places.filter(|(_, found)| found.blocks() > 0).collect()
+    }
+
+    /// A prompt is sent to a replica: from now on that has it. Its first blocks outlive its last,
+    /// without which they are useful still.
+    pub fn keep(&mut self, replica: ReplicaId, prompt: &[u64]) {
+        let Some(place) = self.places.get(&replica).copied() else { return };
+        for name in prompt.iter().rev() {
+            self.touch(place, *name);
+        }
+        self.evict(place);
+    }
+
+    /// So many tokens of an answer came to be in a replica's cache. Nobody looks for them, but they
+    /// take place.
+    pub fn fill(&mut self, replica: ReplicaId, tokens: u32) {
+        let Some(place) = self.places.get(&replica).copied() else { return };
+        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        for _ in 0..tokens / BLOCK_TOKENS {
+            cache.clock = cache.clock.wrapping_add(1);
+            cache.device.push(line::NOBODY, cache.clock);
+        }
+        self.evict(place);
+    }
+
+    /// A replica found so many blocks where so many were expected: where it holds less than believed,
+    /// its size is believed to be smaller.
+    pub fn learn(&mut self, replica: ReplicaId, expected: u32, found: u32) {
+        let Some(cache) = self.cache(replica).filter(|cache| !cache.told) else { return };
+        cache.tells |= found > 0;
+        if !cache.tells {
+            return;
+        }
+        let most = cache.device.most;
+        cache.device.most = if found + 1 < expected {
+            (cache.device.held - cache.device.held / 8).clamp(BLOCKS_MIN, most)
+        } else {
+            most.saturating_add(found / 4).min(BLOCKS_DEFAULT * 16)
+        };
+        let place = self.places.get(&replica).copied();
+        if let Some(place) = place {
+            self.evict(place);
+        }
+    }
+
+    /// A replica reported that it dropped so many tokens: those used least recently.
+    pub fn evicted(&mut self, replica: ReplicaId, tokens: u64) {
+        let Some(place) = self.places.get(&replica).copied() else { return };
+        let blocks = u32::try_from(tokens / u64::from(BLOCK_TOKENS)).unwrap_or(u32::MAX);
+        let Some(Some(cache)) = self.caches.get(usize::from(place)) else { return };
+        let most = cache.device.held.saturating_sub(blocks);
+        self.evict_to(place, most);
+    }
+
+    /// Blocks of all replicas.
+    pub fn len(&self) -> usize {
+        let caches = self.caches.iter().flatten();
+        caches.map(|cache| (cache.device.held + cache.host.held) as usize).sum()
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn cache(&mut self, replica: ReplicaId) -> Option<&mut Cache> {
+        let place = self.places.get(&replica)?;
+        self.caches.get_mut(usize::from(*place))?.as_mut()
+    }
+
+    /// The place of a replica, a new one if it has none. Beyond the last place there is none: such
+    /// replicas are served without an index.
+    fn place(&mut self, replica: ReplicaId) -> u16 {
+        if let Some(place) = self.places.get(&replica) {
+            return *place;
+        }
+        let free = self.caches.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.caches.len());
+        let Ok(place) = u16::try_from(place) else { return u16::MAX };
+        if free.is_none() {
+            self.caches.push(None);
+        }
+        self.places.insert(replica, place);
+        place
+    }
+
+    /// Holds all caches to their part of what the index may hold.
+    fn shrink(&mut self) {
+        for place in 0..self.caches.len() {
+            self.evict(u16::try_from(place).unwrap_or(u16::MAX));
+        }
+    }
+
+    fn touch(&mut self, place: u16, name: u64) {
+        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        cache.clock = cache.clock.wrapping_add(1);
+        let stamp = cache.clock;
+        let holders = self.blocks.entry(name).or_default();
+        match holders.iter_mut().find(|holder| holder.place == place) {
+            Some(holder) => {
+                match holder.tier {
+                    Tier::Device => cache.device.held -= 1,
+                    Tier::Host => cache.host.held -= 1,
+                }
+                (holder.stamp, holder.tier) = (stamp, Tier::Device);
+            }
+            None => holders.push(Holder { place, tier: Tier::Device, stamp }),
+        }
+        cache.device.push(name, stamp);
+    }
+
+    fn evict(&mut self, place: u16) {
+        let part = ENTRIES_MAX / self.places.len().max(1);
+        let part = u32::try_from(part).unwrap_or(u32::MAX);
+        let Some(Some(cache)) = self.caches.get(usize::from(place)) else { return };
+        self.evict_to(place, cache.device.most.min(part));
+    }
+
+    fn evict_to(&mut self, place: u16, most: u32) {
+        let part = u32::try_from(ENTRIES_MAX / self.places.len().max(1)).unwrap_or(u32::MAX);
+        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        let blocks = &mut self.blocks;
+        let is_current = |blocks: &HashMap<u64, SmallVec<[Holder; 2]>, _>, name, stamp, tier| {
+            let holders: Option<&SmallVec<[Holder; 2]>> = blocks.get(&name);
+            holders.is_some_and(|holders| {
+                holders.iter().any(|holder| {
+                    holder.place == place && holder.stamp == stamp && holder.tier == tier
+                })
+            })
+        };
+        while cache.device.held > most {
+            let current = |name, stamp| is_current(blocks, name, stamp, Tier::Device);
+            let Some((name, stamp)) = cache.device.pop(current) else { break };
+            if name == line::NOBODY {
+                continue;
+            }
+            if cache.host.most == 0 {
+                drop_holder(blocks, name, place);
+                continue;
+            }
+            let holders = blocks.get_mut(&name);
+            let mine =
+                holders.and_then(|holders| holders.iter_mut().find(|one| one.place == place));
+            if let Some(holder) = mine {
+                holder.tier = Tier::Host;
+            }
+            cache.host.push(name, stamp);
+        }
+        while cache.host.held > cache.host.most.min(part) {
+            let current = |name, stamp| is_current(blocks, name, stamp, Tier::Host);
+            let Some((name, _)) = cache.host.pop(current) else { break };
+            drop_holder(blocks, name, place);
+        }
+        let device = |name, stamp| is_current(blocks, name, stamp, Tier::Device);
+        cache.device.tidy(device);
+        let host = |name, stamp| is_current(blocks, name, stamp, Tier::Host);
+        cache.host.tidy(host);
+    }
+}
+
+impl Cache {
+    fn new(told: bool) -> Self {
+        Self { device: Line::default(), host: Line::default(), clock: 0, told, tells: false }
+    }
+}
+
+fn drop_holder(
+    blocks: &mut HashMap<u64, SmallVec<[Holder; 2]>, BuildHasherDefault<Named>>,
+    name: u64,
+    place: u16,
+) {
+    if let Some(holders) = blocks.get_mut(&name) {
+        holders.retain(|holder| holder.place != place);
+        if holders.is_empty() {
+            blocks.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

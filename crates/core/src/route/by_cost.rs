@@ -1,0 +1,45 @@
+//! Where the answer is expected to be complete first.
+//!
+//! Among replicas that are as good as the best, within a small window, it is the less busy of two at
+//! random: several gateways that know the same of the same replicas must not all send their next
+//! request to one of them.
+
+use super::{Pick, View, power_of_two};
+use crate::Span;
+
+/// What makes no difference: below it estimates are noise.
+const WINDOW_MIN: Span = Span::from_millis(1);
+
+/// And one part in so many of the best.
+const WINDOW_PART: u64 = 32;
+
+#[derive(Debug)]
+pub(super) struct ByCost;
+
+impl Pick for ByCost {
+    fn name(&self) -> &'static str {
+        "cost"
+    }
+
+    fn pick(&self, view: &View<'_>) -> Option<usize> {
+        let total = |at: &usize| view.candidates[*at].costs.total();
+        let all = 0..view.candidates.len();
+        let best = all.clone().min_by_key(total)?;
+        let least = total(&best);
+        let window = WINDOW_MIN.as_nanos().max(least.as_nanos() / WINDOW_PART);
+        let most = least + Span::from_nanos(window);
+        let near = |at: &usize| view.candidates[*at].open && total(at) <= most;
+        let open = all.clone().filter(near).count() as u64;
+        if open == 0 {
+            return Some(best);
+        }
+        let nth = |place: u64| all.clone().filter(near).nth(usize::try_from(place).unwrap_or(0));
+        let (one, other) = power_of_two::draw(view, open);
+        let (one, other) = (nth(one)?, nth(other)?);
+        let busy = |at: usize| {
+            let replica = view.candidates[at].replica;
+            f64::from(replica.requests) / f64::from(replica.capacity.requests_max.max(1))
+        };
+        Some(if busy(other) < busy(one) { other } else { one })
+    }
+}

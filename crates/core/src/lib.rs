@@ -25,6 +25,7 @@ pub mod retry;
 pub mod route;
 pub mod scheduler;
 pub mod time;
+pub mod traffic;
 pub mod why;
 
 pub use fleet::{Capacity, Fleet, Gate, Report, Site};

@@ -1,0 +1,5 @@
+//! A model on trial.
+
+mod plan;
+
+pub use plan::{CanaryPlan, Step, Tolerance};

@@ -212,6 +212,11 @@ impl Fleet {
         Self { gate, ..Self::default() }
     }
 
+    /// What runs already is not known to a gate that looks ahead, until it has left.
+    pub(crate) const fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+    }
+
     /// Whether a request may go to a replica now.
     pub fn has_room(&self, now: Time, replica: &Replica, claim: &Claim) -> bool {
         let fits = || replica.can_prefill(claim.prefill) && self.fits(now, replica, claim, &[]);

@@ -60,7 +60,7 @@ fn play(script: &str) -> String {
                 let request = request(now, RequestId(number(id)), rest);
                 scheduler.arrive_with(now, request, prompt(rest));
             }
-            [verb, rest @ ..] => scheduler.handle(now, input(now, verb, rest)),
+            [verb, rest @ ..] => scheduler.handle(now, input(verb, rest)),
         }
         while let Some(output) = scheduler.poll(now) {
             writeln!(out, "=> {}", shown(&output)).unwrap();
@@ -79,7 +79,7 @@ fn shown(output: &Output) -> String {
     format!("Dispatch {} to {} attempt {attempt}{displaces}: {why}", id.0, replica.0)
 }
 
-fn input(now: Time, verb: &str, words: &[&str]) -> Input {
+fn input(verb: &str, words: &[&str]) -> Input {
     let id = RequestId(words.first().map_or(0, |word| word.parse().unwrap_or(0)));
     match verb {
         "up" => Input::ReplicaUp {

@@ -61,8 +61,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 async fn status(State(admin): State<Admin>) -> Response {
     let inner = &admin.gateway.inner;
     let mut lanes = Vec::new();
-    for lane in &inner.lanes {
-        let Some(mut lane) = lane.status().await else { continue };
+    for lane in admin.gateway.table().lanes() {
+        let Some(mut lane) = lane.handle.status().await else { continue };
         let directory = inner.directory.read();
         for tenant in &mut lane.tenants {
             directory.name(tenant.entitlement.tenant).clone_into(&mut tenant.name);

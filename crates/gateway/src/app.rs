@@ -1,6 +1,5 @@
 //! The whole API on one screen, and the state behind it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -13,6 +12,7 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::RwLock;
 use pilotage_core::RequestId;
 use pilotage_core::admit::Window;
+use pilotage_core::traffic::router::TableError;
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id;
@@ -20,15 +20,17 @@ use pilotage_shell::metrics::Metrics;
 use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::model::{Model, ModelList};
+use thiserror::Error;
 
 use crate::auth::Tenants;
-use crate::config::{GatewayConfig, LaneConfig, TenantConfig};
-use crate::directory::{Directory, DirectoryError};
+use crate::config::{GatewayConfig, TenantConfig};
+use crate::directory::{Directory, DirectoryError, Known};
 use crate::driver::LaneHandle;
 use crate::forward;
 use crate::metrics::GatewayMetrics;
 use crate::quotas::Quotas;
 use crate::reply;
+use crate::table::{Start, Table};
 
 /// A gateway: routes, lanes, tenants. Clones are the same one.
 #[derive(Clone)]
@@ -41,16 +43,27 @@ pub(crate) struct Inner {
     tenants: RwLock<Arc<Tenants>>,
     pub(crate) directory: RwLock<Directory>,
     pub(crate) quotas: Arc<Quotas>,
-    pub(crate) lanes: Vec<LaneHandle>,
-    /// Public names to places in `lanes`.
-    names: HashMap<String, usize>,
+    table: RwLock<Arc<Table>>,
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) counts: GatewayMetrics,
     created: u64,
     next_id: AtomicU64,
+    /// What the names of prompts' blocks are made with.
+    pub(crate) seed: u64,
     draining: AtomicBool,
+}
+
+/// Why a configuration cannot be used. Nothing changed; whoever wrote it can put it right.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum ConfigError {
+    /// The tenants contradict each other.
+    #[error(transparent)]
+    Tenants(#[from] DirectoryError),
+    /// The routes contradict each other.
+    #[error(transparent)]
+    Routes(#[from] TableError),
 }
 
 /// The id of a request, made or taken over at the door.
@@ -63,32 +76,29 @@ impl Gateway {
     /// # Errors
     /// The HTTP client cannot be made.
     pub fn new(config: GatewayConfig, clock: Clock, metrics: Metrics) -> std::io::Result<Self> {
-        let lane_names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
-        let counts = GatewayMetrics::new(&metrics, &lane_names);
+        let counts = GatewayMetrics::new(&metrics);
         let mut directory = Directory::default();
         let known = directory.learn(&config.tenants).map_err(std::io::Error::other)?;
         let quotas = Arc::new(Quotas::new(clock));
         quotas.set(known.tree.clone(), known.quotas);
         let client = Client::new()?;
-        let start = |lane: &LaneConfig| {
-            let (name, gauges) = (lane.name.clone(), counts.lane(&lane.name));
-            let start = (lane.scheduler, known.tree.clone());
-            LaneHandle::start(name, start, client.clone(), clock, gauges)
+        let start = Start {
+            tenants: known.tree.clone(),
+            ids: &known.ids,
+            client: &client,
+            clock,
+            metrics: &counts,
         };
-        let lanes = config.lanes.iter().map(start).collect();
-        let names =
-            config.lanes.iter().enumerate().flat_map(|(at, lane)| {
-                lane.public_names.iter().map(move |name| (name.clone(), at))
-            });
+        let table = Table::new(&config.lanes, &config.routes, &Table::default(), &start)
+            .map_err(std::io::Error::other)?;
         let oidc = config.limits.oidc;
         let tenants =
             Tenants::new(&config.tenants, &known.ids, config.open, oidc, client.clone(), clock);
         let inner = Inner {
-            names: names.collect(),
+            table: RwLock::new(Arc::new(table)),
             tenants: RwLock::new(Arc::new(tenants)),
             directory: RwLock::new(directory),
             quotas,
-            lanes,
             client,
             clock,
             metrics,
@@ -96,6 +106,7 @@ impl Gateway {
             created: clock.unix_ms() / 1000,
             // Engines know requests by these: those of another gateway must be others.
             next_id: AtomicU64::new(id::random_u64() >> 1),
+            seed: id::random_u64(),
             draining: AtomicBool::new(false),
             config,
         };
@@ -119,9 +130,36 @@ impl Gateway {
     }
 
     /// The lane of that name, for whoever brings replicas.
-    pub fn lane(&self, name: &str) -> Option<&LaneHandle> {
-        let at = self.inner.config.lanes.iter().position(|lane| lane.name == name)?;
-        self.inner.lanes.get(at)
+    pub fn lane(&self, name: &str) -> Option<LaneHandle> {
+        self.table().lane(name).map(|lane| lane.handle.clone())
+    }
+
+    /// Models, routes and tenants from now on, all of them at once: what was there before stays when
+    /// anything is wrong. Lanes keep their queues and replicas by their names; requests under way stay
+    /// where they are. Limits, the admin key and whether keys are needed do not change.
+    ///
+    /// # Errors
+    /// The tenants or the routes contradict each other.
+    pub fn set_config(&self, config: &GatewayConfig) -> Result<(), ConfigError> {
+        let inner = &self.inner;
+        let mut directory = inner.directory.write();
+        let known = directory.learn(&config.tenants)?;
+        let before = self.table();
+        let start = Start {
+            tenants: known.tree.clone(),
+            ids: &known.ids,
+            client: &inner.client,
+            clock: inner.clock,
+            metrics: &inner.counts,
+        };
+        let table = Arc::new(Table::new(&config.lanes, &config.routes, &before, &start)?);
+        self.install(&config.tenants, known, &table);
+        for lane in before.lanes().iter().filter(|lane| table.lane(&lane.config.name).is_none()) {
+            lane.handle.retire();
+            inner.counts.forget(&lane.config.name);
+        }
+        *inner.table.write() = table;
+        Ok(())
     }
 
     /// Tenants from now on, all of them at once. Requests that wait for one that is gone are refused;
@@ -132,14 +170,24 @@ impl Gateway {
     pub fn set_tenants(&self, tenants: &[TenantConfig]) -> Result<(), DirectoryError> {
         let inner = &self.inner;
         let known = inner.directory.write().learn(tenants)?;
+        self.install(tenants, known, &self.table());
+        Ok(())
+    }
+
+    fn install(&self, tenants: &[TenantConfig], known: Known, table: &Table) {
+        let inner = &self.inner;
         let (oidc, client) = (inner.config.limits.oidc, inner.client.clone());
         let fresh = Tenants::new(tenants, &known.ids, inner.config.open, oidc, client, inner.clock);
         *inner.tenants.write() = Arc::new(fresh);
         inner.quotas.set(known.tree.clone(), known.quotas);
-        for lane in &inner.lanes {
-            lane.set_tenants(known.tree.clone());
+        for lane in table.lanes() {
+            lane.handle.set_tenants(known.tree.clone());
         }
-        Ok(())
+    }
+
+    /// What is served at the moment.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.inner.table.read())
     }
 
     /// What was spent of budgets, by tenant: name, window, its number, millionths. Kept over a
@@ -169,7 +217,7 @@ impl Gateway {
     /// Nothing new is let in from now on.
     pub fn drain(&self) {
         self.inner.draining.store(true, Ordering::SeqCst);
-        self.inner.lanes.iter().for_each(LaneHandle::drain);
+        self.table().lanes().iter().for_each(|lane| lane.handle.drain());
     }
 
     /// Why a request would not be served; empty when it would be.
@@ -178,8 +226,8 @@ impl Gateway {
             return vec!["the gateway is stopping".to_owned()];
         }
         let mut missing = Vec::new();
-        for lane in &self.inner.lanes {
-            match lane.status().await {
+        for lane in self.table().lanes() {
+            match lane.handle.status().await {
                 Some(status) if status.replicas.iter().any(|replica| replica.up) => {}
                 Some(status) => {
                     missing.push(format!("`{}` has no replica that takes work", status.name));
@@ -190,20 +238,17 @@ impl Gateway {
         missing
     }
 
-    /// The lane that serves a public name.
-    pub(crate) fn lane_of(&self, model: &str) -> Result<usize, ApiError> {
-        self.inner.names.get(model).copied().ok_or_else(|| {
-            /// Most names that the error lists.
-            const NAMES_MAX: usize = 20;
-            let mut names: Vec<&str> = self.inner.names.keys().map(String::as_str).collect();
-            names.sort_unstable();
-            names.truncate(NAMES_MAX);
-            let shown: String = model.chars().take(80).collect();
-            let list = names.join("`, `");
-            ApiError::model_not_found(format!(
-                "the model `{shown}` does not exist; there is `{list}`"
-            ))
-        })
+    /// The error of a request for a name that leads nowhere.
+    pub(crate) fn no_model(&self, model: &str) -> ApiError {
+        /// Most names that the error lists.
+        const NAMES_MAX: usize = 20;
+        let table = self.table();
+        let mut names: Vec<&str> = table.public_names().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names.truncate(NAMES_MAX);
+        let shown: String = model.chars().take(80).collect();
+        let list = names.join("`, `");
+        ApiError::model_not_found(format!("the model `{shown}` does not exist; there is `{list}`"))
     }
 
     pub(crate) fn next_id(&self) -> RequestId {
@@ -211,12 +256,9 @@ impl Gateway {
     }
 
     fn listed(&self) -> Vec<Model> {
-        let inner = &self.inner;
-        let models = inner.config.lanes.iter().flat_map(|lane| {
-            let one = |name| Model::new(name, inner.created, Some(lane.context_tokens));
-            lane.public_names.iter().map(one)
-        });
-        models.collect()
+        let created = self.inner.created;
+        let one = |(name, context)| Model::new(name, created, Some(context));
+        self.table().public_names().map(one).collect()
     }
 }
 
@@ -247,12 +289,10 @@ async fn model(
     request: Request,
 ) -> Response {
     let caller = gateway.tenants().find(request.headers()).await;
-    let found = caller.and_then(|_| gateway.lane_of(&id));
+    let listed = || gateway.listed().into_iter().find(|model| model.id == id);
+    let found = caller.and_then(|_| listed().ok_or_else(|| gateway.no_model(&id)));
     match found {
-        Ok(_) => {
-            let listed = gateway.listed().into_iter().find(|model| model.id == id);
-            reply::json(StatusCode::OK, &listed)
-        }
+        Ok(listed) => reply::json(StatusCode::OK, &listed),
         Err(error) => reply::error(&error),
     }
 }

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use pilotage_core::admit::Quota;
 use pilotage_core::queue::tree::WEIGHT_ONE;
+use pilotage_core::traffic::{Capabilities, Feature, Features, LaneId, Route, Target};
 use pilotage_core::{Band, SchedulerConfig};
 use pilotage_shell::secret::KeyHash;
 
 /// Everything a gateway is made from.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
-    /// What clients can ask for.
+    /// Models, each with a queue and replicas of its own.
     pub lanes: Vec<LaneConfig>,
+    /// What clients can ask for.
+    pub routes: Vec<RouteConfig>,
     /// Who may ask.
     pub tenants: Vec<TenantConfig>,
     /// Whether a request without a key is served, as the first tenant's. For loopback only.
@@ -25,14 +28,16 @@ pub struct GatewayConfig {
 /// One model's queue and replicas.
 #[derive(Clone, Debug)]
 pub struct LaneConfig {
-    /// Its name in records and metrics.
+    /// Its name in records and metrics: the model's.
     pub name: String,
-    /// Names that clients may write as `model`.
-    pub public_names: Vec<String>,
     /// The name that replicas know the model by.
     pub served_model: String,
     /// Tokens of context for each sequence.
     pub context_tokens: u32,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// LoRA adapters that clients may ask for, as `MODEL:ADAPTER`.
+    pub adapters: Vec<String>,
     /// What its tokens cost.
     pub price: Price,
     /// Whether its replicas take and return token ids, so that a stream can be stopped and go on
@@ -40,8 +45,53 @@ pub struct LaneConfig {
     pub token_ids: bool,
     /// Its scheduler's limits.
     pub scheduler: SchedulerConfig,
+}
+
+impl LaneConfig {
+    /// A lane for chats of which nothing else is said: free, and without limits but the defaults.
+    pub fn named(name: impl Into<String>, context_tokens: u32) -> Self {
+        let name = name.into();
+        let features = [Feature::Text, Feature::Tools, Feature::JsonSchema, Feature::Embeddings];
+        let capabilities = Capabilities {
+            features: Features::of(&features),
+            // Engines say themselves when a prompt is too long, by exact counts.
+            context_tokens: None,
+            ..Capabilities::default()
+        };
+        Self {
+            served_model: name.clone(),
+            name,
+            context_tokens,
+            capabilities,
+            adapters: Vec::new(),
+            price: Price::default(),
+            token_ids: false,
+            scheduler: SchedulerConfig::default(),
+        }
+    }
+}
+
+/// Public names and how their requests are shared out.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Names, targets, rules and the rest. A lane's number is its place among the lanes of the same
+    /// configuration, a tenant's its place among the tenants.
+    pub traffic: Route,
     /// When to stop waiting.
     pub timeouts: Timeouts,
+}
+
+impl RouteConfig {
+    /// Names that lead to one lane.
+    pub fn to_lane(names: &[&str], lane: u32) -> Self {
+        let traffic = Route {
+            name: names.first().copied().unwrap_or_default().into(),
+            models: names.iter().map(|name| (*name).into()).collect(),
+            targets: vec![Target::stable(LaneId(lane), 1)],
+            ..Route::default()
+        };
+        Self { traffic, timeouts: Timeouts::default() }
+    }
 }
 
 /// Prices per million tokens, in millionths of the currency's unit.
@@ -66,6 +116,17 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the whole request.
     pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            queue: Duration::from_secs(60),
+            first_token: Duration::from_secs(300),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(3600),
+        }
+    }
 }
 
 /// Who may ask.

@@ -14,6 +14,7 @@ use crate::config::TenantConfig;
 pub(crate) struct Directory {
     ids: HashMap<String, TenantId>,
     names: Vec<String>,
+    tree: TenantTree,
 }
 
 /// The tenants as the core knows them.
@@ -80,12 +81,18 @@ impl Directory {
         })?;
         let quotas = tenants.iter().zip(&ids).map(|(tenant, id)| (*id, tenant.quota.clone()));
         let quotas = quotas.collect();
+        self.tree = tree.clone();
         Ok(Known { ids, tree, quotas })
     }
 
     /// A tenant's name.
     pub(crate) fn name(&self, id: TenantId) -> &str {
         self.names.get(id.0 as usize).map_or("", String::as_str)
+    }
+
+    /// A tenant and those above it, nearest first.
+    pub(crate) fn path(&self, id: TenantId) -> Vec<TenantId> {
+        self.tree.path(id).collect()
     }
 
     /// The id of a name that was learnt.

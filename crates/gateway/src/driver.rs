@@ -5,11 +5,12 @@ mod status;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pilotage_core::preempt::Reason;
 use pilotage_core::{
-    Capacity, Failure, FailureKind, Input, Outcome, Output, Refusal, ReplicaId, Report, Request,
-    RequestId, Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
+    Capacity, Failure, FailureKind, Input, Outcome, Output, Prompt, Refusal, ReplicaId, Report,
+    Request, RequestId, Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
 };
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -68,7 +69,9 @@ pub(crate) enum Interruption {
 }
 
 enum Message {
-    Arrive(Request, mpsc::UnboundedSender<Turn>),
+    Arrive(Request, Prompt, mpsc::UnboundedSender<Turn>),
+    Config(SchedulerConfig),
+    Retire,
     Happened(Input),
     Tenants(TenantTree),
     Up(ReplicaId, Arc<Replica>),
@@ -81,6 +84,8 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
     messages: mpsc::UnboundedSender<Message>,
+    /// Replicas that take work.
+    up: Arc<AtomicU32>,
 }
 
 impl LaneHandle {
@@ -95,8 +100,11 @@ impl LaneHandle {
         let (messages, inbox) = mpsc::unbounded_channel();
         let mut scheduler = Scheduler::new(config);
         scheduler.set_tenants(Time::ZERO, tenants);
-        let lane = Self { messages };
+        let up = Arc::new(AtomicU32::new(0));
+        let lane = Self { messages, up: Arc::clone(&up) };
         let driver = Driver {
+            up,
+            retired: false,
             name,
             reading: Some((client, lane.clone())),
             scheduler,
@@ -121,6 +129,21 @@ impl LaneHandle {
         self.send(Message::Down(id));
     }
 
+    /// Whether any replica takes work.
+    pub(crate) fn is_open(&self) -> bool {
+        self.up() > 0
+    }
+
+    /// Replicas that take work.
+    pub(crate) fn up(&self) -> u32 {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Limits and policies from now on.
+    pub(crate) fn set_config(&self, config: SchedulerConfig) {
+        self.send(Message::Config(config));
+    }
+
     /// Tenants from now on.
     pub(crate) fn set_tenants(&self, tenants: TenantTree) {
         self.send(Message::Tenants(tenants));
@@ -131,15 +154,20 @@ impl LaneHandle {
         self.send(Message::Happened(Input::Reported { replica, report }));
     }
 
+    /// Nothing new is let in, and the loop ends with the last request.
+    pub(crate) fn retire(&self) {
+        self.send(Message::Retire);
+    }
+
     /// Nothing new is let in.
     pub(crate) fn drain(&self) {
         self.send(Message::Happened(Input::Drain));
     }
 
     /// A request gets in line.
-    pub(crate) fn arrive(&self, request: Request) -> Ticket {
+    pub(crate) fn arrive(&self, request: Request, prompt: Prompt) -> Ticket {
         let (say, turns) = mpsc::unbounded_channel();
-        self.send(Message::Arrive(request, say));
+        self.send(Message::Arrive(request, prompt, say));
         Ticket { id: request.id, lane: self.clone(), turns, ended: false }
     }
 
@@ -237,6 +265,9 @@ impl Drop for Ticket {
 
 struct Driver {
     name: String,
+    up: Arc<AtomicU32>,
+    /// The lane is gone from the configuration.
+    retired: bool,
     scheduler: Scheduler,
     clock: Clock,
     gauges: LaneGauges,
@@ -289,6 +320,11 @@ impl Driver {
             };
             let Some(message) = message else { return };
             self.take(message);
+            let up = self.scheduler.fleet().iter().filter(|replica| replica.up).count();
+            self.up.store(u32::try_from(up).unwrap_or(u32::MAX), Ordering::Relaxed);
+            if self.retired && self.scheduler.live() == 0 {
+                return;
+            }
             self.gauges.show(&self.scheduler);
             if self.now().since(self.gap_shown) >= GAP_EVERY {
                 self.gap_shown = self.now();
@@ -299,9 +335,20 @@ impl Driver {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Arrive(request, say) => {
+            Message::Arrive(request, prompt, say) => {
                 self.waiters.insert(request.id, Waiter { say, at: None });
-                self.handle(Input::Arrive(request));
+                let now = self.now();
+                self.scheduler.arrive_with(now, request, prompt);
+                self.drain(now);
+            }
+            Message::Config(config) => {
+                let now = self.now();
+                self.scheduler.set_config(now, config);
+                self.drain(now);
+            }
+            Message::Retire => {
+                self.retired = true;
+                self.handle(Input::Drain);
             }
             Message::Happened(input) => {
                 self.remember(input);

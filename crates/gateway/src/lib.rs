@@ -13,11 +13,12 @@ mod metrics;
 mod quotas;
 mod reply;
 mod reports;
+mod table;
 
-pub use app::Gateway;
+pub use app::{ConfigError, Gateway};
 pub use config::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Oidc, Price, TenantConfig,
-    Timeouts,
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Oidc, Price, RouteConfig,
+    TenantConfig, Timeouts,
 };
 pub use directory::DirectoryError;
-pub use driver::Replica;
+pub use driver::{LaneHandle, Replica};

@@ -83,7 +83,7 @@ pub(crate) struct LaneGauges {
 
 impl GatewayMetrics {
     /// Registers everything, with every known combination of labels at zero.
-    pub(crate) fn new(metrics: &Metrics, lanes: &[String]) -> Self {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
         let duration: fn() -> Histogram = || Histogram::new(DURATION_SECONDS);
         let ttft: fn() -> Histogram = || Histogram::new(TTFT_SECONDS);
         let tpot: fn() -> Histogram = || Histogram::new(TPOT_SECONDS);
@@ -118,9 +118,6 @@ impl GatewayMetrics {
                 usual_status(termination),
             )));
         }
-        for lane in lanes {
-            this.zero(lane);
-        }
         for limit in Limit::ALL {
             drop(this.denials.get_or_create(&Denied { limit: limit.name() }));
         }
@@ -141,8 +138,34 @@ impl GatewayMetrics {
         }
     }
 
-    /// The gauges of one lane.
+    /// A lane is gone, and its series with it; what comes late is counted anew.
+    pub(crate) fn forget(&self, lane: &str) {
+        for termination in Termination::ALL {
+            for status in [200, 400, 500] {
+                self.requests.remove(&ended(lane, termination, status));
+            }
+        }
+        for kind in ["input", "cached", "output"] {
+            self.tokens.remove(&Typed { lane: lane.to_owned(), r#type: kind });
+        }
+        for reason in Reason::ALL {
+            self.stops.remove(&Stopped { lane: lane.to_owned(), reason: reason.name() });
+        }
+        let lane = Lane { lane: lane.to_owned() };
+        self.retries.remove(&lane);
+        for histograms in [&self.duration, &self.ttft, &self.tpot, &self.queue_time] {
+            histograms.remove(&lane);
+        }
+        for gauges in [&self.queued, &self.in_flight, &self.replicas_up] {
+            gauges.remove(&lane);
+        }
+        self.queued_tokens.remove(&lane);
+        self.gap.remove(&lane);
+    }
+
+    /// The gauges of one lane, with everything else that carries its name at zero.
     pub(crate) fn lane(&self, lane: &str) -> LaneGauges {
+        self.zero(lane);
         let lane = Lane { lane: lane.to_owned() };
         LaneGauges {
             queued: self.queued.get_or_create(&lane).clone(),

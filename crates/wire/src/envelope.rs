@@ -22,6 +22,15 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// Asked for by a client: why the request went where it went.
 pub const WHY: &str = "x-pilotage-why";
 
+/// From a client: the language of its prompt, for rules that choose a model by it.
+pub const LANGUAGE: &str = "x-pilotage-language";
+
+/// From a client: the tier of models that it asks for.
+pub const TIER: &str = "x-pilotage-tier";
+
+/// From a client: its conversation, whose requests are kept together where that is the policy.
+pub const SESSION: &str = "x-pilotage-session";
+
 /// In an answer: the limit that stopped the request, as `name; tenant=…; limit=…; used=…; asked=…`.
 pub const LIMIT: &str = "x-pilotage-limit";
 

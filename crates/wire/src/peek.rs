@@ -33,6 +33,12 @@ pub struct Peek {
     pub prompts: u32,
     /// Bytes of the prompt, messages or input.
     pub input_bytes: usize,
+    /// Where the messages, the prompt or the input lie.
+    pub input: Option<Range<usize>>,
+    /// Where the tools lie.
+    pub tools: Option<Range<usize>>,
+    /// Whom the request names as its user; none where that is no text.
+    pub user: Option<String>,
     /// Where the first field would go: just after the opening brace.
     pub object_start: usize,
 }
@@ -92,6 +98,9 @@ pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
         n: n.max(best_of),
         prompts: fields.prompt.map_or(1, prompts),
         input_bytes: input.into_iter().flatten().map(|raw| raw.get().len()).sum(),
+        input: input.into_iter().flatten().next().map(|raw| span_of(text, raw)),
+        tools: fields.tools.map(|raw| span_of(text, raw)),
+        user: fields.user.and_then(read),
         object_start,
     })
 }
@@ -169,6 +178,10 @@ struct Fields<'a> {
     prompt: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     input: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    user: Option<&'a RawValue>,
 }
 
 /// A field that is there, even as null, whose place in the body counts.
@@ -196,8 +209,13 @@ fn not_json(error: &serde_json::Error) -> ApiError {
 }
 
 fn field<T>(text: &str, raw: &RawValue, value: T) -> Field<T> {
+    Field { value, span: span_of(text, raw) }
+}
+
+/// Where a value lies in the body.
+fn span_of(text: &str, raw: &RawValue) -> Range<usize> {
     let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
-    Field { value, span: start..start + raw.get().len() }
+    start..start + raw.get().len()
 }
 
 /// A field that the engine will check: nothing when it has another type.
@@ -364,7 +382,7 @@ mod tests {
             pretty: bool,
         ) {
             value.insert("model".to_owned(), model.into());
-            for key in ["stream", "stream_options", "messages", "prompt", "input", "n"] {
+            for key in ["stream", "stream_options", "messages", "prompt", "input", "n", "tools", "user"] {
                 value.remove(key);
             }
             let mut value = json!(value);

@@ -87,6 +87,7 @@ fn metrics() -> anyhow::Result<String> {
     let metrics = Metrics::new();
     let config = GatewayConfig {
         lanes: Vec::new(),
+        routes: Vec::new(),
         tenants: Vec::new(),
         open: false,
         admin_key: KeyHash::of(""),

@@ -64,7 +64,7 @@ fn fold(one: u64, other: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn different_things_have_different_names() {
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         for at in 0..20_000_u64 {
             assert!(seen.insert(digest(1, &at.to_le_bytes())), "{at}");
             assert!(seen.insert(digest(2, &at.to_le_bytes())), "{at} with another seed");
         }
         let zeros = vec![0; BYTES * 20];
         let names = name(0, &zeros);
-        assert_eq!(names.iter().collect::<HashSet<_>>().len(), 20, "each covers all before it");
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 20, "each covers all before it");
         assert_ne!(digest(0, &[0; 3]), digest(0, &[0; 4]));
         assert_eq!(name(0, &vec![1; BYTES * (BLOCKS_MAX + 5)]).len(), BLOCKS_MAX);
     }

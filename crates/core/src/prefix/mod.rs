@@ -13,9 +13,9 @@
 pub mod blocks;
 mod line;
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::ReplicaId;
@@ -62,10 +62,16 @@ impl Found {
 /// All that is believed of all replicas' caches.
 #[derive(Debug, Default)]
 pub struct Index {
-    blocks: HashMap<u64, SmallVec<[Holder; 2]>, BuildHasherDefault<Named>>,
+    blocks: Blocks,
     places: BTreeMap<ReplicaId, u16>,
     caches: Vec<Option<Cache>>,
 }
+
+/// Who has a block, by its name; names are hashes already.
+#[derive(Debug, Default)]
+struct Blocks(HashTable<(u64, Holders)>);
+
+type Holders = SmallVec<[Holder; 2]>;
 
 /// A replica that has a block.
 #[derive(Clone, Copy, Debug)]
@@ -88,23 +94,30 @@ struct Cache {
     tells: bool,
 }
 
-/// The keys are hashes already.
-#[derive(Clone, Copy, Debug, Default)]
-struct Named(u64);
-
-impl Hasher for Named {
-    fn finish(&self) -> u64 {
-        self.0
+impl Blocks {
+    fn get(&self, name: u64) -> Option<&Holders> {
+        self.0.find(name, |(other, _)| *other == name).map(|(_, holders)| holders)
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+    fn get_mut(&mut self, name: u64) -> Option<&mut Holders> {
+        self.0.find_mut(name, |(other, _)| *other == name).map(|(_, holders)| holders)
+    }
+
+    fn entry(&mut self, name: u64) -> &mut Holders {
+        let is_it = |(other, _): &(u64, Holders)| *other == name;
+        let entry = self.0.entry(name, is_it, |(name, _)| *name);
+        &mut entry.or_insert_with(|| (name, Holders::new())).into_mut().1
+    }
+
+    /// A place has a block no more.
+    fn drop_holder(&mut self, name: u64, place: u16) {
+        if let Ok(mut found) = self.0.find_entry(name, |(other, _)| *other == name) {
+            let holders = &mut found.get_mut().1;
+            holders.retain(|holder| holder.place != place);
+            if holders.is_empty() {
+                found.remove();
+            }
         }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
     }
 }
 
@@ -148,7 +161,7 @@ impl Index {
         let lines = [std::mem::take(&mut cache.device), std::mem::take(&mut cache.host)];
         (cache.device.most, cache.host.most) = (lines[0].most, lines[1].most);
         for name in lines.iter().flat_map(Line::names) {
-            drop_holder(&mut self.blocks, name, place);
+            self.blocks.drop_holder(name, place);
         }
     }
 
@@ -156,7 +169,7 @@ impl Index {
     pub fn find(&self, prompt: &[u64]) -> Vec<(ReplicaId, Found)> {
         let mut found = vec![Found::default(); self.caches.len()];
         for (depth, name) in (0_u32..).zip(prompt) {
-            let Some(holders) = self.blocks.get(name) else { break };
+            let Some(holders) = self.blocks.get(*name) else { break };
             let mut any = false;
             for holder in holders {
                 let one = &mut found[usize::from(holder.place)];
@@ -270,7 +283,7 @@ impl Index {
         let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
         cache.clock = cache.clock.wrapping_add(1);
         let stamp = cache.clock;
-        let holders = self.blocks.entry(name).or_default();
+        let holders = self.blocks.entry(name);
         match holders.iter_mut().find(|holder| holder.place == place) {
             Some(holder) => {
                 match holder.tier {
@@ -295,13 +308,11 @@ impl Index {
         let part = u32::try_from(ENTRIES_MAX / self.places.len().max(1)).unwrap_or(u32::MAX);
         let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
         let blocks = &mut self.blocks;
-        let is_current = |blocks: &HashMap<u64, SmallVec<[Holder; 2]>, _>, name, stamp, tier| {
-            let holders: Option<&SmallVec<[Holder; 2]>> = blocks.get(&name);
-            holders.is_some_and(|holders| {
-                holders.iter().any(|holder| {
-                    holder.place == place && holder.stamp == stamp && holder.tier == tier
-                })
-            })
+        let is_current = |blocks: &Blocks, name, stamp, tier| {
+            let is_it = |holder: &Holder| {
+                holder.place == place && holder.stamp == stamp && holder.tier == tier
+            };
+            blocks.get(name).is_some_and(|holders| holders.iter().any(is_it))
         };
         while cache.device.held > most {
             let current = |name, stamp| is_current(blocks, name, stamp, Tier::Device);
@@ -310,10 +321,10 @@ impl Index {
                 continue;
             }
             if cache.host.most == 0 {
-                drop_holder(blocks, name, place);
+                blocks.drop_holder(name, place);
                 continue;
             }
-            let holders = blocks.get_mut(&name);
+            let holders = blocks.get_mut(name);
             let mine =
                 holders.and_then(|holders| holders.iter_mut().find(|one| one.place == place));
             if let Some(holder) = mine {
@@ -324,7 +335,7 @@ impl Index {
         while cache.host.held > cache.host.most.min(part) {
             let current = |name, stamp| is_current(blocks, name, stamp, Tier::Host);
             let Some((name, _)) = cache.host.pop(current) else { break };
-            drop_holder(blocks, name, place);
+            blocks.drop_holder(name, place);
         }
         let device = |name, stamp| is_current(blocks, name, stamp, Tier::Device);
         cache.device.tidy(device);
@@ -336,19 +347,6 @@ impl Index {
 impl Cache {
     fn new(told: bool) -> Self {
         Self { device: Line::default(), host: Line::default(), clock: 0, told, tells: false }
-    }
-}
-
-fn drop_holder(
-    blocks: &mut HashMap<u64, SmallVec<[Holder; 2]>, BuildHasherDefault<Named>>,
-    name: u64,
-    place: u16,
-) {
-    if let Some(holders) = blocks.get_mut(&name) {
-        holders.retain(|holder| holder.place != place);
-        if holders.is_empty() {
-            blocks.remove(&name);
-        }
     }
 }
 

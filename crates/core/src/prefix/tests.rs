@@ -28,7 +28,7 @@ fn finds_what_was_sent() {
     index.clear(ReplicaId(3));
     assert_eq!((depth(&index, 3, &[1]), depth(&index, 9, &[1])), (0, 1));
     index.remove(ReplicaId(9));
-    assert!(index.is_empty() && index.blocks.is_empty());
+    assert!(index.is_empty() && index.blocks.0.is_empty());
     index.add(ReplicaId(11), tokens(100));
     assert_eq!(index.find(&[1]), [], "a place that is used again is empty");
 }
@@ -80,7 +80,7 @@ fn memory_is_bounded() {
         index.keep(ReplicaId(round as u32 % 4), &prompt);
     }
     assert!(index.len() <= ENTRIES_MAX && index.len() > ENTRIES_MAX * 9 / 10, "{}", index.len());
-    assert!(index.blocks.len() <= ENTRIES_MAX);
+    assert!(index.blocks.0.len() <= ENTRIES_MAX);
 }
 
 proptest! {

@@ -204,6 +204,13 @@ impl Queue {
         }
     }
 
+    /// Other limits and another way to give turns from now on; what was charged stays charged.
+    pub(crate) fn set_config(&mut self, limits: QueueLimits, config: FairConfig) {
+        // What was charged by one price cannot be settled by another.
+        let config = FairConfig { cost: self.config.cost, predict: self.config.predict, ..config };
+        (self.limits, self.config) = (limits, config);
+    }
+
     /// Adds a request at the end of its tenant's line.
     ///
     /// # Errors

@@ -325,7 +325,7 @@ fn cached(found: Found, placement: &Placement<'_>) -> (u32, u32) {
     let input = placement.tokens.input;
     let named = u64::try_from(placement.prompt.blocks().len()).unwrap_or(u64::MAX);
     // A block is so many bytes; how many tokens these are is as uncertain as the whole estimate.
-    let each = if named == 0 { 0 } else { u64::from(input) / named };
+    let each = u64::from(input).checked_div(named).unwrap_or(0);
     let each = each.min(u64::from(BLOCK_TOKENS));
     let tokens = |blocks: u32| {
         let tokens = u64::from(blocks).saturating_mul(each);

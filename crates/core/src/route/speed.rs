@@ -84,7 +84,7 @@ impl Speeds {
 
     /// A request was at a replica for so long, and its answer has so many tokens.
     pub fn finished(&mut self, replica: ReplicaId, seconds: f64, output: u32) {
-        let mean = self.answer.unwrap_or(f64::from(output));
+        let mean = self.answer.unwrap_or_else(|| output.into());
         self.answer = Some(mean + NEWEST * (f64::from(output) - mean));
         self.update(replica, |speed| {
             let mean = speed.residence.unwrap_or(seconds);

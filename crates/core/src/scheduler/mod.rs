@@ -205,6 +205,17 @@ impl Scheduler {
         self.router = Router { pick };
     }
 
+    /// Other limits and policies from now on. What waits stays, though it may be more than may be let
+    /// in by the new limits.
+    pub fn set_config(&mut self, now: Time, config: SchedulerConfig) {
+        self.config = config;
+        self.queue.set_config(config.queue, config.fair);
+        self.fleet.set_gate(config.fair.gate);
+        self.router = config.policy.into();
+        self.unlooked = true;
+        self.expire(now);
+    }
+
     /// The tenants from now on. Whoever waits for one that is gone is refused; counters, and what
     /// runs, go on.
     pub fn set_tenants(&mut self, now: Time, tree: TenantTree) {

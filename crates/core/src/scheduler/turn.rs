@@ -62,7 +62,7 @@ impl Scheduler {
     }
 
     /// The one whose turn it is waits for a replica of its choice: those behind it may take what it
-    /// does not want. It keeps its turn, and waits no longer than it can save by it.
+    /// does not want. It keeps its turn, and waits at most as long as it can save by that.
     fn pass(
         &mut self,
         now: Time,

@@ -8,8 +8,10 @@ use crate::metrics::GatewayMetrics;
 
 fn driver() -> Driver {
     let name = "lane".to_owned();
-    let gauges = GatewayMetrics::new(&Metrics::new(), std::slice::from_ref(&name)).lane(&name);
+    let gauges = GatewayMetrics::new(&Metrics::new()).lane(&name);
     Driver {
+        up: Arc::default(),
+        retired: false,
         name,
         scheduler: Scheduler::new(SchedulerConfig::default()),
         clock: Clock::start(),
@@ -31,7 +33,7 @@ fn up(driver: &mut Driver, id: u32, name: &str) {
 fn arrive(driver: &mut Driver, id: u64) -> mpsc::UnboundedReceiver<Turn> {
     let (say, turns) = mpsc::unbounded_channel();
     let request = Request::new(RequestId(id), TenantId(0), Band::Standard, Tokens::default());
-    driver.take(Message::Arrive(request, say));
+    driver.take(Message::Arrive(request, Prompt::default(), say));
     turns
 }
 

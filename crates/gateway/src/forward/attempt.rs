@@ -52,8 +52,7 @@ pub(super) async fn go_on(
     watch: &mut Watch,
 ) -> Result<Opened, FailureKind> {
     let limits = &gateway.inner.config.limits;
-    let timeouts = gateway.inner.config.lanes[order.lane].timeouts;
-    let limit = timeouts.first_token.min(left(watch.now(), order.until));
+    let limit = order.timeouts.first_token.min(left(watch.now(), order.until));
     let asking = async {
         let request = request(order, to, (path, body.into()), watch.now());
         let response =
@@ -105,7 +104,7 @@ pub(super) async fn run(
     ticket: &mut Ticket,
     watch: &mut Watch,
 ) -> Result<Answer, FailureKind> {
-    let timeouts = gateway.inner.config.lanes[order.lane].timeouts;
+    let timeouts = order.timeouts;
     let total = left(watch.now(), order.until);
     let limit = if order.stream { timeouts.first_token.min(total) } else { total };
     let asking = async {

@@ -3,6 +3,7 @@
 
 mod attempt;
 mod events;
+mod place;
 mod relay;
 mod watch;
 
@@ -13,7 +14,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use pilotage_core::{FailureKind, Refusal, Request as Asked, RequestId, Span, Stop, Time, Tokens};
+use pilotage_core::traffic::Miss;
+use pilotage_core::{FailureKind, Refusal, RequestId, Span, Time};
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
@@ -24,10 +26,10 @@ use pilotage_wire::{envelope, trace::TraceParent};
 use crate::app::{Gateway, RequestName};
 use crate::auth::Caller;
 use crate::body;
-use crate::config::Price;
+use crate::config::Timeouts;
 use crate::driver::{Go, Replica, Ticket};
-use crate::quotas;
 use crate::reply::{self, Refused};
+use crate::table::Lane;
 use attempt::{Answer, Target, Whole, left};
 use watch::Watch;
 
@@ -60,7 +62,8 @@ pub(crate) struct Order {
     usage_wanted: bool,
     /// When waiting for the whole answer ends.
     until: Time,
-    lane: usize,
+    lane: Arc<Lane>,
+    timeouts: Timeouts,
     id: RequestId,
     /// Estimated prompt tokens.
     input: u32,
@@ -103,38 +106,20 @@ async fn serve(
     let body = body::read(gateway.inner.clock, headers, body, &gateway.inner.config.limits).await?;
     watch.body_came(asked);
     let peek = peek::peek(&body)?;
-    let lane = gateway.lane_of(&peek.model.value)?;
-    let config = &gateway.inner.config.lanes[lane];
-    watch.lane(&config.name, peek.stream);
-    let now = watch.mark(Mark::Read);
-    let deadline = deadline(headers, &caller)?;
-    let total = deadline.unwrap_or(config.timeouts.total).min(config.timeouts.total);
-    let until = watch.begun() + span(total);
-    let (id, tokens) = (gateway.next_id(), estimate(watch.path(), &peek, config.context_tokens));
-    reserve(gateway, &caller, id, tokens, (body.len(), config.price), watch)?;
-    let chat = watch.path() == CHAT;
-    let resume = (config.token_ids && peek.stream).then(|| Resumable::new(&body, chat)).flatten();
-    let ticket = gateway.inner.lanes[lane].arrive(Asked {
-        deadline: Some((now + span(config.timeouts.queue)).min(until)),
-        answer_by: deadline.map(|_| until),
-        stop: if resume.is_some() { Stop::Anytime } else { Stop::BeforeFirstToken },
-        ..Asked::new(id, caller.id, caller.band, tokens)
-    });
-    let order = Order {
-        path: watch.path(),
-        body: outgoing(body, &peek, &config.served_model, resume.is_some()),
-        caller,
-        request_id: watch.request_id().to_owned(),
-        trace: watch.trace(),
-        stream: peek.stream,
-        usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
-        until,
-        lane,
-        id,
-        input: tokens.input,
-        resume,
-    };
-    attempts(gateway, order, ticket, watch).await
+    watch.stream(peek.stream);
+    let asked = Asking { headers, caller, body, peek, deadline: None };
+    let deadline = deadline(headers, &asked.caller)?;
+    place::serve(gateway, Asking { deadline, ..asked }, watch).await
+}
+
+/// A request that was read and understood.
+pub(crate) struct Asking<'a> {
+    headers: &'a HeaderMap,
+    caller: Caller,
+    body: Bytes,
+    peek: Peek,
+    /// How long the client waits for its whole answer.
+    deadline: Option<Duration>,
 }
 
 /// One attempt after the other, as the scheduler says, until one answers.
@@ -143,14 +128,16 @@ async fn attempts(
     order: Order,
     mut ticket: Ticket,
     watch: &mut Watch,
-) -> Result<Response, Refused> {
+) -> Result<Response, Missed> {
     let order = Arc::new(order);
     let mut last = None;
     loop {
         let late = left(watch.now(), order.until);
         let turn = tokio::time::timeout(late, ticket.turn()).await.map_err(|_| out_of_time())?;
-        let Go { replica, attempt, displaces, why } =
-            turn.map_err(|refusal| blamed(refusal, last))?;
+        let Go { replica, attempt, displaces, why } = turn.map_err(|refusal| {
+            let refusal = blamed(refusal, last);
+            Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) }
+        })?;
         watch.dispatched(&replica.name, attempt, &why);
         let to = Target { replica: &replica, displaces };
         match attempt::run(gateway, &order, to, &mut ticket, watch).await {
@@ -170,12 +157,25 @@ async fn attempts(
             }
             // Whose time is up is not tried again: its ticket is dropped, and what was computed for it
             // is charged.
-            Err(_) if left(watch.now(), order.until).is_zero() => return Err(out_of_time()),
+            Err(_) if left(watch.now(), order.until).is_zero() => return Err(out_of_time().into()),
             Err(kind) => {
                 last = Some((attempt, kind));
                 failed(&mut ticket, kind, &replica, attempt);
             }
         }
+    }
+}
+
+/// A request that a lane did not answer.
+struct Missed {
+    refused: Refused,
+    /// What another lane may do better; none where it may not.
+    miss: Option<Miss>,
+}
+
+impl From<Refused> for Missed {
+    fn from(refused: Refused) -> Self {
+        Self { refused, miss: None }
     }
 }
 
@@ -216,29 +216,6 @@ fn deadline(headers: &HeaderMap, caller: &Caller) -> Result<Option<Duration>, Ap
     })
 }
 
-/// Reserves the request's place in the quotas of its tenant and of those above it.
-fn reserve(
-    gateway: &Gateway,
-    caller: &Caller,
-    id: RequestId,
-    tokens: Tokens,
-    (bytes, price): (usize, Price),
-    watch: &mut Watch,
-) -> Result<(), Refused> {
-    let quotas = &gateway.inner.quotas;
-    match quotas.reserve(id, caller.id, tokens, bytes, price) {
-        Ok((lease, left)) => {
-            watch.lease(lease, tokens.input, quotas::headers(&left));
-            Ok(())
-        }
-        Err(denial) => {
-            gateway.inner.counts.denied(denial.limit);
-            let directory = gateway.inner.directory.read();
-            Err(Refused::denied(&denial, directory.name(denial.tenant)))
-        }
-    }
-}
-
 fn whole(answer: Whole, watch: &mut Watch) -> Response {
     if let Some(usage) = find_usage(&answer.body) {
         watch.usage(&usage);
@@ -254,35 +231,6 @@ fn whole(answer: Whole, watch: &mut Watch) -> Response {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, answer.kind.unwrap_or(json));
     response
-}
-
-/// The body for the replica: its own name for the model, streams always with usage, and with token ids
-/// where the stream may have to go on later.
-fn outgoing(body: Bytes, peek: &Peek, served: &str, token_ids: bool) -> Bytes {
-    let mut edits = Vec::new();
-    if peek.model.value != served {
-        edits.push(peek.rename_model(served));
-    }
-    if peek.stream {
-        edits.extend(peek.ask_for_usage(&body));
-    }
-    if token_ids {
-        edits.push(peek.ask_for_token_ids());
-    }
-    if edits.is_empty() { body } else { peek::splice(&body, edits).into() }
-}
-
-/// Tokens before they are counted: four bytes make about one of English text (OpenAI's rule of
-/// thumb), and an answer without a limit is taken to be a quarter of the context.
-fn estimate(path: &str, peek: &Peek, context: u32) -> Tokens {
-    const BYTES_PER_TOKEN: usize = 4;
-    let input = u32::try_from(peek.input_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
-    // Several prompts are together longer than a context; one that is is refused by the engine.
-    let input = input.min(context.saturating_mul(peek.prompts.max(1)));
-    let each = peek.tokens_max.unwrap_or(context / 4).min(context);
-    let answers = u64::from(peek.n.max(1)) * u64::from(peek.prompts.max(1));
-    let output = u32::try_from(u64::from(each) * answers).unwrap_or(u32::MAX);
-    Tokens { input, cached: 0, output: if path == EMBEDDINGS { 0 } else { output } }
 }
 
 fn trace(headers: &HeaderMap) -> TraceParent {

@@ -219,7 +219,7 @@ impl Relay {
             Ok(Err(_)) => return Err(Broken::Off),
             Ok(Ok(go)) => go,
         };
-        let served = &self.gateway.inner.config.lanes[self.order.lane].served_model;
+        let served = &self.order.lane.config.served_model;
         let Some(resume) = &mut self.resume else { return Err(Broken::Off) };
         let request = resume.continuation(served);
         let to = Target { replica: &go.replica, displaces: go.displaces };
@@ -243,7 +243,7 @@ impl Relay {
 
     /// Waits for more events.
     async fn read(&mut self) -> Result<(), Broken> {
-        let idle = self.gateway.inner.config.lanes[self.order.lane].timeouts.idle;
+        let idle = self.order.timeouts.idle;
         let left = left(self.watch.now(), self.order.until);
         // Asked before each read: a stream with always something to read would never time out.
         if left.is_zero() {

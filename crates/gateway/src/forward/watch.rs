@@ -2,7 +2,7 @@
 //! watch that is dropped without an end was left by its client.
 
 use http::HeaderValue;
-use pilotage_core::{Band, Span, Time, Tokens, Why};
+use pilotage_core::{Band, Span, Time, Tokens, Why, traffic};
 use pilotage_lens::{Mark, Record, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 use pilotage_wire::trace::TraceParent;
@@ -27,6 +27,8 @@ pub(crate) struct Watch {
     attempts: u32,
     replica: Option<String>,
     why: Option<Why>,
+    /// Why this model.
+    routed: Option<traffic::Why>,
     tokens: Tokens,
     /// Whether the engine itself told the tokens.
     counted: bool,
@@ -62,6 +64,7 @@ impl Watch {
             attempts: 0,
             replica: None,
             why: None,
+            routed: None,
             tokens: Tokens::default(),
             counted: false,
             stops: 0,
@@ -78,9 +81,18 @@ impl Watch {
         self.band = caller.band;
     }
 
-    pub(crate) fn lane(&mut self, name: &str, stream: bool) {
-        self.lane = Some(name.to_owned());
+    pub(crate) const fn stream(&mut self, stream: bool) {
         self.stream = stream;
+    }
+
+    /// The request's model is chosen.
+    pub(crate) fn routed(&mut self, why: traffic::Why) {
+        self.routed = Some(why);
+    }
+
+    /// The request goes to a lane.
+    pub(crate) fn lane(&mut self, name: &str) {
+        name.clone_into(self.lane.get_or_insert_default());
     }
 
     pub(crate) fn dispatched(&mut self, replica: &str, attempt: u32, why: &Why) {
@@ -167,7 +179,8 @@ impl Watch {
 
     /// The reason of the last placement, as a header.
     pub(crate) fn take_why(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(&self.why?.to_string()).ok()
+        let routed = self.routed.as_ref().map(|why| format!("{why}; ")).unwrap_or_default();
+        HeaderValue::from_str(&format!("{routed}{}", self.why?)).ok()
     }
 
     /// The watch for the rest of the way; this one is done.
@@ -186,6 +199,7 @@ impl Watch {
             attempts: self.attempts,
             replica: self.replica.clone(),
             why: self.why,
+            routed: self.routed.take(),
             tokens: self.tokens,
             counted: self.counted,
             stops: self.stops,

@@ -215,7 +215,7 @@ async fn readiness_follows_the_replicas() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_does_not_begin_in_time_is_given_up() {
     let mut config = config();
-    config.lanes[0].timeouts.first_token = Duration::from_secs(1);
+    config.routes[0].timeouts.first_token = Duration::from_secs(1);
     let engine = engine().await;
     let gateway = gateway(config, &[&engine]);
     let feeds = [engine.stream(), engine.stream(), engine.stream()];

@@ -74,8 +74,8 @@ async fn a_request_that_waits_for_a_replica_that_comes_back_is_served_there() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_longer_than_the_queues_time_is_blamed_on_the_engine() {
     let mut config = config();
-    config.lanes[0].timeouts.queue = Duration::from_secs(5);
-    config.lanes[0].timeouts.first_token = Duration::from_secs(10);
+    config.routes[0].timeouts.queue = Duration::from_secs(5);
+    config.routes[0].timeouts.first_token = Duration::from_secs(10);
     let engine = engine().await;
     let gateway = gateway(config, &[&engine]);
     let feeds = [engine.stream(), engine.stream(), engine.stream()];

@@ -10,9 +10,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
-use pilotage_core::{Band, Capacity, ReplicaId, SchedulerConfig};
+use pilotage_core::{Band, Capacity, ReplicaId};
 use pilotage_gateway::{
-    Gateway, GatewayConfig, LaneConfig, Limits, Price, Replica, TenantConfig, Timeouts,
+    Gateway, GatewayConfig, LaneConfig, Limits, Replica, RouteConfig, TenantConfig, Timeouts,
 };
 use pilotage_shell::clock::Clock;
 use pilotage_shell::metrics::Metrics;
@@ -114,19 +114,17 @@ impl Engine {
 pub(crate) fn config() -> GatewayConfig {
     GatewayConfig {
         lanes: vec![LaneConfig {
-            name: "lane".to_owned(),
-            public_names: vec!["public".to_owned(), "alias".to_owned()],
             served_model: "served".to_owned(),
-            context_tokens: 1000,
-            price: Price::default(),
-            token_ids: false,
-            scheduler: SchedulerConfig::default(),
+            ..LaneConfig::named("lane", 1000)
+        }],
+        routes: vec![RouteConfig {
             timeouts: Timeouts {
                 queue: Duration::from_secs(5),
                 first_token: Duration::from_secs(10),
                 idle: Duration::from_secs(3),
                 total: Duration::from_secs(60),
             },
+            ..RouteConfig::to_lane(&["public", "alias"], 0)
         }],
         tenants: vec![TenantConfig {
             highest_band: Band::Standard,

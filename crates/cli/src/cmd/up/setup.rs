@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pilotage_gateway::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Price, TenantConfig, Timeouts,
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Price, RouteConfig, TenantConfig,
+    Timeouts,
 };
 use pilotage_operator::local::{Machine, START_TIMEOUT, STOP_TIMEOUT};
 use pilotage_plan::api::{Identity, TenantKey};
@@ -82,6 +83,7 @@ impl Setup {
         Ok(Self {
             gateway: GatewayConfig {
                 lanes: plan.lanes.iter().map(lane).collect(),
+                routes: (0..).zip(&plan.lanes).map(route).collect(),
                 tenants: tenants(plan, key.as_ref()),
                 open: args.no_keys,
                 admin_key: admin_key.hash(),
@@ -162,24 +164,28 @@ fn identity(identity: &Identity) -> IdentityConfig {
 }
 
 fn lane(lane: &Lane) -> LaneConfig {
-    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     LaneConfig {
-        name: lane.name.clone(),
-        public_names: lane.public_names.clone(),
         served_model: lane.served_model.clone(),
-        context_tokens: lane.context_tokens,
         price: Price {
             input: lane.price.input,
             cached: lane.price.cached,
             output: lane.price.output,
         },
-        token_ids: false,
         scheduler: lane.scheduler_config(),
+        ..LaneConfig::named(lane.name.clone(), lane.context_tokens)
+    }
+}
+
+fn route((at, lane): (u32, &Lane)) -> RouteConfig {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let names: Vec<&str> = lane.public_names.iter().map(String::as_str).collect();
+    RouteConfig {
         timeouts: Timeouts {
             queue: seconds(lane.timeouts.queue_seconds),
             first_token: seconds(lane.timeouts.first_token_seconds),
             idle: seconds(lane.timeouts.idle_seconds),
             total: seconds(lane.timeouts.total_seconds),
         },
+        ..RouteConfig::to_lane(&names, at)
     }
 }

@@ -1,0 +1,269 @@
+//! Which model a request goes to, and with what: needs are read off its body, the route chooses a
+//! lane, quotas are reserved at that lane's price, and whatever is refused before its first byte may go
+//! on to the next.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use pilotage_core::prefix::blocks;
+use pilotage_core::traffic::router::NoRoute;
+use pilotage_core::traffic::{
+    Asked, Choice, Feature, Features, LaneId, Miss, Needs, Tag, fallback,
+};
+use pilotage_core::{Prompt, Request, RequestId, Stop, Tokens};
+use pilotage_lens::Mark;
+use pilotage_wire::envelope;
+use pilotage_wire::openai::error::ApiError;
+use pilotage_wire::peek::{self, Peek};
+use pilotage_wire::resume::Resumable;
+
+use super::{Asking, CHAT, EMBEDDINGS, Missed, Order, Watch, attempts, span};
+use crate::app::Gateway;
+use crate::auth::Caller;
+use crate::config::{Price, RouteConfig};
+use crate::quotas;
+use crate::reply::Refused;
+use crate::table::{Lane, Now, Table};
+
+/// Serves a request by the first lane that takes it.
+pub(super) async fn serve(
+    gateway: &Gateway,
+    asking: Asking<'_>,
+    watch: &mut Watch,
+) -> Result<Response, Refused> {
+    let table = gateway.table();
+    let public = asking.peek.model.value.as_str();
+    let (name, adapter) = named(&table, public);
+    let route = table.route(name).ok_or_else(|| gateway.no_model(public))?;
+    let now = watch.mark(Mark::Read);
+    let total = asking.deadline.unwrap_or(route.timeouts.total).min(route.timeouts.total);
+    let until = watch.begun() + span(total);
+    let id = gateway.next_id();
+    let choice = choose(gateway, &table, (name, id), &asking, watch.path())?;
+    let Choice { lane, fallbacks, why, .. } = choice;
+    watch.routed(why);
+    let lanes: Vec<&Arc<Lane>> = open_first(&table, lane, &fallbacks);
+    let mut last = None;
+    for (at, lane) in lanes.iter().enumerate() {
+        if adapter.is_some_and(|adapter| !lane.config.adapters.iter().any(|one| one == adapter)) {
+            last = Some(Refused::from(gateway.no_model(public)));
+            continue;
+        }
+        // Ids are a lane's own: the second lane must not take the request for another's.
+        let id = if at == 0 { id } else { gateway.next_id() };
+        let sent = Sent { lane, route, adapter, id, now, until };
+        match send(gateway, &asking, &sent, watch).await {
+            Ok(response) => return Ok(response),
+            Err(Missed { refused, miss }) => {
+                let goes_on = miss.is_some_and(|miss: Miss| fallback::moves_on(&miss).is_yes());
+                if !goes_on {
+                    return Err(refused);
+                }
+                last = Some(refused);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| gateway.no_model(public).into()))
+}
+
+/// A request on its way to one lane.
+struct Sent<'a> {
+    lane: &'a Arc<Lane>,
+    route: &'a RouteConfig,
+    adapter: Option<&'a str>,
+    id: RequestId,
+    now: pilotage_core::Time,
+    until: pilotage_core::Time,
+}
+
+async fn send(
+    gateway: &Gateway,
+    asking: &Asking<'_>,
+    sent: &Sent<'_>,
+    watch: &mut Watch,
+) -> Result<Response, Missed> {
+    let Sent { lane, route, adapter, id, now, until } = *sent;
+    let Asking { caller, body, peek, .. } = asking;
+    let config = &lane.config;
+    watch.lane(&config.name);
+    let tokens = estimate(watch.path(), peek, config.context_tokens);
+    reserve(gateway, caller, id, tokens, (body.len(), config.price), watch)?;
+    let chat = watch.path() == CHAT;
+    let resume = (config.token_ids && peek.stream).then(|| Resumable::new(body, chat)).flatten();
+    let request = Request {
+        deadline: Some((now + span(route.timeouts.queue)).min(until)),
+        answer_by: asking.deadline.map(|_| until),
+        stop: if resume.is_some() { Stop::Anytime } else { Stop::BeforeFirstToken },
+        ..Request::new(id, caller.id, caller.band, tokens)
+    };
+    let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
+    let served = adapter.unwrap_or(&config.served_model);
+    let order = Order {
+        path: watch.path(),
+        body: outgoing(body.clone(), peek, served, resume.is_some()),
+        caller: caller.clone(),
+        request_id: watch.request_id().to_owned(),
+        trace: watch.trace(),
+        stream: peek.stream,
+        usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
+        until,
+        lane: Arc::clone(lane),
+        timeouts: route.timeouts,
+        id,
+        input: tokens.input,
+        resume,
+    };
+    attempts(gateway, order, ticket, watch).await
+}
+
+/// A public name, or one with an adapter behind a colon.
+fn named<'a>(table: &Table, public: &'a str) -> (&'a str, Option<&'a str>) {
+    if table.route(public).is_some() {
+        return (public, None);
+    }
+    match public.rsplit_once(':') {
+        Some((name, adapter)) if table.route(name).is_some() => (name, Some(adapter)),
+        _ => (public, None),
+    }
+}
+
+/// The lanes in the order in which they are asked: one without replicas comes after those that have
+/// some, so that nobody waits for it in vain, and is waited for when there is no other.
+fn open_first<'a>(table: &'a Table, first: LaneId, fallbacks: &[LaneId]) -> Vec<&'a Arc<Lane>> {
+    let all = std::iter::once(&first).chain(fallbacks);
+    let mut lanes: Vec<_> = all.filter_map(|id| table.lane_at(*id)).collect();
+    lanes.sort_by_key(|lane| !lane.handle.is_open());
+    lanes
+}
+
+fn choose(
+    gateway: &Gateway,
+    table: &Table,
+    (name, id): (&str, RequestId),
+    asking: &Asking<'_>,
+    path: &str,
+) -> Result<Choice, Refused> {
+    let names = table.router.headers();
+    let headers: Vec<(&str, &str)> = names
+        .iter()
+        .filter_map(|name| Some((name.as_str(), asking.headers.get(name)?.to_str().ok()?)))
+        .collect();
+    let tokens = estimate(path, &asking.peek, u32::MAX);
+    let ruled = table.router.route(name).is_some_and(|route| !route.rules.is_empty());
+    let tenants =
+        if ruled { gateway.inner.directory.read().path(asking.caller.id) } else { Vec::new() };
+    let asked = Asked {
+        request: id,
+        needs: needs(path, &asking.peek, asking.headers, tokens)?,
+        prompt_tokens: tokens.input.into(),
+        tenants: &tenants,
+        user: asking.peek.user.as_deref().map(pilotage_core::traffic::key),
+        band: asking.caller.band,
+        headers: &headers,
+    };
+    let live = Now { table, canary_share: &|_| 0.0 };
+    table.router.choose(name, &asked, &live).map_err(|error| match error {
+        NoRoute::UnknownModel => gateway.no_model(name).into(),
+        NoRoute::NothingFits(_) => {
+            ApiError::invalid_request(format!("{error}; change the request, or ask another model"))
+                .with_param("model")
+                .with_code("no_model_fits")
+                .into()
+        }
+    })
+}
+
+/// What a request needs of a model, as far as its body and headers tell.
+fn needs(path: &str, peek: &Peek, headers: &HeaderMap, tokens: Tokens) -> Result<Needs, ApiError> {
+    let main = if path == EMBEDDINGS { Feature::Embeddings } else { Feature::Text };
+    let tag = |name: &'static str| match headers.get(name).map(|value| value.to_str()) {
+        None => Ok(None),
+        Some(value) => {
+            value.ok().and_then(|value| Tag::new(value).ok()).map(Some).ok_or_else(|| {
+                let message =
+                    format!("`{name}` must be one short word of letters, digits and dashes");
+                ApiError::invalid_request(message).with_param(name)
+            })
+        }
+    };
+    let output = peek.tokens_max.map_or(0, u64::from);
+    Ok(Needs {
+        features: Features::of(&[main]),
+        context_tokens: u64::from(tokens.input) + output,
+        language: tag(envelope::LANGUAGE)?,
+        tier: tag(envelope::TIER)?,
+    })
+}
+
+/// What identifies the prompt: nothing where there is nothing to choose.
+fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking<'_>, adapter: Option<&str>) -> Prompt {
+    if lane.handle.up() < 2 {
+        return Prompt::default();
+    }
+    let (seed, peek, body) = (gateway.inner.seed, &asking.peek, &asking.body);
+    let session = asking.headers.get(envelope::SESSION).map(http::HeaderValue::as_bytes);
+    let session = session.or_else(|| peek.user.as_deref().map(str::as_bytes));
+    let adapter = adapter.map_or(0, pilotage_core::traffic::key);
+    // Templates write tools before messages.
+    let tools = peek.tools.clone().map_or(0, |tools| blocks::digest(seed, &body[tools]));
+    let named = peek.input.clone().map(|input| blocks::name(seed ^ tools ^ adapter, &body[input]));
+    Prompt {
+        blocks: named.filter(|named| !named.is_empty()).map(Arc::from),
+        session: session.map_or(0, |session| blocks::digest(seed, session).max(1)),
+        adapter,
+    }
+}
+
+/// Reserves the request's place in the quotas of its tenant and of those above it.
+fn reserve(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: RequestId,
+    tokens: Tokens,
+    (bytes, price): (usize, Price),
+    watch: &mut Watch,
+) -> Result<(), Refused> {
+    let quotas = &gateway.inner.quotas;
+    match quotas.reserve(id, caller.id, tokens, bytes, price) {
+        Ok((lease, left)) => {
+            watch.lease(lease, tokens.input, quotas::headers(&left));
+            Ok(())
+        }
+        Err(denial) => {
+            gateway.inner.counts.denied(denial.limit);
+            let directory = gateway.inner.directory.read();
+            Err(Refused::denied(&denial, directory.name(denial.tenant)))
+        }
+    }
+}
+
+/// The body for the replica: its own name for the model, streams always with usage, and with token ids
+/// where the stream may have to go on later.
+fn outgoing(body: Bytes, peek: &Peek, served: &str, token_ids: bool) -> Bytes {
+    let mut edits = Vec::new();
+    if peek.model.value != served {
+        edits.push(peek.rename_model(served));
+    }
+    if peek.stream {
+        edits.extend(peek.ask_for_usage(&body));
+    }
+    if token_ids {
+        edits.push(peek.ask_for_token_ids());
+    }
+    if edits.is_empty() { body } else { peek::splice(&body, edits).into() }
+}
+
+/// Tokens before they are counted: four bytes make about one of English text (OpenAI's rule of
+/// thumb), and an answer without a limit is taken to be a quarter of the context.
+fn estimate(path: &str, peek: &Peek, context: u32) -> Tokens {
+    const BYTES_PER_TOKEN: usize = 4;
+    let input = u32::try_from(peek.input_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
+    // Several prompts are together longer than a context; one that is is refused by the engine.
+    let input = input.min(context.saturating_mul(peek.prompts.max(1)));
+    let each = peek.tokens_max.unwrap_or(context / 4).min(context);
+    let answers = u64::from(peek.n.max(1)) * u64::from(peek.prompts.max(1));
+    let output = u32::try_from(u64::from(each) * answers).unwrap_or(u32::MAX);
+    Tokens { input, cached: 0, output: if path == EMBEDDINGS { 0 } else { output } }
+}

@@ -1,0 +1,137 @@
+//! What is served at the moment: lanes, one for each model, and the routes that lead to them. A new
+//! configuration makes a new table, which replaces the old one whole; requests that are under way keep
+//! the lanes they are in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pilotage_core::traffic::router::TableError;
+use pilotage_core::traffic::{LaneId, Live, Model, Name, Router};
+use pilotage_core::{TenantId, TenantTree};
+use pilotage_shell::client::Client;
+use pilotage_shell::clock::Clock;
+
+use crate::config::{LaneConfig, RouteConfig};
+use crate::driver::LaneHandle;
+use crate::metrics::GatewayMetrics;
+
+/// Lanes and routes.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) router: Router,
+    lanes: Vec<Arc<Lane>>,
+    routes: HashMap<Name, Arc<RouteConfig>>,
+}
+
+/// One model's queue and replicas.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) config: LaneConfig,
+    pub(crate) handle: LaneHandle,
+}
+
+/// What starting a lane takes.
+pub(crate) struct Start<'a> {
+    pub(crate) tenants: TenantTree,
+    /// Ids of the tenants that conditions name by their place in the configuration.
+    pub(crate) ids: &'a [TenantId],
+    pub(crate) client: &'a Client,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: &'a GatewayMetrics,
+}
+
+impl Table {
+    /// The table of a configuration. Lanes that there were before go on under their names, with their
+    /// queues and replicas; those that are gone are left to whoever uses them still.
+    pub(crate) fn new(
+        lanes: &[LaneConfig],
+        routes: &[RouteConfig],
+        before: &Self,
+        start: &Start<'_>,
+    ) -> Result<Self, TableError> {
+        let models = (0..).map(LaneId).zip(lanes).map(|(lane, config)| Model {
+            lane,
+            name: config.name.as_str().into(),
+            capabilities: config.capabilities.clone(),
+        });
+        let resolved = routes.iter().map(|route| with_tenants(route, start.ids)).collect();
+        let router = Router::new(models.collect(), resolved)?;
+        let lanes = lanes.iter().map(|config| {
+            let handle = match before.lane(&config.name) {
+                Some(lane) => {
+                    lane.handle.set_config(config.scheduler);
+                    lane.handle.clone()
+                }
+                None => LaneHandle::start(
+                    config.name.clone(),
+                    (config.scheduler, start.tenants.clone()),
+                    start.client.clone(),
+                    start.clock,
+                    start.metrics.lane(&config.name),
+                ),
+            };
+            Arc::new(Lane { config: config.clone(), handle })
+        });
+        let named =
+            routes.iter().map(|route| (route.traffic.name.clone(), Arc::new(route.clone())));
+        Ok(Self { router, lanes: lanes.collect(), routes: named.collect() })
+    }
+
+    /// All lanes.
+    pub(crate) fn lanes(&self) -> &[Arc<Lane>] {
+        &self.lanes
+    }
+
+    /// The lane of a model.
+    pub(crate) fn lane(&self, name: &str) -> Option<&Arc<Lane>> {
+        self.lanes.iter().find(|lane| lane.config.name == name)
+    }
+
+    /// The lane of that number in this table.
+    pub(crate) fn lane_at(&self, id: LaneId) -> Option<&Arc<Lane>> {
+        self.lanes.get(id.0 as usize)
+    }
+
+    /// The route that a public name leads to.
+    pub(crate) fn route(&self, public: &str) -> Option<&Arc<RouteConfig>> {
+        self.routes.get(&self.router.route(public)?.name)
+    }
+
+    /// Every public name, with the tokens of context behind it.
+    pub(crate) fn public_names(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.router.routes().iter().flat_map(|route| {
+            let targets = route.rules.iter().flat_map(|rule| &rule.targets).chain(&route.targets);
+            let contexts = targets.filter_map(|target| self.lane_at(target.lane));
+            let context = contexts.map(|lane| lane.config.context_tokens).max().unwrap_or(0);
+            route.models.iter().map(move |name| (name.as_str(), context))
+        })
+    }
+}
+
+/// Which lanes are open, as the router asks; shares of canaries by their route.
+pub(crate) struct Now<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) canary_share: &'a dyn Fn(&Name) -> f64,
+}
+
+impl Live for Now<'_> {
+    fn is_open(&self, lane: LaneId) -> bool {
+        self.table.lane_at(lane).is_some_and(|lane| lane.handle.is_open())
+    }
+
+    fn canary_share(&self, route: &Name) -> f64 {
+        (self.canary_share)(route)
+    }
+}
+
+/// A route whose conditions name tenants by their ids in the tree.
+fn with_tenants(route: &RouteConfig, ids: &[TenantId]) -> pilotage_core::traffic::Route {
+    let mut route = route.traffic.clone();
+    for rule in &mut route.rules {
+        for tenant in &mut rule.when.tenants {
+            // A place beyond the list matches nobody.
+            *tenant = ids.get(tenant.0 as usize).copied().unwrap_or(TenantId(u32::MAX));
+        }
+    }
+    route
+}

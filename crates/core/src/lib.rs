@@ -15,6 +15,8 @@
 
 pub mod admit;
 pub mod fleet;
+mod hash;
+pub mod health;
 pub mod ids;
 pub mod invariant;
 pub mod preempt;
@@ -24,6 +26,7 @@ pub mod request;
 pub mod retry;
 pub mod route;
 pub mod scheduler;
+pub mod sketch;
 pub mod time;
 pub mod traffic;
 pub mod why;

@@ -1,14 +1,7 @@
 //! Draws that are the same for the same key: who goes where is decided by a hash, so that it can be
 //! repeated, explained and kept.
 
-/// One round of splitmix64 (Steele, Lea, Flood, OOPSLA 2014): different numbers stay different, and
-/// every bit of the input reaches every bit of the output.
-pub(super) const fn mix(seed: u64) -> u64 {
-    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
+pub(super) use crate::hash::mix;
 
 /// Two keys as one, in this order.
 pub(super) const fn join(first: u64, second: u64) -> u64 {

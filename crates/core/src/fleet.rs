@@ -79,15 +79,8 @@ pub struct Report {
 /// waits for a report.
 const REPORT_AGE_MAX: Span = Span::from_secs(5);
 
-/// For how long a replica that came up is given less than others: its cache is cold, and its first
-/// requests compile and load what later ones find.
-const WARM_UP: Span = Span::from_secs(30);
-
-/// What it is given at first, in parts of one.
-const WARMTH_MIN: f32 = 0.25;
-
 /// One replica as the scheduler sees it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Replica {
     /// Its id.
     pub id: ReplicaId,
@@ -112,8 +105,10 @@ pub struct Replica {
     /// Requests that it reported beyond the ledger's.
     foreign_requests: u32,
     reported: Option<Time>,
-    /// From when on it warms up; none where it came with the lane's first.
-    cold_since: Option<Time>,
+    /// Whether it works, as far as its answers tell.
+    works: bool,
+    /// How much of its part it is given, above zero and at most one.
+    warmth: f32,
     /// LoRA adapters that it has loaded; none where it does not say.
     adapters: Option<Vec<u64>>,
 }
@@ -133,16 +128,16 @@ impl Replica {
             foreign: 0,
             foreign_requests: 0,
             reported: None,
-            cold_since: None,
+            works: true,
+            warmth: 1.0,
             adapters: None,
         }
     }
 
-    /// How much of its part it is given, from a quarter to one, while it warms up.
-    pub fn warmth(&self, now: Time) -> f32 {
-        let Some(since) = self.cold_since else { return 1.0 };
-        let part = now.since(since).as_nanos() as f32 / WARM_UP.as_nanos() as f32;
-        (WARMTH_MIN + (1.0 - WARMTH_MIN) * part).min(1.0)
+    /// How much of its part it is given, above zero and at most one: less while it warms up, or is
+    /// slower than its peers.
+    pub const fn warmth(&self) -> f32 {
+        self.warmth
     }
 
     /// Somebody else's requests that are there, as far as a fresh report tells.
@@ -171,7 +166,7 @@ impl Replica {
 
     /// Whether it takes new work at all.
     pub fn is_open(&self, now: Time) -> bool {
-        self.up && self.suspended_until <= now
+        self.up && self.works && self.suspended_until <= now
     }
 
     /// KV tokens nobody holds, as far as the ledger and a fresh report tell.
@@ -258,17 +253,19 @@ impl Fleet {
         moments.max().unwrap_or(0)
     }
 
-    /// A replica may be used from now on, or its capacity changed. Among others that serve already
-    /// it warms up.
-    pub fn raise(&mut self, now: Time, id: ReplicaId, capacity: Capacity) {
-        let others = self.replicas.values().any(|other| other.id != id && other.warmth(now) >= 1.0);
-        let replica = self.replicas.entry(id).or_insert_with(|| Replica {
-            cold_since: (others && now > Time::ZERO).then_some(now),
-            ..Replica::new(id, capacity)
-        });
+    /// A replica may be used from now on, or its capacity changed.
+    pub fn raise(&mut self, id: ReplicaId, capacity: Capacity) {
+        let replica = self.replicas.entry(id).or_insert_with(|| Replica::new(id, capacity));
         replica.capacity = capacity;
         replica.up = true;
         replica.suspended_until = Time::ZERO;
+    }
+
+    /// Whether a replica works, and how much of its part it is given.
+    pub(crate) fn judge(&mut self, id: ReplicaId, works: bool, warmth: f32) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            (replica.works, replica.warmth) = (works, warmth);
+        }
     }
 
     /// Where a replica is.
@@ -414,7 +411,7 @@ mod tests {
         };
         let check = |gate: Gate, there: &[Claim], grown: u64, new: Claim, expect: bool| {
             let mut fleet = Fleet::new(gate);
-            fleet.raise(Time::ZERO, id, capacity);
+            fleet.raise(id, capacity);
             for (at, claim) in (0..).zip(there) {
                 fleet.book(id, RequestId(at), claim);
                 fleet.begin(id, RequestId(at), claim.prefill);

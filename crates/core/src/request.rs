@@ -143,6 +143,15 @@ pub enum Refusal {
         /// What is left until the deadline.
         left: Span,
     },
+    /// Replicas died while they answered requests with this body. The client is to blame, as far as
+    /// can be told; another request helps.
+    #[error("{deaths} replicas died while they answered this request")]
+    Poison {
+        /// How many; zero where a copy of it runs and is waited for.
+        deaths: u32,
+        /// When it is forgotten.
+        retry_after: Span,
+    },
     /// Its tenant was deleted while it waited.
     #[error("its tenant was removed")]
     TenantRemoved,

@@ -102,6 +102,9 @@ impl Host {
                     assert!(!self.running.contains_key(&urgent), "stopped for one that runs");
                     assert!(self.stopping.insert(id), "asked to stop twice");
                 }
+                Output::GiveUp { id, replica } => {
+                    assert_eq!(self.running.get(&id), Some(&replica), "given up where it is not");
+                }
                 Output::Abort { id, .. } => {
                     let at = self.running.remove(&id);
                     assert!(at.is_some(), "aborted where it did not run");

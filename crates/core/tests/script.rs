@@ -11,6 +11,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use pilotage_core::health::BoardConfig;
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, Input, Output, Policy, Prompt, QueueLimits, ReplicaId,
     Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare,
@@ -148,6 +149,7 @@ fn tree(words: &[&str]) -> TenantTree {
 fn failure_kind(word: &str) -> FailureKind {
     match word {
         "connect" => FailureKind::Connect,
+        "broken" => FailureKind::Broken,
         "overloaded" => FailureKind::Overloaded,
         "server" => FailureKind::Server,
         other => panic!("unknown failure `{other}`"),
@@ -167,7 +169,7 @@ fn request(now: Time, id: RequestId, words: &[&str]) -> Request {
             Some(("stop", "before")) => request.stop = Stop::BeforeFirstToken,
             Some(("band", band)) => request.band = Band::parse(band).unwrap(),
             // See `prompt`.
-            Some(("prompt", _)) => {}
+            Some(("prompt" | "body", _)) => {}
             Some(("deadline", ms)) => request.deadline = Some(now + Span::from_millis(number(ms))),
             _ => panic!("unknown word `{word}`"),
         }
@@ -179,7 +181,8 @@ fn request(now: Time, id: RequestId, words: &[&str]) -> Request {
 fn prompt(words: &[&str]) -> Prompt {
     let named = words.iter().find_map(|word| word.strip_prefix("prompt="));
     let Some((letter, count)) = named.and_then(|named| named.split_once('+')) else {
-        return Prompt::default();
+        let body = words.iter().find_map(|word| word.strip_prefix("body="));
+        return Prompt { fingerprint: body.map_or(0, number), streams: true, ..Prompt::default() };
     };
     let first = u64::from(letter.as_bytes()[0]) * 1000;
     Prompt { blocks: Some((first..first + number(count)).collect()), ..Prompt::default() }
@@ -192,6 +195,7 @@ fn config(words: &[&str]) -> SchedulerConfig {
             ("requests_max", n) => {
                 config.queue = QueueLimits { requests_max: number(n) as u32, ..config.queue };
             }
+            ("health", "on") => config.health = Some(BoardConfig::default()),
             ("policy", "cost") => config.policy = Policy::Cost,
             ("attempts_max", n) => config.attempts_max = number(n) as u32,
             ("retries_min", n) => config.retries_min = number(n) as u32,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pilotage_core::admit::Quota;
+use pilotage_core::health::BoardConfig;
 use pilotage_core::queue::tree::WEIGHT_ONE;
 use pilotage_core::traffic::{Capabilities, Feature, Features, LaneId, Route, Target};
 use pilotage_core::{Band, SchedulerConfig};
@@ -66,7 +67,10 @@ impl LaneConfig {
             adapters: Vec::new(),
             price: Price::default(),
             token_ids: false,
-            scheduler: SchedulerConfig::default(),
+            scheduler: SchedulerConfig {
+                health: Some(BoardConfig::default()),
+                ..SchedulerConfig::default()
+            },
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use pilotage_core::health::{Change, Probe, Verdict};
 use pilotage_core::preempt::Reason;
 use pilotage_core::{
     Capacity, Failure, FailureKind, Input, Outcome, Output, Prompt, Refusal, ReplicaId, Report,
@@ -70,7 +71,8 @@ pub(crate) enum Interruption {
 
 enum Message {
     Arrive(Request, Prompt, mpsc::UnboundedSender<Turn>),
-    Config(SchedulerConfig),
+    Config(Box<SchedulerConfig>),
+    Adapters(ReplicaId, Vec<u64>),
     Retire,
     Happened(Input),
     Tenants(TenantTree),
@@ -141,7 +143,7 @@ impl LaneHandle {
 
     /// Limits and policies from now on.
     pub(crate) fn set_config(&self, config: SchedulerConfig) {
-        self.send(Message::Config(config));
+        self.send(Message::Config(Box::new(config)));
     }
 
     /// Tenants from now on.
@@ -152,6 +154,21 @@ impl LaneHandle {
     /// What a replica says about itself: it corrects the ledger for a few seconds.
     pub fn replica_reports(&self, replica: ReplicaId, report: Report) {
         self.send(Message::Happened(Input::Reported { replica, report }));
+    }
+
+    /// How a health check of a replica went.
+    pub(crate) fn replica_checked(&self, replica: ReplicaId, probe: Probe) {
+        self.send(Message::Happened(Input::Checked { replica, probe }));
+    }
+
+    /// Which adapters a replica has loaded, by their keys.
+    pub(crate) fn replica_adapters(&self, replica: ReplicaId, adapters: Vec<u64>) {
+        self.send(Message::Adapters(replica, adapters));
+    }
+
+    /// A replica dropped so many tokens from its prefix cache; `u64::MAX` for all.
+    pub fn replica_evicted(&self, replica: ReplicaId, tokens: u64) {
+        self.send(Message::Happened(Input::Evicted { replica, tokens }));
     }
 
     /// Nothing new is let in, and the loop ends with the last request.
@@ -343,8 +360,11 @@ impl Driver {
             }
             Message::Config(config) => {
                 let now = self.now();
-                self.scheduler.set_config(now, config);
+                self.scheduler.set_config(now, *config);
                 self.drain(now);
+            }
+            Message::Adapters(replica, adapters) => {
+                self.scheduler.set_adapters(replica, adapters);
             }
             Message::Retire => {
                 self.retired = true;
@@ -364,7 +384,8 @@ impl Driver {
                 self.forget_older(id, &replica.name);
                 let reports = self.reading.as_ref().map(|(client, lane)| {
                     let (client, lane) = (client.clone(), lane.clone());
-                    let reading = reports::read(client, lane, id, Arc::clone(&replica));
+                    let reading =
+                        reports::read(client, self.clock, lane, (id, Arc::clone(&replica)));
                     Reports(tasks::spawn("reports", reading))
                 });
                 self.replicas.insert(id, Known { replica, last_failure: None, reports });
@@ -422,7 +443,24 @@ impl Driver {
         while let Some(output) = self.scheduler.poll(now) {
             self.perform(output);
         }
+        while let Some(change) = self.scheduler.poll_change() {
+            self.tell(&change);
+        }
         debug_assert_eq!(pilotage_core::invariant::check(&self.scheduler), []);
+    }
+
+    /// A replica is held for something else than before.
+    fn tell(&self, change: &Change) {
+        let name = self.replicas.get(&change.replica).map_or("", |known| &known.replica.name);
+        let (from, to) = (change.from.name(), change.to);
+        if to.is_open() {
+            tracing::info!(lane = self.name, replica = name, from, %to, "a replica is judged anew");
+        } else {
+            tracing::warn!(lane = self.name, replica = name, from, %to, "a replica is judged anew");
+        }
+        if matches!(to, Verdict::Ejected { .. }) {
+            self.gauges.ejected();
+        }
     }
 
     fn perform(&mut self, output: Output) {
@@ -443,6 +481,11 @@ impl Driver {
                 self.gauges.stopped(reason);
                 if let Some(waiter) = self.waiters.get(&id) {
                     let _ = waiter.say.send(Turn::Stop(reason));
+                }
+            }
+            Output::GiveUp { id, .. } => {
+                if let Some(waiter) = self.waiters.get(&id) {
+                    let _ = waiter.say.send(Turn::Lost);
                 }
             }
             // Only a dropped ticket cancels, and its attempt went with it.

@@ -57,6 +57,7 @@ pub(crate) struct GatewayMetrics {
     gap: Family<Lane, Gauge<u64, AtomicU64>>,
     stops: Family<Stopped, Counter>,
     denials: Family<Denied, Counter>,
+    ejections: Family<Lane, Counter>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -79,6 +80,7 @@ pub(crate) struct LaneGauges {
     replicas_up: Gauge,
     gap: Gauge<u64, AtomicU64>,
     stops: [Counter; Reason::ALL.len()],
+    ejections: Counter,
 }
 
 impl GatewayMetrics {
@@ -109,6 +111,7 @@ impl GatewayMetrics {
             replicas_up: metrics.register("pilotage_replicas_up", "Replicas that take work", Family::default()),
             gap: metrics.register("pilotage_service_gap_tokens", "Largest difference of received service among waiting tenants, in weighted tokens for weight one", Family::default()),
             stops: metrics.register("pilotage_stops", "Running requests that made room for others, by reason", Family::default()),
+            ejections: metrics.register("pilotage_ejections", "Replicas that get no work because of what came, or did not come, from them", Family::default()),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
         for termination in Termination::ALL {
@@ -160,6 +163,7 @@ impl GatewayMetrics {
             gauges.remove(&lane);
         }
         self.queued_tokens.remove(&lane);
+        self.ejections.remove(&lane);
         self.gap.remove(&lane);
     }
 
@@ -173,6 +177,7 @@ impl GatewayMetrics {
             in_flight: self.in_flight.get_or_create(&lane).clone(),
             replicas_up: self.replicas_up.get_or_create(&lane).clone(),
             gap: self.gap.get_or_create(&lane).clone(),
+            ejections: self.ejections.get_or_create(&lane).clone(),
             stops: Reason::ALL.map(|reason| {
                 let stopped = Stopped { lane: lane.lane.clone(), reason: reason.name() };
                 self.stops.get_or_create(&stopped).clone()
@@ -219,6 +224,11 @@ impl LaneGauges {
     /// Shows the difference of service, which takes a look at every tenant.
     pub(crate) fn show_gap(&self, scheduler: &Scheduler) {
         self.gap.set(u64::try_from(scheduler.queue().gap() / 1000).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a replica that gets no work.
+    pub(crate) fn ejected(&self) {
+        self.ejections.inc();
     }
 
     /// Counts a request that makes room.

@@ -53,70 +53,104 @@ impl From<Refusal> for Refused {
         let retry_after = match refusal {
             Refusal::QueueFull { retry_after, .. }
             | Refusal::QueueShare { retry_after, .. }
+            | Refusal::Poison { retry_after, .. }
             | Refusal::DeadlinePassed { retry_after, .. } => Some(retry_after),
             Refusal::Unreachable { wait, left } => {
                 Some(Span::from_nanos(wait.as_nanos().saturating_sub(left.as_nanos())))
             }
             _ => None,
         };
-        let (error, termination) = match refusal {
-            Refusal::QueueFull { requests, tokens, .. } => (
-                ApiError::queue_full(format!(
-                    "{requests} requests with {tokens} tokens wait already; retry later"
-                )),
-                Termination::QueueFull,
-            ),
-            Refusal::QueueShare { waiting, .. } => (
-                ApiError::rate_limited(format!(
-                    "the queue is full, and {waiting} of its requests are your tenant's own; retry \
-                     later"
-                ))
-                .with_code("queue_share"),
-                Termination::QueueFull,
-            ),
-            Refusal::Unreachable { wait, left } => (
-                ApiError::unavailable(format!(
-                    "the wait would be about {} ms, and the deadline is in {} ms; retry later, or \
-                     give it more time",
-                    wait.as_millis(),
-                    left.as_millis(),
-                ))
-                .with_code("deadline_unreachable"),
-                Termination::Deadline,
-            ),
-            Refusal::TenantRemoved => (
-                ApiError::forbidden("the tenant of this request was removed while it waited"),
-                Termination::BadRequest,
-            ),
-            Refusal::DeadlinePassed { waited_ms, .. } => (
-                ApiError::unavailable(format!(
-                    "no replica was free for {waited_ms} ms; retry later"
-                )),
-                Termination::Deadline,
-            ),
-            Refusal::Exhausted { attempts, last: FailureKind::Overloaded } => (
-                ApiError::unavailable(format!(
-                    "all replicas were busy on {attempts} attempts; retry later"
-                )),
-                Termination::UpstreamError,
-            ),
-            Refusal::Exhausted { attempts, last: FailureKind::Timeout } => (
-                ApiError::timeout(format!("no answer came in time on {attempts} attempts")),
-                Termination::Timeout,
-            ),
-            Refusal::Exhausted { attempts, .. } => (
-                ApiError::upstream(format!(
-                    "the engine failed on {attempts} attempts; retry later"
-                )),
-                Termination::UpstreamError,
-            ),
-            Refusal::Draining => (
-                ApiError::unavailable("this gateway is stopping; retry on another one"),
-                Termination::Draining,
-            ),
-        };
+        let (error, termination) = told(refusal);
         let refused = Self::new(error, termination);
         Self { retry_after: retry_after.or(refused.retry_after), ..refused }
+    }
+}
+
+/// What the client is told, and how it counts.
+fn told(refusal: Refusal) -> (ApiError, Termination) {
+    match refusal {
+        Refusal::QueueFull { requests, tokens, .. } => (
+            ApiError::queue_full(format!(
+                "{requests} requests with {tokens} tokens wait already; retry later"
+            )),
+            Termination::QueueFull,
+        ),
+        Refusal::QueueShare { waiting, .. } => (
+            ApiError::rate_limited(format!(
+                "the queue is full, and {waiting} of its requests are your tenant's own; retry \
+                     later"
+            ))
+            .with_code("queue_share"),
+            Termination::QueueFull,
+        ),
+        Refusal::Unreachable { wait, left } => (
+            ApiError::unavailable(format!(
+                "the wait would be about {} ms, and the deadline is in {} ms; retry later, or \
+                     give it more time",
+                wait.as_millis(),
+                left.as_millis(),
+            ))
+            .with_code("deadline_unreachable"),
+            Termination::Deadline,
+        ),
+        Refusal::Poison { deaths, .. } => poison(deaths),
+        Refusal::TenantRemoved => (
+            ApiError::forbidden("the tenant of this request was removed while it waited"),
+            Termination::BadRequest,
+        ),
+        Refusal::DeadlinePassed { waited_ms, .. } => (
+            ApiError::unavailable(format!("no replica was free for {waited_ms} ms; retry later")),
+            Termination::Deadline,
+        ),
+        Refusal::Exhausted { attempts, last } => exhausted(attempts, last),
+        Refusal::Draining => (
+            ApiError::unavailable("this gateway is stopping; retry on another one"),
+            Termination::Draining,
+        ),
+    }
+}
+
+/// Engines died under the like of the request; none did so finally where a copy of it is watched.
+fn poison(deaths: u32) -> (ApiError, Termination) {
+    match deaths {
+        0 => (
+            ApiError::unavailable(
+                "an engine died while it answered this very request, and a copy of it is \
+                     running; retry later",
+            )
+            .with_code("request_is_watched"),
+            Termination::UpstreamError,
+        ),
+        _ => (
+            ApiError {
+                status: 422,
+                ..ApiError::invalid_request(format!(
+                    "{deaths} engines died while they answered this very request; change it to \
+                         have it answered"
+                ))
+            }
+            .with_code("request_kills_engines"),
+            Termination::BadRequest,
+        ),
+    }
+}
+
+fn exhausted(attempts: u32, last: FailureKind) -> (ApiError, Termination) {
+    match last {
+        FailureKind::Overloaded => (
+            ApiError::unavailable(format!(
+                "all replicas were busy on {attempts} attempts; retry later"
+            )),
+            Termination::UpstreamError,
+        ),
+        FailureKind::Timeout => (
+            ApiError::timeout(format!("no answer came in time on {attempts} attempts")),
+            Termination::Timeout,
+        ),
+        _ => (
+            ApiError::upstream(format!("the engine failed on {attempts} attempts; retry later")),
+            Termination::UpstreamError,
+        ),
     }
 }
 

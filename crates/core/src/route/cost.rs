@@ -81,7 +81,7 @@ pub(super) fn of(
     }
     let answer = speeds.answer(output);
     let decode = answer * speed.step_seconds(f64::from(replica.requests + 1));
-    let warmth = f64::from(replica.warmth(now)).max(0.01);
+    let warmth = f64::from(replica.warmth()).max(0.01);
     let slow = |seconds: f64| span(seconds / warmth);
     let loads = placement.prompt.adapter != 0 && !replica.has_adapter(placement.prompt.adapter);
     Costs {

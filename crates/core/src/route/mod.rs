@@ -38,6 +38,10 @@ pub struct Prompt {
     pub session: u64,
     /// A number for the LoRA adapter that it asks for; zero for none.
     pub adapter: u64,
+    /// A number for its whole body, to know it again; zero where nobody made one.
+    pub fingerprint: u64,
+    /// Whether its answer comes piece by piece.
+    pub streams: bool,
 }
 
 impl Prompt {

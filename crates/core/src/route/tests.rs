@@ -20,7 +20,7 @@ impl World {
         for (id, (requests, tokens)) in (0..).zip(loads) {
             let replica = ReplicaId(id);
             let capacity = Capacity { tokens_max: 100_000, ..Capacity::of_requests(4) };
-            world.fleet.raise(Time::ZERO, replica, capacity);
+            world.fleet.raise(replica, capacity);
             world.index.add(replica, capacity.tokens_max);
             for at in 0..*requests {
                 let claim = Claim { need: *tokens, most: *tokens, prefill: 0 };

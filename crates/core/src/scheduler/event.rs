@@ -1,12 +1,13 @@
 //! What goes into the scheduler, and what comes out of it.
 
 use crate::fleet::{Capacity, Report, Site};
+use crate::health::Probe;
 use crate::preempt::Reason;
 use crate::request::{Failure, Outcome, Request};
 use crate::{ReplicaId, RequestId, Tokens, Why};
 
 /// Everything that can happen.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Input {
     /// A replica may take work.
     ReplicaUp {
@@ -65,6 +66,13 @@ pub enum Input {
         /// What.
         report: Report,
     },
+    /// A health check of a replica ended.
+    Checked {
+        /// Which one.
+        replica: ReplicaId,
+        /// How.
+        probe: Probe,
+    },
     /// An engine says that it dropped so many tokens from its prefix cache.
     Evicted {
         /// Which one.
@@ -117,6 +125,14 @@ pub enum Output {
         urgent: RequestId,
         /// Why.
         reason: Reason,
+    },
+    /// Nothing comes from this replica: break the attempt off and report [`Input::Failed`], so that it
+    /// is tried elsewhere.
+    GiveUp {
+        /// Which request.
+        id: RequestId,
+        /// Where it runs.
+        replica: ReplicaId,
     },
     /// Stop the attempt on this replica: nobody wants the answer.
     Abort {

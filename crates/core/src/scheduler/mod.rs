@@ -1,6 +1,7 @@
 //! The loop's pure half: takes one input, changes state once, and offers outputs until drained.
 
 mod event;
+mod judge;
 mod pace;
 #[cfg(test)]
 mod tests;
@@ -8,17 +9,21 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::health::{Board, BoardConfig, Change, Poison, PoisonConfig, Signal, Standing, Trail};
 use crate::preempt::{PreemptConfig, Stop};
 use crate::prefix::{self, Index};
 use crate::queue::{FairConfig, Queue, QueueFull, QueueLimits, TenantTree, Ticket};
 use crate::request::{Failure, FailureKind, Outcome, Refusal, Request};
 use crate::route::{Pick, Policy, Prompt, Router, Speeds};
-use crate::{Band, Capacity, Fleet, ReplicaId, RequestId, Span, TenantId, Time, Tokens};
+use crate::{Band, Capacity, Fleet, ReplicaId, Report, RequestId, Span, TenantId, Time, Tokens};
 pub use event::{Input, Output};
 use pace::Pace;
 
+/// Spreads the times at which replicas are tried again; replicas' ids make them differ.
+const SEED: u64 = 0x7011_07a6_e000_0001;
+
 /// The limits of one lane.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SchedulerConfig {
     /// What may wait.
     pub queue: QueueLimits,
@@ -41,6 +46,8 @@ pub struct SchedulerConfig {
     pub retry_wait: Span,
     /// How replicas are picked.
     pub policy: Policy,
+    /// How they are judged by what comes from them; none for hosts that know better.
+    pub health: Option<BoardConfig>,
 }
 
 impl Default for SchedulerConfig {
@@ -56,6 +63,7 @@ impl Default for SchedulerConfig {
             suspension_overloaded: Span::from_millis(100),
             retry_wait: Span::from_secs(10),
             policy: Policy::default(),
+            health: None,
         }
     }
 }
@@ -89,6 +97,12 @@ pub struct Scheduler {
     /// Who has which prompts in its cache, as far as is known.
     index: Index,
     speeds: Speeds,
+    /// Which replicas work.
+    board: Option<Board>,
+    /// Which requests kill them.
+    poison: Poison,
+    /// What the board found, for the host to tell.
+    changes: VecDeque<Change>,
     /// Requests placed so far.
     placed: u64,
     /// Whether something happened since all that may go waited for a replica of its choice.
@@ -109,6 +123,10 @@ struct Live {
     stops: u32,
     last_failure: FailureKind,
     prompt: Prompt,
+    /// Replicas that were lost under it.
+    trail: Trail,
+    /// Replicas died under its like: it is not tried again.
+    alone: bool,
     /// Since when it waits for a replica of its choice while others have room.
     held: Option<Time>,
 }
@@ -155,6 +173,9 @@ impl Scheduler {
             router: config.policy.into(),
             index: Index::default(),
             speeds: Speeds::default(),
+            board: config.health.map(|health| Board::new(health, SEED)),
+            poison: Poison::new(PoisonConfig::default()),
+            changes: VecDeque::new(),
             placed: 0,
             unlooked: true,
             patient_until: None,
@@ -165,9 +186,10 @@ impl Scheduler {
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::ReplicaUp { replica, capacity } => self.raise(now, replica, capacity),
-            Input::ReplicaDown { replica } => self.lower(replica),
+            Input::ReplicaDown { replica } => self.lower(now, replica),
             Input::Located { replica, site } => self.fleet.locate(replica, site),
-            Input::Reported { replica, report } => self.fleet.report(now, replica, report),
+            Input::Reported { replica, report } => self.report(now, replica, report),
+            Input::Checked { replica, probe } => self.note(now, replica, Signal::Probe(probe)),
             Input::Evicted { replica, tokens: u64::MAX } => self.index.clear(replica),
             Input::Evicted { replica, tokens } => self.index.evicted(replica, tokens),
             Input::Arrive(request) => self.arrive(now, request, Prompt::default()),
@@ -175,7 +197,10 @@ impl Scheduler {
             Input::Progress { id, output } => self.progress(now, id, output),
             Input::Finished { id, tokens } => self.finish(now, id, tokens),
             Input::Failed { id, failure } => self.fail(now, id, failure),
-            Input::Stopped { id } => self.stopped(id),
+            Input::Stopped { id } => {
+                self.note_stopped(now, id);
+                self.stopped(id);
+            }
             Input::Unstoppable { id } => self.unstoppable(id),
             Input::Cancel { id } => self.cancel(now, id),
             Input::Drain => self.draining = true,
@@ -183,6 +208,7 @@ impl Scheduler {
         }
         // A token more changes nothing about who has room.
         self.unlooked |= !matches!(input, Input::Progress { .. });
+        self.judge(now);
         self.expire(now);
         self.pace.observe(now, &self.queue);
     }
@@ -191,6 +217,7 @@ impl Scheduler {
     pub fn arrive_with(&mut self, now: Time, request: Request, prompt: Prompt) {
         self.arrive(now, request, prompt);
         self.unlooked = true;
+        self.judge(now);
         self.expire(now);
         self.pace.observe(now, &self.queue);
     }
@@ -208,6 +235,16 @@ impl Scheduler {
     /// Other limits and policies from now on. What waits stays, though it may be more than may be let
     /// in by the new limits.
     pub fn set_config(&mut self, now: Time, config: SchedulerConfig) {
+        if config.health != self.config.health {
+            // Judging begins anew; nobody is ejected until there is evidence again.
+            self.board = config.health.map(|health| Board::new(health, SEED));
+            let up: Vec<ReplicaId> =
+                self.fleet.iter().filter(|replica| replica.up).map(|replica| replica.id).collect();
+            for replica in up {
+                self.note(now, replica, Signal::Up);
+                self.fleet.judge(replica, true, 1.0);
+            }
+        }
         self.config = config;
         self.queue.set_config(config.queue, config.fair);
         self.fleet.set_gate(config.fair.gate);
@@ -254,18 +291,24 @@ impl Scheduler {
 
     /// When [`Input::Tick`] is due, if no other input comes first.
     pub fn next_wakeup(&self, now: Time) -> Option<Time> {
+        let look = self.board.as_ref().and_then(Board::next_wakeup);
         if self.queue.is_empty() {
-            return None;
+            return look;
         }
         let resumption = self.fleet.next_resumption(now);
         let patience = self.patient_until.filter(|until| *until > now);
-        let all = [self.queue.next_deadline(), resumption, self.next_look(now), patience];
+        let all = [self.queue.next_deadline(), resumption, self.next_look(now), patience, look];
         all.into_iter().flatten().min()
     }
 
     /// The waiting requests.
     pub const fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// What is held of each replica; empty where nobody judges.
+    pub fn standings(&self) -> impl Iterator<Item = Standing> + '_ {
+        self.board.iter().flat_map(Board::standings)
     }
 
     /// The replicas.
@@ -291,12 +334,22 @@ impl Scheduler {
     }
 
     fn raise(&mut self, now: Time, replica: ReplicaId, capacity: Capacity) {
-        self.fleet.raise(now, replica, capacity);
+        self.fleet.raise(replica, capacity);
         self.index.add(replica, capacity.tokens_max);
+        self.note(now, replica, Signal::Up);
         self.queue.set_capacity(self.fleet.capacity());
     }
 
-    fn lower(&mut self, replica: ReplicaId) {
+    fn report(&mut self, now: Time, replica: ReplicaId, report: Report) {
+        self.fleet.report(now, replica, report);
+        if let Some(value) = report.steps {
+            self.note(now, replica, Signal::Counter { read: now, value });
+        }
+    }
+
+    fn lower(&mut self, now: Time, replica: ReplicaId) {
+        self.note(now, replica, Signal::Down);
+        self.poison.died(now, replica);
         self.fleet.lower(replica);
         self.index.remove(replica);
         self.speeds.forget(replica);
@@ -308,10 +361,15 @@ impl Scheduler {
         let credit_max = u64::from(self.config.retries_min) * 100 + 100_000;
         self.retry_credit =
             (self.retry_credit + u64::from(self.config.retry_percent)).min(credit_max);
-        if let Err(refusal) = self.admit(now, &request) {
-            self.end(request.id, Outcome::Refused(refusal));
-            return;
-        }
+        let alone = self.rule(now, &request, prompt.fingerprint);
+        let admitted = alone.and_then(|alone| self.admit(now, &request).map(|()| alone));
+        let alone = match admitted {
+            Ok(alone) => alone,
+            Err(refusal) => {
+                self.end(request.id, Outcome::Refused(refusal));
+                return;
+            }
+        };
         let live = Live {
             request,
             arrived: now,
@@ -322,6 +380,8 @@ impl Scheduler {
             stops: 0,
             last_failure: FailureKind::Connect,
             prompt,
+            trail: Trail::default(),
+            alone,
             held: None,
         };
         self.live.insert(request.id, live);
@@ -366,6 +426,7 @@ impl Scheduler {
     }
 
     fn first_token(&mut self, now: Time, id: RequestId) {
+        self.note_at(now, id, |id| Signal::FirstToken { id });
         let Some(live) = self.live.get_mut(&id) else { return };
         live.answered = true;
         if !live.is_stoppable() {
@@ -383,6 +444,7 @@ impl Scheduler {
     }
 
     fn progress(&mut self, now: Time, id: RequestId, output: u32) {
+        self.note_at(now, id, |_| Signal::Token);
         let Some(booked) = self.queue.progress(now, id, output) else { return };
         let Some(running) = self.live.get_mut(&id).and_then(|live| live.running.as_mut()) else {
             return;
@@ -394,6 +456,7 @@ impl Scheduler {
 
     fn finish(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
         self.measure(now, id, tokens);
+        self.note_answered(now, id, tokens.map_or(0, |tokens| tokens.output.into()));
         if let Some(replica) = self.release(id) {
             self.queue.settle(now, id, tokens);
             self.end(id, Outcome::Finished { replica });
@@ -419,6 +482,7 @@ impl Scheduler {
     }
 
     fn fail(&mut self, now: Time, id: RequestId, failure: Failure) {
+        self.note_failed(now, id, failure);
         let Some(replica) = self.release(id) else { return };
         self.suspend(now, replica, failure.kind);
         let Some(live) = self.live.get_mut(&id) else { return };
@@ -431,7 +495,9 @@ impl Scheduler {
         live.tried.push(replica);
         // Not the turns: one that was stopped for somebody else's sake did not fail.
         let attempts = u32::try_from(live.tried.len()).unwrap_or(u32::MAX);
-        if attempts >= self.config.attempts_max || self.retry_credit < 100 {
+        let guarded =
+            self.board.is_some() && (live.alone || !live.trail.may_go_on(&PoisonConfig::default()));
+        if guarded || attempts >= self.config.attempts_max || self.retry_credit < 100 {
             self.queue.forgive(id);
             let refusal = Refusal::Exhausted { attempts, last: failure.kind };
             self.end(id, Outcome::Refused(refusal));
@@ -470,6 +536,7 @@ impl Scheduler {
             return;
         }
         self.queue.remove(id);
+        self.note_stopped(now, id);
         if let Some(replica) = self.release(id) {
             // What was computed for it was computed.
             self.queue.settle(now, id, None);

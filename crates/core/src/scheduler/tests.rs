@@ -37,7 +37,7 @@ impl Host {
                 }
                 Output::Stop { id, .. } => stopped.push(id),
                 Output::End { .. } => self.ended += 1,
-                Output::Abort { .. } => {}
+                Output::Abort { .. } | Output::GiveUp { .. } => {}
             }
         }
         assert_eq!(invariant::check(&self.scheduler), []);

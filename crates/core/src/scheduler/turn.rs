@@ -236,6 +236,7 @@ impl Scheduler {
         self.index.keep(choice.replica, live.prompt.blocks());
         let attempt = live.attempt;
         self.fleet.book(choice.replica, id, claim);
+        self.note_sent(now, id);
         let (replica, why) = (choice.replica, choice.why);
         Some(Output::Dispatch { id, replica, attempt, displaces, why })
     }

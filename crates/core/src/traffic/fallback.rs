@@ -80,6 +80,7 @@ const fn refused(refusal: &Refusal) -> MovesOn {
             MovesOn::No("the tenant has its fair part of the queue, and would crowd the next one")
         }
         Refusal::DeadlinePassed { .. } => MovesOn::No("there is no time left"),
+        Refusal::Poison { .. } => MovesOn::No("it is held to have killed replicas"),
         Refusal::TenantRemoved => MovesOn::No("its tenant was removed"),
         Refusal::Draining => MovesOn::No("the process shuts down"),
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pilotage_core::queue::Entitlement;
-use pilotage_core::{FailureKind, ReplicaId};
+use pilotage_core::{FailureKind, ReplicaId, Span};
 use serde::Serialize;
 
 use super::Driver;
@@ -46,6 +46,10 @@ pub(crate) struct ReplicaStatus {
     pub(crate) in_flight: u32,
     pub(crate) tokens_in_flight: u64,
     pub(crate) last_error: Option<LastError>,
+    /// Whether it gets work, as far as its answers tell.
+    pub(crate) health: Option<String>,
+    /// Milliseconds since it said something about itself.
+    pub(crate) report_age_ms: Option<u64>,
 }
 
 /// The last attempt that failed at a replica.
@@ -66,7 +70,10 @@ impl Driver {
             .iter()
             .map(|(id, known)| {
                 let seen = fleet.get(id);
+                let standing = self.scheduler.standings().find(|one| one.replica == *id);
                 ReplicaStatus {
+                    health: standing.map(|standing| standing.verdict.to_string()),
+                    report_age_ms: seen.and_then(|seen| seen.report_age(now)).map(Span::as_millis),
                     id: id.0,
                     name: known.replica.name.clone(),
                     url: known.replica.url.clone(),

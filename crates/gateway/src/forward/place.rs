@@ -199,10 +199,12 @@ fn needs(path: &str, peek: &Peek, headers: &HeaderMap, tokens: Tokens) -> Result
 
 /// What identifies the prompt: nothing where there is nothing to choose.
 fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking<'_>, adapter: Option<&str>) -> Prompt {
-    if lane.handle.up() < 2 {
-        return Prompt::default();
-    }
     let (seed, peek, body) = (gateway.inner.seed, &asking.peek, &asking.body);
+    let fingerprint = blocks::digest(seed, body).max(1);
+    let known = Prompt { fingerprint, streams: peek.stream, ..Prompt::default() };
+    if lane.handle.up() < 2 {
+        return known;
+    }
     let session = asking.headers.get(envelope::SESSION).map(http::HeaderValue::as_bytes);
     let session = session.or_else(|| peek.user.as_deref().map(str::as_bytes));
     let adapter = adapter.map_or(0, pilotage_core::traffic::key);
@@ -213,6 +215,7 @@ fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking<'_>, adapter: Option<&
         blocks: named.filter(|named| !named.is_empty()).map(Arc::from),
         session: session.map_or(0, |session| blocks::digest(seed, session).max(1)),
         adapter,
+        ..known
     }
 }
 

@@ -48,7 +48,9 @@ async fn the_envelope_is_the_gateways_own_and_traces_go_on() {
     }
     let response = send(&gateway, request).await;
     assert_eq!(response.headers()["x-request-id"], "mine");
-    assert!(response.headers()["x-pilotage-why"].to_str().unwrap().contains("cost replica=1"));
+    assert!(
+        response.headers()["x-pilotage-why"].to_str().unwrap().contains("least_tokens replica=1")
+    );
     let seen = engine.seen.recv().await.unwrap().headers;
     assert_eq!(seen["x-pilotage-tenant"], "0");
     assert_eq!(seen["x-pilotage-band"], "standard", "no more urgent than the tenant may be");

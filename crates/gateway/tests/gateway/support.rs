@@ -10,7 +10,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
-use pilotage_core::{Band, Capacity, ReplicaId};
+use pilotage_core::health::BoardConfig;
+use pilotage_core::{Band, Capacity, Policy, ReplicaId, SchedulerConfig};
 use pilotage_gateway::{
     Gateway, GatewayConfig, LaneConfig, Limits, Replica, RouteConfig, TenantConfig, Timeouts,
 };
@@ -115,6 +116,12 @@ pub(crate) fn config() -> GatewayConfig {
     GatewayConfig {
         lanes: vec![LaneConfig {
             served_model: "served".to_owned(),
+            scheduler: SchedulerConfig {
+                // Among equals the first, so that a test knows which engine is asked.
+                policy: Policy::LeastTokens,
+                health: Some(BoardConfig::default()),
+                ..SchedulerConfig::default()
+            },
             ..LaneConfig::named("lane", 1000)
         }],
         routes: vec![RouteConfig {

@@ -63,6 +63,7 @@ fn reason(refusal: Refusal) -> &'static str {
         Refusal::QueueFull { .. } => "queue_full",
         Refusal::QueueShare { .. } => "queue_share",
         Refusal::Unreachable { .. } => "unreachable",
+        Refusal::Poison { .. } => "poison",
         Refusal::TenantRemoved => "tenant_removed",
         Refusal::DeadlinePassed { .. } => "deadline_passed",
         Refusal::Exhausted { last: FailureKind::Overloaded, .. } => "overloaded",

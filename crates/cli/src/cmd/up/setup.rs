@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pilotage_core::SchedulerConfig;
+use pilotage_core::health::BoardConfig;
 use pilotage_gateway::{
     GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Price, RouteConfig, TenantConfig,
     Timeouts,
@@ -171,7 +173,10 @@ fn lane(lane: &Lane) -> LaneConfig {
             cached: lane.price.cached,
             output: lane.price.output,
         },
-        scheduler: lane.scheduler_config(),
+        scheduler: SchedulerConfig {
+            health: Some(BoardConfig::default()),
+            ..lane.scheduler_config()
+        },
         ..LaneConfig::named(lane.name.clone(), lane.context_tokens)
     }
 }

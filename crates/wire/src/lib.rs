@@ -2,12 +2,17 @@
 //!
 //! The gateway does not parse bodies: [`peek`] finds the few fields it needs in one forward pass.
 //! Streams are cut into events by [`sse`]. The engine, which needs every field, uses the types in
-//! [`openai`].
+//! [`openai`]. Clients that speak another API have their requests told in OpenAI's chat completions,
+//! and the answers told back, by [`anthropic`] and [`responses`].
 
+pub mod anthropic;
 pub mod envelope;
+pub mod media;
+pub mod multipart;
 pub mod openai;
 pub mod peek;
 pub mod prometheus;
+pub mod responses;
 pub mod resume;
 pub mod sse;
 pub mod trace;

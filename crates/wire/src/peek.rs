@@ -3,7 +3,8 @@
 //! One pass over the bytes checks that they are JSON and remembers where the few fields of interest
 //! lie; everything else is skipped. The body travels on as it came, or with a field or two
 //! replaced by [`splice`]. What a field means to the engine is the engine's to check: here only
-//! those fields are held to their type on which the gateway itself acts.
+//! those fields are held to their type on which the gateway itself acts. What a body needs of an
+//! engine besides text, such as eyes and ears, is counted by [`crate::media`].
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,6 +13,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::media::Media;
+use crate::multipart::Form;
 use crate::openai::error::ApiError;
 
 /// A body's fields of interest.
@@ -31,16 +34,33 @@ pub struct Peek {
     pub n: u32,
     /// Prompts that are in the body: a list of texts or of lists of ids holds several.
     pub prompts: u32,
-    /// Bytes of the prompt, messages or input.
+    /// Bytes of the prompt, messages, input, or query and documents; images, audio and video that
+    /// are written in them do not count.
     pub input_bytes: usize,
     /// Where the messages, the prompt or the input lie.
     pub input: Option<Range<usize>>,
-    /// Where the tools lie.
+    /// Where the functions lie that the model may call, if there are any.
     pub tools: Option<Range<usize>>,
     /// Whom the request names as its user; none where that is no text.
     pub user: Option<String>,
-    /// Where the first field would go: just after the opening brace.
-    pub object_start: usize,
+    /// What it holds besides text.
+    pub media: Media,
+    /// What the answer must look like.
+    pub format: Format,
+    /// Where the first field would go: just after the opening brace. Nowhere in a form.
+    pub object_start: Option<usize>,
+}
+
+/// What an answer must look like, as far as an engine needs to be able to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Format {
+    /// Anything.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON of a schema.
+    JsonSchema,
 }
 
 /// A value and where its JSON lies in the body.
@@ -86,7 +106,10 @@ pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
         fields.max_completion_tokens.filter(given).or(fields.max_tokens).and_then(read);
     let n: u32 = fields.n.and_then(read).unwrap_or(1);
     let best_of: u32 = fields.best_of.and_then(read).unwrap_or(1);
-    let input = [fields.messages, fields.prompt, fields.input];
+    let media = media(&fields);
+    let (input_bytes, documents) = input(&fields);
+    let read_first = [fields.messages, fields.prompt, fields.input].into_iter().flatten().next();
+    let tools = fields.tools.filter(|raw| !matches!(raw.get(), "null" | "[]"));
     Ok(Peek {
         model: field(text, model, typed(model, "model", "a string")?),
         stream: fields
@@ -96,13 +119,36 @@ pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
         stream_options: stream_options(text, fields.stream_options)?,
         tokens_max,
         n: n.max(best_of),
-        prompts: fields.prompt.map_or(1, prompts),
-        input_bytes: input.into_iter().flatten().map(|raw| raw.get().len()).sum(),
-        input: input.into_iter().flatten().next().map(|raw| span_of(text, raw)),
-        tools: fields.tools.map(|raw| span_of(text, raw)),
+        prompts: fields.prompt.map_or(documents, prompts),
+        input_bytes: input_bytes.saturating_sub(media.data_bytes),
+        input: read_first.map(|raw| span_of(text, raw)),
+        tools: tools.map(|raw| span_of(text, raw)),
         user: fields.user.and_then(read),
-        object_start,
+        media,
+        format: fields.response_format.map(format).unwrap_or_default(),
+        object_start: Some(object_start),
     })
+}
+
+/// What is known of a form, as if it were a body.
+impl From<Form> for Peek {
+    fn from(form: Form) -> Self {
+        Self {
+            model: form.model,
+            stream: false,
+            stream_options: None,
+            tokens_max: None,
+            n: 1,
+            prompts: 1,
+            input_bytes: form.text_bytes,
+            input: None,
+            tools: None,
+            user: None,
+            media: Media::default(),
+            format: Format::Text,
+            object_start: None,
+        }
+    }
 }
 
 /// The body with some bytes replaced. Edits do not overlap; their order does not matter.
@@ -124,7 +170,9 @@ pub fn splice(body: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
 impl Peek {
     /// The edit that gives the body another model name.
     pub fn rename_model(&self, name: &str) -> Edit {
-        let with = serde_json::to_vec(name).unwrap_or_default();
+        let is_form = self.object_start.is_none();
+        let quoted = || serde_json::to_vec(name).unwrap_or_default();
+        let with = if is_form { name.as_bytes().to_vec() } else { quoted() };
         Edit { span: self.model.span.clone(), with }
     }
 
@@ -132,7 +180,8 @@ impl Peek {
     /// ask for them.
     pub fn ask_for_token_ids(&self) -> Edit {
         let with = br#""return_token_ids":true,"#.to_vec();
-        Edit { span: self.object_start..self.object_start, with }
+        let at = self.object_start.unwrap_or(0);
+        Edit { span: at..at, with }
     }
 
     /// The edit that makes a stream report its usage; none when it already does. `body` is the one
@@ -148,8 +197,8 @@ impl Peek {
                 let with = serde_json::to_vec(&options).unwrap_or_default();
                 Some(Edit { span: span.clone(), with })
             }
-            None => Some(Edit {
-                span: self.object_start..self.object_start,
+            None => self.object_start.map(|at| Edit {
+                span: at..at,
                 with: br#""stream_options":{"include_usage":true},"#.to_vec(),
             }),
         }
@@ -182,11 +231,53 @@ struct Fields<'a> {
     tools: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     user: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    query: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    documents: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    response_format: Option<&'a RawValue>,
 }
 
 /// A field that is there, even as null, whose place in the body counts.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
+}
+
+/// Bytes of what an engine reads, and how many times it reads: a query, once with each document.
+fn input(fields: &Fields<'_>) -> (usize, u32) {
+    let bytes = |raw: Option<&RawValue>| raw.map_or(0, |raw| raw.get().len());
+    let all = bytes(fields.messages) + bytes(fields.prompt) + bytes(fields.input);
+    let Some(documents) = fields.documents else { return (all, 1) };
+    let list = serde_json::from_str::<Vec<&RawValue>>(documents.get()).unwrap_or_default();
+    let count = list.len().max(1);
+    let reads = count.saturating_mul(bytes(fields.query)).saturating_add(bytes(Some(documents)));
+    (all.saturating_add(reads), u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn media(fields: &Fields<'_>) -> Media {
+    let mut media = Media::default();
+    if let Some(messages) = fields.messages {
+        media.add_messages(messages.get());
+    }
+    for parts in [fields.input, fields.query, fields.documents].into_iter().flatten() {
+        media.add_parts(parts.get());
+    }
+    media
+}
+
+fn format(raw: &RawValue) -> Format {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, default)]
+        r#type: Cow<'a, str>,
+    }
+    let typed = serde_json::from_str::<Typed<'_>>(raw.get());
+    match typed.as_ref().map(|typed| typed.r#type.as_ref()) {
+        Ok("json_object") => Format::JsonObject,
+        Ok("json_schema") => Format::JsonSchema,
+        _ => Format::Text,
+    }
 }
 
 /// How many prompts a `prompt` holds.
@@ -277,7 +368,7 @@ mod tests {
         assert_eq!(&body[peek.model.span.clone()], r#""a\"b""#);
         assert!(peek.stream);
         assert_eq!((peek.tokens_max, peek.n), (Some(7), 2));
-        assert_eq!(&body[..peek.object_start], " {");
+        assert_eq!(&body[..peek.object_start.unwrap()], " {");
         assert_eq!(peek.input_bytes, r#"[{"role":"user","content":"{\"model\":1}"}]"#.len());
     }
 
@@ -301,6 +392,34 @@ mod tests {
         check(r#","prompt":[[1,2],[3]]"#, (2, 1, None));
         check(r#","prompt":[]"#, (1, 1, None));
         check(r#","max_completion_tokens":null,"max_tokens":8"#, (1, 1, Some(8)));
+    }
+
+    #[test]
+    fn what_a_body_needs_is_told() {
+        let check = |more: &str, expect: (bool, Format, u32)| {
+            let peek = peeked(&format!(r#"{{"model":"m"{more}}}"#));
+            assert_eq!((peek.tools.is_some(), peek.format, peek.media.parts()), expect, "{more}");
+        };
+        check("", (false, Format::Text, 0));
+        check(r#","tools":[],"response_format":null"#, (false, Format::Text, 0));
+        check(
+            r#","tools":[{}],"response_format":{"type":"json_object"}"#,
+            (true, Format::JsonObject, 0),
+        );
+        check(
+            r#","response_format":{"json_schema":{},"type":"json_schema"}"#,
+            (false, Format::JsonSchema, 0),
+        );
+        check(r#","messages":[{"content":[{"image_url":"data:x"}]}]"#, (false, Format::Text, 1));
+    }
+
+    #[test]
+    fn a_query_is_read_with_each_document_and_images_are_no_text() {
+        let peek = peeked(r#"{"model":"m","query":"12","documents":["a","b","c"]}"#);
+        assert_eq!((peek.input_bytes, peek.prompts), (4 * 3 + 13, 3));
+        let image = format!(r#"[{{"content":[{{"image_url":"data:{}"}}]}}]"#, "x".repeat(1000));
+        let peek = peeked(&format!(r#"{{"model":"m","messages":{image}}}"#));
+        assert_eq!(peek.input_bytes, image.len() - 1005);
     }
 
     #[test]

@@ -181,6 +181,14 @@ pub fn encode_data(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
+/// Appends an event with a name; the data has no line breaks.
+pub fn encode_event(out: &mut Vec<u8>, name: &str, data: &[u8]) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'\n');
+    encode_data(out, data);
+}
+
 /// Appends a comment, which readers skip: it keeps an idle connection open.
 pub fn encode_comment(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(b": ");

@@ -4,6 +4,7 @@
 //! Fields that this API does not know are ignored, as OpenAI-compatible servers do; fields that it
 //! knows are checked, and an error names the parameter.
 
+pub mod answered;
 pub mod chat;
 pub mod completion;
 pub mod embedding;

@@ -4,17 +4,41 @@ use serde::{Deserialize, Serialize};
 
 /// The `usage` object.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(from = "Told")]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
     /// Prompt and answer together.
     pub total_tokens: u32,
     /// Tokens of the answer; nothing for embeddings.
-    #[serde(default)]
     pub completion_tokens: u32,
     /// More about the prompt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+/// The object as endpoints differ: those for audio and images say `input` and `output`, and some
+/// rerankers tell the total alone.
+#[derive(Deserialize)]
+struct Told {
+    prompt_tokens: Option<u32>,
+    input_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
+    output_tokens: Option<u32>,
+    total_tokens: u32,
+    prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+impl From<Told> for Usage {
+    fn from(told: Told) -> Self {
+        let total_tokens = told.total_tokens;
+        let completion_tokens = told.completion_tokens.or(told.output_tokens).unwrap_or(0);
+        let prompt = told.prompt_tokens.or(told.input_tokens);
+        let prompt_tokens =
+            prompt.unwrap_or_else(|| total_tokens.saturating_sub(completion_tokens));
+        let prompt_tokens_details = told.prompt_tokens_details;
+        Self { prompt_tokens, total_tokens, completion_tokens, prompt_tokens_details }
+    }
 }
 
 /// More about the prompt.
@@ -69,10 +93,15 @@ mod tests {
         };
         check(r#"{"usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5}}"#, Some(5));
         check(r#"{"choices":[],"usage":{"prompt_tokens":2,"total_tokens":2}}"#, Some(2));
+        check(r#"{"usage":{"total_tokens":2}}"#, Some(2));
+        check(r#"{"usage":{"type":"duration","seconds":9}}"#, None);
         check(r#"{"usage":null}"#, None);
         check(r#"{"choices":[{"usage":{"total_tokens":9}}]}"#, None);
         check(r#"{"usage":{"prompt_tokens":-1,"total_tokens":2}}"#, None);
         check("{", None);
+        let image = br#"{"usage":{"input_tokens":4,"output_tokens":6,"total_tokens":10}}"#;
+        let image = find_usage(image).unwrap();
+        assert_eq!((image.prompt_tokens, image.completion_tokens), (4, 6));
         let cached = br#"{"usage":{"prompt_tokens":9,"total_tokens":9,"prompt_tokens_details":{"cached_tokens":4}}}"#;
         assert_eq!(find_usage(cached).unwrap().cached_tokens(), 4);
     }

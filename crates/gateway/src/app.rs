@@ -29,8 +29,9 @@ use crate::driver::LaneHandle;
 use crate::forward;
 use crate::metrics::GatewayMetrics;
 use crate::quotas::Quotas;
-use crate::reply;
+use crate::stored::Store;
 use crate::table::{Start, Table};
+use crate::{reply, responses};
 
 /// A gateway: routes, lanes, tenants. Clones are the same one.
 #[derive(Clone)]
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) directory: RwLock<Directory>,
     pub(crate) quotas: Arc<Quotas>,
     table: RwLock<Arc<Table>>,
+    /// Responses that a later request can go on from.
+    pub(crate) stored: Arc<Store>,
     pub(crate) client: Client,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
@@ -74,8 +77,9 @@ impl Gateway {
     /// A gateway whose lanes have no replicas yet.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be made, or the configuration contradicts itself.
     pub fn new(config: GatewayConfig, clock: Clock, metrics: Metrics) -> std::io::Result<Self> {
+        forward::check_hosts(&config.media_hosts).map_err(std::io::Error::other)?;
         let counts = GatewayMetrics::new(&metrics);
         let mut directory = Directory::default();
         let known = directory.learn(&config.tenants).map_err(std::io::Error::other)?;
@@ -99,6 +103,7 @@ impl Gateway {
             tenants: RwLock::new(Arc::new(tenants)),
             directory: RwLock::new(directory),
             quotas,
+            stored: Arc::new(Store::new(config.limits.stored, clock)),
             client,
             clock,
             metrics,
@@ -115,10 +120,15 @@ impl Gateway {
 
     /// The API for clients.
     pub fn router(&self) -> Router {
-        Router::new()
-            .route("/v1/chat/completions", post(forward::chat_completions))
-            .route("/v1/completions", post(forward::completions))
-            .route("/v1/embeddings", post(forward::embeddings))
+        let served = forward::ENDPOINTS.iter().fold(Router::new(), |router, endpoint| {
+            let answer = move |State(gateway): State<Self>, request: Request| {
+                forward::answer(gateway, endpoint, request)
+            };
+            router.route(endpoint.path, post(answer))
+        });
+        served
+            .route("/v1/responses/{id}", get(responses::get).delete(responses::delete))
+            .route("/v1/responses/{id}/input_items", get(responses::input_items))
             .route("/v1/models", get(models))
             .route("/v1/models/{*id}", get(model))
             .route("/health/live", get(live))
@@ -311,9 +321,9 @@ pub(crate) async fn ready(State(gateway): State<Gateway>) -> Response {
 }
 
 pub(crate) async fn not_found() -> Response {
-    let paths = "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models";
+    let paths = forward::ENDPOINTS.map(|endpoint| endpoint.path).join(", ");
     reply::error(&ApiError::not_found(format!(
-        "there is nothing at this path; the API has {paths}"
+        "there is nothing at this path; the API has {paths}, /v1/models"
     )))
 }
 

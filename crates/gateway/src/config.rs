@@ -24,6 +24,10 @@ pub struct GatewayConfig {
     pub admin_key: KeyHash,
     /// Limits on requests.
     pub limits: Limits,
+    /// Hosts that engines may fetch images, audio, video and files from when a request names them by
+    /// address: full names, with a port where it is not the protocol's own. None: only what is in
+    /// the request itself.
+    pub media_hosts: Vec<String>,
 }
 
 /// One model's queue and replicas.
@@ -223,8 +227,45 @@ pub struct Limits {
     pub event_bytes_max: usize,
     /// Bytes of a stream that are held back until its first token.
     pub held_bytes_max: usize,
+    /// Images, audio, video and files in requests.
+    pub media: MediaLimits,
+    /// Responses that are kept.
+    pub stored: StoredLimits,
     /// Tokens of identity providers, and asking these for their keys.
     pub oidc: Oidc,
+}
+
+/// Limits on images, audio, video and files in requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MediaLimits {
+    /// How many a request may hold.
+    pub parts_max: u32,
+    /// Bytes of one that is in the request itself, as it is encoded there.
+    pub part_bytes_max: usize,
+}
+
+/// Limits on responses that are kept, so that a later request can go on from them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StoredLimits {
+    /// How many; beyond it the oldest goes, of the tenant that keeps most.
+    pub entries_max: usize,
+    /// Bytes of all of them together; beyond it the same.
+    pub bytes_max: usize,
+    /// For how long.
+    pub age_max: Duration,
+}
+
+impl Default for MediaLimits {
+    fn default() -> Self {
+        Self { parts_max: 32, part_bytes_max: 20 << 20 }
+    }
+}
+
+impl Default for StoredLimits {
+    fn default() -> Self {
+        let age_max = Duration::from_secs(24 * 3600);
+        Self { entries_max: 10_000, bytes_max: 256 << 20, age_max }
+    }
 }
 
 /// Limits on tokens of identity providers, and on asking these for their keys.
@@ -269,6 +310,8 @@ impl Default for Limits {
             answer_bytes_max: 64 << 20,
             event_bytes_max: 4 << 20,
             held_bytes_max: 256 << 10,
+            media: MediaLimits::default(),
+            stored: StoredLimits::default(),
             oidc: Oidc::default(),
         }
     }

@@ -13,12 +13,14 @@ mod metrics;
 mod quotas;
 mod reply;
 mod reports;
+mod responses;
+mod stored;
 mod table;
 
 pub use app::{ConfigError, Gateway};
 pub use config::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Oidc, Price, RouteConfig,
-    TenantConfig, Timeouts,
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, MediaLimits, Oidc, Price,
+    RouteConfig, StoredLimits, TenantConfig, Timeouts,
 };
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};

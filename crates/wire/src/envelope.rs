@@ -37,6 +37,9 @@ pub const LIMIT: &str = "x-pilotage-limit";
 /// In an answer: the budget that is nearly spent, as `window; spent=…; hard=…`.
 pub const BUDGET: &str = "x-pilotage-budget";
 
+/// In an answer: whether its count of tokens is `exact`, or `estimated`.
+pub const COUNT: &str = "x-pilotage-count";
+
 /// Most characters of a request id that a client chooses.
 pub const REQUEST_ID_MAX: usize = 128;
 

@@ -90,6 +90,12 @@ impl Media {
         self.add(json, Place::Parts);
     }
 
+    /// Counts what the members of a whole body name, for an endpoint whose bodies have no contents:
+    /// audio and images. Only members count whose name speaks of what they hold.
+    pub fn add_members(&mut self, json: &str) {
+        self.add(json, Place::Members);
+    }
+
     fn add(&mut self, json: &str, place: Place) {
         if !may_hold_media(json) {
             return;
@@ -133,6 +139,8 @@ enum Place {
     Message,
     /// A content: a text, a part, or a list of parts.
     Parts,
+    /// A body without any.
+    Members,
 }
 
 /// What a part's members say together.
@@ -190,7 +198,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
                     map.next_value_seed(Walk { media: self.media, place: Place::Parts })?;
                 }
                 _ if self.place == Place::Message => drop(map.next_value::<IgnoredAny>()?),
-                Name::Quiet => drop(map.next_value::<IgnoredAny>()?),
+                Name::Quiet | Name::Data(None) | Name::Other(None)
+                    if name == Name::Quiet || self.place == Place::Members =>
+                {
+                    map.next_value::<IgnoredAny>()?;
+                }
                 Name::Type => {
                     let kind = map.next_value_seed(TypeSeed)?;
                     found.kind = kind.or(found.kind);
@@ -410,6 +422,20 @@ mod tests {
         media
             .add_parts(r#"["an image",{"image":"http://x"},{"content":[{"image_url":"data:y"}]}]"#);
         assert_eq!((media.images, media.urls.len()), (2, 1));
+    }
+
+    #[test]
+    fn bodies_without_contents_are_looked_at_by_their_names() {
+        let check = |json: &str, parts: u32, url: Option<&str>| {
+            let mut media = Media::default();
+            media.add_members(json);
+            let found = media.urls.first().map(String::as_str);
+            assert_eq!((media.parts(), found), (parts, url), "{json}");
+        };
+        check(r#"{"model":"m","input":"an image at http://x","response_format":"url"}"#, 0, None);
+        check(r#"{"model":"m","ref_audio":"http://x","voice":"v"}"#, 1, Some("http://x"));
+        check(r#"{"images":[{"image_url":"http://x"}],"prompt":"p"}"#, 1, Some("http://x"));
+        check(r#"{"image":"data:x"}"#, 1, None);
     }
 
     #[test]

@@ -168,11 +168,15 @@ pub fn splice(body: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
 }
 
 impl Peek {
+    /// Whether the body is a form with files.
+    pub const fn is_form(&self) -> bool {
+        self.object_start.is_none()
+    }
+
     /// The edit that gives the body another model name.
     pub fn rename_model(&self, name: &str) -> Edit {
-        let is_form = self.object_start.is_none();
         let quoted = || serde_json::to_vec(name).unwrap_or_default();
-        let with = if is_form { name.as_bytes().to_vec() } else { quoted() };
+        let with = if self.is_form() { name.as_bytes().to_vec() } else { quoted() };
         Edit { span: self.model.span.clone(), with }
     }
 

@@ -2,15 +2,18 @@
 //! record.
 
 mod attempt;
+mod endpoint;
 mod events;
+mod media;
 mod place;
+mod protocol;
 mod relay;
 mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -19,7 +22,7 @@ use pilotage_core::{FailureKind, Refusal, RequestId, Span, Time};
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
-use pilotage_wire::peek::{self, Peek};
+use pilotage_wire::peek::Peek;
 use pilotage_wire::resume::Resumable;
 use pilotage_wire::{envelope, trace::TraceParent};
 
@@ -31,29 +34,17 @@ use crate::driver::{Go, Replica, Ticket};
 use crate::reply::{self, Refused};
 use crate::table::Lane;
 use attempt::{Answer, Target, Whole, left};
+pub(crate) use endpoint::{ENDPOINTS, Endpoint};
+pub(crate) use media::check_hosts;
+use protocol::Translator;
 use watch::Watch;
-
-const CHAT: &str = "/v1/chat/completions";
-
-const EMBEDDINGS: &str = "/v1/embeddings";
-
-pub(crate) async fn chat_completions(gateway: State<Gateway>, request: Request) -> Response {
-    answer(gateway.0, CHAT, request).await
-}
-
-pub(crate) async fn completions(gateway: State<Gateway>, request: Request) -> Response {
-    answer(gateway.0, "/v1/completions", request).await
-}
-
-pub(crate) async fn embeddings(gateway: State<Gateway>, request: Request) -> Response {
-    answer(gateway.0, EMBEDDINGS, request).await
-}
 
 /// What an attempt needs, the same for each.
 pub(crate) struct Order {
     path: &'static str,
-    /// What the replica gets.
+    /// What the replica gets, and of which media type it is.
     body: Bytes,
+    kind: HeaderValue,
     caller: Caller,
     request_id: String,
     trace: TraceParent,
@@ -71,14 +62,21 @@ pub(crate) struct Order {
     resume: Option<Resumable>,
 }
 
-async fn answer(gateway: Gateway, path: &'static str, request: Request) -> Response {
+/// Answers a request to an endpoint, in the protocol that its client speaks.
+pub(crate) async fn answer(
+    gateway: Gateway,
+    endpoint: &'static Endpoint,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     let RequestName(id) =
         parts.extensions.get::<RequestName>().cloned().unwrap_or(RequestName(String::new()));
     let trace = trace(&parts.headers);
-    let mut watch = Watch::new(gateway.clone(), path, id, trace);
+    let mut translator = Translator::new(endpoint.protocol, id.clone());
+    let mut watch = Watch::new(gateway.clone(), endpoint.path, id, trace);
     let why_wanted = parts.headers.get(envelope::WHY).is_some_and(|wanted| wanted == "1");
-    match serve(&gateway, &parts.headers, body, &mut watch).await {
+    let how = (endpoint, &mut translator);
+    let response = match serve(&gateway, how, &parts.headers, body, &mut watch).await {
         Ok(mut response) => {
             response.headers_mut().extend(watch.take_limits());
             if let Some(why) = watch.take_why().filter(|_| why_wanted) {
@@ -91,11 +89,13 @@ async fn answer(gateway: Gateway, path: &'static str, request: Request) -> Respo
             watch.end(refused.error.status, refused.termination);
             reply::refused(refused)
         }
-    }
+    };
+    translator.write(gateway.inner.config.limits.event_bytes_max, response).await
 }
 
 async fn serve(
     gateway: &Gateway,
+    (endpoint, translator): (&'static Endpoint, &mut Translator),
     headers: &HeaderMap,
     body: axum::body::Body,
     watch: &mut Watch,
@@ -105,15 +105,19 @@ async fn serve(
     let asked = watch.now();
     let body = body::read(gateway.inner.clock, headers, body, &gateway.inner.config.limits).await?;
     watch.body_came(asked);
-    let peek = peek::peek(&body)?;
+    let body = translator.read(gateway, &caller, body)?;
+    let peek = endpoint.peek(headers, &body)?;
     watch.stream(peek.stream);
-    let asked = Asking { headers, caller, body, peek, deadline: None };
+    let config = &gateway.inner.config;
+    media::check(&peek.media, &config.limits.media, &config.media_hosts)?;
+    let asked = Asking { endpoint, headers, caller, body, peek, deadline: None };
     let deadline = deadline(headers, &asked.caller)?;
     place::serve(gateway, Asking { deadline, ..asked }, watch).await
 }
 
 /// A request that was read and understood.
 pub(crate) struct Asking<'a> {
+    endpoint: &'static Endpoint,
     headers: &'a HeaderMap,
     caller: Caller,
     body: Bytes,

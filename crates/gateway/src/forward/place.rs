@@ -6,12 +6,10 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use pilotage_core::prefix::blocks;
 use pilotage_core::traffic::router::NoRoute;
-use pilotage_core::traffic::{
-    Asked, Choice, Feature, Features, LaneId, Miss, Needs, Tag, fallback,
-};
+use pilotage_core::traffic::{Asked, Choice, LaneId, Miss, Needs, Tag, fallback};
 use pilotage_core::{Prompt, Request, RequestId, Stop, Tokens};
 use pilotage_lens::Mark;
 use pilotage_wire::envelope;
@@ -19,7 +17,7 @@ use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::resume::Resumable;
 
-use super::{Asking, CHAT, EMBEDDINGS, Missed, Order, Watch, attempts, span};
+use super::{Asking, Endpoint, Missed, Order, Watch, attempts, span};
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::config::{Price, RouteConfig};
@@ -41,7 +39,7 @@ pub(super) async fn serve(
     let total = asking.deadline.unwrap_or(route.timeouts.total).min(route.timeouts.total);
     let until = watch.begun() + span(total);
     let id = gateway.next_id();
-    let choice = choose(gateway, &table, (name, id), &asking, watch.path())?;
+    let choice = choose(gateway, &table, (name, id), &asking)?;
     let Choice { lane, fallbacks, why, .. } = choice;
     watch.routed(why);
     let lanes: Vec<&Arc<Lane>> = open_first(&table, lane, &fallbacks);
@@ -85,13 +83,13 @@ async fn send(
     watch: &mut Watch,
 ) -> Result<Response, Missed> {
     let Sent { lane, route, adapter, id, now, until } = *sent;
-    let Asking { caller, body, peek, .. } = asking;
+    let Asking { endpoint, caller, body, peek, .. } = asking;
     let config = &lane.config;
     watch.lane(&config.name);
-    let tokens = estimate(watch.path(), peek, config.context_tokens);
+    let tokens = endpoint.estimate(peek, config.context_tokens);
     reserve(gateway, caller, id, tokens, (body.len(), config.price), watch)?;
-    let chat = watch.path() == CHAT;
-    let resume = (config.token_ids && peek.stream).then(|| Resumable::new(body, chat)).flatten();
+    let resumable = || Resumable::new(body, endpoint.is_chat());
+    let resume = (config.token_ids && peek.stream).then(resumable).flatten();
     let request = Request {
         deadline: Some((now + span(route.timeouts.queue)).min(until)),
         answer_by: asking.deadline.map(|_| until),
@@ -101,7 +99,8 @@ async fn send(
     let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
     let served = adapter.unwrap_or(&config.served_model);
     let order = Order {
-        path: watch.path(),
+        path: endpoint.upstream,
+        kind: kind(asking.headers, peek),
         body: outgoing(body.clone(), peek, served, resume.is_some()),
         caller: caller.clone(),
         request_id: watch.request_id().to_owned(),
@@ -143,20 +142,19 @@ fn choose(
     table: &Table,
     (name, id): (&str, RequestId),
     asking: &Asking<'_>,
-    path: &str,
 ) -> Result<Choice, Refused> {
     let names = table.router.headers();
     let headers: Vec<(&str, &str)> = names
         .iter()
         .filter_map(|name| Some((name.as_str(), asking.headers.get(name)?.to_str().ok()?)))
         .collect();
-    let tokens = estimate(path, &asking.peek, u32::MAX);
+    let tokens = asking.endpoint.estimate(&asking.peek, u32::MAX);
     let ruled = table.router.route(name).is_some_and(|route| !route.rules.is_empty());
     let tenants =
         if ruled { gateway.inner.directory.read().path(asking.caller.id) } else { Vec::new() };
     let asked = Asked {
         request: id,
-        needs: needs(path, &asking.peek, asking.headers, tokens)?,
+        needs: needs(asking.endpoint, &asking.peek, asking.headers, tokens)?,
         prompt_tokens: tokens.input.into(),
         tenants: &tenants,
         user: asking.peek.user.as_deref().map(pilotage_core::traffic::key),
@@ -176,8 +174,12 @@ fn choose(
 }
 
 /// What a request needs of a model, as far as its body and headers tell.
-fn needs(path: &str, peek: &Peek, headers: &HeaderMap, tokens: Tokens) -> Result<Needs, ApiError> {
-    let main = if path == EMBEDDINGS { Feature::Embeddings } else { Feature::Text };
+fn needs(
+    endpoint: &Endpoint,
+    peek: &Peek,
+    headers: &HeaderMap,
+    tokens: Tokens,
+) -> Result<Needs, ApiError> {
     let tag = |name: &'static str| match headers.get(name).map(|value| value.to_str()) {
         None => Ok(None),
         Some(value) => {
@@ -190,7 +192,7 @@ fn needs(path: &str, peek: &Peek, headers: &HeaderMap, tokens: Tokens) -> Result
     };
     let output = peek.tokens_max.map_or(0, u64::from);
     Ok(Needs {
-        features: Features::of(&[main]),
+        features: endpoint.needs(peek),
         context_tokens: u64::from(tokens.input) + output,
         language: tag(envelope::LANGUAGE)?,
         tier: tag(envelope::TIER)?,
@@ -205,7 +207,7 @@ fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking<'_>, adapter: Option<&
     if lane.handle.up() < 2 {
         return known;
     }
-    let session = asking.headers.get(envelope::SESSION).map(http::HeaderValue::as_bytes);
+    let session = asking.headers.get(envelope::SESSION).map(HeaderValue::as_bytes);
     let session = session.or_else(|| peek.user.as_deref().map(str::as_bytes));
     let adapter = adapter.map_or(0, pilotage_core::traffic::key);
     // Templates write tools before messages.
@@ -258,15 +260,8 @@ fn outgoing(body: Bytes, peek: &Peek, served: &str, token_ids: bool) -> Bytes {
     if edits.is_empty() { body } else { peek::splice(&body, edits).into() }
 }
 
-/// Tokens before they are counted: four bytes make about one of English text (OpenAI's rule of
-/// thumb), and an answer without a limit is taken to be a quarter of the context.
-fn estimate(path: &str, peek: &Peek, context: u32) -> Tokens {
-    const BYTES_PER_TOKEN: usize = 4;
-    let input = u32::try_from(peek.input_bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX);
-    // Several prompts are together longer than a context; one that is is refused by the engine.
-    let input = input.min(context.saturating_mul(peek.prompts.max(1)));
-    let each = peek.tokens_max.unwrap_or(context / 4).min(context);
-    let answers = u64::from(peek.n.max(1)) * u64::from(peek.prompts.max(1));
-    let output = u32::try_from(u64::from(each) * answers).unwrap_or(u32::MAX);
-    Tokens { input, cached: 0, output: if path == EMBEDDINGS { 0 } else { output } }
+/// The media type of the body for the replica: a form's names its boundary.
+fn kind(headers: &HeaderMap, peek: &Peek) -> HeaderValue {
+    let sent = headers.get(header::CONTENT_TYPE).filter(|_| peek.is_form()).cloned();
+    sent.unwrap_or(HeaderValue::from_static("application/json"))
 }

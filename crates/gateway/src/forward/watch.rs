@@ -156,10 +156,6 @@ impl Watch {
         self.stops += 1;
     }
 
-    pub(crate) const fn path(&self) -> &'static str {
-        self.path
-    }
-
     pub(crate) fn request_id(&self) -> &str {
         &self.request_id
     }

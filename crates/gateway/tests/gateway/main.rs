@@ -3,14 +3,17 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their scaffolding")]
 
 mod answers;
+mod apis;
 mod bytes;
 mod cancel;
 mod failures;
 mod identity;
 mod limits;
+mod messages;
 mod observed;
 mod outcomes;
 mod quotas;
 mod replicas;
+mod responses;
 mod support;
 mod turns;

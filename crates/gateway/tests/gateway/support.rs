@@ -29,6 +29,7 @@ pub(crate) const KEY: &str = "pk-client";
 /// What a scripted engine saw.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
+    pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
@@ -71,7 +72,8 @@ async fn reply(
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();
-    let _ = saw.send(Seen { headers: parts.headers, body });
+    let path = parts.uri.path().to_owned();
+    let _ = saw.send(Seen { path, headers: parts.headers, body });
     let answer = script.lock().await.recv().await;
     let builder = Response::builder();
     match answer {
@@ -141,6 +143,7 @@ pub(crate) fn config() -> GatewayConfig {
         open: false,
         admin_key: KeyHash::of("pk-admin"),
         limits: Limits { body_bytes_max: 10_000, ..Limits::default() },
+        media_hosts: Vec::new(),
     }
 }
 
@@ -164,7 +167,11 @@ pub(crate) fn up(gateway: &Gateway, id: u32, url: &str) {
 }
 
 pub(crate) fn chat(body: &str) -> Request<Body> {
-    Request::post("/v1/chat/completions")
+    post("/v1/chat/completions", body)
+}
+
+pub(crate) fn post(path: &str, body: &str) -> Request<Body> {
+    Request::post(path)
         .header("authorization", format!("Bearer {KEY}"))
         .body(Body::from(body.to_owned()))
         .unwrap()

@@ -53,8 +53,8 @@ impl Stream {
         }
     }
 
-    /// Takes in an event's data, and appends what it means to `out`.
-    pub fn push(&mut self, data: &str, out: &mut Vec<u8>) {
+    /// Takes in an event's data, and appends what it means to `out`; an error names the request.
+    pub fn push(&mut self, data: &str, request_id: &str, out: &mut Vec<u8>) {
         if self.over {
             return;
         }
@@ -63,12 +63,12 @@ impl Stream {
             return;
         }
         let Some(chunk) = Answered::read(data.as_bytes()) else {
-            self.fail(502, "the engine sent what is no part of an answer", "", out);
+            self.fail(502, "the engine sent what is no part of an answer", request_id, out);
             return;
         };
         if let Some(said) = &chunk.error {
             let message = said["message"].as_str().unwrap_or("the engine failed");
-            self.fail(502, message, "", out);
+            self.fail(502, message, request_id, out);
             return;
         }
         if let Some(usage) = chunk.usage {

@@ -260,7 +260,7 @@ fn events(chunks: &[&str]) -> Vec<(String, Value)> {
     let mut stream = Stream::new("msg_1", "m");
     let mut out = Vec::new();
     for chunk in chunks {
-        stream.push(chunk, &mut out);
+        stream.push(chunk, "req", &mut out);
     }
     read(&out)
 }
@@ -372,7 +372,7 @@ fn a_stream_that_breaks_ends_with_an_error_and_nothing_else() {
     let mut out = Vec::new();
     stream.fail(503, "late", "req-1", &mut out);
     stream.fail(503, "again", "req-1", &mut out);
-    stream.push("[DONE]", &mut out);
+    stream.push("[DONE]", "req", &mut out);
     assert!(stream.is_over());
     assert_eq!(
         read(&out),
@@ -441,6 +441,6 @@ proptest! {
         let _ = to_chat(text.as_bytes());
         let _ = to_chat(format!(r#"{{"model":"m","max_tokens":1,"messages":[{text}]}}"#).as_bytes());
         let mut stream = Stream::new("i", "m");
-        stream.push(&chunk, &mut Vec::new());
+        stream.push(&chunk, "req", &mut Vec::new());
     }
 }

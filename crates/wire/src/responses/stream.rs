@@ -100,9 +100,9 @@ impl Stream {
         self.over
     }
 
-    /// The response, once it is complete.
-    pub const fn response(&self) -> Option<&Value> {
-        self.response.as_ref()
+    /// The response, once, when it is complete.
+    pub const fn take_response(&mut self) -> Option<Value> {
+        self.response.take()
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {

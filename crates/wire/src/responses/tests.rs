@@ -268,7 +268,7 @@ fn a_stream_of_text_has_typed_events_in_their_order() {
     let last = &events[9].1["response"];
     assert_eq!((&last["status"], &last["output"][0]), (&json!("completed"), &events[8].1["item"]));
     assert_eq!(last["usage"]["total_tokens"], 11);
-    assert_eq!(stream.response(), Some(last));
+    assert_eq!(stream.take_response().as_ref(), Some(last));
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_stream_that_breaks_ends_as_failed_and_is_no_response() {
             ("response.failed", &json!("failed"))
         );
         assert_eq!(data["response"]["error"]["code"], "server_error");
-        assert_eq!(stream.response(), None);
+        assert_eq!(stream.take_response(), None);
     }
     let mut out = Vec::new();
     let mut stream = stream();
@@ -370,11 +370,10 @@ proptest! {
             for chunk in chunks(size) {
                 stream.push(&chunk, &mut Vec::new());
             }
-            stream.response().cloned()
+            stream.take_response()
         };
         prop_assert_eq!(response(size), response(100));
-        let whole = stream().response().cloned();
-        prop_assert_eq!(whole, None);
+        prop_assert_eq!(stream().take_response(), None);
     }
 
     #[test]

@@ -138,6 +138,10 @@ pub(crate) struct Up {
     /// Serve without API keys; only on a loopback address
     #[arg(long)]
     pub(crate) no_keys: bool,
+    /// A public host that engines may fetch images, audio, video and files from when a request names
+    /// them by address; without one only `data:` URLs are taken. May be given several times
+    #[arg(long = "media-host", value_name = "HOST[:PORT]")]
+    pub(crate) media_hosts: Vec<String>,
     /// Seconds to wait for running requests when stopping
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) drain_timeout: u64,

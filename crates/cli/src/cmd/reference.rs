@@ -92,6 +92,7 @@ fn metrics() -> anyhow::Result<String> {
         open: false,
         admin_key: KeyHash::of(""),
         limits: Limits::default(),
+        media_hosts: Vec::new(),
     };
     // Registering is all that is wanted of it.
     Gateway::new(config, Clock::start(), metrics.clone())?;
@@ -133,6 +134,22 @@ fn oidc_limits(limits: &Oidc) -> [(&'static str, String, &'static str); 7] {
     ]
 }
 
+fn api_limits(limits: &Limits) -> [(&'static str, String, &'static str); 5] {
+    let Limits { media, stored, .. } = limits;
+    let oldest = "the oldest goes, of the tenant that keeps most";
+    [
+        (
+            "Images, pieces of audio, videos and files in a request",
+            media.parts_max.to_string(),
+            "400",
+        ),
+        ("Each of them, as it is encoded", format!("{} MiB", media.part_bytes_max >> 20), "400"),
+        ("Responses that are kept", stored.entries_max.to_string(), oldest),
+        ("All of them together", format!("{} MiB", stored.bytes_max >> 20), oldest),
+        ("Age of a response that is kept", format!("{} s", stored.age_max.as_secs()), "404"),
+    ]
+}
+
 fn limits() -> String {
     let limits = Limits::default();
     let serve = pilotage_shell::serve::ServeLimits::default();
@@ -166,7 +183,7 @@ fn limits() -> String {
         ("Answer that is no stream", format!("{} MiB", limits.answer_bytes_max >> 20), "502"),
         ("Event of a stream", format!("{} MiB", limits.event_bytes_max >> 20), "error event"),
     ];
-    let rows = rows.into_iter().chain(oidc_limits(&limits.oidc));
+    let rows = rows.into_iter().chain(api_limits(&limits)).chain(oidc_limits(&limits.oidc));
     let mut out = "# Limits\n\nThe gateway's own. Queues, timeouts and retries are a Route's, see [manifests](manifests.md).\n\n\
          | Limit | Value | Beyond it |\n|---|---|---|\n".to_owned();
     for (what, value, beyond) in rows {

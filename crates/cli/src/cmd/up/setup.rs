@@ -90,6 +90,7 @@ impl Setup {
                 open: args.no_keys,
                 admin_key: admin_key.hash(),
                 limits: Limits::default(),
+                media_hosts: args.media_hosts.clone(),
             },
             machine,
             processes,

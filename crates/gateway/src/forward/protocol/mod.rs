@@ -208,7 +208,7 @@ impl Translator {
             Asked::Message { model } => {
                 Teller::Messages(anthropic::Stream::new(message_id(), model))
             }
-            Asked::Response(responding) => Teller::responses(responding),
+            Asked::Response(responding) => Teller::responses(*responding),
             Asked::Count { .. } | Asked::Nothing => return response,
         };
         let (mut parts, body) = response.into_parts();

@@ -72,8 +72,7 @@ impl Telling {
 }
 
 impl Teller {
-    pub(super) fn responses(responding: Box<Responding>) -> Self {
-        let Responding { frame, keep } = *responding;
+    pub(super) fn responses(Responding { frame, keep }: Responding) -> Self {
         Self::Responses(Box::new((responses::Stream::new(frame), keep)))
     }
 

@@ -202,14 +202,15 @@ impl Board {
 
     /// Whether [`Self::assess`] may find something.
     pub fn is_due(&self, now: Time) -> bool {
-        self.dirty || self.next_wakeup().is_some_and(|at| at <= now)
+        self.next_wakeup().is_some_and(|at| at <= now)
     }
 
     /// When time alone has to be looked at again; never while nothing runs and all are well.
     pub fn next_wakeup(&self) -> Option<Time> {
         let watched = self.replicas.values().any(Record::is_watched);
         let looked = self.looked.unwrap_or_default();
-        (self.dirty || watched).then(|| looked + self.config.look_every)
+        let wait = if self.dirty { Span::ZERO } else { self.config.look_every };
+        (self.dirty || watched).then(|| looked + wait)
     }
 
     /// Judges every replica anew. What changed comes out once, and so does each replica that hangs.

@@ -227,6 +227,14 @@ impl Poison {
         }
     }
 
+    /// How many suspects run on a replica: one that is tried again goes where there is none, so that
+    /// not two of them are lost together, and blame falls on the right one.
+    pub fn suspects_on(&self, replica: ReplicaId) -> usize {
+        let there = (replica, RequestId(0))..=(replica, RequestId(u64::MAX));
+        let bodies = self.flights.range(there).map(|(_, body)| body);
+        bodies.filter(|body| self.suspects.contains_key(body)).count()
+    }
+
     /// Bodies that are suspected, and how many requests are watched: for metrics.
     pub fn len(&self) -> (usize, usize) {
         (self.suspects.len(), self.flights.len())
@@ -330,6 +338,7 @@ mod tests {
         assert_eq!(poison.rule(at(2), BODY), Ruling::Alone { deaths: 1 });
         poison.sent(ReplicaId(2), RequestId(5), BODY);
         assert_eq!(name(poison.rule(at(3), BODY)), "wait");
+        assert_eq!((poison.suspects_on(ReplicaId(2)), poison.suspects_on(ReplicaId(1))), (1, 0));
         poison.ended(at(4), ReplicaId(2), RequestId(5), None);
         assert_eq!(name(poison.rule(at(5), BODY)), "alone");
         death(&mut poison, 10, 2, &[BODY]);

@@ -259,14 +259,14 @@ impl Record {
     /// Lets time pass; whether it turned out to hang.
     pub(super) fn advance(&mut self, now: Time, config: &BoardConfig) -> bool {
         self.breaker.advance(now, &config.breaker);
-        if !self.up || self.flights.is_empty() {
-            return false;
-        }
         let Some((quiet, limit)) = self.heart.hung(now, &self.load(), &config.heartbeat) else {
             return false;
         };
         self.heart.restart(now);
-        self.eject(now, Reason::Hung { quiet, limit }, &config.breaker);
+        // What runs on one that takes no new work can hang as well.
+        if self.up {
+            self.eject(now, Reason::Hung { quiet, limit }, &config.breaker);
+        }
         true
     }
 
@@ -309,10 +309,11 @@ impl Record {
     /// Its part by its verdict.
     pub(super) fn weigh(&self, now: Time, config: &BoardConfig) -> f64 {
         match self.verdict {
-            Verdict::Healthy | Verdict::Panic { .. } => 1.0,
+            // One on trial is held back by the number of its trials; with less weight it would
+            // get none where others are idle, and never come back.
+            Verdict::Healthy | Verdict::Panic { .. } | Verdict::Trial { .. } => 1.0,
             Verdict::Warming => self.warmth(now, config),
             Verdict::Slow { ratio } => (1.0 / ratio.max(1.0)).min(self.warmth(now, config)),
-            Verdict::Trial { .. } => config.warm_up.weight(Span::ZERO),
             Verdict::Busy { .. } | Verdict::Ejected { .. } | Verdict::Down => 0.0,
         }
     }

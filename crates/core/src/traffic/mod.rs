@@ -21,8 +21,10 @@ pub mod name;
 pub mod region;
 pub mod router;
 pub mod spec;
+pub mod stats;
+pub mod tally;
 
-pub use canary::{CanaryPlan, Step, Tolerance};
+pub use canary::{Arm, Canary, CanaryPlan, Judgement, Step, Tolerance, Verdict};
 pub use dice::key;
 pub use fallback::{Miss, MovesOn};
 pub use fit::{Capabilities, Feature, Features, Lack, Misfit, Needs};
@@ -34,3 +36,4 @@ pub use spec::{
     Experiment, HeaderMatch, LaneId, Mirror, Model, Role, Route, Rule, Sticky, Target, TokenRange,
     When,
 };
+pub use tally::{Sample, Tally};

@@ -11,7 +11,7 @@ use super::name::{Name, Tag};
 
 /// Something that not every model can do.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "camelCase")]
 pub enum Feature {
     /// Answers chats and completions.
     Text,
@@ -27,15 +27,17 @@ pub enum Feature {
     Embeddings,
     /// Orders documents by how well they fit a question.
     Rerank,
-    /// Serves `/v1/audio`.
-    AudioApi,
-    /// Serves `/v1/images`.
-    ImagesApi,
+    /// Speaks (`/v1/audio/speech`).
+    Speech,
+    /// Writes down what it hears (`/v1/audio/transcriptions`).
+    Transcription,
+    /// Draws (`/v1/images/generations`).
+    Images,
 }
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Text,
         Self::Vision,
         Self::Audio,
@@ -43,8 +45,9 @@ impl Feature {
         Self::JsonSchema,
         Self::Embeddings,
         Self::Rerank,
-        Self::AudioApi,
-        Self::ImagesApi,
+        Self::Speech,
+        Self::Transcription,
+        Self::Images,
     ];
 
     /// The name used in manifests and messages.
@@ -54,11 +57,12 @@ impl Feature {
             Self::Vision => "vision",
             Self::Audio => "audio",
             Self::Tools => "tools",
-            Self::JsonSchema => "json_schema",
+            Self::JsonSchema => "jsonSchema",
             Self::Embeddings => "embeddings",
             Self::Rerank => "rerank",
-            Self::AudioApi => "audio_api",
-            Self::ImagesApi => "images_api",
+            Self::Speech => "speech",
+            Self::Transcription => "transcription",
+            Self::Images => "images",
         }
     }
 }

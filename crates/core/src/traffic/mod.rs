@@ -24,7 +24,7 @@ pub mod spec;
 pub mod stats;
 pub mod tally;
 
-pub use canary::{Arm, Canary, CanaryPlan, Judgement, Step, Tolerance, Verdict};
+pub use canary::{Arm, Canary, CanaryPlan, Judgement, OnFail, Step, Tolerance, Verdict};
 pub use dice::key;
 pub use fallback::{Miss, MovesOn};
 pub use fit::{Capabilities, Feature, Features, Lack, Misfit, Needs};

@@ -15,7 +15,7 @@ use super::dice;
 use super::fit::{Misfit, Needs};
 use super::mirror::{self, Shadow};
 use super::name::Name;
-use super::spec::{LaneId, Model, Role, Route, Sticky, Target};
+use super::spec::{Experiment, LaneId, Model, Role, Route, Sticky, Target};
 use crate::{Band, RequestId, TenantId};
 
 /// What is known of a request when its model is chosen.
@@ -364,8 +364,13 @@ fn split<'a>(route: &Route, fitting: &[&'a Target], asked: &Asked<'_>) -> Option
         .copied()
         .filter(|target| target.role == Role::Stable && target.weight > 0)
         .collect();
-    let salt = route.experiment.as_ref().map_or(&route.name, |experiment| &experiment.name);
-    let key = dice::join(dice::key(salt.as_str()), sticky_key(route, asked));
+    let salt = match &route.experiment {
+        Some(Experiment { name, salt, .. }) => {
+            dice::join(dice::key(name.as_str()), dice::key(salt.as_str()))
+        }
+        None => dice::key(route.name.as_str()),
+    };
+    let key = dice::join(salt, sticky_key(route, asked));
     let weighted = stable.iter().map(|one| (u64::from(one.lane.0), f64::from(one.weight)));
     let lane = dice::pick(key, weighted)?;
     let target = stable.iter().find(|target| u64::from(target.lane.0) == lane)?;
@@ -383,7 +388,7 @@ fn split<'a>(route: &Route, fitting: &[&'a Target], asked: &Asked<'_>) -> Option
 fn sticky_key(route: &Route, asked: &Asked<'_>) -> u64 {
     let tenant = asked.tenants.first().map(|tenant| dice::mix(u64::from(tenant.0)));
     let request = || dice::mix(asked.request.0);
-    match route.experiment.as_ref().map(|experiment| experiment.sticky) {
+    match route.experiment.as_ref().map(|experiment| experiment.by) {
         None | Some(Sticky::Request) => request(),
         Some(Sticky::Tenant) => tenant.unwrap_or_else(request),
         // One user's name may be in use with several tenants.

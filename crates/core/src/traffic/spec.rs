@@ -143,7 +143,7 @@ pub struct HeaderMatch {
     /// Its name; capitals do not matter.
     pub name: String,
     /// What it must be, letter by letter; whatever it is where none.
-    pub equals: Option<String>,
+    pub value: Option<String>,
     /// What it must begin with.
     pub prefix: Option<String>,
 }
@@ -152,7 +152,7 @@ impl HeaderMatch {
     fn holds(&self, headers: &[(&str, &str)]) -> bool {
         let mut values = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(&self.name));
         values.any(|(_, value)| {
-            self.equals.as_deref().is_none_or(|equals| *value == equals)
+            self.value.as_deref().is_none_or(|whole| *value == whole)
                 && self.prefix.as_deref().is_none_or(|prefix| value.starts_with(prefix))
         })
     }
@@ -183,8 +183,10 @@ pub struct Experiment {
     /// Its name; it salts the draw, so that who is in which arm of one experiment says nothing about
     /// another.
     pub name: Name,
+    /// It salts the draw as well: another one deals anew.
+    pub salt: Name,
     /// Who stays with an arm.
-    pub sticky: Sticky,
+    pub by: Sticky,
 }
 
 /// What stays with an arm.

@@ -17,7 +17,7 @@ mod trial;
 use serde::{Deserialize, Serialize};
 
 pub use judgement::{Evidence, Finding, Judgement, Metric, Verdict};
-pub use plan::{CanaryPlan, Step, Tolerance};
+pub use plan::{CanaryPlan, OnFail, Step, Tolerance};
 use trial::Trial;
 pub use trial::{Arm, Count, Slower};
 
@@ -138,7 +138,11 @@ impl Canary {
         };
         let findings = self.findings();
         if let Some(worse) = findings.iter().find(|finding| finding.is_sure()) {
-            return self.finish(Verdict::Rollback, Evidence::Worse(*worse));
+            let verdict = match self.plan.on_fail {
+                OnFail::Rollback => Verdict::Rollback,
+                OnFail::Pause => Verdict::Hold,
+            };
+            return self.finish(verdict, Evidence::Worse(*worse));
         }
         let left = step.duration_min.as_nanos().saturating_sub(self.lasted(now).as_nanos());
         let count = self.trial.canary;
@@ -193,7 +197,8 @@ impl Canary {
     }
 
     fn current(&self) -> Option<Step> {
-        self.plan.steps.get(self.step).copied()
+        // With all of the requests there is nothing to compare with.
+        self.plan.steps.get(self.step).copied().filter(|step| step.percent < 100.0)
     }
 
     fn lasted(&self, now: Time) -> Span {

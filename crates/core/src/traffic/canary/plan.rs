@@ -7,13 +7,26 @@ use crate::Span;
 /// How a target of the role `canary` gets its share.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct CanaryPlan {
-    /// Shares, in order; after the last the canary is promoted.
+    /// Shares, in order; after the last, or at one of a hundred percent, the canary is promoted.
     pub steps: Vec<Step>,
     /// How sure a rollback must be that the canary is worse: all looks of all tests together roll a
     /// canary back that is not with a probability of at most one minus this.
     pub confidence: f64,
     /// How much worse it may be.
     pub tolerance: Tolerance,
+    /// What happens when it is worse.
+    pub on_fail: OnFail,
+}
+
+/// What happens to a canary that is worse.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFail {
+    /// It gets nothing from then on.
+    #[default]
+    Rollback,
+    /// It stays at its share.
+    Pause,
 }
 
 /// A share and what it takes to go on from it.
@@ -57,6 +70,7 @@ impl Default for CanaryPlan {
             steps: vec![step(5.0, 5, 100), step(25.0, 10, 500), step(50.0, 10, 1000)],
             confidence: 0.95,
             tolerance: Tolerance::default(),
+            on_fail: OnFail::Rollback,
         }
     }
 }

@@ -157,6 +157,22 @@ fn it_waits_for_time_and_requests() {
 }
 
 #[test]
+fn a_canary_that_is_worse_may_be_paused_and_a_whole_share_is_the_end() {
+    let whole = Step { percent: 100.0, duration_min: Span::from_secs(1), samples_min: 1 };
+    let steps = vec![Step { percent: 10.0, ..whole }, whole];
+    let plan = CanaryPlan { on_fail: OnFail::Pause, steps, ..CanaryPlan::default() };
+    let judged = |failed: bool| {
+        let mut trial = Canary::new(Time::ZERO, plan.clone(), Name::from("b"), 1);
+        (0..100).for_each(|_| trial.note(Arm::Baseline, &Sample::default()));
+        (0..10).for_each(|_| trial.note(Arm::Canary, &Sample { failed, ..Sample::default() }));
+        let verdict = trial.judge(Time::from_millis(5000)).verdict;
+        (verdict, trial.share())
+    };
+    assert_eq!(judged(false), (Verdict::Promote, 1.0));
+    assert_eq!(judged(true), (Verdict::Hold, 0.1));
+}
+
+#[test]
 fn it_survives_a_restart() {
     let plan = CanaryPlan::default();
     let mut before = Canary::new(Time::ZERO, plan.clone(), Name::from("b@1"), 3);

@@ -73,9 +73,9 @@ fn the_first_rule_that_holds_and_fits_decides() {
         targets: vec![Target::stable(lane, 1)],
     };
     let long = When { prompt_tokens: TokenRange { min: 20_000, max: u64::MAX }, ..When::default() };
-    let header = |name: &str, equals: Option<&str>, prefix: Option<&str>| HeaderMatch {
+    let header = |name: &str, value: Option<&str>, prefix: Option<&str>| HeaderMatch {
         name: name.to_owned(),
-        equals: equals.map(str::to_owned),
+        value: value.map(str::to_owned),
         prefix: prefix.map(str::to_owned),
     };
     let beta = When { headers: vec![header("X-Beta", Some("yes"), None)], ..When::default() };
@@ -163,7 +163,8 @@ fn closed_lanes_are_chosen_only_when_no_other_fits() {
 #[test]
 fn an_experiment_keeps_tenants_and_users_where_they_are() {
     let arm = |experiment: &str, sticky: Sticky, weights: (u32, u32), tenant: u32, user: u64| {
-        let experiment = Some(Experiment { name: Name::from(experiment), sticky });
+        let experiment =
+            Some(Experiment { name: Name::from(experiment), salt: Name::default(), by: sticky });
         let targets = vec![Target::stable(A, weights.0), Target::stable(C, weights.1)];
         let router = router(Route { experiment, ..route(targets) });
         let tenants = [TenantId(tenant)];

@@ -92,7 +92,7 @@ impl Heartbeat {
         }
     }
 
-    /// Something came from it.
+    /// A further token of an answer came.
     pub fn beat(&mut self, now: Time) {
         if let Some(last) = self.last_token {
             self.gap_secs.add(now, now.since(last).as_secs_f64());
@@ -101,12 +101,14 @@ impl Heartbeat {
         self.quiet_since = now;
     }
 
-    /// An answer's first token came, so long after it was sent.
+    /// An answer's first token came, so long after it was sent. How long nothing came before it
+    /// tells of its prompt, and not of the pauses between tokens.
     pub fn first_token(&mut self, now: Time, span: Span, prefill: u64) {
         if prefill > 0 {
             self.prefill_secs.add(now, span.as_secs_f64() / prefill as f64);
         }
-        self.beat(now);
+        self.last_token = Some(now);
+        self.quiet_since = now;
     }
 
     /// An answer ended; so long for so many tokens.
@@ -207,7 +209,13 @@ mod tests {
         let whole = Load { requests: 1, prefill: 0, silent: 1000 };
         assert!(!hung(&heart, 510, &whole));
         assert!(hung(&heart, 511, &whole));
+        // Waiting for a prompt is no pause between tokens.
+        heart.beat(at(0));
+        heart.first_token(at(40), Span::from_secs(40), 10_000);
+        assert!(hung(&heart, 51, &Load { requests: 1, ..Load::default() }));
         // Once it is known to be fast, less is borne.
+        let mut heart = Heartbeat::default();
+        heart.sent(at(0), 0);
         heart.first_token(at(1), Span::from_secs(1), 10_000);
         assert!(hung(&heart, 16, &long));
         heart.ended(at(2), Span::from_secs(10), 1000);

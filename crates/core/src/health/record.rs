@@ -167,7 +167,6 @@ impl Record {
     fn begin(&mut self, now: Time, id: RequestId, config: &BoardConfig, pool: &mut Pool) -> bool {
         let revived = self.live(now);
         let Some(flight) = self.flights.get_mut(&id).filter(|flight| flight.began.is_none()) else {
-            self.heart.beat(now);
             return revived;
         };
         flight.began = Some(now);

@@ -348,6 +348,8 @@ fn canary<'a>(
     asked: &Asked<'_>,
     live: &dyn Live,
 ) -> Option<(&'a Target, By)> {
+    // It takes the place of others: where none of them fits, neither does it stand in for them.
+    fitting.iter().find(|target| target.role == Role::Stable && target.weight > 0)?;
     let target = fitting.iter().find(|target| target.role == Role::Canary)?;
     let share = live.canary_share(&route.name);
     let salt = dice::key(route.name.as_str());

@@ -1,5 +1,7 @@
 //! Which model answers what, and what is said when none does.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::traffic::fit::{Capabilities, Feature, Features};
 use crate::traffic::name::Tag;
@@ -222,6 +224,11 @@ fn a_canary_takes_its_share_and_keeps_whom_it_has() {
     let closed = Now { closed: vec![C], share: 1.0 };
     assert_eq!(router.choose("chat", &asked(3, &[Feature::Text], 10), &closed).unwrap().lane, A);
     assert_eq!(router.choose("chat", &asked(3, &[Feature::Tools], 10), &now).unwrap().lane, A);
+    // Where only it fits, it does not answer for the others.
+    let long = router.choose("chat", &asked(3, &[Feature::Text], 100_000), &now).unwrap_err();
+    assert!(
+        long.to_string().ends_with("`a` has 32768 tokens of context, the request needs 100000")
+    );
 }
 
 #[test]
@@ -237,4 +244,52 @@ fn a_table_that_cannot_be_is_refused() {
     check(vec![route(vec![Target::stable(A, 0)])], "needs a target");
     check(vec![route(vec![Target::stable(LaneId(9), 1)])], "not there");
     check(vec![Route { fallbacks: vec![LaneId(9)], ..good() }], "not there");
+}
+
+proptest! {
+    #[test]
+    fn whoever_is_chosen_fits_and_who_is_refused_fits_nowhere(
+        offers in prop::collection::vec((0usize..1024, prop::option::of(0u64..50_000)), 3),
+        needed in 0usize..1024,
+        context_tokens in 0u64..60_000,
+        weights in (1u32..100, 0u32..100),
+        closed in prop::collection::vec(1u32..4, 0..3),
+        (id, share) in (any::<u64>(), 0.0..1.0),
+    ) {
+        let set = |bits: usize| -> Features {
+            let held = (0..).zip(Feature::ALL).filter(|(at, _)| bits >> at & 1 == 1);
+            held.map(|(_, feature)| feature).collect()
+        };
+        let mut models = models();
+        for (model, (bits, context)) in models.iter_mut().zip(&offers) {
+            model.capabilities.features = set(*bits);
+            model.capabilities.context_tokens = *context;
+        }
+        let table = Route {
+            fallbacks: vec![B, C],
+            ..route(vec![Target::stable(A, weights.0), Target::stable(B, weights.1), Target::canary(C)])
+        };
+        let router = Router::new(models.clone(), vec![table]).unwrap();
+        let mut asked = asked(id, &[], context_tokens);
+        asked.needs.features = set(needed);
+        let now = Now { closed: closed.into_iter().map(LaneId).collect(), share };
+        let lacks = |lane: LaneId| {
+            let model = models.iter().find(|model| model.lane == lane);
+            model.and_then(|model| model.capabilities.lack(&asked.needs))
+        };
+        let choice = router.choose("chat", &asked, &now);
+        prop_assert_eq!(&choice, &router.choose("chat", &asked, &now));
+        match choice {
+            Ok(choice) => {
+                prop_assert_eq!(lacks(choice.lane), None);
+                prop_assert!(choice.fallbacks.iter().all(|lane| lacks(*lane).is_none()));
+                prop_assert!(!choice.fallbacks.contains(&choice.lane));
+            }
+            Err(NoRoute::NothingFits(misfits)) => {
+                prop_assert_eq!(misfits.len(), 3);
+                prop_assert!([A, B, C].iter().all(|lane| lacks(*lane).is_some()));
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
 }

@@ -52,6 +52,7 @@ mod tests {
         let plan = plan(&resources, &World::with_cores(2)).unwrap();
         assert_eq!(plan.processes.len(), 1);
         assert_eq!(plan.lane("smollm2").unwrap().context_tokens, 2048);
+        assert_eq!(plan.route("smollm2").unwrap().targets.len(), 1);
         assert!(plan.processes[0].weights.digest.is_some());
         assert_eq!(plan.tenants[0].name, "local");
         assert_eq!(plan.notes, Vec::<String>::new());

@@ -11,10 +11,12 @@
 pub mod api;
 pub mod default;
 pub mod digest;
+pub mod lane;
 pub mod manifest;
 pub mod plan;
 pub mod reference;
 pub mod render;
+pub mod routes;
 pub mod source;
 mod table;
 pub mod tenants;
@@ -23,9 +25,11 @@ pub mod world;
 
 pub use api::{Kind, Resource};
 pub use digest::Digest;
+pub use lane::{CapabilitySpec, EndpointSpec, HealthSpec, KeySource, Lane, Price};
 pub use manifest::{ManifestError, parse, parse_all};
-pub use plan::{Lane, Plan, PlanError, Price, plan};
+pub use plan::{Plan, PlanError, plan};
 pub use render::{ProcessSpec, Program, WeightsSpec};
+pub use routes::Route;
 pub use source::WeightsSource;
 pub use tenants::{ShareSpec, TenantSpec};
 pub use timestamp::Timestamp;

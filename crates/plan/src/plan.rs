@@ -9,15 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pilotage_core::{SchedulerConfig, TenantId, TenantTree, TreeError};
+use pilotage_core::{TenantId, TenantTree, TreeError};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::api::{
-    Fleet, Model, Prices, QueueLimits, ResourceName, Retries, Route, RouteSpec, Scheduling,
-    Timeouts,
-};
+use crate::api::{self, Fleet, Model, RouteSpec};
+use crate::lane::{self, EndpointSpec, Lane};
 use crate::render::{self, ProcessSpec, WeightsSpec};
+use crate::routes::{self, Route, implied_routes};
 use crate::tenants::{TenantSpec, tenants};
 use crate::{ManifestError, Resource, World, manifest};
 
@@ -26,55 +25,25 @@ pub use crate::table::{Change, Changes};
 /// Most processes of one plan: each takes memory and threads of one machine.
 pub const PROCESSES_MAX: u32 = 256;
 
+/// Most endpoints of one plan: each is looked at every few seconds by one gateway.
+pub const ENDPOINTS_MAX: u32 = 1024;
+
 /// Everything that shall run on one machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Plan {
     /// Processes, by model and replica.
     pub processes: Vec<ProcessSpec>,
-    /// What the gateway serves, by route.
+    /// Engines that run elsewhere, by model, as manifests list them.
+    pub endpoints: Vec<EndpointSpec>,
+    /// The queues, one for each model.
     pub lanes: Vec<Lane>,
+    /// What clients can ask for, and which lanes serve it.
+    pub routes: Vec<Route>,
     /// Who may use it, as a tree read from top to bottom: who belongs to a tenant comes after it and
     /// before the next of the tenant's level, in the order of names.
     pub tenants: Vec<TenantSpec>,
     /// What a reader of the plan had better know.
     pub notes: Vec<String>,
-}
-
-/// One model as clients see it: its names, its replicas, and the limits on the way there.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Lane {
-    /// The route's name.
-    pub name: String,
-    /// Names that clients may write as `model`.
-    pub public_names: Vec<String>,
-    /// The name that the replicas know the model by.
-    pub served_model: String,
-    /// The names of the processes that requests may go to.
-    pub replicas: Vec<String>,
-    /// Tokens of context for each sequence: prompt and answer together.
-    pub context_tokens: u32,
-    /// When to stop waiting.
-    pub timeouts: Timeouts,
-    /// How often to try again.
-    pub retries: Retries,
-    /// How much may wait.
-    pub queue: QueueLimits,
-    /// How turns are given.
-    pub scheduling: Scheduling,
-    /// What its tokens cost; zeros are free.
-    pub price: Price,
-}
-
-/// What tokens cost, in millionths of the currency's unit per million tokens: an amount is
-/// `tokens × price / 1 000 000` millionths, which takes 128 bits before the division.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Price {
-    /// Prompt tokens that have to be computed.
-    pub input: u64,
-    /// Prompt tokens found in the prefix cache.
-    pub cached: u64,
-    /// Generated tokens.
-    pub output: u64,
 }
 
 /// Why there is no plan.
@@ -96,6 +65,15 @@ pub enum PlanError {
         /// How many.
         wanted: u64,
     },
+    /// The endpoints of all models together are more than [`ENDPOINTS_MAX`].
+    #[error(
+        "{wanted} endpoints are named, at most {ENDPOINTS_MAX} fit one plan; put a load balancer in \
+         front of some, or serve some Models from another gateway"
+    )]
+    TooManyEndpoints {
+        /// How many.
+        wanted: usize,
+    },
     /// The weights do not fit the memory.
     #[error(
         "the weights need {needed} bytes of memory and {available} bytes are there; use smaller \
@@ -112,33 +90,6 @@ pub enum PlanError {
     Tenants(#[from] TreeError),
 }
 
-impl From<&Prices> for Price {
-    fn from(prices: &Prices) -> Self {
-        Self {
-            input: prices.input.millionths(),
-            cached: prices.cached.unwrap_or(prices.input).millionths(),
-            output: prices.output.millionths(),
-        }
-    }
-}
-
-impl Lane {
-    /// The limits in the scheduler's terms.
-    pub fn scheduler_config(&self) -> SchedulerConfig {
-        SchedulerConfig {
-            queue: pilotage_core::QueueLimits {
-                requests_max: self.queue.requests_max,
-                tokens_max: self.queue.tokens_max,
-            },
-            fair: self.scheduling.fair(),
-            preempt: self.scheduling.preemption.into(),
-            attempts_max: self.retries.attempts_max,
-            retry_percent: self.retries.percent,
-            ..SchedulerConfig::default()
-        }
-    }
-}
-
 /// Decides what runs where.
 ///
 /// # Errors
@@ -152,34 +103,19 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     wanted.check_count()?;
     wanted.check_memory(world)?;
     let processes = wanted.processes(world);
-    let lanes = wanted.lanes();
+    let endpoints = wanted.models.iter().flat_map(|model| lane::endpoints(model)).collect();
+    let (lanes, routes) = wanted.lanes_and_routes();
     let tenants = tenants(resources);
     let notes = wanted.notes(world, &processes, &tenants);
-    let plan = Plan { processes, lanes, tenants, notes };
+    let plan = Plan { processes, endpoints, lanes, routes, tenants, notes };
     plan.check_tenants()?;
     Ok(plan)
-}
-
-/// The public name and the target of every route, written or implied: a model that no route leads
-/// to is served under its own name.
-pub(crate) fn implied_routes<'a>(models: &[&'a Model], routes: &[&Route]) -> Vec<&'a Model> {
-    let targets: BTreeSet<&ResourceName> =
-        routes.iter().flat_map(|route| &route.spec.targets).map(|target| &target.model).collect();
-    models.iter().copied().filter(|model| !targets.contains(&model.metadata.name)).collect()
-}
-
-/// The names that clients may write for a route.
-pub(crate) fn public_names(route: &Route) -> Vec<String> {
-    if route.spec.models.is_empty() {
-        return vec![route.name().to_owned()];
-    }
-    route.spec.models.iter().map(ToString::to_string).collect()
 }
 
 /// The resources by kind, in the order of names, so that the order of files changes nothing.
 struct Wanted<'a> {
     models: Vec<&'a Model>,
-    routes: Vec<&'a Route>,
+    routes: Vec<&'a api::Route>,
     fleet: Option<&'a Fleet>,
 }
 
@@ -200,12 +136,18 @@ impl<'a> Wanted<'a> {
     }
 
     fn check_count(&self) -> Result<(), PlanError> {
-        let wanted = self.models.iter().map(|model| u64::from(model.spec.replicas)).sum();
-        match wanted {
-            0 => Err(PlanError::NoModel),
-            _ if wanted > u64::from(PROCESSES_MAX) => Err(PlanError::TooManyProcesses { wanted }),
-            _ => Ok(()),
+        if self.models.is_empty() {
+            return Err(PlanError::NoModel);
         }
+        let wanted = self.models.iter().map(|model| u64::from(model.spec.processes())).sum();
+        if wanted > u64::from(PROCESSES_MAX) {
+            return Err(PlanError::TooManyProcesses { wanted });
+        }
+        let wanted = self.models.iter().map(|model| model.spec.endpoints.len()).sum();
+        if wanted > ENDPOINTS_MAX as usize {
+            return Err(PlanError::TooManyEndpoints { wanted });
+        }
+        Ok(())
     }
 
     /// Replicas map the same file into memory, so each file counts once. The KV cache comes on
@@ -216,7 +158,7 @@ impl<'a> Wanted<'a> {
         let files: BTreeSet<_> = self
             .models
             .iter()
-            .filter_map(|model| Some((&model.spec.source, model.spec.size_bytes?)))
+            .filter_map(|model| Some((model.spec.source.as_ref()?, model.spec.size_bytes?)))
             .collect();
         let needed = files.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         if needed > available {
@@ -230,22 +172,25 @@ impl<'a> Wanted<'a> {
         let replicas = self
             .models
             .iter()
-            .flat_map(|model| (0..model.spec.replicas).map(move |index| (*model, index)));
+            .filter_map(|model| Some((*model, model.spec.source.as_ref()?)))
+            .flat_map(|(model, source)| {
+                (0..model.spec.replicas).map(move |index| (model, source, index))
+            });
         replicas
-            .map(|(model, index)| {
+            .map(|(model, source, index)| {
                 let threads = model.spec.threads.or_else(|| shares.next()).unwrap_or(1);
-                render::replica(model, index, threads)
+                render::replica(model, source, index, threads)
             })
             .collect()
     }
 
     /// Threads for each replica whose model does not say, in order; see the module's rule.
     fn shares(&self, world: &World) -> Vec<u32> {
-        let total = |model: &Model| model.spec.threads.unwrap_or(0) * model.spec.replicas;
+        let total = |model: &Model| model.spec.threads.unwrap_or(0) * model.spec.processes();
         let taken = self.models.iter().map(|model| total(model)).fold(0, u32::saturating_add);
         let left = self.threads(world).saturating_sub(taken);
         let open = self.models.iter().filter(|model| model.spec.threads.is_none());
-        let count: u32 = open.map(|model| model.spec.replicas).sum();
+        let count: u32 = open.map(|model| model.spec.processes()).sum();
         (0..count).map(|index| share(left, count, index).max(1)).collect()
     }
 
@@ -255,35 +200,18 @@ impl<'a> Wanted<'a> {
         self.fleet.and_then(|fleet| fleet.spec.threads).unwrap_or(spare)
     }
 
-    fn lanes(&self) -> Vec<Lane> {
-        let implied = implied_routes(&self.models, &self.routes).into_iter().map(|model| {
-            let spec = RouteSpec::to_model(model.metadata.name.clone());
-            Route::new(model.metadata.name.clone(), spec)
-        });
-        let written = self.routes.iter().map(|route| (*route).clone());
-        let mut routes: Vec<_> = written.chain(implied).collect();
-        routes.sort_by(|a, b| a.name().cmp(b.name()));
-        routes.iter().filter_map(|route| self.lane(route)).collect()
-    }
-
-    /// A route's lane; `None` never happens, because [`manifest::check`] finds dangling targets.
-    fn lane(&self, route: &Route) -> Option<Lane> {
-        let target = route.spec.targets.first()?;
-        let model = self.models.iter().find(|model| model.metadata.name == target.model)?;
-        Some(Lane {
-            name: route.name().to_owned(),
-            public_names: public_names(route),
-            served_model: model.name().to_owned(),
-            replicas: (0..model.spec.replicas)
-                .map(|index| render::process::name(model, index))
-                .collect(),
-            context_tokens: model.spec.context,
-            timeouts: route.spec.timeouts,
-            retries: route.spec.retries,
-            queue: route.spec.queue,
-            scheduling: route.spec.scheduling.clone(),
-            price: model.spec.price.as_ref().map(Price::from).unwrap_or_default(),
-        })
+    fn lanes_and_routes(&self) -> (Vec<Lane>, Vec<Route>) {
+        let implied: Vec<api::Route> = implied_routes(&self.models, &self.routes)
+            .into_iter()
+            .map(|model| {
+                let name = model.metadata.name.clone();
+                api::Route::new(name.clone(), RouteSpec::to_model(name))
+            })
+            .collect();
+        let mut all: Vec<&api::Route> = self.routes.iter().copied().chain(&implied).collect();
+        all.sort_by_key(|route| route.name());
+        let lanes = self.models.iter().map(|model| lane::lane(model, &all)).collect();
+        (lanes, all.iter().map(|route| routes::route(route, &self.models)).collect())
     }
 
     fn notes(
@@ -294,17 +222,19 @@ impl<'a> Wanted<'a> {
     ) -> Vec<String> {
         let mut notes = Vec::new();
         for model in &self.models {
-            if model.spec.digest.is_none() && !model.spec.source.is_local() {
+            let is_remote = model.spec.source.as_ref().is_some_and(|source| !source.is_local());
+            if model.spec.digest.is_none() && is_remote {
                 let name = model.name();
                 notes.push(format!("the download for {name} is not verified: no digest is given"));
             }
         }
+        self.endpoint_notes(&mut notes);
         let threads = processes.iter().map(|process| process.threads).fold(0, u32::saturating_add);
         if threads > world.cores.max(1) {
             let cores = world.cores.max(1);
             notes.push(format!("{threads} threads share {cores} cores, so replicas slow down"));
         }
-        if !world.gpus.is_empty() {
+        if !world.gpus.is_empty() && !processes.is_empty() {
             let names: Vec<_> = world.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
             let names = names.join(", ");
             notes.push(format!("not used: {names} (the embedded engine runs on the CPU)"));
@@ -314,6 +244,25 @@ impl<'a> Wanted<'a> {
             notes.push("budgets limit nothing: no Model has a price".to_owned());
         }
         notes
+    }
+
+    fn endpoint_notes(&self, notes: &mut Vec<String>) {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for model in &self.models {
+            let name = model.name();
+            for endpoint in &model.spec.endpoints {
+                let url = endpoint.url.as_str();
+                let has_key = endpoint.key_file.is_some() || endpoint.key_env.is_some();
+                if has_key && !endpoint.url.is_private() {
+                    notes.push(format!("the key for {url} travels readable: it is no https URL"));
+                }
+                if let Some(first) = seen.insert(url, name) {
+                    notes.push(format!(
+                        "{first} and {name} share {url}, and each fills its places by itself"
+                    ));
+                }
+            }
+        }
     }
 }
 
@@ -334,9 +283,14 @@ impl Plan {
         files
     }
 
-    /// The lane that serves a public model name.
-    pub fn lane(&self, public_name: &str) -> Option<&Lane> {
-        self.lanes.iter().find(|lane| lane.public_names.iter().any(|name| name == public_name))
+    /// The lane of a model.
+    pub fn lane(&self, model: &str) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.name == model)
+    }
+
+    /// The route that has a public model name.
+    pub fn route(&self, public_name: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| route.public_names.iter().any(|name| name == public_name))
     }
 
     /// The tenants as the scheduler wants them, with ids by name.

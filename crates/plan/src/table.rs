@@ -6,8 +6,11 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::api::{Mirror, Rule, Target};
+use crate::lane::{EndpointSpec, KeySource, Lane};
 use crate::plan::Plan;
 use crate::render::WeightsSpec;
+use crate::routes::Route;
 use crate::tenants::{ShareSpec, TenantSpec};
 
 /// What has to change to get from one plan to another.
@@ -20,21 +23,21 @@ pub struct Changes(pub Vec<Change>);
 pub enum Change {
     /// It is new.
     Add {
-        /// `process`, `lane` or `tenant`.
+        /// `process`, `endpoint`, `lane`, `route` or `tenant`.
         what: &'static str,
         /// Its name.
         name: String,
     },
     /// It is gone.
     Remove {
-        /// `process`, `lane` or `tenant`.
+        /// `process`, `endpoint`, `lane`, `route` or `tenant`.
         what: &'static str,
         /// Its name.
         name: String,
     },
     /// It differs.
     Alter {
-        /// `process`, `lane` or `tenant`.
+        /// `process`, `endpoint`, `lane`, `route` or `tenant`.
         what: &'static str,
         /// Its name.
         name: String,
@@ -60,8 +63,12 @@ impl Plan {
         let mut changes = Vec::new();
         let process = |plan: &Self| items(&plan.processes, |process| &process.name);
         compare("process", &process(before), &process(self), &mut changes);
+        let endpoint = |plan: &Self| items(&plan.endpoints, |endpoint| &endpoint.name);
+        compare("endpoint", &endpoint(before), &endpoint(self), &mut changes);
         let lane = |plan: &Self| items(&plan.lanes, |lane| &lane.name);
         compare("lane", &lane(before), &lane(self), &mut changes);
+        let route = |plan: &Self| items(&plan.routes, |route| &route.name);
+        compare("route", &route(before), &route(self), &mut changes);
         let tenant = |plan: &Self| items(&plan.tenants, |tenant| &tenant.name);
         compare("tenant", &tenant(before), &tenant(self), &mut changes);
         Changes(changes)
@@ -153,13 +160,21 @@ impl fmt::Display for Changes {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        table(
-            f,
-            ["PROCESS", "MODEL", "THREADS", "SLOTS", "CONTEXT", "WEIGHTS"],
-            self.process_rows(),
-        )?;
+        if !self.processes.is_empty() {
+            let head = ["PROCESS", "MODEL", "THREADS", "SLOTS", "CONTEXT", "WEIGHTS"];
+            table(f, head, self.process_rows())?;
+            writeln!(f)?;
+        }
+        if !self.endpoints.is_empty() {
+            let head = ["ENDPOINT", "MODEL", "SLOTS", "KV TOKENS", "REGION", "KEY"];
+            table(f, head, self.endpoint_rows())?;
+            writeln!(f)?;
+        }
+        let head = ["MODEL", "REPLICAS", "CONTEXT", "QUEUE", "POLICY", "RESUME"];
+        table(f, head, self.lane_rows())?;
         writeln!(f)?;
-        table(f, ["ROUTE", "NAMES", "REPLICAS", "QUEUE", "TOTAL", "ATTEMPTS"], self.lane_rows())?;
+        let head = ["ROUTE", "NAMES", "GOES TO", "WAIT", "TOTAL", "ATTEMPTS"];
+        table(f, head, self.route_rows())?;
         if !self.tenants.is_empty() {
             writeln!(f)?;
             let head =
@@ -179,8 +194,7 @@ impl fmt::Display for Plan {
 impl Plan {
     fn process_rows(&self) -> Vec<[String; 6]> {
         let context = |model: &str| {
-            let lane = self.lanes.iter().find(|lane| lane.served_model == model);
-            lane.map(|lane| lane.context_tokens.to_string()).unwrap_or_default()
+            self.lane(model).map(|lane| lane.context_tokens.to_string()).unwrap_or_default()
         };
         let row = |process: &crate::ProcessSpec| {
             [
@@ -195,18 +209,50 @@ impl Plan {
         self.processes.iter().map(row).collect()
     }
 
+    fn endpoint_rows(&self) -> Vec<[String; 6]> {
+        let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+        let row = |endpoint: &EndpointSpec| {
+            let place = [&endpoint.region, &endpoint.zone].map(|part| part.as_deref());
+            let place: Vec<&str> = place.into_iter().flatten().collect();
+            let place = (!place.is_empty()).then(|| place.join("/"));
+            [
+                endpoint.name.clone(),
+                endpoint.lane.clone(),
+                endpoint.slots.to_string(),
+                or_nothing(endpoint.kv_tokens.map(|tokens| tokens.to_string())),
+                or_nothing(place),
+                or_nothing(endpoint.key.as_ref().map(key)),
+            ]
+        };
+        self.endpoints.iter().map(row).collect()
+    }
+
     fn lane_rows(&self) -> Vec<[String; 6]> {
-        let row = |lane: &crate::Lane| {
+        let row = |lane: &Lane| {
             [
                 lane.name.clone(),
-                lane.public_names.join(" "),
                 lane.replicas.len().to_string(),
-                format!("{} for {} s", lane.queue.requests_max, lane.timeouts.queue_seconds),
-                format!("{} s", lane.timeouts.total_seconds),
-                lane.retries.attempts_max.to_string(),
+                lane.context_tokens.to_string(),
+                lane.queue.requests_max.to_string(),
+                word(&lane.policy),
+                word(&lane.resume),
             ]
         };
         self.lanes.iter().map(row).collect()
+    }
+
+    fn route_rows(&self) -> Vec<[String; 6]> {
+        let row = |route: &Route| {
+            [
+                route.name.clone(),
+                route.public_names.join(" "),
+                goes_to(route),
+                format!("{} s", route.timeouts.queue_seconds),
+                format!("{} s", route.timeouts.total_seconds),
+                route.retries.attempts_max.to_string(),
+            ]
+        };
+        self.routes.iter().map(row).collect()
     }
 }
 
@@ -235,6 +281,50 @@ impl Plan {
         }
         rows
     }
+}
+
+/// Where requests of a route go: targets with their parts, and what else there is.
+fn goes_to(route: &Route) -> String {
+    let sum: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
+    let part = |target: &Target| match &route.targets[..] {
+        [_] => asked(target),
+        _ => {
+            let percent = u64::from(target.weight) * 1000 / sum.max(1);
+            format!("{} {} %", asked(target), decimal(percent, 10))
+        }
+    };
+    let mut all: Vec<String> = route.targets.iter().map(part).collect();
+    let rule = |rule: &Rule| {
+        let targets: Vec<String> = rule.targets.iter().map(asked).collect();
+        format!("{}: {}", rule.name, targets.join("+"))
+    };
+    all.extend(route.rules.iter().map(rule));
+    all.extend(route.fallbacks.iter().map(|model| format!("else {model}")));
+    all.extend(route.canary.iter().map(|canary| format!("canary {}", canary.model)));
+    let mirror = |mirror: &Mirror| format!("mirror {} {} %", mirror.model, mirror.percent);
+    all.extend(route.mirror.iter().map(mirror));
+    all.join(", ")
+}
+
+/// What is asked for at a target.
+fn asked(target: &Target) -> String {
+    match &target.adapter {
+        Some(adapter) => format!("{}:{adapter}", target.model),
+        None => target.model.to_string(),
+    }
+}
+
+fn key(source: &KeySource) -> String {
+    match source {
+        KeySource::File(path) => format!("file {path}"),
+        KeySource::Env(name) => format!("${name}"),
+    }
+}
+
+/// A choice as manifests have it.
+fn word(choice: &impl Serialize) -> String {
+    let value = serde_json::to_value(choice).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// What stands where nothing is said.

@@ -1,7 +1,9 @@
 //! Plans: threads, order, changes, JSON, and that no manifest whatever makes the parser panic.
 
 use pilotage_core::{SchedulerConfig, TenantId};
-use pilotage_plan::api::{Model, ModelSpec, Resource, Route, RouteSpec, Tenant, TenantSpec};
+use pilotage_plan::api::{
+    Endpoint, Model, ModelSpec, QueueLimits, Resource, Route, RouteSpec, Tenant, TenantSpec,
+};
 use pilotage_plan::world::Gpu;
 use pilotage_plan::{Plan, PlanError, World, default, parse, parse_all, plan};
 use proptest::prelude::*;
@@ -131,7 +133,10 @@ fn a_plan_from_nothing_is_all_new() {
     let resources = parse_all([(default::FILE, default::MANIFEST)]).unwrap();
     let plan = plan(&resources, &World::with_cores(4)).unwrap();
     let changes = plan.changes_from(&Plan::default());
-    assert_eq!(changes.to_string(), "+ process smollm2-0\n+ lane smollm2\n+ tenant local\n");
+    assert_eq!(
+        changes.to_string(),
+        "+ process smollm2-0\n+ lane smollm2\n+ route smollm2\n+ tenant local\n"
+    );
 }
 
 #[test]
@@ -175,13 +180,75 @@ fn prices_and_scheduling_reach_the_lane() {
     check(", price: {input: '1', cached: '0', output: '2'}", [1_000_000, 0, 2_000_000]);
 
     let mut spec = RouteSpec::to_model("a".parse().unwrap());
-    spec.scheduling.predict = true;
-    spec.scheduling.preemption.stops_max = 7;
+    let scheduling = spec.scheduling.get_or_insert_default();
+    scheduling.predict = true;
+    scheduling.preemption.stops_max = 7;
     let route = Route::new("r".parse().unwrap(), spec);
     let resources = [model("a", |_| ()), Resource::Route(route)];
     let config = plan(&resources, &World::with_cores(1)).unwrap().lanes[0].scheduler_config();
     assert_eq!(config.fair.predict, pilotage_core::Predict::Average);
     assert_eq!(config.preempt.stops_max, 7);
+}
+
+/// A Route says what holds for its targets; a fallback's own Route goes before it, and whoever says
+/// nothing contradicts nobody.
+#[test]
+fn a_model_has_one_queue_whichever_route_leads_there() {
+    let route = |name: &str, target: &str, fallback: &str, waiting: Option<u32>| {
+        let mut spec = RouteSpec::to_model(target.parse().unwrap());
+        spec.fallbacks = fallback.parse().into_iter().collect();
+        spec.queue = waiting.map(|requests_max| QueueLimits { requests_max, tokens_max: 9 });
+        spec.retries.attempts_max = if name == "r" { 7 } else { 2 };
+        Resource::Route(Route::new(name.parse().unwrap(), spec))
+    };
+    let check = |routes: Vec<Resource>, expect: &[(&str, u32, u32)]| {
+        let mut resources = vec![model("a", |_| ()), model("b", |_| ())];
+        resources.extend(routes);
+        let plan = plan(&resources, &World::with_cores(1)).unwrap();
+        let found: Vec<_> = plan
+            .lanes
+            .iter()
+            .map(|lane| (lane.name.as_str(), lane.queue.requests_max, lane.retries.attempts_max))
+            .collect();
+        assert_eq!(found, expect);
+    };
+    check(vec![route("r", "a", "b", Some(5))], &[("a", 5, 7), ("b", 5, 7)]);
+    let others = || vec![route("r", "a", "b", Some(5)), route("s", "b", "", Some(6))];
+    check(others(), &[("a", 5, 7), ("b", 6, 7)]);
+    let mut more = others();
+    more.extend([route("t", "a", "", None), route("u", "b", "a", Some(6))]);
+    check(more, &[("a", 5, 7), ("b", 6, 7)]);
+    check(vec![route("s", "a", "", None)], &[("a", 1024, 2), ("b", 1024, 3)]);
+}
+
+#[test]
+fn endpoints_are_replicas_that_keep_their_names() {
+    let endpoint = |url: &str| Endpoint::at(url.parse().unwrap());
+    let remote = |urls: &[&str]| {
+        let spec = ModelSpec::from_endpoints(urls.iter().copied().map(endpoint).collect());
+        Resource::Model(Model::new("big".parse().unwrap(), spec))
+    };
+    let world = World {
+        gpus: vec![Gpu { name: "H200".to_owned(), memory_bytes: None }],
+        ..World::with_cores(1)
+    };
+    let both = plan(&[remote(&["http://10.0.0.1:8000/", "http://10.0.0.2:8000"])], &world).unwrap();
+    assert_eq!(both.lanes[0].replicas, ["big@10.0.0.1:8000", "big@10.0.0.2:8000"]);
+    assert_eq!((both.processes.len(), both.notes.len()), (0, 0));
+    let one = plan(&[remote(&["http://10.0.0.2:8000"])], &world).unwrap();
+    let changes = one.changes_from(&both).to_string();
+    assert!(changes.starts_with("- endpoint big@10.0.0.1:8000\n~ lane big\n"), "{changes}");
+
+    let urls: Vec<_> = (0..250).map(|at| format!("http://h{at}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let many: Vec<_> = (0..5)
+        .map(|at| {
+            let Resource::Model(mut model) = remote(&urls) else { panic!("another kind") };
+            model.metadata.name = format!("m{at}").parse().unwrap();
+            Resource::Model(model)
+        })
+        .collect();
+    assert_eq!(plan(&many, &world), Err(PlanError::TooManyEndpoints { wanted: 1250 }));
 }
 
 #[test]

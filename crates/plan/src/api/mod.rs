@@ -4,14 +4,21 @@
 //! serves `pilotage up -f` and a cluster alike. Every field that is accepted has an effect; a field
 //! without one is refused by name.
 
+pub mod capability;
+pub mod endpoint;
 pub mod fleet;
 pub mod model;
 pub mod money;
 pub mod name;
 pub mod quota;
+pub mod reuse;
+pub mod rollout;
 pub mod route;
+pub mod rule;
 pub mod scheduling;
 pub mod tenant;
+mod text;
+pub mod url;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,14 +28,20 @@ use schemars::{JsonSchema, Schema};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use capability::{Capabilities, Language, Tier};
+pub use endpoint::{Breaker, Dialect, Endpoint, Health, KvEvents, Resume};
 pub use fleet::{FleetKind, FleetSpec};
 pub use model::{ModelSpec, Prices, Runtime};
 pub use money::Money;
 pub use name::{PublicName, ResourceName};
 pub use quota::{Budget, BudgetWindow, Quota, Share};
+pub use reuse::{Cache, Charge, Hedge, Merge, Policy, Region};
+pub use rollout::{Canary, Experiment, Mirror, OnFail, Step, Tolerance, Unit};
 pub use route::{QueueLimits, Retries, RouteSpec, Target, Timeouts};
+pub use rule::{HeaderMatch, HeaderName, Rule, When};
 pub use scheduling::{BandRights, Preemption, Scheduling, TokenCost};
 pub use tenant::{BandName, Identity, IssuerUrl, KeyHash, TenantKey, TenantSpec};
+pub use url::{EndpointUrl, EnvName, EventsUrl, FilePath};
 
 /// The only `apiVersion` there is.
 pub const API_VERSION: &str = "pilotage.dev/v1alpha1";

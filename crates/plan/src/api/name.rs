@@ -1,12 +1,10 @@
 //! The two sorts of names people choose: of resources, and of models as clients see them.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::text::text;
 
 /// The `format` of resource names in the schemas.
 pub(crate) const RESOURCE_FORMAT: &str = "resource-name";
@@ -46,63 +44,13 @@ pub enum NameError {
     Public(String),
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $format:expr, $max:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// The name as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "format": $format, "maxLength": $max })
-            }
-        }
-    };
-}
-
-name! {
+text! {
     /// A resource's name: a DNS subdomain of at most [`RESOURCE_NAME_LEN_MAX`] characters.
-    ResourceName, RESOURCE_FORMAT, RESOURCE_NAME_LEN_MAX
+    ResourceName, NameError, RESOURCE_FORMAT, RESOURCE_NAME_LEN_MAX
 }
-name! {
+text! {
     /// A model's name as clients write it in a request.
-    PublicName, PUBLIC_FORMAT, PUBLIC_NAME_LEN_MAX
+    PublicName, NameError, PUBLIC_FORMAT, PUBLIC_NAME_LEN_MAX
 }
 
 impl FromStr for ResourceName {

@@ -1,12 +1,34 @@
-//! `Route`: public model names, the model behind them, and the limits on the way there.
+//! `Route`: public model names, the choice among Models behind them, and the limits on the way
+//! there.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::reuse::{Cache, Hedge, Merge, Policy, Region};
+use super::rollout::{Canary, Experiment, Mirror};
+use super::rule::Rule;
 use super::{PublicName, ResourceName, Scheduling};
 
 /// Most public names of one route.
 pub const PUBLIC_NAMES_MAX: u32 = 64;
+
+/// Most targets of one route, or of one of its rules.
+pub const TARGETS_MAX: u32 = 16;
+
+/// Most models that a route falls back to.
+pub const FALLBACKS_MAX: u32 = 16;
+
+/// Most rules of one route.
+pub const RULES_MAX: u32 = 64;
+
+/// Most regions of one route.
+pub const REGIONS_MAX: u32 = 32;
+
+/// Seconds of waiting before the next region is used, when nothing is said.
+pub const SPILL_SECONDS_DEFAULT: u32 = 2;
+
+/// Largest weight of a target.
+pub const TARGET_WEIGHT_MAX: u32 = 1_000_000;
 
 /// Longest time any limit may be set to: a week, in seconds.
 pub const TIMEOUT_SECONDS_MAX: u32 = 604_800;
@@ -28,29 +50,81 @@ pub struct RouteSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = PUBLIC_NAMES_MAX))]
     pub models: Vec<PublicName>,
-    /// Where requests go: exactly one target.
-    #[schemars(length(min = 1, max = 1))]
+    /// Where requests go, divided by weight. Fairness is kept in each Model's own queue.
+    #[schemars(length(min = 1, max = TARGETS_MAX))]
     pub targets: Vec<Target>,
+    /// Models that requests go to, in this order, when none of the targets can take them: it has
+    /// no replica, its queue is full, or it failed before the first token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = FALLBACKS_MAX))]
+    pub fallbacks: Vec<ResourceName>,
+    /// Requests that go elsewhere; the first rule that fits decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = RULES_MAX))]
+    pub rules: Vec<Rule>,
+    /// A comparison of the targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experiment: Option<Experiment>,
+    /// A Model that takes over step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// A Model that gets copies of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
+    /// Regions in the order in which they are preferred. Replicas of other regions, or of none, are
+    /// as far as the last one. Without it all replicas are alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = REGIONS_MAX))]
+    pub regions: Vec<Region>,
+    /// Seconds that a request would wait in the nearer regions before the next one is used. Without
+    /// it 2. A region without a replica that is up is passed over at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = TIMEOUT_SECONDS_MAX))]
+    pub spill_after_seconds: Option<u32>,
+    /// Which replica of a Model gets a request. It holds for the Model whichever Route leads there,
+    /// as `queue` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// Requests that share one answer.
+    #[serde(default)]
+    pub merge: Merge,
+    /// Answers that are kept.
+    #[serde(default)]
+    pub cache: Cache,
+    /// Second attempts beside slow ones.
+    #[serde(default)]
+    pub hedge: Hedge,
     /// When to stop waiting.
     #[serde(default)]
     pub timeouts: Timeouts,
     /// How often to try again after a failure that the client has not seen anything of.
     #[serde(default)]
     pub retries: Retries,
-    /// How much may wait for a free replica; more is answered with status 503, or 429 for a tenant that has most of it.
-    #[serde(default)]
-    pub queue: QueueLimits,
-    /// How turns are given, and when running work stands aside.
-    #[serde(default)]
-    pub scheduling: Scheduling,
+    /// How much may wait for a free replica; more is answered with status 503, or 429 for a tenant
+    /// that has most of it. A Model has one queue: this holds for the targets, and for Models named
+    /// elsewhere in the Route as long as no other Route that has them as a target says something.
+    /// Two such Routes must not differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueLimits>,
+    /// How turns are given, and when running work stands aside. It holds for the Model whichever
+    /// Route leads there, as `queue` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<Scheduling>,
 }
 
-/// A model that requests go to.
+/// A Model that requests go to.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Target {
     /// The name of a `Model`.
     pub model: ResourceName,
+    /// How much goes there beside the other targets; with 0 nothing does.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = TARGET_WEIGHT_MAX))]
+    pub weight: u32,
+    /// The adapter of the Model that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PublicName>,
 }
 
 /// When to stop waiting. A request's own deadline counts where it is earlier.
@@ -102,13 +176,55 @@ impl RouteSpec {
     pub fn to_model(model: ResourceName) -> Self {
         Self {
             models: Vec::new(),
-            targets: vec![Target { model }],
+            targets: vec![Target::whole(model)],
+            fallbacks: Vec::new(),
+            rules: Vec::new(),
+            experiment: None,
+            canary: None,
+            mirror: None,
+            regions: Vec::new(),
+            spill_after_seconds: None,
+            policy: None,
+            merge: Merge::default(),
+            cache: Cache::default(),
+            hedge: Hedge::default(),
             timeouts: Timeouts::default(),
             retries: Retries::default(),
-            queue: QueueLimits::default(),
-            scheduling: Scheduling::default(),
+            queue: None,
+            scheduling: None,
         }
     }
+
+    /// Every Model that requests may go to beside the targets, with the field that names it.
+    pub fn others(&self) -> Vec<(String, &ResourceName)> {
+        let mut named = Vec::new();
+        for (index, model) in self.fallbacks.iter().enumerate() {
+            named.push((format!("spec.fallbacks[{index}]"), model));
+        }
+        for (at, rule) in self.rules.iter().enumerate() {
+            let targets = rule.targets.iter().enumerate();
+            named.extend(targets.map(|(index, target)| {
+                (format!("spec.rules[{at}].targets[{index}].model"), &target.model)
+            }));
+            named.extend(rule.model.iter().map(|model| (format!("spec.rules[{at}].model"), model)));
+        }
+        let canary = self.canary.iter().map(|canary| &canary.model);
+        named.extend(canary.map(|model| ("spec.canary.model".to_owned(), model)));
+        let mirror = self.mirror.iter().map(|mirror| &mirror.model);
+        named.extend(mirror.map(|model| ("spec.mirror.model".to_owned(), model)));
+        named
+    }
+}
+
+impl Target {
+    /// All that goes to a Model.
+    pub const fn whole(model: ResourceName) -> Self {
+        Self { model, weight: 1, adapter: None }
+    }
+}
+
+const fn one() -> u32 {
+    1
 }
 
 impl Default for Timeouts {

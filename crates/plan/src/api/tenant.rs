@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::route::TIMEOUT_SECONDS_MAX;
+use super::url::{in_url, split_host};
 use super::{Quota, ResourceName, Share};
 use crate::Digest;
 use crate::digest::DigestError;
@@ -206,9 +207,8 @@ impl FromStr for IssuerUrl {
         }
         let plain = text.strip_prefix("http://");
         let rest = plain.or_else(|| text.strip_prefix("https://")).ok_or(IssuerError::Scheme)?;
-        let in_url = |byte: u8| byte.is_ascii_graphic() && !b"?#@\\\"<>^`{|}".contains(&byte);
         let authority = rest.split('/').next().unwrap_or_default();
-        let host = host(authority).ok_or(IssuerError::Form)?;
+        let (host, _) = split_host(authority).ok_or(IssuerError::Form)?;
         if !rest.bytes().all(in_url) {
             return Err(IssuerError::Form);
         }
@@ -217,17 +217,6 @@ impl FromStr for IssuerUrl {
         }
         Ok(Self(text.to_owned()))
     }
-}
-
-/// The host of a host with perhaps a port.
-fn host(authority: &str) -> Option<&str> {
-    let end = authority.find(']').map_or(0, |bracket| bracket + 1);
-    let (host, port) = match authority[end..].find(':') {
-        Some(colon) => (&authority[..end + colon], Some(&authority[end + colon + 1..])),
-        None => (authority, None),
-    };
-    let port_fits = port.is_none_or(|port| port.parse::<u16>().is_ok());
-    (!host.is_empty() && port_fits).then_some(host)
 }
 
 impl TryFrom<String> for IssuerUrl {

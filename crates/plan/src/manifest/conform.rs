@@ -9,7 +9,10 @@ use serde_json::Value;
 use super::Problem;
 use super::error::nearest;
 use super::node::{Entry, Node, Tree, clean, key_step, within};
-use crate::api::{Money, PublicName, ResourceName, money, name, tenant};
+use crate::api::{
+    EndpointUrl, EnvName, EventsUrl, FilePath, HeaderName, Language, Money, PublicName,
+    ResourceName, Tier, capability, money, name, rule, tenant, url,
+};
 use crate::{Digest, Timestamp, WeightsSource, digest, source, timestamp};
 
 /// A mistake and its place in the document.
@@ -205,6 +208,13 @@ fn read(format: &str, text: &str) -> Result<(), String> {
         money::FORMAT => done(text.parse::<Money>()),
         name::RESOURCE_FORMAT => done(text.parse::<ResourceName>()),
         name::PUBLIC_FORMAT => done(text.parse::<PublicName>()),
+        url::ENDPOINT_FORMAT => done(text.parse::<EndpointUrl>()),
+        url::EVENTS_FORMAT => done(text.parse::<EventsUrl>()),
+        url::ENV_FORMAT => done(text.parse::<EnvName>()),
+        url::PATH_FORMAT => done(text.parse::<FilePath>()),
+        capability::LANGUAGE_FORMAT => done(text.parse::<Language>()),
+        capability::TIER_FORMAT => done(text.parse::<Tier>()),
+        rule::HEADER_FORMAT => done(text.parse::<HeaderName>()),
         _ => Ok(()),
     }
 }

@@ -136,6 +136,19 @@ pub enum Problem {
         /// Who has it.
         first: String,
     },
+    /// Two routes that want different things of one queue.
+    #[error(
+        "the Model `{model}` has one queue, and the Route {first} says something else of it; write \
+         the same {field} in both, or leave it out in one of them"
+    )]
+    LaneTaken {
+        /// The model.
+        model: String,
+        /// The field in which they differ.
+        field: String,
+        /// The other route, and where it says so.
+        first: String,
+    },
     /// A key that belongs to two tenants, or is listed twice.
     #[error("this key belongs to the tenant `{first}` already; give each tenant keys of its own")]
     KeyTaken {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::conform::{self, Finding};
-use super::error::nearest;
 use super::node::Node;
-use super::{ERRORS_MAX, ManifestError, Problem, document_schema, scheduling, tenants};
+use super::{ERRORS_MAX, ManifestError, Problem, document_schema};
+use super::{models, routes, scheduling, tenants};
 use crate::api::{Kind, Model, Origin, Resource, Route, TenantKey};
-use crate::plan::{implied_routes, public_names};
+use crate::routes::{adapters, implied_routes, public_names};
 
 /// Everything that is wrong with the resources as a whole, at most [`ERRORS_MAX`]; resources that
 /// were not read from a manifest are held against their schemas, too.
@@ -17,7 +17,8 @@ pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
     let mut errors = Vec::new();
     values(resources, &mut errors);
     duplicates(resources, &mut errors);
-    targets(resources, &mut errors);
+    models::check(resources, &mut errors);
+    routes::check(resources, &mut errors);
     names(resources, &mut errors);
     keys(resources, &mut errors);
     identities(resources, &mut errors);
@@ -69,36 +70,17 @@ fn duplicates(resources: &[Resource], errors: &mut Vec<ManifestError>) {
     }
 }
 
-fn targets(resources: &[Resource], errors: &mut Vec<ManifestError>) {
-    let (models, routes) = split(resources);
-    let known: Vec<String> = models.iter().map(|model| model.name().to_owned()).collect();
-    for route in routes {
-        for (index, target) in route.spec.targets.iter().enumerate() {
-            let name = target.model.as_str();
-            if !known.iter().any(|known| known == name) {
-                let problem = Problem::Dangling {
-                    kind: Kind::Model,
-                    name: name.to_owned(),
-                    suggestion: nearest(name, &known),
-                    known: known.clone(),
-                };
-                let field = format!("spec.targets[{index}].model");
-                errors.push(error(&route.origin, &field, problem));
-            }
-        }
-    }
-}
-
-/// A public name leads to one route; the name of a model without a route counts as one.
+/// A public name leads to one route; the name of a model without a route counts as one, and so does
+/// a name with an adapter behind it.
 fn names(resources: &[Resource], errors: &mut Vec<ManifestError>) {
     let (models, routes) = split(resources);
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
-    let mut take = |name: String, owner: String, origin: &Origin, field: &str| {
+    let mut take = |name: String, owner: &str, origin: &Origin, field: &str| {
         if let Some(first) = taken.get(&name) {
             let problem = Problem::NameTaken { name, first: first.clone() };
             errors.push(error(origin, field, problem));
         } else {
-            taken.insert(name, owner);
+            taken.insert(name, owner.to_owned());
         }
     };
     let mut seen = BTreeSet::new();
@@ -107,14 +89,23 @@ fn names(resources: &[Resource], errors: &mut Vec<ManifestError>) {
             continue; // A duplicate, which has a message of its own.
         }
         let owner = format!("the Model `{}`", model.name());
-        take(model.name().to_owned(), owner, &model.origin, "metadata.name");
+        take(model.name().to_owned(), &owner, &model.origin, "metadata.name");
+        for (index, adapter) in model.spec.adapters.iter().enumerate() {
+            let field = format!("spec.adapters[{index}]");
+            take(format!("{}:{adapter}", model.name()), &owner, &model.origin, &field);
+        }
     }
     for route in &routes {
         let listed = !route.spec.models.is_empty();
+        let adapters = adapters(route, &models);
         for (index, name) in public_names(route).into_iter().enumerate() {
             let field =
                 if listed { format!("spec.models[{index}]") } else { "metadata.name".to_owned() };
-            take(name, format!("the Route `{}`", route.name()), &route.origin, &field);
+            let owner = format!("the Route `{}`", route.name());
+            for adapter in &adapters {
+                take(format!("{name}:{adapter}"), &owner, &route.origin, &field);
+            }
+            take(name, &owner, &route.origin, &field);
         }
     }
 }
@@ -178,7 +169,8 @@ fn fleets(resources: &[Resource], errors: &mut Vec<ManifestError>) {
     }
 }
 
-fn split(resources: &[Resource]) -> (Vec<&Model>, Vec<&Route>) {
+/// The models and the routes, in the order in which they were written.
+pub(super) fn split(resources: &[Resource]) -> (Vec<&Model>, Vec<&Route>) {
     let models = resources.iter().filter_map(|resource| match resource {
         Resource::Model(model) => Some(model),
         Resource::Route(_) | Resource::Tenant(_) | Resource::Fleet(_) => None,

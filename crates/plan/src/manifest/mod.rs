@@ -9,7 +9,9 @@
 mod conform;
 mod error;
 mod link;
+mod models;
 mod node;
+mod routes;
 mod scheduling;
 mod tenants;
 

@@ -11,9 +11,10 @@ const WHOLE_PERCENT: u64 = 100;
 /// Adds everything about the routes' scheduling that does not fit together.
 pub(super) fn check(resources: &[Resource], errors: &mut Vec<ManifestError>) {
     for resource in resources {
-        if let Resource::Route(route) = resource {
-            costs(route, errors);
-            bands(route, errors);
+        let Resource::Route(route) = resource else { continue };
+        if let Some(scheduling) = &route.spec.scheduling {
+            costs(route, scheduling, errors);
+            bands(route, &scheduling.bands, errors);
         }
     }
 }
@@ -23,8 +24,8 @@ fn report(route: &Route, field: &str, text: String, errors: &mut Vec<ManifestErr
     errors.push(error(&route.origin, &field, Problem::Value(text)));
 }
 
-fn costs(route: &Route, errors: &mut Vec<ManifestError>) {
-    let Scheduling { cost, kv_token_seconds, .. } = &route.spec.scheduling;
+fn costs(route: &Route, scheduling: &Scheduling, errors: &mut Vec<ManifestError>) {
+    let Scheduling { cost, kv_token_seconds, .. } = scheduling;
     let Some(cost) = cost else { return };
     if *kv_token_seconds {
         let text = "a request costs its tokens or the room it takes; remove `cost` or this";
@@ -36,8 +37,7 @@ fn costs(route: &Route, errors: &mut Vec<ManifestError>) {
     }
 }
 
-fn bands(route: &Route, errors: &mut Vec<ManifestError>) {
-    let bands = &route.spec.scheduling.bands;
+fn bands(route: &Route, bands: &[BandRights], errors: &mut Vec<ManifestError>) {
     for (index, rights) in bands.iter().enumerate() {
         if bands[..index].iter().any(|earlier| earlier.band == rights.band) {
             let text = "this band is listed already; remove one of the two".to_owned();

@@ -69,8 +69,8 @@ pub fn name(model: &Model, index: u32) -> String {
     format!("{}-{index}", model.name())
 }
 
-/// The process of a model's replica `index`, computing with `threads` threads.
-pub fn replica(model: &Model, index: u32, threads: u32) -> ProcessSpec {
+/// The process of a model's replica `index`, computing these weights with `threads` threads.
+pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) -> ProcessSpec {
     let served = model.name();
     let spec = &model.spec;
     let mut args = vec!["engine".to_owned()];
@@ -94,7 +94,7 @@ pub fn replica(model: &Model, index: u32, threads: u32) -> ProcessSpec {
         slots: spec.parallel,
         threads,
         weights: WeightsSpec {
-            source: spec.source.clone(),
+            source: source.clone(),
             digest: spec.digest,
             size_bytes: spec.size_bytes,
         },

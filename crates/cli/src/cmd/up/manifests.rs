@@ -26,7 +26,9 @@ pub(super) fn plan(args: &Up) -> anyhow::Result<Plan> {
         pilotage_plan::parse_all(named).map_err(|errors| Wrong::new(manifest::join(&errors)))?;
     if let Some(replicas) = args.replicas {
         for resource in &mut resources {
-            if let Resource::Model(model) = resource {
+            if let Resource::Model(model) = resource
+                && model.spec.source.is_some()
+            {
                 model.spec.replicas = replicas;
             }
         }

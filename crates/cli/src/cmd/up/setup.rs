@@ -3,15 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pilotage_core::SchedulerConfig;
-use pilotage_core::health::BoardConfig;
 use pilotage_gateway::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Price, RouteConfig, TenantConfig,
-    Timeouts,
+    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Price, TenantConfig, Timeouts,
 };
 use pilotage_operator::local::{Machine, START_TIMEOUT, STOP_TIMEOUT};
 use pilotage_plan::api::{Identity, TenantKey};
-use pilotage_plan::{Lane, Plan, ProcessSpec, Timestamp};
+use pilotage_plan::{Lane, Plan, ProcessSpec, Route, Timestamp};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
@@ -84,8 +81,7 @@ impl Setup {
         };
         Ok(Self {
             gateway: GatewayConfig {
-                lanes: plan.lanes.iter().map(lane).collect(),
-                routes: (0..).zip(&plan.lanes).map(route).collect(),
+                lanes: plan.lanes.iter().map(|one| lane(plan, one)).collect(),
                 tenants: tenants(plan, key.as_ref()),
                 open: args.no_keys,
                 admin_key: admin_key.hash(),
@@ -101,9 +97,9 @@ impl Setup {
                 .collect(),
             key,
             model: plan
-                .lanes
+                .routes
                 .first()
-                .and_then(|lane| lane.public_names.first().cloned())
+                .and_then(|route| route.public_names.first().cloned())
                 .unwrap_or_default(),
             installation: installation.clone(),
             clock,
@@ -166,32 +162,30 @@ fn identity(identity: &Identity) -> IdentityConfig {
     }
 }
 
-fn lane(lane: &Lane) -> LaneConfig {
+fn lane(plan: &Plan, lane: &Lane) -> LaneConfig {
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let leads = |route: &&Route| {
+        route.targets.first().is_some_and(|target| target.model.as_str() == lane.name)
+    };
+    let routes: Vec<&Route> = plan.routes.iter().filter(leads).collect();
+    let timeouts = routes.first().map(|route| route.timeouts).unwrap_or_default();
     LaneConfig {
+        name: lane.name.clone(),
+        public_names: routes.iter().flat_map(|route| route.public_names.clone()).collect(),
         served_model: lane.served_model.clone(),
+        context_tokens: lane.context_tokens,
         price: Price {
             input: lane.price.input,
             cached: lane.price.cached,
             output: lane.price.output,
         },
-        scheduler: SchedulerConfig {
-            health: Some(BoardConfig::default()),
-            ..lane.scheduler_config()
-        },
-        ..LaneConfig::named(lane.name.clone(), lane.context_tokens)
-    }
-}
-
-fn route((at, lane): (u32, &Lane)) -> RouteConfig {
-    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-    let names: Vec<&str> = lane.public_names.iter().map(String::as_str).collect();
-    RouteConfig {
+        token_ids: lane.token_ids,
+        scheduler: lane.scheduler_config(),
         timeouts: Timeouts {
-            queue: seconds(lane.timeouts.queue_seconds),
-            first_token: seconds(lane.timeouts.first_token_seconds),
-            idle: seconds(lane.timeouts.idle_seconds),
-            total: seconds(lane.timeouts.total_seconds),
+            queue: seconds(timeouts.queue_seconds),
+            first_token: seconds(timeouts.first_token_seconds),
+            idle: seconds(timeouts.idle_seconds),
+            total: seconds(timeouts.total_seconds),
         },
-        ..RouteConfig::to_lane(&names, at)
     }
 }

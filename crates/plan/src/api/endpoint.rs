@@ -1,0 +1,230 @@
+//! `Model.spec.endpoints`: engines that somebody else runs, how to reach them, and when to leave
+//! them alone.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ResourceName;
+use super::url::{EndpointUrl, EnvName, EventsUrl, FilePath};
+
+/// Sequences at once of an endpoint when nothing is said: what vLLM and SGLang serve on one
+/// accelerator without anybody waiting long, and far from where they begin to swap.
+pub const ENDPOINT_PARALLEL_DEFAULT: u32 = 64;
+
+/// Most sequences at once of an endpoint, which may be many engines behind one URL.
+pub const ENDPOINT_PARALLEL_MAX: u32 = 65_536;
+
+/// Most tokens in the KV cache of an endpoint.
+pub const KV_TOKENS_MAX: u64 = 1_000_000_000_000;
+
+/// Longest pause between two looks at an endpoint, in seconds.
+const HEALTH_SECONDS_MAX: u32 = 3600;
+
+/// Most looks in a row that decide.
+const HEALTH_COUNT_MAX: u32 = 100;
+
+/// Longest time that an endpoint is left alone, in seconds.
+const OPEN_SECONDS_MAX: u32 = 3600;
+
+/// Most failures in a row, or requests of a sample.
+const BREAKER_COUNT_MAX: u32 = 10_000;
+
+/// An engine that runs elsewhere.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Where it is reached: `http://` or `https://`, a host, perhaps a port, and the path before
+    /// `/v1`, where there is one.
+    pub url: EndpointUrl,
+    /// The file that holds the key it asks for (`Authorization: Bearer`); read at the start and
+    /// whenever manifests are read again. A manifest never holds a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<FilePath>,
+    /// The environment variable that holds the key it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_env: Option<EnvName>,
+    /// The file with the certificates (PEM) that it is trusted by, instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<FilePath>,
+    /// The region it is in; Routes name regions in the order in which they are preferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<ResourceName>,
+    /// The zone inside of the region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ResourceName>,
+    /// Sequences that it computes at once; more wait in the gateway, where it is fair.
+    #[serde(default = "parallel_default")]
+    #[schemars(range(min = 1, max = ENDPOINT_PARALLEL_MAX))]
+    pub parallel: u32,
+    /// Tokens that its KV cache holds. Without it only `parallel` limits what is sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = KV_TOKENS_MAX))]
+    pub kv_tokens: Option<u64>,
+    /// Where it tells what its KV cache holds, so that requests go where their prefix is. Without
+    /// it the gateway remembers what it sent where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_events: Option<KvEvents>,
+}
+
+/// Where a vLLM-compatible engine publishes changes of its KV cache (ZeroMQ `PUB`): a port of the
+/// same host, or an address; exactly one of the two.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct KvEvents {
+    /// The port, on the host of `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: Option<u16>,
+    /// The address: `tcp://HOST:PORT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<EventsUrl>,
+}
+
+/// Which server answers: their APIs differ in what they call things.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// Found out by asking the server.
+    #[default]
+    Auto,
+    /// OpenAI's own API, and nothing beyond it.
+    OpenAi,
+    /// vLLM.
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// Text Generation Inference.
+    Tgi,
+    /// TensorRT-LLM.
+    Trtllm,
+    /// llama.cpp's `llama-server`.
+    LlamaCpp,
+    /// Ollama.
+    Ollama,
+    /// `pilotage engine`, or another Pilotage.
+    Pilotage,
+}
+
+/// How an answer goes on whose replica failed in the middle of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resume {
+    /// From the ids of the tokens so far, exactly; needs `tokenIds`.
+    Tokens,
+    /// From the text so far, which may be cut into other tokens.
+    #[default]
+    Text,
+    /// Not at all: the stream ends with an error.
+    Off,
+}
+
+/// How replicas are asked whether they are well.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Health {
+    /// The path that answers with status 200 when all is well, below the endpoint's URL. Without it
+    /// `/health` for vLLM, SGLang, TGI, TensorRT-LLM, llama.cpp and Pilotage, `/v1/models` for
+    /// others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub path: Option<String>,
+    /// Seconds between two looks.
+    #[schemars(range(min = 1, max = HEALTH_SECONDS_MAX))]
+    pub interval_seconds: u32,
+    /// Seconds that an answer may take.
+    #[schemars(range(min = 1, max = HEALTH_SECONDS_MAX))]
+    pub timeout_seconds: u32,
+    /// Looks in a row that fail before nothing more is sent there.
+    #[schemars(range(min = 1, max = HEALTH_COUNT_MAX))]
+    pub failures: u32,
+    /// Looks in a row that succeed before work is sent there again.
+    #[schemars(range(min = 1, max = HEALTH_COUNT_MAX))]
+    pub successes: u32,
+}
+
+/// When a replica that answers, but badly, is left alone for a while.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Breaker {
+    /// Failures in a row after which it gets nothing.
+    #[schemars(range(min = 1, max = BREAKER_COUNT_MAX))]
+    pub failures: u32,
+    /// Percent of its last requests that may fail before it gets nothing.
+    #[schemars(range(min = 1, max = 100))]
+    pub error_percent: u32,
+    /// Requests that this percentage is taken of at least.
+    #[schemars(range(min = 1, max = BREAKER_COUNT_MAX))]
+    pub requests_min: u32,
+    /// Seconds for which it gets nothing, the first time; twice as long after each time in a row.
+    #[schemars(range(min = 1, max = OPEN_SECONDS_MAX))]
+    pub open_seconds: u32,
+    /// The longest time for which it gets nothing, in seconds.
+    #[schemars(range(min = 1, max = OPEN_SECONDS_MAX))]
+    pub open_seconds_max: u32,
+    /// Percent of a Model's replicas that may be left alone at once: beyond it the fault is most
+    /// likely not theirs.
+    #[schemars(range(min = 0, max = 100))]
+    pub ejected_percent_max: u32,
+}
+
+impl Endpoint {
+    /// The engine at that URL, with every default.
+    pub const fn at(url: EndpointUrl) -> Self {
+        Self {
+            url,
+            key_file: None,
+            key_env: None,
+            ca_file: None,
+            region: None,
+            zone: None,
+            parallel: ENDPOINT_PARALLEL_DEFAULT,
+            kv_tokens: None,
+            kv_events: None,
+        }
+    }
+
+    /// Where it tells what its KV cache holds.
+    pub fn events_url(&self) -> Option<String> {
+        let events = self.kv_events.as_ref()?;
+        let at_port = |port| format!("tcp://{}:{port}", self.url.host());
+        events.url.as_ref().map(ToString::to_string).or_else(|| events.port.map(at_port))
+    }
+}
+
+impl Dialect {
+    /// The path that says whether such a server is well.
+    pub const fn health_path(self) -> &'static str {
+        match self {
+            Self::Vllm
+            | Self::Sglang
+            | Self::Tgi
+            | Self::Trtllm
+            | Self::LlamaCpp
+            | Self::Pilotage => "/health",
+            Self::Auto | Self::OpenAi | Self::Ollama => "/v1/models",
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { path: None, interval_seconds: 5, timeout_seconds: 2, failures: 3, successes: 1 }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            error_percent: 50,
+            requests_min: 20,
+            open_seconds: 5,
+            open_seconds_max: 300,
+            ejected_percent_max: 50,
+        }
+    }
+}
+
+const fn parallel_default() -> u32 {
+    ENDPOINT_PARALLEL_DEFAULT
+}

@@ -1,0 +1,303 @@
+//! Lanes: each Model with its queue, and the replicas that its requests may go to, be they
+//! processes of this machine or endpoints elsewhere.
+//!
+//! What Routes say of a queue holds for the Model's lane. Of the Routes that say something, those
+//! that have the Model as a target decide; only where there is none, those that name it otherwise
+//! (fallback, rule, canary, mirror). [`manifest::check`](crate::manifest::check) refuses two that
+//! differ, so that the first one here is as good as any.
+
+use pilotage_core::SchedulerConfig;
+use serde::Serialize;
+
+use crate::api::{
+    Breaker, Dialect, Endpoint, Language, Model, Policy, Prices, QueueLimits, ResourceName, Resume,
+    Retries, Route, Scheduling,
+};
+use crate::render;
+
+/// One Model: its queue, its turns, its replicas.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Lane {
+    /// The Model's name.
+    pub name: String,
+    /// The name that the replicas know the model by.
+    pub served_model: String,
+    /// Which server the replicas are.
+    pub dialect: Dialect,
+    /// The names of the processes and endpoints that requests may go to.
+    pub replicas: Vec<String>,
+    /// The region of those that are processes.
+    pub region: Option<String>,
+    /// Tokens of context for each sequence: prompt and answer together.
+    pub context_tokens: u32,
+    /// What the model can do.
+    pub capabilities: CapabilitySpec,
+    /// Adapters that can be asked for.
+    pub adapters: Vec<String>,
+    /// Whether replicas take and return token ids.
+    pub token_ids: bool,
+    /// How an answer goes on whose replica failed in the middle of it.
+    pub resume: Resume,
+    /// How much may wait.
+    pub queue: QueueLimits,
+    /// How turns are given.
+    pub scheduling: Scheduling,
+    /// Which replica gets a request.
+    pub policy: Policy,
+    /// How often to try again: as often as the most patient of the Routes that lead here allows.
+    pub retries: Retries,
+    /// How replicas are asked whether they are well.
+    pub health: HealthSpec,
+    /// When a replica is left alone.
+    pub breaker: Breaker,
+    /// What its tokens cost; zeros are free.
+    pub price: Price,
+}
+
+/// An engine that runs elsewhere.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct EndpointSpec {
+    /// Its name, unique in the plan: the Model's and where it is.
+    pub name: String,
+    /// The Model it serves.
+    pub lane: String,
+    /// Where it is reached, without a slash at the end.
+    pub url: String,
+    /// Where the key is that it asks for.
+    pub key: Option<KeySource>,
+    /// The file with the certificates it is trusted by, instead of the system's.
+    pub ca_file: Option<String>,
+    /// The region it is in.
+    pub region: Option<String>,
+    /// The zone inside of the region.
+    pub zone: Option<String>,
+    /// Requests that may be in flight there.
+    pub slots: u32,
+    /// Tokens that its KV cache holds, where that is known.
+    pub kv_tokens: Option<u64>,
+    /// Where it tells what its KV cache holds: `tcp://HOST:PORT`.
+    pub kv_events: Option<String>,
+}
+
+/// Where a key is; the key itself is in no plan.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// In the file at this path, without the line's end.
+    File(String),
+    /// In the environment variable of this name.
+    Env(String),
+}
+
+/// What a model can do, with nothing left open.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct CapabilitySpec {
+    /// It answers chats and completions.
+    pub text: bool,
+    /// It reads images.
+    pub vision: bool,
+    /// It hears audio in a chat.
+    pub audio: bool,
+    /// It calls functions.
+    pub tools: bool,
+    /// It can be held to a JSON schema.
+    pub json_schema: bool,
+    /// It makes embeddings.
+    pub embeddings: bool,
+    /// It ranks documents.
+    pub rerank: bool,
+    /// It speaks.
+    pub speech: bool,
+    /// It writes down what it hears.
+    pub transcription: bool,
+    /// It draws.
+    pub images: bool,
+    /// Languages it is good at; any when there are none.
+    pub languages: Vec<Language>,
+    /// How capable it is, in the operator's word.
+    pub tier: Option<String>,
+}
+
+/// How replicas are asked whether they are well.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct HealthSpec {
+    /// The path that answers with status 200 when all is well, below a replica's URL.
+    pub path: String,
+    /// Seconds between two looks.
+    pub interval_seconds: u32,
+    /// Seconds that an answer may take.
+    pub timeout_seconds: u32,
+    /// Looks in a row that fail before nothing more is sent there.
+    pub failures: u32,
+    /// Looks in a row that succeed before work is sent there again.
+    pub successes: u32,
+}
+
+/// What tokens cost, in millionths of the currency's unit per million tokens: an amount is
+/// `tokens × price / 1 000 000` millionths, which takes 128 bits before the division.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Price {
+    /// Prompt tokens that have to be computed.
+    pub input: u64,
+    /// Prompt tokens found in the prefix cache.
+    pub cached: u64,
+    /// Generated tokens.
+    pub output: u64,
+}
+
+impl Lane {
+    /// The limits in the scheduler's terms.
+    pub fn scheduler_config(&self) -> SchedulerConfig {
+        SchedulerConfig {
+            queue: pilotage_core::QueueLimits {
+                requests_max: self.queue.requests_max,
+                tokens_max: self.queue.tokens_max,
+            },
+            fair: self.scheduling.fair(),
+            preempt: self.scheduling.preemption.into(),
+            attempts_max: self.retries.attempts_max,
+            retry_percent: self.retries.percent,
+            ..SchedulerConfig::default()
+        }
+    }
+}
+
+/// The lane of a Model, to which these Routes lead, implied ones included.
+pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
+    let name = &model.metadata.name;
+    let spec = &model.spec;
+    let is_here = spec.source.is_some();
+    let processes = (0..spec.processes()).map(|index| render::process::name(model, index));
+    let endpoints = spec.endpoints.iter().map(|endpoint| endpoint_name(model, endpoint));
+    let served = spec.served_model.as_deref().unwrap_or_else(|| model.name());
+    Lane {
+        name: model.name().to_owned(),
+        served_model: served.to_owned(),
+        dialect: if is_here { Dialect::Pilotage } else { spec.dialect },
+        replicas: processes.chain(endpoints).collect(),
+        region: spec.region.as_ref().map(ToString::to_string),
+        context_tokens: spec.context,
+        capabilities: capabilities(model),
+        adapters: spec.adapters.iter().map(ToString::to_string).collect(),
+        token_ids: spec.token_ids,
+        resume: spec.resume(),
+        queue: first(name, routes, |route| route.spec.queue.as_ref()),
+        scheduling: first(name, routes, |route| route.spec.scheduling.as_ref()),
+        policy: first(name, routes, |route| route.spec.policy.as_ref()),
+        retries: retries(name, routes),
+        health: health(model),
+        breaker: spec.breaker,
+        price: spec.price.as_ref().map(Price::from).unwrap_or_default(),
+    }
+}
+
+/// The endpoints of a Model.
+pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
+    let spec = |endpoint: &Endpoint| EndpointSpec {
+        name: endpoint_name(model, endpoint),
+        lane: model.name().to_owned(),
+        url: endpoint.url.to_string(),
+        key: key(endpoint),
+        ca_file: endpoint.ca_file.as_ref().map(ToString::to_string),
+        region: endpoint.region.as_ref().map(ToString::to_string),
+        zone: endpoint.zone.as_ref().map(ToString::to_string),
+        slots: endpoint.parallel,
+        kv_tokens: endpoint.kv_tokens,
+        kv_events: endpoint.events_url(),
+    };
+    model.spec.endpoints.iter().map(spec)
+}
+
+/// The Routes that decide what holds for a Model's lane, of those that say something; see the
+/// module's rule.
+pub(crate) fn deciding<'a, T>(
+    model: &ResourceName,
+    routes: &[&'a Route],
+    said: impl Fn(&'a Route) -> Option<&'a T>,
+) -> Vec<(&'a Route, &'a T)> {
+    let mut by_target = Vec::new();
+    let mut otherwise = Vec::new();
+    for route in routes {
+        let Some(value) = said(route) else { continue };
+        if route.spec.targets.iter().any(|target| target.model == *model) {
+            by_target.push((*route, value));
+        } else if route.spec.others().iter().any(|(_, other)| *other == model) {
+            otherwise.push((*route, value));
+        }
+    }
+    if by_target.is_empty() { otherwise } else { by_target }
+}
+
+fn first<'a, T: Clone + Default + 'a>(
+    model: &ResourceName,
+    routes: &[&'a Route],
+    said: impl Fn(&'a Route) -> Option<&'a T>,
+) -> T {
+    deciding(model, routes, said).first().map(|(_, value)| (*value).clone()).unwrap_or_default()
+}
+
+fn retries(model: &ResourceName, routes: &[&Route]) -> Retries {
+    let leads = |route: &&&Route| {
+        let spec = &route.spec;
+        spec.targets.iter().any(|target| target.model == *model)
+            || spec.others().iter().any(|(_, other)| *other == model)
+    };
+    let all = routes.iter().filter(leads).map(|route| route.spec.retries);
+    let most = all.reduce(|one, other| Retries {
+        attempts_max: one.attempts_max.max(other.attempts_max),
+        percent: one.percent.max(other.percent),
+    });
+    most.unwrap_or_default()
+}
+
+/// Stable while endpoints are added and taken away, which a number would not be.
+fn endpoint_name(model: &Model, endpoint: &Endpoint) -> String {
+    format!("{}@{}", model.name(), endpoint.url.without_scheme())
+}
+
+fn key(endpoint: &Endpoint) -> Option<KeySource> {
+    let file = endpoint.key_file.as_ref().map(|path| KeySource::File(path.to_string()));
+    file.or_else(|| endpoint.key_env.as_ref().map(|name| KeySource::Env(name.to_string())))
+}
+
+fn capabilities(model: &Model) -> CapabilitySpec {
+    let is_here = model.spec.source.is_some();
+    let said = &model.spec.capabilities;
+    let or = |said: Option<bool>, default: bool| said.unwrap_or(default);
+    CapabilitySpec {
+        text: or(said.text, true),
+        vision: or(said.vision, false),
+        audio: or(said.audio, false),
+        tools: or(said.tools, true),
+        json_schema: or(said.json_schema, true),
+        embeddings: or(said.embeddings, is_here),
+        rerank: or(said.rerank, false),
+        speech: or(said.speech, false),
+        transcription: or(said.transcription, false),
+        images: or(said.images, false),
+        languages: said.languages.clone(),
+        tier: said.tier.as_ref().map(ToString::to_string),
+    }
+}
+
+fn health(model: &Model) -> HealthSpec {
+    let said = &model.spec.health;
+    let dialect = if model.spec.source.is_some() { Dialect::Pilotage } else { model.spec.dialect };
+    HealthSpec {
+        path: said.path.clone().unwrap_or_else(|| dialect.health_path().to_owned()),
+        interval_seconds: said.interval_seconds,
+        timeout_seconds: said.timeout_seconds,
+        failures: said.failures,
+        successes: said.successes,
+    }
+}
+
+impl From<&Prices> for Price {
+    fn from(prices: &Prices) -> Self {
+        Self {
+            input: prices.input.millionths(),
+            cached: prices.cached.unwrap_or(prices.input).millionths(),
+            output: prices.output.millionths(),
+        }
+    }
+}

@@ -1,15 +1,21 @@
 //! The executor for one machine: every process of a plan is started, watched, and started again
-//! when it dies, until it is stopped.
+//! when it dies, until it is stopped or the plan is another one.
+//!
+//! `rollout` decides who is started and who goes, `foreman` does that, `process` keeps one of them
+//! running.
 
+mod foreman;
 mod log;
+mod memory;
 mod policy;
 mod process;
+mod rollout;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +29,10 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use foreman::{Foreman, Order};
+
+pub use memory::has_room;
 
 /// How long a process may take to become ready.
 pub const START_TIMEOUT: Duration = Duration::from_secs(600);
@@ -47,26 +57,43 @@ pub struct Machine {
     pub start_timeout: Duration,
     /// How long a process gets to end.
     pub stop_timeout: Duration,
+    /// Whether another process like the one with that id has room beside it, with the weights at
+    /// that path; usually [`has_room`].
+    pub memory: fn(u32, &Path) -> bool,
 }
 
-/// What happens to a process.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// What happens to a process, by its own name: that in the plan, with a number behind it while one
+/// replaces another.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// It takes requests at that URL.
     Ready {
-        /// The process's name in the plan.
+        /// Which one.
         name: String,
+        /// What it was started as.
+        spec: Arc<ProcessSpec>,
         /// Where.
         url: String,
     },
     /// It takes none any more.
     Down {
-        /// The process's name in the plan.
+        /// Which one.
         name: String,
         /// Why, in words.
         reason: String,
         /// Milliseconds until it is started again; none when it is not.
         again_ms: Option<u64>,
+    },
+    /// It shall end: send it nothing more, and say [`Supervisor::release`] once nothing is in flight
+    /// there.
+    Retiring {
+        /// Which one.
+        name: String,
+    },
+    /// It has ended for good.
+    Gone {
+        /// Which one.
+        name: String,
     },
 }
 
@@ -94,6 +121,7 @@ pub struct Supervisor {
     states: States,
     stop: CancellationToken,
     running: TaskTracker,
+    orders: mpsc::UnboundedSender<Order>,
 }
 
 impl Supervisor {
@@ -104,24 +132,30 @@ impl Supervisor {
         processes: Vec<(ProcessSpec, PathBuf)>,
     ) -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (events, happened) = mpsc::unbounded_channel();
+        let (orders, taken) = mpsc::unbounded_channel();
         let this = Self {
             states: States::default(),
             stop: CancellationToken::new(),
             running: TaskTracker::new(),
+            orders,
         };
-        for (spec, weights) in processes {
-            let keeper = process::Keeper {
-                machine: machine.clone(),
-                spec,
-                weights,
-                events: events.clone(),
-                states: Arc::clone(&this.states),
-                stop: this.stop.clone(),
-            };
-            drop(tasks::spawn("keeper", this.running.track_future(keeper.run())));
-        }
-        this.running.close();
+        let foreman = Foreman::new(machine, &this.states, &this.stop, &this.running, events);
+        drop(tasks::spawn("foreman", this.running.track_future(foreman.run(taken))));
+        this.set(processes);
         (this, happened)
+    }
+
+    /// What runs from now on. What is not in it ends, what is new is started, and what differs is
+    /// replaced: one process at a time, and where there is memory for both, the new one is ready
+    /// before the old one goes.
+    pub fn set(&self, processes: Vec<(ProcessSpec, PathBuf)>) {
+        // The receiver is gone only when everything is being stopped.
+        let _ = self.orders.send(Order::Want(processes));
+    }
+
+    /// Nothing is in flight at a process that is [`Event::Retiring`]: it can end.
+    pub fn release(&self, name: &str) {
+        let _ = self.orders.send(Order::Release(name.to_owned()));
     }
 
     /// What all processes do.
@@ -132,6 +166,7 @@ impl Supervisor {
     /// Asks every process to end, and waits until it has, or was made to.
     pub async fn stop(&self) {
         self.stop.cancel();
+        self.running.close();
         self.running.wait().await;
     }
 }

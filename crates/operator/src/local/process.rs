@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,8 +34,10 @@ const LINES_SHOWN: usize = 3;
 
 /// Keeps one process running.
 pub(super) struct Keeper {
+    /// Its own name, which that in the plan is the beginning of.
+    pub(super) name: String,
     pub(super) machine: Machine,
-    pub(super) spec: ProcessSpec,
+    pub(super) spec: Arc<ProcessSpec>,
     pub(super) weights: PathBuf,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) states: States,
@@ -44,7 +47,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// One life after the other, until it is stopped.
     pub(super) async fn run(self) {
-        let log = Log::at(self.machine.logs.join(format!("{}.log", self.spec.name)));
+        let log = Log::at(self.log());
         let mut record = Record::default();
         let mut starts = 0;
         let mut last_exit = None;
@@ -67,6 +70,7 @@ impl Keeper {
             }
         }
         self.show("stopped", None, starts, &last_exit);
+        let _ = self.events.send(Event::Gone { name: self.name.clone() });
     }
 
     /// One life; returns why it ended.
@@ -86,7 +90,8 @@ impl Keeper {
                 if ready {
                     self.show("ready", pid, starts, last_exit);
                     // The receiver is gone only when the whole process is on its way out.
-                    let _ = self.events.send(Event::Ready { name: self.spec.name.clone(), url });
+                    let (name, spec) = (self.name.clone(), Arc::clone(&self.spec));
+                    let _ = self.events.send(Event::Ready { name, spec, url });
                     tokio::select! {
                         ended = child.wait() => ended,
                         () = self.stop.cancelled() => return self.end(&mut child).await,
@@ -164,7 +169,7 @@ impl Keeper {
         match tokio::time::timeout(self.machine.stop_timeout, child.wait()).await {
             Ok(ended) => described(ended),
             Err(_) => {
-                tracing::warn!(process = self.spec.name, "it did not end in time and is killed");
+                tracing::warn!(process = self.name, "it did not end in time and is killed");
                 described(child.kill().await.and(child.wait().await))
             }
         }
@@ -172,13 +177,16 @@ impl Keeper {
 
     fn down(&self, reason: String, pause: Option<Duration>) {
         let again_ms = pause.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-        let _ = self.events.send(Event::Down { name: self.spec.name.clone(), reason, again_ms });
+        let _ = self.events.send(Event::Down { name: self.name.clone(), reason, again_ms });
     }
 
     fn show(&self, phase: &'static str, pid: Option<u32>, starts: u32, last_exit: &Option<String>) {
-        let log = self.machine.logs.join(format!("{}.log", self.spec.name));
-        let state = State { phase, pid, starts, last_exit: last_exit.clone(), log };
-        self.states.lock().insert(self.spec.name.clone(), state);
+        let state = State { phase, pid, starts, last_exit: last_exit.clone(), log: self.log() };
+        self.states.lock().insert(self.name.clone(), state);
+    }
+
+    fn log(&self) -> PathBuf {
+        self.machine.logs.join(format!("{}.log", self.name))
     }
 }
 

@@ -32,6 +32,7 @@ fn machine(folder: &Path) -> Machine {
         clock: Clock::start(),
         start_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),
+        memory: |_, _| true,
     }
 }
 
@@ -57,7 +58,7 @@ fn start(machine: &Machine, spec: ProcessSpec) -> (Supervisor, UnboundedReceiver
 async fn next_down(happened: &mut UnboundedReceiver<Event>) -> String {
     match happened.recv().await.unwrap() {
         Event::Down { reason, .. } => reason,
-        Event::Ready { .. } => panic!("it became ready"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -133,4 +134,77 @@ async fn who_does_not_stop_is_killed() {
     supervisor.stop().await;
     let states: BTreeMap<_, _> = supervisor.states().lock().clone();
     assert_eq!(states["p-0"].phase, "stopped");
+}
+
+/// The next event as a verb and a name.
+async fn next(happened: &mut UnboundedReceiver<Event>) -> String {
+    match happened.recv().await.unwrap() {
+        Event::Ready { name, .. } => format!("ready {name}"),
+        Event::Down { name, .. } => format!("down {name}"),
+        Event::Retiring { name } => format!("retiring {name}"),
+        Event::Gone { name } => format!("gone {name}"),
+    }
+}
+
+/// Processes by name, each with a script and a number that makes it another one.
+fn set(supervisor: &Supervisor, wanted: &[(&str, &str, u32)]) {
+    let processes = wanted.iter().map(|(name, script, threads)| {
+        let spec = ProcessSpec { name: (*name).to_owned(), threads: *threads, ..spec(script) };
+        (spec, "/weights/w.gguf".into())
+    });
+    supervisor.set(processes.collect());
+}
+
+#[tokio::test]
+async fn processes_come_and_go_while_others_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let (supervisor, mut happened) = start(&machine(folder.path()), spec(SERVER));
+    assert_eq!(next(&mut happened).await, "ready p-0");
+    let pid = supervisor.states().lock()["p-0"].pid;
+    set(&supervisor, &[("p-0", SERVER, 1), ("q-0", SERVER, 1)]);
+    assert_eq!(next(&mut happened).await, "ready q-0");
+    assert_eq!(supervisor.states().lock()["p-0"].pid, pid);
+    set(&supervisor, &[("q-0", SERVER, 1)]);
+    assert_eq!(next(&mut happened).await, "retiring p-0");
+    assert_eq!(supervisor.states().lock()["p-0"].phase, "ready");
+    supervisor.release("p-0");
+    assert_eq!(next(&mut happened).await, "gone p-0");
+    let names: Vec<_> = supervisor.states().lock().keys().cloned().collect();
+    assert_eq!(names, ["q-0"]);
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn the_new_one_is_ready_before_the_old_one_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (supervisor, mut happened) = start(&machine(folder.path()), spec(SERVER));
+    assert_eq!(next(&mut happened).await, "ready p-0");
+    // What is wrong never becomes ready, and the old one serves on.
+    set(&supervisor, &[("p-0", "exit 3", 2)]);
+    assert_eq!(next(&mut happened).await, "down p-0.2");
+    assert_eq!(supervisor.states().lock()["p-0"].phase, "ready");
+    set(&supervisor, &[("p-0", SERVER, 3)]);
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "retiring p-0") {
+        seen.push(next(&mut happened).await);
+    }
+    assert!(seen.contains(&"gone p-0.2".to_owned()), "{seen:?}");
+    assert!(seen.contains(&"ready p-0.3".to_owned()), "{seen:?}");
+    supervisor.release("p-0");
+    assert_eq!(next(&mut happened).await, "gone p-0");
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn without_memory_for_both_the_old_one_goes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine { memory: |_, _| false, ..machine(folder.path()) };
+    let (supervisor, mut happened) = start(&machine, spec(SERVER));
+    assert_eq!(next(&mut happened).await, "ready p-0");
+    set(&supervisor, &[("p-0", SERVER, 2)]);
+    assert_eq!(next(&mut happened).await, "retiring p-0");
+    supervisor.release("p-0");
+    assert_eq!(next(&mut happened).await, "gone p-0");
+    assert_eq!(next(&mut happened).await, "ready p-0");
+    supervisor.stop().await;
 }

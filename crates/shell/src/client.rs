@@ -2,6 +2,7 @@
 //! seen the request.
 
 use std::error::Error as _;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
@@ -48,11 +51,31 @@ impl Client {
     /// The cryptography provider does not know its own protocol versions: never with the one
     /// that is built in.
     pub fn new() -> std::io::Result<Self> {
+        Self::with_roots(roots())
+    }
+
+    /// A client that trusts the certificates in that file (PEM) and no others.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no certificate.
+    pub fn trusting(path: &Path) -> std::io::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(std::io::Error::other)? {
+            let certificate = certificate.map_err(std::io::Error::other)?;
+            roots.add(certificate).map_err(std::io::Error::other)?;
+        }
+        if roots.is_empty() {
+            return Err(std::io::Error::other("it holds no certificate (PEM)"));
+        }
+        Self::with_roots(roots)
+    }
+
+    fn with_roots(roots: RootCertStore) -> std::io::Result<Self> {
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(std::io::Error::other)?
-            .with_root_certificates(roots())
+            .with_root_certificates(roots)
             .with_no_client_auth();
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -119,6 +142,16 @@ mod tests {
 
     fn get(port: u16) -> Request<Full<Bytes>> {
         Request::get(format!("http://127.0.0.1:{port}/")).body(Full::default()).unwrap()
+    }
+
+    #[test]
+    fn certificates_are_there_or_said_to_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        assert!(Client::trusting(&path).is_err());
+        std::fs::write(&path, "no certificate").unwrap();
+        let error = Client::trusting(&path).unwrap_err();
+        assert!(error.to_string().contains("no certificate"), "{error}");
     }
 
     #[tokio::test]

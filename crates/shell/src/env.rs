@@ -1,5 +1,5 @@
 //! Every environment variable that Pilotage reads, in one table from which the reference page is
-//! made.
+//! made; beside them only those that a manifest names.
 
 #![expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 
@@ -56,6 +56,12 @@ pub struct Variable {
 /// The value of a variable, if it is set to valid Unicode.
 pub fn get(var: Var) -> Option<String> {
     std::env::var(variable(var).name).ok()
+}
+
+/// The value of a variable that a manifest names as the place of a key, if it is set to valid
+/// Unicode and not empty.
+pub fn named(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The row of a variable.

@@ -1,10 +1,49 @@
 //! Writing files so that a reader never sees half of one, and secrets so that only their owner
-//! sees them.
+//! sees them; reading keys; telling whether a file is another one by now.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use crate::secret::Secret;
+
+/// Most bytes of a file that holds a key: longer than any key or token.
+pub const KEY_BYTES_MAX: u64 = 64 << 10;
+
+/// What tells one content of a file from the next without reading it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stamp {
+    inode: u64,
+    bytes: u64,
+    seconds: i64,
+    nanos: i64,
+}
+
+/// The stamp of a file, or of the one that a link leads to; none when it cannot be seen.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    let data = fs::metadata(path).ok()?;
+    let (seconds, nanos) = (data.mtime(), data.mtime_nsec());
+    Some(Stamp { inode: data.ino(), bytes: data.len(), seconds, nanos })
+}
+
+/// The key that a file holds: its text without blanks and line ends around it.
+///
+/// # Errors
+/// The file cannot be read, is longer than [`KEY_BYTES_MAX`], or holds nothing or what no header
+/// can carry.
+pub fn read_key(path: &Path) -> io::Result<Secret> {
+    let mut text = String::new();
+    let bytes = File::open(path)?.take(KEY_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if bytes as u64 > KEY_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {KEY_BYTES_MAX} bytes")));
+    }
+    let key = text.trim();
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(io::Error::other("it holds no key: one word of printable characters"));
+    }
+    Ok(Secret::new(key.to_owned()))
+}
 
 /// Writes a whole file: readers see the old content or the new one.
 ///
@@ -47,6 +86,36 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn keys_are_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let check = |content: &[u8], expect: Option<&str>| {
+            fs::write(&path, content).unwrap();
+            let key = read_key(&path).ok();
+            assert_eq!(key.as_ref().map(Secret::expose), expect, "{content:?}");
+        };
+        check(b"sk-1\n", Some("sk-1"));
+        check(b" sk-1 \r\n", Some("sk-1"));
+        check(b"\n", None);
+        check(b"one two", None);
+        check(b"\xff", None);
+        check(&[b'a'; KEY_BYTES_MAX as usize + 1], None);
+        assert!(read_key(Path::new("/no/such/key")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_has_another_stamp() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        assert_eq!(stamp(&path), None);
+        write(&path, b"one").unwrap();
+        let first = stamp(&path).unwrap();
+        assert_eq!(stamp(&path), Some(first));
+        write(&path, b"three").unwrap();
+        assert_ne!(stamp(&path), Some(first));
+    }
 
     #[test]
     fn secrets_are_for_their_owner_alone() {

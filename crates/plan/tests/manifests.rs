@@ -49,6 +49,37 @@ fn cases() {
     assert!(count >= 20, "only {count} cases were found");
 }
 
+/// The examples and every manifest that the guide shows are as right as they look.
+#[test]
+fn examples_and_guides_have_plans() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut count = 0;
+    for example in fs::read_dir(root.join("examples")).unwrap() {
+        let files = fs::read_dir(example.unwrap().path()).unwrap().map(|file| file.unwrap().path());
+        let texts: Vec<_> = files
+            .map(|file| (file.display().to_string(), fs::read_to_string(&file).unwrap()))
+            .collect();
+        let named = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let resources =
+            parse_all(named).unwrap_or_else(|errors| panic!("{}", manifest::join(&errors)));
+        plan(&resources, &world()).unwrap();
+        count += 1;
+    }
+    for page in fs::read_dir(root.join("docs/guide")).unwrap() {
+        let page = page.unwrap().path();
+        let text = fs::read_to_string(&page).unwrap();
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for block in blocks.filter(|block| block.starts_with("apiVersion: pilotage.dev")) {
+            // The guide leaves out what only its reader has.
+            let block = block.replace('…', &"a".repeat(64));
+            let parsed = parse(&page.display().to_string(), &block);
+            parsed.unwrap_or_else(|errors| panic!("{}", manifest::join(&errors)));
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "only {count} were found");
+}
+
 #[test]
 fn a_manifest_over_the_limit_is_not_read() {
     let text = "#".repeat(MANIFEST_BYTES_MAX + 1);

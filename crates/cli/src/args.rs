@@ -116,7 +116,7 @@ pub(crate) struct Which {
 /// Reads resources (Model, Tenant, Route, Fleet) from the files given with -f, the same that
 /// Kubernetes takes; without -f it serves a small built-in model. Missing weights are downloaded
 /// once. Ctrl-C finishes running requests and stops; a second Ctrl-C stops at once. SIGHUP reads
-/// the Tenants again: keys, shares, quotas.
+/// the manifests again and carries out what differs; a mistake in them changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = UP_EXAMPLES)]
 pub(crate) struct Up {
@@ -142,6 +142,9 @@ pub(crate) struct Up {
     /// them by address; without one only `data:` URLs are taken. May be given several times
     #[arg(long = "media-host", value_name = "HOST[:PORT]")]
     pub(crate) media_hosts: Vec<String>,
+    /// Read manifests, and key files that they name, again when they change; else on SIGHUP only
+    #[arg(long)]
+    pub(crate) watch: bool,
     /// Seconds to wait for running requests when stopping
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) drain_timeout: u64,

@@ -157,6 +157,7 @@ impl Lane {
             preempt: self.scheduling.preemption.into(),
             attempts_max: self.retries.attempts_max,
             retry_percent: self.retries.percent,
+            policy: self.policy.into(),
             ..SchedulerConfig::default()
         }
     }

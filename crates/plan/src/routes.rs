@@ -20,6 +20,8 @@ pub struct Route {
     pub public_names: Vec<String>,
     /// Adapters that clients may add to such a name, after a colon.
     pub adapters: Vec<String>,
+    /// The adapter that requests ask for when they name none.
+    pub adapter: Option<String>,
     /// Lanes that requests are divided among by weight.
     pub targets: Vec<Target>,
     /// Lanes that requests go to, in this order, when no target can take them.
@@ -28,7 +30,7 @@ pub struct Route {
     pub rules: Vec<Rule>,
     /// A comparison of the targets.
     pub experiment: Option<Experiment>,
-    /// A lane that takes over step by step, with its baseline and steps written out.
+    /// A lane that takes over step by step, with its steps written out.
     pub canary: Option<Canary>,
     /// A lane that gets copies.
     pub mirror: Option<Mirror>,
@@ -55,11 +57,12 @@ pub(crate) fn route(written: &api::Route, models: &[&Model]) -> Route {
         name: written.name().to_owned(),
         public_names: public_names(written),
         adapters: adapters(written, models),
+        adapter: spec.adapter.as_ref().map(ToString::to_string),
         targets: spec.targets.clone(),
         fallbacks: spec.fallbacks.iter().map(ToString::to_string).collect(),
         rules: spec.rules.iter().map(complete_rule).collect(),
         experiment: spec.experiment.clone(),
-        canary: spec.canary.as_ref().map(|canary| complete_canary(canary, written)),
+        canary: spec.canary.as_ref().map(complete_canary),
         mirror: spec.mirror.clone(),
         regions: spec.regions.clone(),
         spill_after_seconds: spec.spill_after_seconds.unwrap_or(SPILL_SECONDS_DEFAULT),
@@ -104,8 +107,6 @@ fn complete_rule(rule: &Rule) -> Rule {
     Rule { targets: rule.targets(), model: None, ..rule.clone() }
 }
 
-fn complete_canary(canary: &Canary, route: &api::Route) -> Canary {
-    let only = route.spec.targets.first().map(|target| target.model.clone());
-    let baseline = canary.baseline.clone().or(only);
-    Canary { baseline, steps: canary.steps(), ..canary.clone() }
+fn complete_canary(canary: &Canary) -> Canary {
+    Canary { steps: canary.steps(), ..canary.clone() }
 }

@@ -285,6 +285,10 @@ impl Plan {
 
 /// Where requests of a route go: targets with their parts, and what else there is.
 fn goes_to(route: &Route) -> String {
+    let asked = |target: &Target| match &route.adapter {
+        Some(adapter) => format!("{}:{adapter}", target.model),
+        None => target.model.to_string(),
+    };
     let sum: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
     let part = |target: &Target| match &route.targets[..] {
         [_] => asked(target),
@@ -304,14 +308,6 @@ fn goes_to(route: &Route) -> String {
     let mirror = |mirror: &Mirror| format!("mirror {} {} %", mirror.model, mirror.percent);
     all.extend(route.mirror.iter().map(mirror));
     all.join(", ")
-}
-
-/// What is asked for at a target.
-fn asked(target: &Target) -> String {
-    match &target.adapter {
-        Some(adapter) => format!("{}:{adapter}", target.model),
-        None => target.model.to_string(),
-    }
 }
 
 fn key(source: &KeySource) -> String {

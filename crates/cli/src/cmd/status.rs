@@ -33,6 +33,9 @@ pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
         Format::Table => {
             output::line(&format!("gateway  {}", state.url));
             output::line(&format!("admin    {}", state.admin_url));
+            for line in config(&status["config"]) {
+                output::line(&line);
+            }
             output::line("");
             output::table(
                 &["MODEL", "REPLICA", "STATE", "IN FLIGHT", "QUEUED", "URL"],
@@ -49,6 +52,18 @@ pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is loaded, and what is wrong with what was read since.
+fn config(config: &Value) -> Vec<String> {
+    if config.is_null() {
+        return Vec::new();
+    }
+    let (generation, at) = (text(&config["generation"]), text(&config["loadedAt"]));
+    let loaded = format!("config   generation {generation}, loaded {at}");
+    let refused = config["error"].as_str();
+    let refused = refused.map(|error| format!("         not taken over: {error}"));
+    std::iter::once(loaded).chain(refused).collect()
 }
 
 fn rows(status: &Value) -> Vec<Vec<String>> {
@@ -90,4 +105,24 @@ fn list(value: &Value) -> &[Value] {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_shown_beside_what_holds() {
+        let check = |value: Value, expect: &[&str]| assert_eq!(config(&value), expect);
+        let loaded = "config   generation 2, loaded 2027-01-31T12:00:00Z";
+        let at = "2027-01-31T12:00:00Z";
+        check(Value::Null, &[]);
+        check(json!({"generation": 2, "loadedAt": at, "error": null}), &[loaded]);
+        check(
+            json!({"generation": 2, "loadedAt": at, "error": "a.yaml:3: no"}),
+            &[loaded, "         not taken over: a.yaml:3: no"],
+        );
+    }
 }

@@ -56,7 +56,8 @@ pub struct Endpoint {
     #[serde(default = "parallel_default")]
     #[schemars(range(min = 1, max = ENDPOINT_PARALLEL_MAX))]
     pub parallel: u32,
-    /// Tokens that its KV cache holds. Without it only `parallel` limits what is sent there.
+    /// Tokens that its KV cache holds. Without it room for `parallel` sequences of the Model's whole
+    /// `context`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = KV_TOKENS_MAX))]
     pub kv_tokens: Option<u64>,

@@ -85,7 +85,7 @@ pub struct ModelSpec {
     #[serde(default)]
     pub capabilities: Capabilities,
     /// LoRA adapters that the endpoints have loaded. Clients ask for one as `NAME:ADAPTER`, or by
-    /// the name of a Route whose target says `adapter`.
+    /// the name of a Route that says `adapter`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = ADAPTERS_MAX))]
     pub adapters: Vec<PublicName>,

@@ -22,8 +22,8 @@ const TTL_SECONDS_MAX: u32 = 604_800;
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Policy {
-    /// The one that is expected to answer first: what waits and runs there, what of the prompt is
-    /// in its cache, and the way there.
+    /// The one where the answer is expected to be complete first: by what waits and runs there, what
+    /// of the prompt is in its cache, and the way there.
     #[default]
     Cost,
     /// One after the other.
@@ -34,7 +34,7 @@ pub enum Policy {
     LeastTokens,
     /// The one that a hash of the prompt's beginning names, unless that is too busy.
     PrefixHash,
-    /// The one that had the session before.
+    /// The one that a hash of the session names, unless that is too busy.
     Session,
     /// The one with the fewest requests in flight.
     LeastRequests,
@@ -103,6 +103,20 @@ pub struct Hedge {
     /// Second attempts in percent of all requests, at most.
     #[schemars(range(min = 1, max = 100))]
     pub percent: u32,
+}
+
+impl From<Policy> for pilotage_core::Policy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Cost => Self::Cost,
+            Policy::RoundRobin => Self::RoundRobin,
+            Policy::PowerOfTwo => Self::PowerOfTwo,
+            Policy::LeastTokens => Self::LeastTokens,
+            Policy::PrefixHash => Self::PrefixHash,
+            Policy::Session => Self::Session,
+            Policy::LeastRequests => Self::LeastRequests,
+        }
+    }
 }
 
 impl Default for Cache {

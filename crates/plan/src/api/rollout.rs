@@ -51,15 +51,12 @@ pub enum Unit {
     Request,
 }
 
-/// A Model that takes over step by step, as long as it does no worse than another.
+/// A Model that takes over from the targets step by step, as long as it does no worse than they do.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Canary {
     /// The Model that is tried out; none of the targets.
     pub model: ResourceName,
-    /// The target that it is held against, and takes from. Without it the Route's only one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub baseline: Option<ResourceName>,
     /// How it grows; after the last step it has all. Without it 5 percent for 5 minutes and 100
     /// answers, 25 for 10 and 500, 50 for 10 and 1000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,7 +78,7 @@ pub struct Canary {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Step {
-    /// Percent of the baseline's requests that go to it.
+    /// Percent of the requests that go to it instead of to the targets.
     #[schemars(range(min = 1, max = 100))]
     pub weight: u32,
     /// Minutes that the step lasts at least.
@@ -94,7 +91,7 @@ pub struct Step {
     pub samples_min: u32,
 }
 
-/// How much worse than its baseline a canary may be.
+/// How much worse than the targets a canary may be.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Tolerance {
@@ -139,9 +136,8 @@ impl Canary {
         if !self.steps.is_empty() {
             return self.steps.clone();
         }
-        let step =
-            |weight| Step { weight, minutes: minutes_default(), samples_min: samples_default() };
-        [5, 25, 50, 100].map(step).to_vec()
+        let step = |(weight, minutes, samples_min)| Step { weight, minutes, samples_min };
+        [(5, 5, 100), (25, 10, 500), (50, 10, 1000)].map(step).to_vec()
     }
 }
 

@@ -53,6 +53,10 @@ pub struct RouteSpec {
     /// Where requests go, divided by weight. Fairness is kept in each Model's own queue.
     #[schemars(length(min = 1, max = TARGETS_MAX))]
     pub targets: Vec<Target>,
+    /// The LoRA adapter that requests ask for when they name none themselves; every Model of the
+    /// Route must have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PublicName>,
     /// Models that requests go to, in this order, when none of the targets can take them: it has
     /// no replica, its queue is full, or it failed before the first token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -122,9 +126,6 @@ pub struct Target {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = TARGET_WEIGHT_MAX))]
     pub weight: u32,
-    /// The adapter of the Model that is asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adapter: Option<PublicName>,
 }
 
 /// When to stop waiting. A request's own deadline counts where it is earlier.
@@ -177,6 +178,7 @@ impl RouteSpec {
         Self {
             models: Vec::new(),
             targets: vec![Target::whole(model)],
+            adapter: None,
             fallbacks: Vec::new(),
             rules: Vec::new(),
             experiment: None,
@@ -219,7 +221,7 @@ impl RouteSpec {
 impl Target {
     /// All that goes to a Model.
     pub const fn whole(model: ResourceName) -> Self {
-        Self { model, weight: 1, adapter: None }
+        Self { model, weight: 1 }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{ManifestError, Problem};
 use crate::api::{Canary, Kind, Model, Resource, ResourceName, Route, Rule, Target, When};
 use crate::lane::deciding;
 
-/// The whole of a baseline's requests in percent.
+/// All requests in percent.
 const WHOLE_PERCENT: u32 = 100;
 
 /// Adds everything about routes that does not fit together, or what they lead to.
@@ -20,6 +20,7 @@ pub(super) fn check(resources: &[Resource], errors: &mut Vec<ManifestError>) {
     for route in &routes {
         let mut one = One { route, models: &models, known: &known, errors };
         one.names();
+        one.adapter();
         one.targets("targets", &route.spec.targets);
         one.fallbacks();
         one.rules();
@@ -104,28 +105,30 @@ impl One<'_> {
 
     fn targets(&mut self, list: &str, targets: &[Target]) {
         for (index, target) in targets.iter().enumerate() {
-            let same =
-                |other: &Target| (&other.model, &other.adapter) == (&target.model, &target.adapter);
-            if targets[..index].iter().any(same) {
+            if targets[..index].iter().any(|other| other.model == target.model) {
                 let text = "this target is listed already; write it once, with the sum of weights";
                 self.report(&format!("{list}[{index}].model"), text);
             }
-            self.adapter(&format!("{list}[{index}].adapter"), target);
         }
         if !targets.is_empty() && targets.iter().all(|target| target.weight == 0) {
             self.report(list, "with weights of 0 nothing goes anywhere; give one of them more");
         }
     }
 
-    fn adapter(&mut self, field: &str, target: &Target) {
-        let model = self.models.iter().find(|model| model.metadata.name == target.model);
-        let (Some(model), Some(adapter)) = (model, &target.adapter) else { return };
-        if !model.spec.adapters.contains(adapter) {
-            let text = format!(
-                "the Model `{}` has no adapter `{adapter}`; add it to its spec.adapters",
-                model.name()
-            );
-            self.report(field, text);
+    fn adapter(&mut self) {
+        let spec = &self.route.spec;
+        let Some(adapter) = &spec.adapter else { return };
+        let mirror = spec.mirror.as_ref().map(|mirror| &mirror.model);
+        let others = spec.others().into_iter().map(|(_, model)| model);
+        let all: BTreeSet<&ResourceName> =
+            spec.targets.iter().map(|target| &target.model).chain(others).collect();
+        for name in all.into_iter().filter(|name| Some(*name) != mirror) {
+            let model = self.models.iter().find(|model| model.metadata.name == *name);
+            if model.is_some_and(|model| !model.spec.adapters.contains(adapter)) {
+                let text =
+                    format!("the Model `{name}` has no such adapter; add it to its spec.adapters");
+                self.report("adapter", text);
+            }
         }
     }
 
@@ -223,15 +226,6 @@ impl One<'_> {
         if self.is_target(&canary.model) {
             let text = "it takes from the targets, so it is none of them; remove it there";
             self.report("canary.model", text);
-        }
-        match &canary.baseline {
-            None if route.spec.targets.len() > 1 => {
-                self.report("canary", "there are several targets; say which one is the `baseline`");
-            }
-            Some(baseline) if !self.is_target(baseline) => {
-                self.report("canary.baseline", "it is none of the targets; name one of them");
-            }
-            _ => {}
         }
         self.steps(canary);
     }

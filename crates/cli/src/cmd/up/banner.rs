@@ -2,9 +2,8 @@
 //! it with.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use pilotage_plan::ProcessSpec;
+use pilotage_plan::Plan;
 use pilotage_shell::secret::Secret;
 
 use super::serving::shown;
@@ -17,19 +16,20 @@ pub(super) struct Greeting {
 
 impl Greeting {
     pub(super) fn new(
-        processes: &[(ProcessSpec, PathBuf)],
-        model: String,
+        plan: &Plan,
         key: Option<Secret>,
         at: SocketAddr,
         admin_at: SocketAddr,
     ) -> Self {
         let url = shown(at);
-        let runs: Vec<String> = processes
-            .iter()
-            .map(|(spec, _)| {
-                format!("{} ({} sequences, {} threads)", spec.name, spec.slots, spec.threads)
-            })
-            .collect();
+        let processes = plan.processes.iter().map(|spec| {
+            format!("{} ({} sequences, {} threads)", spec.name, spec.slots, spec.threads)
+        });
+        let endpoints =
+            plan.endpoints.iter().map(|spec| format!("{} ({} sequences)", spec.name, spec.slots));
+        let runs: Vec<String> = processes.chain(endpoints).collect();
+        let first = plan.routes.first().and_then(|route| route.public_names.first());
+        let model = first.cloned().unwrap_or_default();
         let (key_row, header) = match &key {
             Some(key) => (
                 format!("  key      {}\n", key.expose()),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use pilotage_plan::{Plan, Resource, World, default, manifest};
+use pilotage_plan::{KeySource, Plan, Resource, World, default, manifest};
 
 use crate::args::Up;
 use crate::exit::Wrong;
@@ -18,8 +18,9 @@ pub(super) fn text(files: &[PathBuf]) -> anyhow::Result<String> {
     Ok(texts.join("---\n"))
 }
 
-/// The plan for this machine.
-pub(super) fn plan(args: &Up) -> anyhow::Result<Plan> {
+/// The plan for this machine, as it was found at the start: what runs by now takes memory that is
+/// counted already.
+pub(super) fn plan(args: &Up, world: &World) -> anyhow::Result<Plan> {
     let files = read(&args.files)?;
     let named = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
     let mut resources =
@@ -33,7 +34,21 @@ pub(super) fn plan(args: &Up) -> anyhow::Result<Plan> {
             }
         }
     }
-    pilotage_plan::plan(&resources, &world()).map_err(|error| Wrong::new(error.to_string()).into())
+    pilotage_plan::plan(&resources, world).map_err(|error| Wrong::new(error.to_string()).into())
+}
+
+/// The files that a plan was made from: manifests, and the keys and certificates that they name.
+/// What cannot be seen is left out; reading it says why.
+pub(super) fn files(args: &Up, plan: &Plan) -> Vec<PathBuf> {
+    let manifests = args.files.iter().flat_map(|path| expand(path).unwrap_or_default());
+    let named = plan.endpoints.iter().flat_map(|endpoint| {
+        let key = match &endpoint.key {
+            Some(KeySource::File(path)) => Some(path),
+            Some(KeySource::Env(_)) | None => None,
+        };
+        key.into_iter().chain(&endpoint.ca_file).map(PathBuf::from)
+    });
+    manifests.chain(named).collect()
 }
 
 fn read(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
@@ -74,7 +89,8 @@ fn expand(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn world() -> World {
+/// This machine.
+pub(super) fn world() -> World {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut world = World::with_cores(u32::try_from(cores).unwrap_or(1));
     world.memory_bytes = memory_bytes();

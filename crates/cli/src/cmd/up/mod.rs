@@ -1,28 +1,39 @@
 //! `pilotage up`: everything on this machine, in one process that supervises the rest.
 //!
 //! manifests → plan → weights → engines and gateway → wait for a signal → drain. Listeners are bound
-//! before anything slow happens, so that a busy port is known at once. SIGHUP reads the manifests again
-//! and takes their tenants over: keys, shares, quotas.
+//! before anything slow happens, so that a busy port is known at once. SIGHUP, and `--watch` when files
+//! change, read the manifests again and carry out what differs; what is wrong with them changes
+//! nothing.
 
 mod banner;
 mod budgets;
+mod fleet;
+mod load;
 mod manifests;
+mod prepare;
+mod reload;
 mod serving;
 mod setup;
+mod traffic;
+mod watch;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use pilotage_plan::World;
 use pilotage_shell::clock::Clock;
-use pilotage_shell::{signals, telemetry};
+use pilotage_shell::{signals, tasks, telemetry};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::args::Up;
 use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output;
+use prepare::Prepared;
 use serving::Serving;
+use watch::Watch;
 
 /// Serves until a signal.
 pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
@@ -30,7 +41,8 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         output::piece(&manifests::text(&args.files)?);
         return Ok(());
     }
-    let plan = manifests::plan(&args)?;
+    let world = Arc::new(manifests::world());
+    let plan = manifests::plan(&args, &world)?;
     if args.dry_run {
         output::piece(&plan.to_string());
         return Ok(());
@@ -46,20 +58,32 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
     let admin = bind(args.admin_listen, "--admin-listen").await?;
     let installation = Installation::at(args.data_dir.clone())?;
     let clock = Clock::start();
-    let drain = Duration::from_secs(args.drain_timeout);
+    let args = Arc::new(args);
+    let mut watch = Watch::new(args.watch, manifests::files(&args, &plan));
     let setup = tokio::select! {
-        setup = setup::Setup::new(&args, &plan, &installation, clock) => setup?,
+        setup = setup::Setup::new(&args, plan, &installation, clock) => setup?,
         signal = signals.next() => {
             output::note(&format!("{signal}: stopped before anything ran"));
             return Ok(());
         }
     };
-    let mut serving = Serving::start(setup, listener, admin, drain)?;
+    let mut serving = Serving::start(setup, listener, admin)?;
     let mut reload = signals::Reload::listen()?;
+    let mut reading: Option<Reading> = None;
     let stopped = loop {
-        tokio::select! {
+        let files = serving.files(&args);
+        let wanted = tokio::select! {
             stopped = serving.watch(&mut signals) => break stopped,
-            () = reload.next() => serving.set_tenants(manifests::plan(&args)),
+            () = reload.next() => true,
+            () = watch.changed(files) => true,
+            prepared = read(&mut reading) => {
+                serving.set(prepared);
+                false
+            }
+        };
+        if wanted {
+            // What is being read is not what there is by now: its reader stops.
+            reading = Some(Reading::start(&args, &world));
         }
     };
     output::note(&format!("{stopped}: finishing what runs; once more stops at once"));
@@ -69,6 +93,30 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
     }
     installation.retract();
     Ok(())
+}
+
+/// Manifests being read and what they name being fetched, which may take long; dropped, it stops.
+struct Reading(JoinHandle<Option<anyhow::Result<Prepared>>>);
+
+impl Reading {
+    fn start(args: &Arc<Up>, world: &Arc<World>) -> Self {
+        let work = prepare::again(Arc::clone(args), Arc::clone(world));
+        Self(tasks::spawn("manifests", work))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What was read, once it is; for ever when nothing is.
+async fn read(reading: &mut Option<Reading>) -> anyhow::Result<Prepared> {
+    let Some(Reading(task)) = reading else { return std::future::pending().await };
+    let read = task.await;
+    *reading = None;
+    read.ok().flatten().unwrap_or_else(|| Err(anyhow::anyhow!("reading them was broken off")))
 }
 
 async fn bind(listen: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

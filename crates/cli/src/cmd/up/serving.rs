@@ -1,17 +1,17 @@
-//! The gateway and its engines while they run: who came up goes into its lanes, who died comes out.
+//! The gateway and its engines while they run: who came up goes into its lanes, who died comes out,
+//! and a new plan takes the place of the one before.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use pilotage_core::{Capacity, ReplicaId};
-use pilotage_gateway::{Gateway, Replica};
+use pilotage_gateway::Gateway;
+use pilotage_gateway::admin::More;
 use pilotage_operator::local::{Event, Supervisor};
-use pilotage_plan::Plan;
+use pilotage_shell::clock::Clock;
 use pilotage_shell::metrics::Metrics;
-use pilotage_shell::secret::Secret;
 use pilotage_shell::serve::{ServeLimits, serve};
 use pilotage_shell::signals::Shutdown;
 use pilotage_shell::tasks;
@@ -23,8 +23,18 @@ use tower::ServiceExt as _;
 
 use super::banner;
 use super::budgets::{self, Budgets};
-use super::setup::{self, Setup};
+use super::fleet::Fleet;
+use super::load::Load;
+use super::manifests;
+use super::prepare::Prepared;
+use super::reload::Current;
+use super::setup::Setup;
+use super::traffic::{Keys, gateway_config, has_local};
+use crate::args::Up;
 use crate::output;
+
+/// How often it is looked whether what shall go is free.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Everything that runs.
 pub(super) struct Serving {
@@ -32,21 +42,15 @@ pub(super) struct Serving {
     supervisor: Supervisor,
     happened: UnboundedReceiver<Event>,
     fleet: Fleet,
+    current: Current,
+    keys: Keys,
+    clock: Clock,
+    /// The admin listener's routes, for what only the gateway's status tells.
+    admin: Router,
     listeners: Vec<JoinHandle<Option<usize>>>,
     stop: CancellationToken,
     greeting: Option<banner::Greeting>,
     budgets: Budgets,
-    /// The key of the tenant `local`.
-    key: Option<Secret>,
-}
-
-/// Which process serves which lanes, and which replica each is at the moment.
-struct Fleet {
-    lanes: Vec<(String, Vec<String>)>,
-    capacities: HashMap<String, Capacity>,
-    key: Secret,
-    next: u32,
-    current: HashMap<String, ReplicaId>,
 }
 
 impl Serving {
@@ -54,80 +58,108 @@ impl Serving {
         setup: Setup,
         listener: TcpListener,
         admin: TcpListener,
-        drain_timeout: Duration,
     ) -> anyhow::Result<Self> {
+        let Setup { prepared, keys, machine, installation, clock, drain } = setup;
         let (at, admin_at) = (listener.local_addr()?, admin.local_addr()?);
-        let capacities = setup
-            .processes
-            .iter()
-            .map(|(spec, _)| {
-                let lanes = setup.lanes_of(&spec.name);
-                let capacity = capacity(spec.slots, lanes, setup.context_of(&spec.name));
-                (spec.name.clone(), capacity)
-            })
-            .collect();
-        let gateway = Gateway::new(setup.gateway, setup.clock, Metrics::new())?;
-        let budgets = Budgets::restore(setup.installation.folder(), &gateway)?;
-        let key = setup.key.clone();
-        let greeting =
-            banner::Greeting::new(&setup.processes, setup.model, setup.key, at, admin_at);
-        let engine_key = setup.machine.engine_key.clone();
-        let (supervisor, happened) = Supervisor::start(&setup.machine, setup.processes);
-        let states = supervisor.states();
-        let processes: pilotage_gateway::admin::More =
+        let config = gateway_config(&prepared.plan, &keys);
+        let gateway = Gateway::new(config, clock, Metrics::new())?;
+        let budgets = Budgets::restore(installation.folder(), &gateway)?;
+        let key = keys.local.clone().filter(|_| has_local(&prepared.plan));
+        let greeting = banner::Greeting::new(&prepared.plan, key, at, admin_at);
+        let current = Current::first(prepared, clock, drain);
+        let (supervisor, happened) = Supervisor::start(&machine, current.processes());
+        let (states, shown) = (supervisor.states(), current.shown());
+        let processes: More =
             Arc::new(move || serde_json::to_value(&*states.lock()).unwrap_or_default());
+        let config: More =
+            Arc::new(move || serde_json::to_value(&*shown.lock()).unwrap_or_default());
+        let routes = gateway.admin_router(vec![("processes", processes), ("config", config)]);
         let stop = CancellationToken::new();
-        let limits = ServeLimits { drain_timeout, ..ServeLimits::default() };
+        let limits = ServeLimits { drain_timeout: drain, ..ServeLimits::default() };
         let listeners = vec![
             listen(listener, gateway.router(), limits, &stop),
-            listen(admin, gateway.admin_router(vec![("processes", processes)]), limits, &stop),
+            listen(admin, routes.clone(), limits, &stop),
         ];
-        setup.installation.announce(at, admin_at)?;
-        let fleet = Fleet {
-            lanes: setup.lanes,
-            capacities,
-            key: engine_key,
-            next: 0,
-            current: HashMap::new(),
-        };
-        Ok(Self {
+        installation.announce(at, admin_at)?;
+        let fleet = Fleet::new(gateway.clone(), machine.engine_key, drain);
+        let mut this = Self {
             gateway,
             supervisor,
             happened,
             fleet,
+            current,
+            keys,
+            clock,
+            admin: routes,
             listeners,
             stop,
             greeting: Some(greeting),
             budgets,
-            key,
-        })
+        };
+        this.raise_endpoints();
+        Ok(this)
     }
 
     /// Takes in what happens to processes until a signal, and names that.
     pub(super) async fn watch(&mut self, signals: &mut Shutdown) -> &'static str {
+        self.greet().await;
+        let mut saving = tokio::time::interval(budgets::EVERY);
         loop {
+            let busy = self.fleet.is_resting() || self.current.has_left();
             tokio::select! {
                 signal = signals.next() => return signal,
                 event = self.happened.recv() => match event {
                     Some(event) => self.take(event).await,
                     None => std::future::pending().await,
                 },
-                () = tokio::time::sleep(budgets::EVERY) => self.budgets.save(&self.gateway),
+                () = tokio::time::sleep(LOOK), if busy => self.look().await,
+                _ = saving.tick() => self.budgets.save(&self.gateway),
             }
         }
     }
 
-    /// Takes the tenants of a new plan over; what is wrong with it is said, and changes nothing.
-    pub(super) fn set_tenants(&self, plan: anyhow::Result<Plan>) {
-        let tenants = plan.map(|plan| setup::tenants(&plan, self.key.as_ref()));
-        let taken = tenants.and_then(|tenants| {
-            self.gateway.set_tenants(&tenants)?;
-            Ok(tenants.len())
-        });
-        match taken {
-            Ok(count) => output::note(&format!("SIGHUP: {count} tenants read again")),
-            Err(error) => output::note(&format!("SIGHUP: nothing changed: {error:#}")),
+    /// Takes a new plan over; what is wrong with it is said, and changes nothing.
+    pub(super) fn set(&mut self, prepared: anyhow::Result<Prepared>) {
+        match prepared.and_then(|prepared| self.replace(prepared)) {
+            Ok(changes) => {
+                let plan = self.current.plan();
+                output::note(&format!(
+                    "manifests read again (generation {}): {} models, {} routes, {} tenants\n{}",
+                    self.current.generation(),
+                    plan.lanes.len(),
+                    plan.routes.len(),
+                    plan.tenants.len().max(1),
+                    changes.trim_end(),
+                ));
+            }
+            Err(error) => {
+                self.current.refuse(&error);
+                tracing::error!(error = format!("{error:#}"), "the manifests cannot be used");
+                output::note(&format!("manifests read again: nothing changed: {error:#}"));
+            }
         }
+    }
+
+    /// What names the files that the plan was made from, those of folders as they are when asked.
+    pub(super) fn files(&self, args: &Arc<Up>) -> impl Fn() -> Vec<PathBuf> + use<> {
+        let (args, plan) = (Arc::clone(args), self.current.plan().clone());
+        move || manifests::files(&args, &plan)
+    }
+
+    fn replace(&mut self, prepared: Prepared) -> anyhow::Result<String> {
+        let changes = prepared.plan.changes_from(self.current.plan()).to_string();
+        let next = self.current.followed_by(prepared);
+        self.gateway.set_config(&gateway_config(&next.served(), &self.keys))?;
+        self.current.take(next);
+        self.raise_endpoints();
+        self.supervisor.set(self.current.processes());
+        Ok(changes)
+    }
+
+    fn raise_endpoints(&mut self) {
+        let plan = self.current.served();
+        self.fleet.set_lanes(&plan.lanes);
+        self.fleet.set_endpoints(self.clock.now_nanos(), &plan, &self.current.endpoints());
     }
 
     /// Lets running requests finish, then stops everything.
@@ -148,65 +180,55 @@ impl Serving {
 
     async fn take(&mut self, event: Event) {
         match event {
-            Event::Ready { name, url } => {
-                self.fleet.up(&self.gateway, &name, url);
-                if self.gateway.unready().await.is_empty()
-                    && let Some(greeting) = self.greeting.take()
-                {
-                    greeting.show();
-                } else {
+            Event::Ready { name, spec, url } => {
+                self.fleet.process_up(&name, &spec, url);
+                if !self.greet().await {
                     tracing::info!(process = name, "ready");
                 }
             }
             Event::Down { name, reason, again_ms } => {
-                self.fleet.down(&self.gateway, &name);
+                if self.fleet.process_down(&name) {
+                    self.supervisor.release(&name);
+                }
                 tracing::warn!(process = name, reason, again_ms, "a process died");
             }
-        }
-    }
-}
-
-impl Fleet {
-    fn up(&mut self, gateway: &Gateway, name: &str, url: String) {
-        self.down(gateway, name);
-        self.next += 1;
-        let id = ReplicaId(self.next);
-        self.current.insert(name.to_owned(), id);
-        for lane in self.lanes_of(name) {
-            let Some(lane) = gateway.lane(lane) else { continue };
-            let capacity = self.capacities.get(name).copied().unwrap_or(Capacity::of_requests(1));
-            let key = Some(self.key.clone());
-            lane.replica_up(id, Replica { name: name.to_owned(), url: url.clone(), key, capacity });
-        }
-    }
-
-    fn down(&mut self, gateway: &Gateway, name: &str) {
-        let Some(id) = self.current.remove(name) else { return };
-        for lane in self.lanes_of(name) {
-            if let Some(lane) = gateway.lane(lane) {
-                lane.replica_down(id);
+            Event::Retiring { name } => {
+                if !self.fleet.rest(self.clock.now_nanos(), &name) {
+                    self.supervisor.release(&name);
+                }
+            }
+            Event::Gone { name } => {
+                self.fleet.process_down(&name);
+                tracing::info!(process = name, "stopped: the plan does not have it");
             }
         }
     }
 
-    fn lanes_of(&self, process: &str) -> impl Iterator<Item = &str> {
-        let serves = move |(_, replicas): &&(String, Vec<String>)| {
-            replicas.iter().any(|name| name == process)
-        };
-        self.lanes.iter().filter(serves).map(|(lane, _)| lane.as_str())
+    /// Says once that everything is ready, when it is.
+    async fn greet(&mut self) -> bool {
+        if self.greeting.is_none() || !self.gateway.unready().await.is_empty() {
+            return false;
+        }
+        self.greeting.take().inspect(banner::Greeting::show).is_some()
     }
-}
 
-/// What the embedded engine takes from one lane: each slot has a whole context to itself, and it can
-/// pause as many sequences as it runs. Lanes of the same engine know nothing of each other, so that
-/// each has its part of the places.
-fn capacity(slots: u32, lanes: u32, context: u32) -> Capacity {
-    let slots = (slots / lanes.max(1)).max(1);
-    Capacity {
-        requests_max: slots,
-        tokens_max: u64::from(slots) * u64::from(context),
-        prefill_max: u64::MAX,
-        pauses_max: slots,
+    /// Lets go what is free by now.
+    async fn look(&mut self) {
+        let load = match Load::of(&self.admin, &self.keys.admin).await {
+            Ok(load) => load,
+            Err(error) => return tracing::error!(error = format!("{error:#}"), "no status"),
+        };
+        for name in self.fleet.let_go(self.clock.now_nanos(), &load) {
+            self.supervisor.release(&name);
+        }
+        if self.current.forget_empty(&load) {
+            let config = gateway_config(&self.current.served(), &self.keys);
+            if let Err(error) = self.gateway.set_config(&config) {
+                tracing::error!(%error, "lanes that are left over cannot be closed");
+            }
+            self.raise_endpoints();
+            self.supervisor.set(self.current.processes());
+        }
     }
 }
 

@@ -1,0 +1,279 @@
+//! Which replica of the gateway is which process or endpoint, from the moment it comes up until
+//! nothing is in flight there any more.
+//!
+//! A replica that shall go is first left without places, so that nothing new is sent there, then
+//! let go once the gateway's status shows nothing in flight, or at the end of its patience.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use pilotage_core::{Capacity, ReplicaId};
+use pilotage_gateway::{Gateway, Replica};
+use pilotage_plan::api::Dialect;
+use pilotage_plan::{EndpointSpec, Lane, Plan, ProcessSpec};
+use pilotage_shell::secret::Secret;
+
+use super::load::Load;
+
+/// Everything that the gateway may send requests to.
+pub(super) struct Fleet {
+    gateway: Gateway,
+    /// The key between gateway and engines.
+    key: Secret,
+    /// How long a replica that shall go may take.
+    patience: Duration,
+    next: u32,
+    /// Replicas by their own names: those of processes and of endpoints differ.
+    up: BTreeMap<String, Up>,
+    /// Replicas that shall go, and until when they are waited for, in nanoseconds of the clock.
+    resting: Vec<(Up, u64)>,
+    /// Tokens of each sequence, by lane.
+    contexts: HashMap<String, u32>,
+}
+
+/// One replica.
+#[derive(Clone)]
+struct Up {
+    id: ReplicaId,
+    lane: String,
+    name: String,
+    url: String,
+    key: Option<Secret>,
+    capacity: Capacity,
+}
+
+impl Fleet {
+    pub(super) fn new(gateway: Gateway, key: Secret, patience: Duration) -> Self {
+        Self {
+            gateway,
+            key,
+            patience,
+            next: 0,
+            up: BTreeMap::new(),
+            resting: Vec::new(),
+            contexts: HashMap::new(),
+        }
+    }
+
+    /// What holds for lanes from now on; those that are there still and not in it keep what held.
+    pub(super) fn set_lanes(&mut self, lanes: &[Lane]) {
+        self.contexts.extend(lanes.iter().map(|lane| (lane.name.clone(), lane.context_tokens)));
+    }
+
+    /// A process takes requests.
+    pub(super) fn process_up(&mut self, name: &str, spec: &ProcessSpec, url: String) {
+        // It pauses as many sequences as it runs.
+        let capacity = Capacity {
+            pauses_max: spec.slots,
+            ..self.capacity(&spec.served_model, spec.slots, None)
+        };
+        let key = Some(self.key.clone());
+        self.raise(name, &spec.served_model, url, key, capacity);
+    }
+
+    /// It is gone, and what was in flight there with it. Whether it was about to go anyway.
+    pub(super) fn process_down(&mut self, name: &str) -> bool {
+        self.drop_current(name);
+        let (gone, rest): (Vec<_>, Vec<_>) =
+            self.resting.drain(..).partition(|(up, _)| up.name == name);
+        self.resting = rest;
+        gone.iter().for_each(|(up, _)| self.lower(up));
+        !gone.is_empty()
+    }
+
+    /// Nothing new goes there. False when it was not up: there is nothing to wait for.
+    pub(super) fn rest(&mut self, now_nanos: u64, name: &str) -> bool {
+        let Some(up) = self.up.remove(name) else { return false };
+        if let Some(lane) = self.gateway.lane(&up.lane) {
+            lane.replica_up(up.id, up.replica(Capacity { requests_max: 0, ..up.capacity }));
+        }
+        let patience = u64::try_from(self.patience.as_nanos()).unwrap_or(u64::MAX);
+        self.resting.push((up, now_nanos.saturating_add(patience)));
+        true
+    }
+
+    /// Whether somebody is waited for.
+    pub(super) fn is_resting(&self) -> bool {
+        !self.resting.is_empty()
+    }
+
+    /// Lets those go at which nothing is in flight, and those that took too long; returns their names.
+    pub(super) fn let_go(&mut self, now_nanos: u64, load: &Load) -> Vec<String> {
+        let is_done =
+            |(up, until): &(Up, u64)| now_nanos >= *until || load.in_flight(&up.lane, up.id) == 0;
+        let (done, rest): (Vec<_>, Vec<_>) = self.resting.drain(..).partition(is_done);
+        self.resting = rest;
+        done.iter().for_each(|(up, _)| self.lower(up));
+        done.into_iter().map(|(up, _)| up.name).collect()
+    }
+
+    /// The endpoints from now on: new ones come up, those that differ come up anew, and what is not
+    /// in it any more rests.
+    pub(super) fn set_endpoints(
+        &mut self,
+        now_nanos: u64,
+        plan: &Plan,
+        endpoints: &[(EndpointSpec, Option<Secret>)],
+    ) {
+        let is_endpoint = |name: &str| name.contains('@');
+        let old: Vec<String> = self.up.keys().filter(|name| is_endpoint(name)).cloned().collect();
+        for name in old {
+            if !endpoints.iter().any(|(spec, _)| spec.name == name) {
+                self.rest(now_nanos, &name);
+            }
+        }
+        for (spec, key) in endpoints {
+            let dialect = plan.lane(&spec.lane).map(|lane| lane.dialect);
+            let pauses_max = if dialect == Some(Dialect::Pilotage) { spec.slots } else { 0 };
+            let capacity =
+                Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, spec.kv_tokens) };
+            let is_same = |up: &Up| up.url == spec.url && up.key == *key && up.capacity == capacity;
+            if self.up.get(&spec.name).is_some_and(is_same) {
+                continue;
+            }
+            self.rest(now_nanos, &spec.name);
+            self.raise(&spec.name, &spec.lane, spec.url.clone(), key.clone(), capacity);
+        }
+    }
+
+    fn capacity(&self, lane: &str, slots: u32, kv_tokens: Option<u64>) -> Capacity {
+        let context = self.contexts.get(lane).copied().unwrap_or(1);
+        let all = u64::from(slots) * u64::from(context);
+        Capacity { tokens_max: kv_tokens.unwrap_or(all), ..Capacity::of_requests(slots) }
+    }
+
+    fn raise(
+        &mut self,
+        name: &str,
+        lane: &str,
+        url: String,
+        key: Option<Secret>,
+        capacity: Capacity,
+    ) {
+        self.drop_current(name);
+        self.next += 1;
+        let id = ReplicaId(self.next);
+        let (name, lane) = (name.to_owned(), lane.to_owned());
+        let up = Up { id, lane, name, url, key, capacity };
+        if let Some(lane) = self.gateway.lane(&up.lane) {
+            lane.replica_up(id, up.replica(capacity));
+        }
+        self.up.insert(up.name.clone(), up);
+    }
+
+    fn drop_current(&mut self, name: &str) {
+        if let Some(up) = self.up.remove(name) {
+            self.lower(&up);
+        }
+    }
+
+    fn lower(&self, up: &Up) {
+        if let Some(lane) = self.gateway.lane(&up.lane) {
+            lane.replica_down(up.id);
+        }
+    }
+}
+
+impl Up {
+    fn replica(&self, capacity: Capacity) -> Replica {
+        Replica { name: self.name.clone(), url: self.url.clone(), key: self.key.clone(), capacity }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use pilotage_gateway::{GatewayConfig, LaneConfig, Limits};
+    use pilotage_plan::{World, parse_all, plan};
+    use pilotage_shell::clock::Clock;
+    use pilotage_shell::metrics::Metrics;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn begin() -> (Fleet, Router, Secret) {
+        let key = Secret::new("admin".to_owned());
+        let config = GatewayConfig {
+            lanes: vec![LaneConfig::named("a", 1000)],
+            routes: Vec::new(),
+            tenants: Vec::new(),
+            open: false,
+            admin_key: key.hash(),
+            limits: Limits::default(),
+        };
+        let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
+        let admin = gateway.admin_router(Vec::new());
+        (Fleet::new(gateway, Secret::new("engine".to_owned()), PATIENCE), admin, key)
+    }
+
+    fn planned(endpoints: &str) -> Plan {
+        let text = format!(
+            "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, spec: \
+             {{context: 1000, endpoints: [{endpoints}]}}}}"
+        );
+        plan(&parse_all([("f", text.as_str())]).unwrap(), &World::with_cores(1)).unwrap()
+    }
+
+    /// Names and numbers of the replicas that are up.
+    fn up(fleet: &Fleet) -> Vec<(String, u32)> {
+        fleet.up.values().map(|up| (up.name.clone(), up.id.0)).collect()
+    }
+
+    #[tokio::test]
+    async fn endpoints_come_go_and_are_replaced() {
+        let (mut fleet, admin, key) = begin();
+        let mut set = |endpoints: &str, secret: Option<&str>| {
+            let plan = planned(endpoints);
+            fleet.set_lanes(&plan.lanes);
+            let secret = secret.map(|secret| Secret::new(secret.to_owned()));
+            let with_keys: Vec<_> =
+                plan.endpoints.iter().map(|spec| (spec.clone(), secret.clone())).collect();
+            fleet.set_endpoints(0, &plan, &with_keys);
+            (up(&fleet), fleet.resting.len())
+        };
+        let named = |names: &[(&str, u32)]| -> Vec<(String, u32)> {
+            names.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect()
+        };
+        let (one, two) =
+            ("{url: 'http://127.0.0.1:1'}", "{url: 'http://127.0.0.1:2', kvTokens: 9}");
+        let both = format!("{one}, {two}");
+        let first = named(&[("a@127.0.0.1:1", 1), ("a@127.0.0.1:2", 2)]);
+        assert_eq!(set(&both, None), (first.clone(), 0));
+        assert_eq!(set(&both, None), (first, 0), "nothing differs");
+        assert_eq!(set(two, None), (named(&[("a@127.0.0.1:2", 2)]), 1));
+        assert_eq!(set(two, Some("sk")), (named(&[("a@127.0.0.1:2", 3)]), 2), "another key");
+        let capacity = fleet.up["a@127.0.0.1:2"].capacity;
+        assert_eq!((capacity.requests_max, capacity.tokens_max), (64, 9));
+        let load = Load::of(&admin, &key).await.unwrap();
+        let gone = fleet.let_go(1, &load);
+        assert_eq!((gone.len(), fleet.is_resting()), (2, false));
+    }
+
+    #[tokio::test]
+    async fn processes_rest_until_nothing_is_in_flight_or_patience_ends() {
+        let (mut fleet, ..) = begin();
+        let load = |in_flight: u32| -> Load {
+            let text = format!(
+                r#"{{"lanes": [{{"name": "a", "queue": {{"requests": 0}},
+                    "replicas": [{{"id": 1, "in_flight": {in_flight}}}]}}]}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let text = "{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {name: a}, spec: \
+                    {source: 'file:a'}}";
+        let plan = plan(&parse_all([("f", text)]).unwrap(), &World::with_cores(1)).unwrap();
+        let raise = |fleet: &mut Fleet| {
+            fleet.process_up("a-0", &plan.processes[0], "http://127.0.0.1:1".to_owned());
+        };
+        raise(&mut fleet);
+        assert!(fleet.rest(0, "a-0") && !fleet.rest(0, "a-0"));
+        assert_eq!(fleet.let_go(1, &load(2)), Vec::<String>::new());
+        let patience = u64::try_from(PATIENCE.as_nanos()).unwrap();
+        assert_eq!(fleet.let_go(patience, &load(2)), ["a-0"]);
+        raise(&mut fleet);
+        assert!(fleet.rest(0, "a-0"));
+        assert!(fleet.process_down("a-0") && !fleet.is_resting(), "it died meanwhile");
+        assert!(!fleet.process_down("a-0"));
+    }
+}

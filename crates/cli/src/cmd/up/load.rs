@@ -1,0 +1,85 @@
+//! What is in flight where, as the gateway's own status tells every operator.
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use http::{Request, header};
+use http_body_util::BodyExt as _;
+use pilotage_core::ReplicaId;
+use pilotage_shell::secret::Secret;
+use serde::Deserialize;
+use tower::ServiceExt as _;
+
+/// The load of every lane.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Load {
+    lanes: Vec<Lane>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Lane {
+    name: String,
+    queue: Queue,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Queue {
+    requests: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Replica {
+    id: u32,
+    in_flight: u64,
+}
+
+impl Load {
+    /// Asks the admin listener's routes, without a connection.
+    pub(super) async fn of(admin: &Router, key: &Secret) -> anyhow::Result<Self> {
+        let request = Request::get("/status")
+            .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()))
+            .body(Body::empty())?;
+        let response = admin.clone().oneshot(request).await?;
+        let body = response.into_body().collect().await?.to_bytes();
+        serde_json::from_slice(&body).context("the gateway's status is not what it was")
+    }
+
+    /// Requests at a replica. One that is not shown has none.
+    pub(super) fn in_flight(&self, lane: &str, replica: ReplicaId) -> u64 {
+        let lane = self.lanes.iter().find(|one| one.name == lane);
+        let replica = lane.and_then(|lane| lane.replicas.iter().find(|one| one.id == replica.0));
+        replica.map_or(0, |replica| replica.in_flight)
+    }
+
+    /// Whether nothing waits or runs in a lane.
+    pub(super) fn is_idle(&self, lane: &str) -> bool {
+        let lane = self.lanes.iter().find(|one| one.name == lane);
+        lane.is_none_or(|lane| {
+            lane.queue.requests == 0 && lane.replicas.iter().all(|replica| replica.in_flight == 0)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_tells_who_is_busy() {
+        let text = r#"{"version": "x", "lanes": [{"name": "a", "queue": {"requests": 0, "gap": 1},
+            "replicas": [{"id": 3, "in_flight": 2}, {"id": 4, "in_flight": 0}], "tenants": []},
+            {"name": "b", "queue": {"requests": 1}, "replicas": []},
+            {"name": "c", "queue": {"requests": 0}, "replicas": []}]}"#;
+        let load: Load = serde_json::from_str(text).unwrap();
+        let check = |lane: &str, replica: u32, in_flight: u64, idle: bool| {
+            let found = (load.in_flight(lane, ReplicaId(replica)), load.is_idle(lane));
+            assert_eq!(found, (in_flight, idle), "{lane} {replica}");
+        };
+        check("a", 3, 2, false);
+        check("a", 4, 0, false);
+        check("b", 3, 0, false);
+        check("c", 3, 0, true);
+        check("gone", 3, 0, true);
+    }
+}

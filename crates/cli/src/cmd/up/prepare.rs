@@ -1,0 +1,85 @@
+//! Everything that a plan needs before it can be carried out: weights on this machine, and the keys
+//! of endpoints. It changes nothing, so that a plan that cannot be had leaves the one before alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pilotage_plan::{EndpointSpec, KeySource, Plan, ProcessSpec, World};
+use pilotage_shell::secret::Secret;
+use pilotage_shell::{env, files};
+
+use super::manifests;
+use crate::args::Up;
+use crate::exit::Wrong;
+use crate::progress::Shown;
+use crate::store;
+
+/// A plan, and what it needs.
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    /// Processes with the paths of their weights.
+    pub(super) processes: Vec<(ProcessSpec, PathBuf)>,
+    /// Endpoints with the keys that they ask for.
+    pub(super) endpoints: Vec<(EndpointSpec, Option<Secret>)>,
+}
+
+/// Reads the manifests and prepares what they ask for.
+pub(super) async fn again(args: Arc<Up>, world: Arc<World>) -> anyhow::Result<Prepared> {
+    prepare(manifests::plan(&args, &world)?).await
+}
+
+/// Fetches weights and reads keys.
+pub(super) async fn prepare(plan: Plan) -> anyhow::Result<Prepared> {
+    let endpoints = plan.endpoints.iter().map(endpoint).collect::<anyhow::Result<_>>()?;
+    let store = store::open()?;
+    let mut processes = Vec::new();
+    for process in &plan.processes {
+        let path = store.ensure(&process.weights, &Shown::default()).await?;
+        processes.push((process.clone(), path));
+    }
+    Ok(Prepared { plan, processes, endpoints })
+}
+
+fn endpoint(spec: &EndpointSpec) -> anyhow::Result<(EndpointSpec, Option<Secret>)> {
+    if let Some(path) = &spec.ca_file {
+        return Err(Wrong::new(format!(
+            "{}: certificates for one endpoint ({path}) are not supported yet",
+            spec.name
+        ))
+        .hint("add them to a file with the system's, and name that in SSL_CERT_FILE")
+        .into());
+    }
+    let key = spec.key.as_ref().map(key).transpose();
+    Ok((spec.clone(), key.with_context(|| format!("no key for {}", spec.name))?))
+}
+
+fn key(source: &KeySource) -> anyhow::Result<Secret> {
+    match source {
+        KeySource::File(path) => files::read_key(Path::new(path))
+            .map_err(|error| Wrong::new(format!("cannot use the key in {path}: {error}")).into()),
+        KeySource::Env(name) => env::named(name).map(Secret::new).ok_or_else(|| {
+            Wrong::new(format!("the environment variable {name} is not set"))
+                .hint("set it for `pilotage up`, or use keyFile, which can be read again")
+                .into()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_or_said_to_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let source = KeySource::File(path.display().to_string());
+        let error = key(&source).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        files::write_secret(&path, b"sk-1\n").unwrap();
+        assert_eq!(key(&source).unwrap().expose(), "sk-1");
+        let error = key(&KeySource::Env("NO_SUCH_KEY_ANYWHERE".to_owned())).unwrap_err();
+        assert!(error.to_string().contains("NO_SUCH_KEY_ANYWHERE"), "{error}");
+    }
+}

@@ -118,6 +118,9 @@ impl Foreman {
             match action {
                 Action::Start(label) => self.begin(&label),
                 Action::Retire(name) => {
+                    if let Some(state) = self.states.lock().get_mut(&name) {
+                        state.phase = "retiring";
+                    }
                     let _ = self.events.send(Event::Retiring { name });
                 }
                 Action::End(label) => self.end(&label),

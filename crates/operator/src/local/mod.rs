@@ -100,7 +100,7 @@ pub enum Event {
 /// What a process does.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct State {
-    /// starting, ready, waiting, crash_loop or stopped.
+    /// starting, ready, retiring, waiting, crash_loop or stopped.
     pub phase: &'static str,
     /// Its process id.
     pub pid: Option<u32>,

@@ -166,7 +166,7 @@ async fn processes_come_and_go_while_others_serve() {
     assert_eq!(supervisor.states().lock()["p-0"].pid, pid);
     set(&supervisor, &[("q-0", SERVER, 1)]);
     assert_eq!(next(&mut happened).await, "retiring p-0");
-    assert_eq!(supervisor.states().lock()["p-0"].phase, "ready");
+    assert_eq!(supervisor.states().lock()["p-0"].phase, "retiring");
     supervisor.release("p-0");
     assert_eq!(next(&mut happened).await, "gone p-0");
     let names: Vec<_> = supervisor.states().lock().keys().cloned().collect();

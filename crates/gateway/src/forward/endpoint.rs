@@ -42,11 +42,14 @@ pub(crate) static ENDPOINTS: [Endpoint; 12] = [
     },
     Endpoint::passed("/v1/embeddings", Feature::Embeddings),
     Endpoint::passed("/v1/rerank", Feature::Rerank),
-    Endpoint::passed("/v1/audio/speech", Feature::AudioApi),
-    Endpoint { forms: true, ..Endpoint::passed("/v1/audio/transcriptions", Feature::AudioApi) },
-    Endpoint { forms: true, ..Endpoint::passed("/v1/audio/translations", Feature::AudioApi) },
-    Endpoint::passed("/v1/images/generations", Feature::ImagesApi),
-    Endpoint { forms: true, ..Endpoint::passed("/v1/images/edits", Feature::ImagesApi) },
+    Endpoint::passed("/v1/audio/speech", Feature::Speech),
+    Endpoint {
+        forms: true,
+        ..Endpoint::passed("/v1/audio/transcriptions", Feature::Transcription)
+    },
+    Endpoint { forms: true, ..Endpoint::passed("/v1/audio/translations", Feature::Transcription) },
+    Endpoint::passed("/v1/images/generations", Feature::Images),
+    Endpoint { forms: true, ..Endpoint::passed("/v1/images/edits", Feature::Images) },
 ];
 
 impl Endpoint {
@@ -72,7 +75,7 @@ impl Endpoint {
             return multipart::peek(kind, body).map(Peek::from);
         }
         let mut peek = peek::peek(body)?;
-        if matches!(self.feature, Feature::AudioApi | Feature::ImagesApi) {
+        if matches!(self.feature, Feature::Speech | Feature::Transcription | Feature::Images) {
             peek.media.add_members(std::str::from_utf8(body).unwrap_or_default());
         }
         Ok(peek)

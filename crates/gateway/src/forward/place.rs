@@ -149,7 +149,10 @@ fn choose(
         .filter_map(|name| Some((name.as_str(), asking.headers.get(name)?.to_str().ok()?)))
         .collect();
     let tokens = asking.endpoint.estimate(&asking.peek, u32::MAX);
-    let ruled = table.router.route(name).is_some_and(|route| !route.rules.is_empty());
+    let ruled = table
+        .router
+        .route(name)
+        .is_some_and(|route| !route.rules.is_empty() || route.experiment.is_some());
     let tenants =
         if ruled { gateway.inner.directory.read().path(asking.caller.id) } else { Vec::new() };
     let asked = Asked {

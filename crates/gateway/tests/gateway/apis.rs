@@ -44,7 +44,8 @@ async fn documents_are_ranked_and_counted() {
 async fn forms_and_sounds_go_through_as_they_are() {
     let mut engine = engine().await;
     let mut config = config();
-    config.lanes[0].capabilities.features = Features::of(&[Feature::AudioApi]);
+    config.lanes[0].capabilities.features =
+        Features::of(&[Feature::Speech, Feature::Transcription]);
     config.tenants[0].quota = Quota { requests_per_minute: Some(60), ..Quota::default() };
     let gateway = gateway(config, &[&engine]);
     let form = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\0{}\r\n--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nalias\r\n--x--\r\n";

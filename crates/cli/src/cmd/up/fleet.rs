@@ -201,6 +201,7 @@ mod tests {
             open: false,
             admin_key: key.hash(),
             limits: Limits::default(),
+            media_hosts: Vec::new(),
         };
         let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
         let admin = gateway.admin_router(Vec::new());

@@ -52,7 +52,7 @@ impl Setup {
         };
         Ok(Self {
             prepared,
-            keys: Keys { local, admin, open: args.no_keys },
+            keys: Keys { local, admin, open: args.no_keys, media_hosts: args.media_hosts.clone() },
             machine,
             installation: installation.clone(),
             clock,

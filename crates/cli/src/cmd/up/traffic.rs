@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pilotage_core::Span;
 use pilotage_core::traffic::{
-    self, CanaryPlan, Capabilities, Experiment, Feature, HeaderMatch, LaneId, Mirror, Name,
+    self, CanaryPlan, Capabilities, Experiment, Feature, HeaderMatch, LaneId, Mirror, Name, OnFail,
     Regions, Rule, Step, Sticky, Tag, Target, Tolerance, When,
 };
 use pilotage_gateway::{
@@ -26,6 +26,8 @@ pub(super) struct Keys {
     pub(super) admin: Secret,
     /// Whether a request without a key is served.
     pub(super) open: bool,
+    /// Public hosts that engines may fetch media from.
+    pub(super) media_hosts: Vec<String>,
 }
 
 /// What the gateway serves, for whom.
@@ -38,6 +40,7 @@ pub(super) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig {
         open: keys.open,
         admin_key: keys.admin.hash(),
         limits: Limits::default(),
+        media_hosts: keys.media_hosts.clone(),
         tenants,
     }
 }
@@ -112,7 +115,7 @@ impl Places<'_> {
         let needed = features.into_iter().filter(|(needs, _)| *needs == Some(true));
         let header = |header: &api::HeaderMatch| HeaderMatch {
             name: header.name.as_str().to_owned(),
-            equals: header.value.clone(),
+            value: header.value.clone(),
             prefix: header.prefix.clone(),
         };
         let tenant = when.tenant.iter().map(|tenant| self.tenant(tenant.as_str()));
@@ -154,19 +157,18 @@ fn canary(canary: &api::Canary) -> CanaryPlan {
             tpot_ratio: times(canary.tolerance.tpot_percent),
             ..Tolerance::default()
         },
+        on_fail: match canary.on_fail {
+            api::OnFail::Rollback => OnFail::Rollback,
+            api::OnFail::Pause => OnFail::Pause,
+        },
     }
 }
 
-/// The name salts the draw; another salt is another name.
 fn experiment(experiment: &api::Experiment) -> Experiment {
-    let name = experiment.name.as_str();
-    let salted = match experiment.salt.as_str() {
-        "" => name.to_owned(),
-        salt => format!("{name}#{salt}"),
-    };
     Experiment {
-        name: Name::from(salted.as_str()),
-        sticky: match experiment.by {
+        name: Name::from(experiment.name.as_str()),
+        salt: Name::from(experiment.salt.as_str()),
+        by: match experiment.by {
             api::Unit::Tenant => Sticky::Tenant,
             api::Unit::User => Sticky::User,
             api::Unit::Request => Sticky::Request,
@@ -210,8 +212,9 @@ fn capabilities(said: &CapabilitySpec) -> Capabilities {
         (said.json_schema, Feature::JsonSchema),
         (said.embeddings, Feature::Embeddings),
         (said.rerank, Feature::Rerank),
-        (said.speech || said.transcription, Feature::AudioApi),
-        (said.images, Feature::ImagesApi),
+        (said.speech, Feature::Speech),
+        (said.transcription, Feature::Transcription),
+        (said.images, Feature::Images),
     ];
     let has = features.into_iter().filter(|(has, _)| *has).map(|(_, feature)| feature);
     Capabilities {
@@ -342,7 +345,7 @@ spec:
         let resources = parse_all([("f", MANIFEST)]).unwrap();
         let plan = plan(&resources, &World::with_cores(2)).unwrap();
         let admin = Secret::new("a".to_owned());
-        gateway_config(&plan, &Keys { local: None, admin, open: false })
+        gateway_config(&plan, &Keys { local: None, admin, open: false, media_hosts: Vec::new() })
     }
 
     #[test]
@@ -387,13 +390,14 @@ spec:
     fn lanes_and_experiments_are_what_the_router_takes() {
         let config = config();
         let experiment = config.routes[1].traffic.experiment.clone().unwrap();
-        assert_eq!((experiment.name.as_str(), experiment.sticky), ("e#1", Sticky::User));
+        assert_eq!((experiment.name.as_str(), experiment.salt.as_str()), ("e", "1"));
+        assert_eq!(experiment.by, Sticky::User);
         let lane = &config.lanes[0];
         assert_eq!(
             (lane.served_model.as_str(), &lane.adapters[..]),
             ("owner/Big", &["law".to_owned()][..])
         );
-        assert!(lane.capabilities.features.holds([Feature::AudioApi].into_iter().collect()));
+        assert!(lane.capabilities.features.holds([Feature::Speech].into_iter().collect()));
         assert!(!lane.capabilities.features.holds([Feature::Embeddings].into_iter().collect()));
 
         let model = |(lane, config): (u32, &LaneConfig)| Model {

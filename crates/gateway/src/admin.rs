@@ -74,6 +74,7 @@ async fn status(State(admin): State<Admin>) -> Response {
         "uptime_s": inner.clock.now_nanos() / 1_000_000_000,
         "ready": admin.gateway.unready().await.is_empty(),
         "lanes": lanes,
+        "routes": inner.trials.status(),
     });
     for (name, more) in &admin.more {
         body[*name] = more();

@@ -31,6 +31,7 @@ use crate::metrics::GatewayMetrics;
 use crate::quotas::Quotas;
 use crate::stored::Store;
 use crate::table::{Start, Table};
+use crate::trials::Trials;
 use crate::{reply, responses};
 
 /// A gateway: routes, lanes, tenants. Clones are the same one.
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) directory: RwLock<Directory>,
     pub(crate) quotas: Arc<Quotas>,
     table: RwLock<Arc<Table>>,
+    pub(crate) trials: Trials,
     /// Responses that a later request can go on from.
     pub(crate) stored: Arc<Store>,
     pub(crate) client: Client,
@@ -95,11 +97,14 @@ impl Gateway {
         };
         let table = Table::new(&config.lanes, &config.routes, &Table::default(), &start)
             .map_err(std::io::Error::other)?;
+        let trials = Trials::new(clock, id::random_u64(), counts.clone());
+        trials.set(&config.routes, &config.lanes);
         let oidc = config.limits.oidc;
         let tenants =
             Tenants::new(&config.tenants, &known.ids, config.open, oidc, client.clone(), clock);
         let inner = Inner {
             table: RwLock::new(Arc::new(table)),
+            trials,
             tenants: RwLock::new(Arc::new(tenants)),
             directory: RwLock::new(directory),
             quotas,
@@ -169,6 +174,7 @@ impl Gateway {
             inner.counts.forget(&lane.config.name);
         }
         *inner.table.write() = table;
+        inner.trials.set(&config.routes, &config.lanes);
         Ok(())
     }
 
@@ -217,6 +223,17 @@ impl Gateway {
         if let Some(id) = self.inner.directory.read().find(tenant) {
             self.inner.quotas.restore(id, window, number, spent);
         }
+    }
+
+    /// How far canaries are. Kept over a restart by whoever has a place for it.
+    pub fn trials(&self) -> serde_json::Value {
+        self.inner.trials.snapshot()
+    }
+
+    /// Goes on where [`Self::trials`] was asked before a restart. A canary of another model, or by
+    /// another plan, begins anew.
+    pub fn restore_trials(&self, kept: &serde_json::Value) {
+        self.inner.trials.restore(kept);
     }
 
     /// The tenants of this moment.

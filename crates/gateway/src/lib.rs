@@ -16,6 +16,7 @@ mod reports;
 mod responses;
 mod stored;
 mod table;
+mod trials;
 
 pub use app::{ConfigError, Gateway};
 pub use config::{

@@ -58,6 +58,12 @@ pub(crate) struct GatewayMetrics {
     stops: Family<Stopped, Counter>,
     denials: Family<Denied, Counter>,
     ejections: Family<Lane, Counter>,
+    canary: Family<Routed, Gauge<f64, AtomicU64>>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Routed {
+    route: String,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -112,6 +118,7 @@ impl GatewayMetrics {
             gap: metrics.register("pilotage_service_gap_tokens", "Largest difference of received service among waiting tenants, in weighted tokens for weight one", Family::default()),
             stops: metrics.register("pilotage_stops", "Running requests that made room for others, by reason", Family::default()),
             ejections: metrics.register("pilotage_ejections", "Replicas that get no work because of what came, or did not come, from them", Family::default()),
+            canary: metrics.register("pilotage_canary_share", "Part of a route's requests that its canary gets, from 0 to 1", Family::default()),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
         for termination in Termination::ALL {
@@ -183,6 +190,16 @@ impl GatewayMetrics {
                 self.stops.get_or_create(&stopped).clone()
             }),
         }
+    }
+
+    /// Shows a canary's part.
+    pub(crate) fn canary_share(&self, route: &str, share: f64) {
+        self.canary.get_or_create(&Routed { route: route.to_owned() }).set(share);
+    }
+
+    /// A route is gone, and its series with it.
+    pub(crate) fn forget_route(&self, route: &str) {
+        self.canary.remove(&Routed { route: route.to_owned() });
     }
 
     /// Counts a request that a limit stopped.

@@ -40,8 +40,8 @@ pub(super) async fn serve(
     let until = watch.begun() + span(total);
     let id = gateway.next_id();
     let choice = choose(gateway, &table, (name, id), &asking)?;
-    let Choice { lane, fallbacks, why, .. } = choice;
-    watch.routed(why);
+    let Choice { lane, fallbacks, why, role, .. } = choice;
+    watch.routed(why, role);
     let lanes: Vec<&Arc<Lane>> = open_first(&table, lane, &fallbacks);
     let mut last = None;
     for (at, lane) in lanes.iter().enumerate() {
@@ -55,6 +55,7 @@ pub(super) async fn serve(
         match send(gateway, &asking, &sent, watch).await {
             Ok(response) => return Ok(response),
             Err(Missed { refused, miss }) => {
+                watch.missed(miss.as_ref());
                 let goes_on = miss.is_some_and(|miss: Miss| fallback::moves_on(&miss).is_yes());
                 if !goes_on {
                     return Err(refused);
@@ -164,7 +165,8 @@ fn choose(
         band: asking.caller.band,
         headers: &headers,
     };
-    let live = Now { table, canary_share: &|_| 0.0 };
+    let share = |route: &_| gateway.inner.trials.share(route);
+    let live = Now { table, canary_share: &share };
     table.router.choose(name, &asked, &live).map_err(|error| match error {
         NoRoute::UnknownModel => gateway.no_model(name).into(),
         NoRoute::NothingFits(_) => {

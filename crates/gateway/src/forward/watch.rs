@@ -2,7 +2,8 @@
 //! watch that is dropped without an end was left by its client.
 
 use http::HeaderValue;
-use pilotage_core::{Band, Span, Time, Tokens, Why, traffic};
+use pilotage_core::traffic::tally::Sample;
+use pilotage_core::{Band, Refusal, Span, Time, Tokens, Why, traffic};
 use pilotage_lens::{Mark, Record, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 use pilotage_wire::trace::TraceParent;
@@ -10,6 +11,7 @@ use pilotage_wire::trace::TraceParent;
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::quotas::{Header, Lease};
+use crate::trials::Place;
 
 /// Status of a request whose client went away: nginx's own for it, never sent to anybody.
 const CLIENT_CLOSED: u16 = 499;
@@ -29,6 +31,8 @@ pub(crate) struct Watch {
     why: Option<Why>,
     /// Why this model.
     routed: Option<traffic::Why>,
+    /// Where its end counts; none once it counted.
+    place: Option<Place>,
     tokens: Tokens,
     /// Whether the engine itself told the tokens.
     counted: bool,
@@ -65,6 +69,7 @@ impl Watch {
             replica: None,
             why: None,
             routed: None,
+            place: None,
             tokens: Tokens::default(),
             counted: false,
             stops: 0,
@@ -86,8 +91,37 @@ impl Watch {
     }
 
     /// The request's model is chosen.
-    pub(crate) fn routed(&mut self, why: traffic::Why) {
+    pub(crate) fn routed(&mut self, why: traffic::Why, role: traffic::Role) {
+        self.place = Some(Place { route: why.route.clone(), role });
         self.routed = Some(why);
+    }
+
+    /// The model did not answer, and another may: what is its own failure counts against it.
+    pub(crate) fn missed(&mut self, miss: Option<&traffic::Miss>) {
+        if let Some(traffic::Miss::Refused(Refusal::Exhausted { .. })) = miss {
+            self.sample(true, Span::ZERO);
+        }
+        if let Some(place) = &mut self.place {
+            place.role = traffic::Role::Stable;
+        }
+    }
+
+    /// Counts the request's end for the arm that it took.
+    fn sample(&self, failed: bool, total: Span) {
+        let (Some(place), Some(lane)) = (&self.place, &self.lane) else { return };
+        let phases = self.timeline.phases(self.now());
+        let begun = self.timeline.ttft().is_some() && !failed;
+        let Tokens { input, cached, output } = self.tokens;
+        let sample = Sample {
+            failed,
+            prefill: input.saturating_sub(cached).into(),
+            input: input.into(),
+            output: output.into(),
+            ttft: begun.then(|| phases.connect + phases.prefill),
+            tpot: self.timeline.tpot(output).filter(|_| begun),
+            total,
+        };
+        self.gateway.inner.trials.ended(place, lane, &sample);
     }
 
     /// The request goes to a lane.
@@ -196,6 +230,7 @@ impl Watch {
             replica: self.replica.clone(),
             why: self.why,
             routed: self.routed.take(),
+            place: self.place.take(),
             tokens: self.tokens,
             counted: self.counted,
             stops: self.stops,
@@ -227,6 +262,9 @@ impl Watch {
         }
         let now = self.now();
         let phases = self.timeline.phases(now);
+        if let Some(failed) = outcome(termination) {
+            self.sample(failed, phases.total());
+        }
         let record = Record {
             request_id: self.request_id.clone(),
             trace_id: format!("{:032x}", self.trace.trace),
@@ -252,6 +290,17 @@ impl Watch {
         if let Ok(line) = serde_json::to_string(&record) {
             tracing::info!(target: "access", record = line, "request");
         }
+    }
+}
+
+/// Whether a request that ended so was failed by its model; none where that says nothing of it.
+const fn outcome(termination: Termination) -> Option<bool> {
+    match termination {
+        Termination::Ok => Some(false),
+        Termination::UpstreamError | Termination::UpstreamInterrupted | Termination::Timeout => {
+            Some(true)
+        }
+        _ => None,
     }
 }
 

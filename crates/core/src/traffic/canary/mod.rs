@@ -79,6 +79,11 @@ impl Canary {
         }
     }
 
+    /// What it was made from.
+    pub fn plan_and_subject(&self) -> (CanaryPlan, Name) {
+        (self.plan.clone(), self.subject.clone())
+    }
+
     /// What survives a restart.
     pub fn snapshot(&self, now: Time) -> Snapshot {
         Snapshot {

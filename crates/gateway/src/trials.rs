@@ -1,0 +1,178 @@
+//! What comes of requests, by the arm of the route that they took: canaries that go on, are promoted
+//! or rolled back by it, and results of experiments. The judging is the core's.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use pilotage_core::traffic::canary::Snapshot;
+use pilotage_core::traffic::tally::{Sample, Tally};
+use pilotage_core::traffic::{Arm, Canary, Name, Role, Verdict};
+use pilotage_core::{Span, Time};
+use pilotage_shell::clock::Clock;
+use serde_json::{Value, json};
+
+use crate::config::{LaneConfig, RouteConfig};
+use crate::metrics::GatewayMetrics;
+
+/// Everything that is tried out.
+#[derive(Debug)]
+pub(crate) struct Trials {
+    clock: Clock,
+    seed: u64,
+    metrics: GatewayMetrics,
+    routes: Mutex<BTreeMap<Name, Trial>>,
+}
+
+/// One route's.
+#[derive(Debug, Default)]
+struct Trial {
+    canary: Option<Canary>,
+    /// The last verdict that was told.
+    told: Option<Verdict>,
+    /// What came of each model's requests.
+    arms: BTreeMap<String, Tally>,
+}
+
+/// Where a request counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) route: Name,
+    pub(crate) role: Role,
+}
+
+impl Trials {
+    pub(crate) fn new(clock: Clock, seed: u64, metrics: GatewayMetrics) -> Self {
+        Self { clock, seed, metrics, routes: Mutex::default() }
+    }
+
+    /// The routes from now on. A trial of the same model by the same plan goes on.
+    pub(crate) fn set(&self, routes: &[RouteConfig], lanes: &[LaneConfig]) {
+        let mut trials = self.routes.lock();
+        let mut before = std::mem::take(&mut *trials);
+        for route in routes {
+            let mut trial = before.remove(&route.traffic.name).unwrap_or_default();
+            let now = self.now();
+            let begun = subject(route, lanes).zip(route.traffic.canary.clone());
+            trial.canary = begun.map(|(subject, plan)| match trial.canary.take() {
+                Some(canary) => Canary::restore(now, plan, subject, canary.snapshot(now)),
+                None => Canary::new(now, plan, subject, self.seed),
+            });
+            let name = route.traffic.name.as_str();
+            self.show(name, trial.canary.as_ref());
+            trials.insert(route.traffic.name.clone(), trial);
+        }
+        for gone in before.keys() {
+            self.metrics.forget_route(gone.as_str());
+        }
+    }
+
+    /// The part of a route's requests that its canary gets now.
+    pub(crate) fn share(&self, route: &Name) -> f64 {
+        let trials = self.routes.lock();
+        let canary = trials.get(route).and_then(|trial| trial.canary.as_ref());
+        canary.map_or(0.0, Canary::share)
+    }
+
+    /// A request ended at a model.
+    pub(crate) fn ended(&self, place: &Place, lane: &str, sample: &Sample) {
+        let now = self.now();
+        let mut trials = self.routes.lock();
+        let Some(trial) = trials.get_mut(&place.route) else { return };
+        match trial.arms.get_mut(lane) {
+            Some(tally) => tally.note(sample),
+            None => trial.arms.entry(lane.to_owned()).or_default().note(sample),
+        }
+        let Some(canary) = &mut trial.canary else { return };
+        let arm = if place.role == Role::Canary { Arm::Canary } else { Arm::Baseline };
+        canary.note(arm, sample);
+        let judgement = canary.judge(now);
+        if trial.told != Some(judgement.verdict) {
+            trial.told = Some(judgement.verdict);
+            let route = place.route.as_str();
+            match judgement.verdict {
+                Verdict::Rollback => tracing::warn!(route, "{judgement}"),
+                Verdict::Promote | Verdict::Continue | Verdict::Hold => {
+                    tracing::info!(route, "{judgement}");
+                }
+            }
+        }
+        self.show(place.route.as_str(), Some(canary));
+    }
+
+    /// Each route's arms and canary, for the status.
+    pub(crate) fn status(&self) -> Value {
+        let now = self.now();
+        let mut trials = self.routes.lock();
+        let routes = trials.iter_mut().map(|(route, trial)| {
+            let arms = trial.arms.iter().map(|(lane, tally)| arm(lane, tally));
+            let arms: Vec<Value> = arms.collect();
+            let canary = trial.canary.as_mut().map(|canary| {
+                let judgement = canary.judge(now);
+                json!({
+                    "verdict": judgement.verdict,
+                    "percent": canary.share() * 100.0,
+                    "why": judgement.to_string(),
+                })
+            });
+            json!({"name": route, "arms": arms, "canary": canary})
+        });
+        routes.collect()
+    }
+
+    /// What survives a restart.
+    pub(crate) fn snapshot(&self) -> Value {
+        let now = self.now();
+        let trials = self.routes.lock();
+        let kept = trials.iter().filter_map(|(route, trial)| {
+            let canary = trial.canary.as_ref()?.snapshot(now);
+            Some((route.as_str().to_owned(), serde_json::to_value(canary).ok()?))
+        });
+        Value::Object(kept.collect())
+    }
+
+    /// Goes on where [`Self::snapshot`] was made; what does not fit is begun anew.
+    pub(crate) fn restore(&self, kept: &Value) {
+        let now = self.now();
+        for (route, trial) in self.routes.lock().iter_mut() {
+            let kept = kept.get(route.as_str()).cloned();
+            let kept = kept.and_then(|kept| serde_json::from_value::<Snapshot>(kept).ok());
+            if let (Some(canary), Some(kept)) = (&mut trial.canary, kept) {
+                let (plan, subject) = canary.plan_and_subject();
+                *canary = Canary::restore(now, plan, subject, kept);
+                self.show(route.as_str(), Some(canary));
+            }
+        }
+    }
+
+    fn show(&self, route: &str, canary: Option<&Canary>) {
+        if let Some(canary) = canary {
+            self.metrics.canary_share(route, canary.share());
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+}
+
+/// What is on trial: the model, and what it is upstream.
+fn subject(route: &RouteConfig, lanes: &[LaneConfig]) -> Option<Name> {
+    let target = route.traffic.targets.iter().find(|target| target.role == Role::Canary)?;
+    let lane = lanes.get(target.lane.0 as usize)?;
+    Some(format!("{}@{}", lane.name, lane.served_model).as_str().into())
+}
+
+fn arm(lane: &str, tally: &Tally) -> Value {
+    let ms = |span: Option<Span>| span.map(Span::as_millis);
+    json!({
+        "model": lane,
+        "requests": tally.requests,
+        "failed": tally.failed,
+        "error_rate": tally.error_rate(),
+        "input_tokens": tally.input,
+        "output_tokens": tally.output,
+        "ttft_ms": {"p50": ms(tally.ttft.quantile(0.5)), "p95": ms(tally.ttft.quantile(0.95))},
+        "tpot_ms": {"p50": ms(tally.tpot.quantile(0.5)), "p95": ms(tally.tpot.quantile(0.95))},
+        "total_ms": {"p50": ms(tally.total.quantile(0.5)), "p95": ms(tally.total.quantile(0.95))},
+    })
+}

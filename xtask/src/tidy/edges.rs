@@ -7,7 +7,7 @@ pub(super) const CHECK: Check =
     Check { name: "edges", rule: "our packages depend on each other as EDGES says", run };
 
 /// Each package and what it may need of ours. `cli` sees all.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("core", &[]),
     ("wire", &[]),
     ("shell", &[]),
@@ -17,6 +17,7 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("gateway", &["core", "wire", "lens", "shell"]),
     ("operator", &["core", "plan", "wire", "lens", "shell"]),
     ("engine", &["core", "wire", "shell"]),
+    ("lab", &["lens", "wire", "shell"]),
 ];
 
 fn run(repo: &Repo) -> Vec<Finding> {

@@ -1,0 +1,1 @@
+//! Sends requests and watches the answers: sockets, tasks, the clock.

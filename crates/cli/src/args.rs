@@ -1,5 +1,6 @@
 //! What can be typed: flags as data, with help that teaches. What they mean is in `cmd/`.
 
+mod bench;
 mod key;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::output::Format;
 
+pub(crate) use bench::{Asked, Bench, BenchCommand, BenchFormat, BenchRun, LoadArgs, ResultArgs};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
@@ -34,6 +36,7 @@ pub(crate) enum Command {
     Model(Model),
     Key(Key),
     Sim(Sim),
+    Bench(Bench),
     Engine(Box<Engine>),
     Completions(Completions),
     #[command(hide = true)]

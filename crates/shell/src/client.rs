@@ -6,17 +6,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
+use tokio::net::TcpStream;
+use tower::Service as _;
 
 /// How long a connection may take to open.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +34,13 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
+
+/// Opens connections, for whoever keeps account of them itself.
+#[derive(Clone, Debug)]
+pub struct Connector(HttpsConnector<HttpConnector>);
+
+/// An open connection, encrypted where the URL says so.
+pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// Why no response came.
 #[derive(Debug, Error)]
@@ -51,7 +60,7 @@ impl Client {
     /// The cryptography provider does not know its own protocol versions: never with the one
     /// that is built in.
     pub fn new() -> std::io::Result<Self> {
-        Self::with_roots(roots())
+        Ok(Self::with(Connector::new()?))
     }
 
     /// A client that trusts the certificates in that file (PEM) and no others.
@@ -67,31 +76,16 @@ impl Client {
         if roots.is_empty() {
             return Err(std::io::Error::other("it holds no certificate (PEM)"));
         }
-        Self::with_roots(roots)
+        Ok(Self::with(Connector::with_roots(roots)?))
     }
 
-    fn with_roots(roots: RootCertStore) -> std::io::Result<Self> {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
+    fn with(connector: Connector) -> Self {
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .build(https);
-        Ok(Self { inner })
+            .build(connector.0);
+        Self { inner }
     }
 
     /// Sends a request and waits for the head of the response. Dropping the future or the
@@ -111,6 +105,48 @@ impl Client {
                 ClientError::Broken(cause)
             }
         })
+    }
+}
+
+impl Connector {
+    /// One for HTTP and HTTPS, as [`Client::new`].
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn new() -> std::io::Result<Self> {
+        Self::with_roots(roots())
+    }
+
+    fn with_roots(roots: RootCertStore) -> std::io::Result<Self> {
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(std::io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(http);
+        Ok(Self(https))
+    }
+
+    /// A connection to the host of that URL.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`].
+    pub async fn connect(&self, url: &Uri) -> Result<Stream, ClientError> {
+        let mut connector = self.0.clone();
+        let connected = async {
+            std::future::poll_fn(|context| connector.poll_ready(context)).await?;
+            connector.call(url.clone()).await
+        };
+        connected.await.map_err(|error| ClientError::Connect(deepest(error.as_ref())))
     }
 }
 

@@ -38,6 +38,13 @@ impl Clock {
     }
 }
 
+/// Nanoseconds that this process has computed for, on all cores together.
+pub fn process_cpu_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let whole = u64::try_from(time.tv_sec).unwrap_or_default();
+    whole * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,4 +16,5 @@ pub mod serve;
 pub mod signals;
 pub mod tasks;
 pub mod telemetry;
+pub mod timer;
 pub mod wall;

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod bench;
 mod chat;
 mod completions;
 mod engine;
@@ -22,6 +23,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Model(args) => block_on(model::run(args)),
         Command::Key(args) => key::run(args),
         Command::Sim(args) => sim::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),

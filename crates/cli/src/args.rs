@@ -11,7 +11,10 @@ use clap_complete::Shell;
 
 use crate::output::Format;
 
-pub(crate) use bench::{Asked, Bench, BenchCommand, BenchFormat, BenchRun, LoadArgs, ResultArgs};
+pub(crate) use bench::{
+    Asked, Bench, BenchCommand, BenchDiff, BenchFind, BenchFormat, BenchReport, BenchRun,
+    BenchSweep, Each, LoadArgs, ResultArgs,
+};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.

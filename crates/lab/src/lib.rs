@@ -4,10 +4,12 @@
 //! Only `load` has sockets and a clock; everything else computes from what is handed in.
 
 pub mod arrivals;
+pub mod diff;
 pub mod load;
 pub mod random;
 pub mod record;
 pub mod report;
+pub mod search;
 pub mod slo;
 pub mod stats;
 pub mod verdict;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+use crate::output::Format;
+
 /// Measure a server: how fast it is under a load, and whether the numbers can be trusted.
 ///
 /// Requests are sent at their times, however the server does, and every latency counts from when its
@@ -26,6 +28,10 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Run(Box<BenchRun>),
+    Sweep(Box<BenchSweep>),
+    Find(Box<BenchFind>),
+    Diff(BenchDiff),
+    Report(BenchReport),
 }
 
 /// Send one load, and say what came back.
@@ -55,6 +61,125 @@ Examples:
   pilotage bench run URL --rate 20 --tenants search=search.key:3,chat=chat.key:1
   pilotage bench run URL --rate 2000 --endpoint raw:/v1/models --duration 30s
   pilotage bench run URL --rate 10 --slo ttft=500ms,tpot=50ms -o json | jq .goodput";
+
+/// Send several loads one after the other, and show what changes with the load.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SWEEP_EXAMPLES)]
+pub(crate) struct BenchSweep {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// Requests a second, one load each
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        required_unless_present = "concurrencies"
+    )]
+    pub(crate) rates: Vec<f64>,
+    /// Requests under way at once, one load each
+    #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with = "rates", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) concurrencies: Vec<u32>,
+    #[command(flatten)]
+    pub(crate) each: Each,
+}
+
+const SWEEP_EXAMPLES: &str = "\
+Examples:
+  pilotage bench sweep http://127.0.0.1:8080 --rates 1,2,4,8
+  pilotage bench sweep URL --concurrencies 1,4,16,64 --duration 30s --html sweep.html
+  pilotage bench sweep URL --rates 1,2,4,8 --slo ttft=500ms -o json | jq .best";
+
+/// Find the highest rate that holds: answers as good as asked, and a queue that does not grow.
+///
+/// Doubles the rate until it does not hold, then halves the gap. What a good answer is, --slo says;
+/// without it, one that came.
+#[derive(Debug, clap::Args)]
+#[command(after_help = FIND_EXAMPLES)]
+pub(crate) struct BenchFind {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// The rate to begin with, in requests a second
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub(crate) from: f64,
+    /// The highest rate to try
+    #[arg(long, value_name = "N", default_value_t = 10_000.0)]
+    pub(crate) to: f64,
+    /// How exactly to find it, as a part of the rate
+    #[arg(long, value_name = "PART", default_value_t = 0.05)]
+    pub(crate) precision: f64,
+    #[command(flatten)]
+    pub(crate) each: Each,
+}
+
+const FIND_EXAMPLES: &str = "\
+Examples:
+  pilotage bench find http://127.0.0.1:8080 --slo ttft=500ms,tpot=50ms
+  pilotage bench find URL --slo e2e=10s --good 0.95 --from 4 --duration 2m --html limit.html";
+
+/// What each load of several has in common.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Each {
+    /// How times vary: poisson, gamma:CV or constant
+    #[arg(long, value_name = "PROCESS", default_value = "poisson")]
+    pub(crate) arrivals: String,
+    /// How long to send each load
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) duration: String,
+    /// What of each load does not count: a time, or a number of requests [default: a tenth, at most 10s]
+    #[arg(long, value_name = "TIME|N")]
+    pub(crate) warm_up: Option<String>,
+    /// The part of requests that must be good for a load to hold
+    #[arg(long, value_name = "PART", default_value_t = 0.99)]
+    pub(crate) good: f64,
+    /// A table for people or JSON for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    /// Keep the results, for `bench report`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// Compare two runs that were kept with --save.
+///
+/// Says of each number how far the second run is from the first, with bounds; all bounds of a
+/// comparison together hold in 19 of 20. Ends with exit code 1 when the second run is worse by more
+/// than --tolerance, beyond chance, or has lost its steady state.
+#[derive(Debug, clap::Args)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(crate) struct BenchDiff {
+    /// The run to compare with
+    #[arg(value_name = "FIRST")]
+    pub(crate) first: PathBuf,
+    /// The run that may be worse
+    #[arg(value_name = "SECOND")]
+    pub(crate) second: PathBuf,
+    /// The part by which numbers may be worse
+    #[arg(long, value_name = "PART", default_value_t = 0.05)]
+    pub(crate) tolerance: f64,
+    /// A table for people or JSON for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  pilotage bench diff before.json after.json
+  pilotage bench diff before.json after.json --tolerance 0.1 && echo 'not worse'";
+
+/// Show a result that was kept with --save: as a table, or as a page.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  pilotage bench report run.json --html run.html")]
+pub(crate) struct BenchReport {
+    /// The result of a run, a sweep or a search
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write a page with plots instead of a table
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
 
 /// Whom to ask, and what.
 #[derive(Debug, clap::Args)]
@@ -136,7 +261,7 @@ pub(crate) struct Asked {
 }
 
 /// How much is sent, and how long.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct LoadArgs {
     /// Requests a second; with a trace, its times are stretched to that
     #[arg(long, value_name = "N", conflicts_with_all = ["concurrency", "ramp"])]

@@ -61,7 +61,7 @@ pub fn report(run: &Run, setting: Setting, environment: Environment, warm_up: Wa
         findings,
         counts: counts(&run.book),
         throughput: throughput(&samples, window),
-        goodput: setting.slo.map(|slo| goodput(&measured, slo, window)),
+        goodput: setting.slo.map(|slo| goodput(&samples, &measured, slo, window)),
         tenants: tenants(&setting, &samples, window, steady),
         timeline: Timeline::of(&run.book.samples, run.sent_until),
         curves: curves(&run.book, &measured),
@@ -218,10 +218,12 @@ fn throughput(samples: &[&Sample], window: Window) -> Throughput {
     }
 }
 
-fn goodput(measured: &[&Sample], slo: Slo, window: Window) -> Goodput {
+/// The rate is of what ended inside the window, as throughput is; the part is of what was due.
+fn goodput(samples: &[&Sample], measured: &[&Sample], slo: Slo, window: Window) -> Goodput {
     let good = measured.iter().filter(|sample| sample.is_good() && slo.holds(sample)).count();
     let fraction = good as f64 / measured.len().max(1) as f64;
-    Goodput { requests: good as f64 / window.seconds(), fraction }
+    let ended = ended_in(samples, window).filter(|sample| slo.holds(sample)).count();
+    Goodput { requests: ended as f64 / window.seconds(), fraction }
 }
 
 fn tenants(
@@ -253,7 +255,7 @@ fn tenants(
             ttft_ms: of(Sample::ttft),
             tpot_ms: of(Sample::tpot),
             e2e_ms: of(|sample| Some(sample.e2e())),
-            goodput: setting.slo.map(|slo| goodput(&measured, slo, window)),
+            goodput: setting.slo.map(|slo| goodput(&mine, &measured, slo, window)),
         }
     };
     setting.tenants.iter().enumerate().map(one).collect()

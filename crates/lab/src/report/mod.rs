@@ -3,7 +3,10 @@
 
 pub mod aiperf;
 mod build;
+pub mod page;
+mod plot;
 pub mod requests;
+pub mod sweep;
 pub mod vllm;
 
 use std::collections::BTreeMap;
@@ -18,6 +21,7 @@ use crate::verdict::{Finding, Severity, Stability, Steady};
 
 pub use build::report;
 pub use requests::Requests;
+pub use sweep::Sweep;
 
 /// The form of this JSON. Its number changes when a field changes its meaning or goes away.
 pub const SCHEMA: &str = "pilotage.bench/v1";

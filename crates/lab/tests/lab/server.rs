@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 /// What a connection does with a request.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// A stream of these events, each in a piece of its own.
     Stream(Vec<String>),
     /// The same, once the gate is open.
@@ -29,14 +29,14 @@ pub enum Reply {
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub head: String,
     pub body: Value,
 }
 
 /// The server.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     pub url: String,
     pub asked: Arc<Mutex<Vec<Asked>>>,
     pub connections: Arc<AtomicUsize>,
@@ -46,7 +46,7 @@ pub struct Server {
 type Script = Arc<dyn Fn(usize, &Asked) -> Reply + Send + Sync>;
 
 /// Events that say these words and then end as OpenAI's streams do.
-pub fn words(words: &[&str]) -> Vec<String> {
+pub(crate) fn words(words: &[&str]) -> Vec<String> {
     let event = |value: Value| format!("data: {value}\n\n");
     let mut events = vec![event(
         serde_json::json!({"choices": [{"delta": {"role": "assistant", "content": ""}}]}),
@@ -63,7 +63,9 @@ pub fn words(words: &[&str]) -> Vec<String> {
 
 impl Server {
     /// Starts one that asks the script what to do with each request, by its number.
-    pub async fn start(script: impl Fn(usize, &Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        script: impl Fn(usize, &Asked) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),

@@ -1,8 +1,10 @@
 //! `pilotage bench`: sends load, and says what came back and what that is worth.
 
+mod compare;
 mod live;
 mod setup;
 mod show;
+mod sweep;
 
 use std::fs;
 use std::path::Path;
@@ -22,11 +24,15 @@ use setup::Prepared;
 /// Runs what was typed.
 pub(crate) fn run(args: Bench) -> anyhow::Result<()> {
     match args.command {
-        BenchCommand::Run(args) => one(*args),
+        BenchCommand::Run(args) => one(&args),
+        BenchCommand::Sweep(args) => sweep::sweep(&args),
+        BenchCommand::Find(args) => sweep::find(&args),
+        BenchCommand::Diff(args) => compare::diff(&args),
+        BenchCommand::Report(args) => compare::report(&args),
     }
 }
 
-fn one(args: BenchRun) -> anyhow::Result<()> {
+fn one(args: &BenchRun) -> anyhow::Result<()> {
     let runtime = runtime(&args.asked)?;
     let (report, run) = runtime.block_on(async {
         let prepared = Prepared::new(&args.asked).await?;
@@ -84,6 +90,9 @@ fn result(args: &ResultArgs, report: Report, run: &Run) -> anyhow::Result<()> {
             let end = date::utc((run.started_unix_ms + run.over / 1_000_000) / 1_000);
             output::json(&report::aiperf::aiperf(&report, run, (&start, &end)))?;
         }
+    }
+    if let Some(path) = &args.html {
+        write(path, &report::page::run(&report))?;
     }
     if let Some(path) = &args.save {
         let requests = Some(Requests::of(&run.book.samples));

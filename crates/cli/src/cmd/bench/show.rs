@@ -1,6 +1,6 @@
 //! Results as tables for people. What must be known to read them comes first.
 
-use pilotage_lab::report::{Report, TenantResult};
+use pilotage_lab::report::{Report, Sweep, TenantResult};
 use pilotage_lab::stats::latency::Latency;
 use pilotage_lab::verdict::{Severity, Steady};
 
@@ -144,4 +144,43 @@ pub(super) fn number(value: Option<f64>) -> String {
         Some(value) if value >= 1.0 => format!("{value:.2}"),
         Some(value) => format!("{value:.3}"),
     }
+}
+
+/// Several loads.
+pub(super) fn sweep(sweep: &Sweep) {
+    let row = |point: &Report| {
+        let latency = point.latency.as_ref();
+        let verdict = match (point.holds(sweep.good), point.stability.steady) {
+            (_, Steady::No) => "queue grows",
+            (true, _) => "holds",
+            (false, _) => "does not hold",
+        };
+        let good = point.goodput.map(|goodput| format!("{:.1} %", goodput.fraction * 100.0));
+        vec![
+            number(Some(point.asked())),
+            format!("{:.2}", point.throughput.requests),
+            format!("{:.0}", point.throughput.output_tokens),
+            good.unwrap_or_else(|| "-".to_owned()),
+            number(latency.and_then(|latency| latency.ttft_ms.p50)),
+            number(latency.and_then(|latency| latency.ttft_ms.p99)),
+            number(latency.and_then(|latency| latency.tpot_ms.p50)),
+            number(latency.and_then(|latency| latency.e2e_ms.p50)),
+            point.counts.rejected.to_string(),
+            point.counts.failed.to_string(),
+            if point.valid { verdict.to_owned() } else { format!("{verdict}, not valid") },
+        ]
+    };
+    let head = [
+        "LOAD", "REQ/S", "TOK/S", "GOOD", "TTFT P50", "TTFT P99", "TPOT P50", "E2E P50",
+        "REJECTED", "FAILED", "VERDICT",
+    ];
+    output::table(&head, &sweep.points.iter().map(row).collect::<Vec<_>>());
+    let found = match (sweep.best, sweep.limit) {
+        (Some(best), Some(limit)) => format!("{best:.2} holds, {limit:.2} does not"),
+        (Some(best), None) => format!("{best:.2} holds, and nothing higher was tried"),
+        (None, _) => "nothing that was tried holds".to_owned(),
+    };
+    output::line("");
+    output::line(&found);
+    output::line(&format!("again: {}", sweep.command));
 }

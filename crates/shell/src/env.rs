@@ -84,7 +84,7 @@ pub const TABLE: [Variable; 15] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
-        "API key of the tenant `local`; `pilotage chat` uses it too.",
+        "API key of the tenant `local`; `pilotage chat` and `pilotage bench` use it too.",
         "made once, kept in the data directory",
         true,
     ),

@@ -12,11 +12,14 @@ use pilotage_shell::client::{ClientError, Connector, Stream};
 
 use super::target::Target;
 
+/// What reads and writes a connection when it is polled.
+type Open = Pin<Box<Connection<Stream, Full<Bytes>>>>;
+
 /// An open connection.
 pub(super) struct Link {
     sender: SendRequest<Full<Bytes>>,
     /// Nothing once it has ended: it must not be polled then.
-    connection: Option<Pin<Box<Connection<Stream, Full<Bytes>>>>>,
+    connection: Option<Open>,
 }
 
 impl Link {
@@ -62,7 +65,7 @@ impl Link {
 
 /// Polls the connection before the future that waits for it.
 async fn drive<F: Future>(
-    connection: &mut Option<Pin<Box<Connection<Stream, Full<Bytes>>>>>,
+    connection: &mut Option<Open>,
     future: F,
 ) -> F::Output {
     let mut future = pin!(future);

@@ -288,7 +288,7 @@ pub struct Snapshot {
     pub done: u64,
     /// Events with content so far.
     pub tokens: u64,
-    /// Of those that count: how many failed.
+    /// Requests that failed.
     pub failed: u64,
     /// Of those that count: how many were rejected.
     pub rejected: u64,
@@ -320,7 +320,7 @@ impl Watch {
             sent: self.0.sent.load(Ordering::Relaxed),
             done: book.counted() + book.warm,
             tokens: self.0.tokens.load(Ordering::Relaxed),
-            failed: book.failed(),
+            failed: book.lost,
             rejected: book.count(Outcome::Rejected),
             queued: self.0.desk.lock().jobs.len(),
             recent: recent.collect(),

@@ -158,8 +158,15 @@ fn checks(
 ) -> Checks {
     let book = &run.book;
     let good = || measured.iter().filter(|sample| sample.is_good());
-    // Where percentiles cannot be told, the worst stands for the tail.
-    let tail = |latency: &Latency| latency.p99.or(latency.max).unwrap_or_default() / 1e3;
+    // Found even where there are too few values to show it: it only decides whether to warn.
+    let tail = |shown: &Latency, time: fn(&Sample) -> f64| {
+        let exact = || {
+            let mut times: Vec<f64> = measured.iter().map(|sample| time(sample)).collect();
+            times.sort_unstable_by(f64::total_cmp);
+            quantile(&times, 0.99)
+        };
+        shown.p99.map_or_else(exact, |millis| millis / 1e3)
+    };
     let asked: u64 = good().map(|sample| u64::from(sample.output_asked)).sum();
     let came: u64 = good().map(|sample| u64::from(sample.output_tokens)).sum();
     let streamed = good().any(|sample| sample.events > 0);
@@ -171,9 +178,9 @@ fn checks(
         unfinished: book.count(Outcome::Unfinished),
         overflow: book.count(Outcome::Overflow),
         open,
-        delay_p99: tail(&latencies.schedule_delay_ms),
+        delay_p99: tail(&latencies.schedule_delay_ms, Sample::schedule_delay),
         ttft_p50: latencies.ttft_ms.p50.unwrap_or_default() / 1e3,
-        queue_p99: tail(&latencies.client_queue_ms),
+        queue_p99: tail(&latencies.client_queue_ms, Sample::client_queue),
         cpu,
         seconds: window.seconds(),
         stay_mean: latencies.e2e_ms.mean.unwrap_or_default() / 1e3,
@@ -206,7 +213,8 @@ fn ended_in<'a>(samples: &'a [&Sample], window: Window) -> impl Iterator<Item = 
 fn throughput(samples: &[&Sample], window: Window) -> Throughput {
     let seconds = window.seconds();
     let sum = |tokens: fn(&Sample) -> u32| {
-        ended_in(samples, window).map(|sample| f64::from(tokens(sample))).sum::<f64>() / seconds
+        let all = ended_in(samples, window).map(|sample| u64::from(tokens(sample)));
+        all.sum::<u64>() as f64 / seconds
     };
     let due = samples.iter().filter(|sample| (window.from..window.to).contains(&sample.intended));
     Throughput {

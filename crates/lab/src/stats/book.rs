@@ -25,6 +25,8 @@ pub struct Book {
     pub outcomes: BTreeMap<Outcome, u64>,
     /// Requests that only warmed up.
     pub warm: u64,
+    /// Requests that failed, those that only warmed up among them.
+    pub lost: u64,
     gaps_kept: usize,
 }
 
@@ -54,6 +56,7 @@ pub struct Sums {
 impl Book {
     /// Takes a finished request in, and the gaps between its tokens, in seconds.
     pub fn add(&mut self, mut sample: Sample, gaps: &[f32]) {
+        self.lost += u64::from(sample.outcome.is_failure());
         if sample.warm {
             self.warm += 1;
         } else {

@@ -9,8 +9,9 @@ mod sweep;
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use pilotage_lab::load::{self, Run};
+use pilotage_lab::record::Outcome;
 use pilotage_lab::report::{self, Environment, Report, Requests};
 use pilotage_lab::workload::Spec;
 use pilotage_shell::clock::Clock;
@@ -99,6 +100,7 @@ fn result(args: &ResultArgs, report: Report, run: &Run) -> anyhow::Result<()> {
         let saved = Report { requests, ..report };
         write(path, &serde_json::to_string(&saved)?)?;
     }
+    ensure!(run.book.count(Outcome::Ok) > 0, "no request that counts was answered");
     Ok(())
 }
 

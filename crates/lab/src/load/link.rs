@@ -64,10 +64,7 @@ impl Link {
 }
 
 /// Polls the connection before the future that waits for it.
-async fn drive<F: Future>(
-    connection: &mut Option<Open>,
-    future: F,
-) -> F::Output {
+async fn drive<F: Future>(connection: &mut Option<Open>, future: F) -> F::Output {
     let mut future = pin!(future);
     poll_fn(|context| {
         if let Some(open) = connection

@@ -324,7 +324,7 @@ mod tests {
     fn steady() -> Vec<Sample> {
         let sample = |number: u64| {
             let at = number * 100;
-            let tenant = u16::from(number % 4 == 0);
+            let tenant = u16::from(number.is_multiple_of(4));
             Sample { tenant, warm: at < 10_000, ..answered(at, at + 30, at + 120) }
         };
         (0..1_000).map(sample).collect()

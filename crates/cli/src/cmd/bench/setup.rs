@@ -31,7 +31,7 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(60);
 /// The warm-up when nothing is said is this part of the run …
 const WARM_UP_PART: u64 = 10;
 
-/// … and no longer than this.
+/// … and this at most.
 const WARM_UP_MAX: Duration = Duration::from_secs(10);
 
 /// What does not change from load to load of one command.
@@ -137,7 +137,7 @@ pub(super) fn spec(asked: &Asked, args: &LoadArgs, prepared: &Prepared) -> anyho
     let duration = args.duration.as_deref().map(|text| time("--duration", text)).transpose()?;
     let load = load(args, duration)?;
     let bounded = args.requests.is_some() || matches!(load, Load::Trace { .. });
-    let duration = duration.or((!bounded).then_some(DURATION_DEFAULT));
+    let duration = duration.or_else(|| (!bounded).then_some(DURATION_DEFAULT));
     let warm_up = warm_up(args, duration, &load)?;
     Ok(Spec {
         load,
@@ -367,4 +367,77 @@ pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // Where it is refused, opening connections fails later and says so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Args, BenchCommand, BenchRun, Command};
+
+    fn typed(flags: &str) -> BenchRun {
+        let line = format!("pilotage bench run http://host --model m {flags}");
+        let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Bench(bench) = args.command else { unreachable!() };
+        let BenchCommand::Run(run) = bench.command else { unreachable!() };
+        *run
+    }
+
+    async fn made(flags: &str) -> anyhow::Result<Spec> {
+        let run = typed(flags);
+        let prepared = Prepared::new(&run.asked).await?;
+        prepared.target(&run.asked)?;
+        spec(&run.asked, &run.load, &prepared)
+    }
+
+    #[tokio::test]
+    async fn the_length_of_a_run_decides_its_warm_up() {
+        let check = async |flags: &str, seconds: Option<u64>, warm_up: WarmUp| {
+            let spec = made(flags).await.unwrap();
+            assert_eq!(spec.end_nanos, seconds.map(|seconds| seconds * 1_000_000_000), "{flags}");
+            assert_eq!(spec.warm_up, warm_up, "{flags}");
+        };
+        let seconds = |seconds: u64| WarmUp::Nanos(seconds * 1_000_000_000);
+        check("--rate 10", Some(60), seconds(6)).await;
+        check("--rate 10 --duration 5m", Some(300), seconds(10)).await;
+        check("--rate 10 --requests 200", None, WarmUp::Requests(20)).await;
+        check("--concurrency 4 --duration 20s --warm-up 7", Some(20), WarmUp::Requests(7)).await;
+        check("--rate 1 --warm-up 3s", Some(60), seconds(3)).await;
+    }
+
+    #[tokio::test]
+    async fn mistakes_name_their_flag() {
+        let check = async |flags: &str, expect: &str| {
+            let error = made(flags).await.unwrap_err();
+            assert!(error.downcast_ref::<Wrong>().is_some(), "{flags}");
+            assert!(error.to_string().contains(expect), "{error}");
+        };
+        check("", "nothing says how much").await;
+        check("--rate 0", "--rate").await;
+        check("--rate NaN", "--rate").await;
+        check("--ramp 5", "--ramp").await;
+        check("--rate 1 --duration 30", "--duration").await;
+        check("--rate 1 --arrivals weekly", "--arrivals").await;
+        check("--rate 1 --arrivals trace:no-such-file", "no-such-file").await;
+        check("--rate 1 --input-tokens many", "--input-tokens").await;
+        check("--rate 1 --shared-prefix 9", "--shared-prefix").await;
+        check("--rate 1 --slo fast", "--slo").await;
+        check("--rate 1 --tenants a", "--tenants").await;
+        check("--rate 1 --endpoint images", "--endpoint").await;
+        check("--rate 1 --extra [1]", "--extra").await;
+        check("--rate 1 --header x", "--header").await;
+    }
+
+    #[test]
+    fn rates_and_counts_exclude_each_other() {
+        let check = |flags: &str| {
+            let line = format!("pilotage bench run http://host {flags}");
+            assert!(Args::try_parse_from(line.split_whitespace()).is_err(), "{flags}");
+        };
+        check("--rate 1 --concurrency 2");
+        check("--rate 1 --ramp 1:2");
+        check("--concurrency 2 --arrivals poisson");
+        check("--concurrency 0");
+    }
 }

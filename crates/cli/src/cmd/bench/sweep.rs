@@ -44,17 +44,17 @@ pub(super) fn find(args: &BenchFind) -> anyhow::Result<()> {
         let mut points = Vec::new();
         while let Some(rate) = search.next() {
             let load = LoadArgs { rate: Some(rate), ..args.each.load() };
-            let mut point = self::point(&args.asked, &prepared, &load, &args.each).await?;
-            if point.is_client_bound() {
+            let mut found = point(&args.asked, &prepared, &load, &args.each).await?;
+            if found.is_client_bound() {
                 // Something else on this machine may have been in the way: once is no proof.
-                point = self::point(&args.asked, &prepared, &load, &args.each).await?;
+                found = point(&args.asked, &prepared, &load, &args.each).await?;
             }
-            if point.is_client_bound() {
-                let what = point.findings.first().map_or("", |finding| finding.what.as_str());
+            if found.is_client_bound() {
+                let what = found.findings.first().map_or("", |finding| finding.what.as_str());
                 bail!("the client is the bottleneck at {rate:.1} requests/s: {what}");
             }
-            search.tell(rate, point.holds(args.each.good));
-            points.push(point);
+            search.tell(rate, found.holds(args.each.good));
+            points.push(found);
         }
         anyhow::Ok(points)
     })?;

@@ -1,7 +1,6 @@
 //! The HTTP client: one pool of connections, whose errors tell whether the other side can have
 //! seen the request.
 
-use std::error::Error as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -162,7 +161,7 @@ fn roots() -> RootCertStore {
 }
 
 /// The innermost error is the one that tells people something.
-fn deepest(error: &legacy::Error) -> String {
+fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -41,9 +41,9 @@ impl Plot<'_> {
         if self.lines.iter().all(|line| line.points.is_empty()) {
             return String::new();
         }
-        let title = escape(self.title);
+        let (title, unit) = (escape(self.title), escape(self.y));
         format!(
-            "<figure><figcaption>{title}</figcaption>{}{}{}</figure>",
+            "<figure><figcaption>{title} ({unit})</figcaption>{}{}{}</figure>",
             self.svg(),
             self.key(),
             self.table(),
@@ -102,7 +102,8 @@ impl Plot<'_> {
                 escape(line.name),
             )
         };
-        let items: String = self.lines.iter().enumerate().map(item).collect();
+        let drawn = self.lines.iter().enumerate().filter(|(_, line)| !line.points.is_empty());
+        let items: String = drawn.map(item).collect();
         format!("<ul class=\"key\">{items}</ul>")
     }
 

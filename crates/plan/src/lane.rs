@@ -6,7 +6,8 @@
 //! (fallback, rule, canary, mirror). [`manifest::check`](crate::manifest::check) refuses two that
 //! differ, so that the first one here is as good as any.
 
-use pilotage_core::SchedulerConfig;
+use pilotage_core::health::{BoardConfig, BreakerConfig, ProbeConfig};
+use pilotage_core::{SchedulerConfig, Span};
 use serde::Serialize;
 
 use crate::api::{
@@ -127,7 +128,7 @@ pub struct HealthSpec {
     pub interval_seconds: u32,
     /// Seconds that an answer may take.
     pub timeout_seconds: u32,
-    /// Looks in a row that fail before nothing more is sent there.
+    /// Looks that fail, of the last five or of as many as this, before nothing more is sent there.
     pub failures: u32,
     /// Looks in a row that succeed before work is sent there again.
     pub successes: u32,
@@ -145,6 +146,9 @@ pub struct Price {
     pub output: u64,
 }
 
+/// Of how many health checks the failed ones are counted at least.
+const PROBES_MIN: u32 = 5;
+
 impl Lane {
     /// The limits in the scheduler's terms.
     pub fn scheduler_config(&self) -> SchedulerConfig {
@@ -158,7 +162,32 @@ impl Lane {
             attempts_max: self.retries.attempts_max,
             retry_percent: self.retries.percent,
             policy: self.policy.into(),
+            health: Some(self.board()),
             ..SchedulerConfig::default()
+        }
+    }
+
+    /// How replicas are judged, in the scheduler's terms.
+    fn board(&self) -> BoardConfig {
+        let seconds = |seconds: u32| Span::from_secs(seconds.into());
+        let said = self.breaker;
+        BoardConfig {
+            breaker: BreakerConfig {
+                failures_max: said.failures,
+                failed_percent_max: said.error_percent.into(),
+                attempts_min: said.requests_min,
+                open_min: seconds(said.open_seconds),
+                open_max: seconds(said.open_seconds_max),
+                ..BreakerConfig::default()
+            },
+            probe: ProbeConfig {
+                failed_max: self.health.failures,
+                of: self.health.failures.max(PROBES_MIN),
+                good_min: self.health.successes,
+                ..ProbeConfig::default()
+            },
+            ejected_percent_max: said.ejected_percent_max,
+            ..BoardConfig::default()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Plans: threads, order, changes, JSON, and that no manifest whatever makes the parser panic.
 
+use pilotage_core::health::BoardConfig;
 use pilotage_core::{SchedulerConfig, TenantId};
 use pilotage_plan::api::{
     Endpoint, Model, ModelSpec, QueueLimits, Resource, Route, RouteSpec, Tenant, TenantSpec,
@@ -161,7 +162,8 @@ fn order_changes_nothing() {
 #[test]
 fn a_route_without_wishes_is_scheduled_as_the_core_proposes() {
     let plan = plan(&[model("a", |_| ())], &World::with_cores(1)).unwrap();
-    assert_eq!(plan.lanes[0].scheduler_config(), SchedulerConfig::default());
+    let judged = SchedulerConfig { health: Some(BoardConfig::default()), ..Default::default() };
+    assert_eq!(plan.lanes[0].scheduler_config(), judged);
 }
 
 #[test]

@@ -20,8 +20,8 @@ pub const KV_TOKENS_MAX: u64 = 1_000_000_000_000;
 /// Longest pause between two looks at an endpoint, in seconds.
 const HEALTH_SECONDS_MAX: u32 = 3600;
 
-/// Most looks in a row that decide.
-const HEALTH_COUNT_MAX: u32 = 100;
+/// Most looks that decide.
+const HEALTH_COUNT_MAX: u32 = 32;
 
 /// Longest time that an endpoint is left alone, in seconds.
 const OPEN_SECONDS_MAX: u32 = 3600;
@@ -135,7 +135,7 @@ pub struct Health {
     /// Seconds that an answer may take.
     #[schemars(range(min = 1, max = HEALTH_SECONDS_MAX))]
     pub timeout_seconds: u32,
-    /// Looks in a row that fail before nothing more is sent there.
+    /// Looks that fail, of the last five or of as many as this, before nothing more is sent there.
     #[schemars(range(min = 1, max = HEALTH_COUNT_MAX))]
     pub failures: u32,
     /// Looks in a row that succeed before work is sent there again.
@@ -209,7 +209,7 @@ impl Dialect {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { path: None, interval_seconds: 5, timeout_seconds: 2, failures: 3, successes: 1 }
+        Self { path: None, interval_seconds: 5, timeout_seconds: 2, failures: 3, successes: 2 }
     }
 }
 

@@ -21,12 +21,13 @@ use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::model::{Model, ModelList};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::auth::Tenants;
 use crate::config::{GatewayConfig, TenantConfig};
 use crate::directory::{Directory, DirectoryError, Known};
 use crate::driver::LaneHandle;
-use crate::forward;
+use crate::forward::{self, Merges};
 use crate::metrics::GatewayMetrics;
 use crate::quotas::Quotas;
 use crate::stored::Store;
@@ -45,6 +46,10 @@ pub(crate) struct Inner {
     tenants: RwLock<Arc<Tenants>>,
     pub(crate) directory: RwLock<Directory>,
     pub(crate) quotas: Arc<Quotas>,
+    /// Generations that requests share.
+    pub(crate) merges: Merges,
+    /// Room for copies of requests.
+    pub(crate) mirrors: Arc<Semaphore>,
     table: RwLock<Arc<Table>>,
     pub(crate) trials: Trials,
     /// Responses that a later request can go on from.
@@ -109,6 +114,8 @@ impl Gateway {
             directory: RwLock::new(directory),
             quotas,
             stored: Arc::new(Store::new(config.limits.stored, clock)),
+            merges: Merges::default(),
+            mirrors: Arc::new(Semaphore::new(config.limits.mirrors_max)),
             client,
             clock,
             metrics,
@@ -172,6 +179,9 @@ impl Gateway {
         for lane in before.lanes().iter().filter(|lane| table.lane(&lane.config.name).is_none()) {
             lane.handle.retire();
             inner.counts.forget(&lane.config.name);
+        }
+        for route in before.cached().filter(|route| table.cache(route).is_none()) {
+            inner.counts.forget_cache(route.as_str());
         }
         *inner.table.write() = table;
         inner.trials.set(&config.routes, &config.lanes);

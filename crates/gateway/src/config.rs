@@ -5,7 +5,7 @@ use std::time::Duration;
 use pilotage_core::admit::Quota;
 use pilotage_core::health::BoardConfig;
 use pilotage_core::queue::tree::WEIGHT_ONE;
-use pilotage_core::traffic::{Capabilities, Feature, Features, LaneId, Route, Target};
+use pilotage_core::traffic::{Capabilities, Charge, Feature, Features, LaneId, Route, Target};
 use pilotage_core::{Band, SchedulerConfig};
 use pilotage_shell::secret::KeyHash;
 
@@ -37,6 +37,9 @@ pub struct LaneConfig {
     pub name: String,
     /// The name that replicas know the model by.
     pub served_model: String,
+    /// What its weights are, such as their digest; may be empty. An answer that was kept is not given
+    /// again once this is another.
+    pub identity: String,
     /// Tokens of context for each sequence.
     pub context_tokens: u32,
     /// What it can do.
@@ -66,6 +69,7 @@ impl LaneConfig {
         Self {
             served_model: name.clone(),
             name,
+            identity: String::new(),
             context_tokens,
             capabilities,
             adapters: Vec::new(),
@@ -87,6 +91,37 @@ pub struct RouteConfig {
     pub traffic: Route,
     /// When to stop waiting.
     pub timeouts: Timeouts,
+    /// Whether equal requests share one answer.
+    pub merge: Option<Merge>,
+    /// Whether answers are kept and given again.
+    pub cache: Option<CacheConfig>,
+}
+
+/// How equal deterministic requests that run at the same time share one answer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Merge {
+    /// Whether requests of several tenants may: then one can tell by the time that another asks the
+    /// same.
+    pub across_tenants: bool,
+    /// Who pays.
+    pub charge: Charge,
+}
+
+/// How answers of deterministic requests are kept, for each tenant its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CacheConfig {
+    /// For how long.
+    pub ttl: Duration,
+    /// Answers of all tenants together.
+    pub entries_max: usize,
+    /// Bytes of all tenants' answers together.
+    pub bytes_max: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(3600), entries_max: 10_000, bytes_max: 256 << 20 }
+    }
 }
 
 impl RouteConfig {
@@ -98,7 +133,7 @@ impl RouteConfig {
             targets: vec![Target::stable(LaneId(lane), 1)],
             ..Route::default()
         };
-        Self { traffic, timeouts: Timeouts::default() }
+        Self { traffic, timeouts: Timeouts::default(), merge: None, cache: None }
     }
 }
 
@@ -231,6 +266,11 @@ pub struct Limits {
     pub media: MediaLimits,
     /// Responses that are kept.
     pub stored: StoredLimits,
+    /// Bytes of an answer that are kept for those who share it: beyond them nobody joins, and a client
+    /// that is so far behind the others is cut off.
+    pub merge_bytes_max: usize,
+    /// Copies of requests under way; what would be more is dropped.
+    pub mirrors_max: usize,
     /// Tokens of identity providers, and asking these for their keys.
     pub oidc: Oidc,
 }
@@ -312,6 +352,8 @@ impl Default for Limits {
             held_bytes_max: 256 << 10,
             media: MediaLimits::default(),
             stored: StoredLimits::default(),
+            merge_bytes_max: 8 << 20,
+            mirrors_max: 64,
             oidc: Oidc::default(),
         }
     }

@@ -20,8 +20,8 @@ mod trials;
 
 pub use app::{ConfigError, Gateway};
 pub use config::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, MediaLimits, Oidc, Price,
-    RouteConfig, StoredLimits, TenantConfig, Timeouts,
+    CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, MediaLimits, Merge,
+    Oidc, Price, RouteConfig, StoredLimits, TenantConfig, Timeouts,
 };
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};

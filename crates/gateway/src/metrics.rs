@@ -1,11 +1,14 @@
 //! What the gateway counts. Labels come from the configuration alone: a name that a client made up
 //! counts as `_other`.
 
+mod caches;
+mod copies;
+
 use std::sync::atomic::AtomicU64;
 
 use pilotage_core::admit::Limit;
 use pilotage_core::preempt::Reason;
-use pilotage_core::{Scheduler, Span};
+use pilotage_core::{Scheduler, Span, Tokens};
 use pilotage_lens::{Record, Termination};
 use pilotage_shell::metrics::{
     DURATION_SECONDS, Metrics, OVERHEAD_SECONDS, TPOT_SECONDS, TTFT_SECONDS,
@@ -15,6 +18,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+
+pub(crate) use caches::CacheGauges;
 
 /// The label of requests that never got to a lane.
 const OTHER: &str = "_other";
@@ -59,6 +64,9 @@ pub(crate) struct GatewayMetrics {
     denials: Family<Denied, Counter>,
     ejections: Family<Lane, Counter>,
     canary: Family<Routed, Gauge<f64, AtomicU64>>,
+    merged: Family<Lane, Counter>,
+    copies: copies::Copies,
+    caches: caches::Caches,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -119,6 +127,9 @@ impl GatewayMetrics {
             stops: metrics.register("pilotage_stops", "Running requests that made room for others, by reason", Family::default()),
             ejections: metrics.register("pilotage_ejections", "Replicas that get no work because of what came, or did not come, from them", Family::default()),
             canary: metrics.register("pilotage_canary_share", "Part of a route's requests that its canary gets, from 0 to 1", Family::default()),
+            merged: metrics.register("pilotage_merged_requests", "Requests whose answer another had asked for already", Family::default()),
+            copies: copies::Copies::new(metrics),
+            caches: caches::Caches::new(metrics),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
         for termination in Termination::ALL {
@@ -143,6 +154,7 @@ impl GatewayMetrics {
         }
         let lane = Lane { lane: lane.to_owned() };
         drop(self.retries.get_or_create(&lane));
+        drop(self.merged.get_or_create(&lane));
         for histograms in [&self.duration, &self.ttft, &self.tpot, &self.queue_time] {
             drop(histograms.get_or_create(&lane));
         }
@@ -161,7 +173,9 @@ impl GatewayMetrics {
         for reason in Reason::ALL {
             self.stops.remove(&Stopped { lane: lane.to_owned(), reason: reason.name() });
         }
+        self.copies.forget(lane);
         let lane = Lane { lane: lane.to_owned() };
+        self.merged.remove(&lane);
         self.retries.remove(&lane);
         for histograms in [&self.duration, &self.ttft, &self.tpot, &self.queue_time] {
             histograms.remove(&lane);
@@ -212,17 +226,9 @@ impl GatewayMetrics {
         let name = record.lane.as_deref().unwrap_or(OTHER);
         let lane = Lane { lane: name.to_owned() };
         self.requests.get_or_create(&ended(name, record.termination, record.status)).inc();
-        let tokens = [
-            ("input", record.tokens.input),
-            ("cached", record.tokens.cached),
-            ("output", record.tokens.output),
-        ];
-        for (kind, count) in tokens {
-            self.tokens
-                .get_or_create(&Typed { lane: name.to_owned(), r#type: kind })
-                .inc_by(count.into());
+        if record.merged {
+            self.merged.get_or_create(&lane).inc();
         }
-        self.retries.get_or_create(&lane).inc_by(record.attempts.saturating_sub(1).into());
         self.duration.get_or_create(&lane).observe(record.total.as_secs_f64());
         if record.attempts > 0 {
             self.queue_time.get_or_create(&lane).observe(record.phases.queue.as_secs_f64());
@@ -235,6 +241,43 @@ impl GatewayMetrics {
             self.tpot.get_or_create(&lane).observe(tpot.as_secs_f64());
         }
     }
+}
+
+impl GatewayMetrics {
+    /// Counts the tokens of an answer, however many get it, and the attempts that it took.
+    pub(crate) fn generated(&self, lane: Option<&str>, tokens: Tokens, attempts: u32) {
+        let lane = lane.unwrap_or(OTHER).to_owned();
+        for (r#type, count) in typed(tokens) {
+            let typed = Typed { lane: lane.clone(), r#type };
+            self.tokens.get_or_create(&typed).inc_by(count.into());
+        }
+        self.retries.get_or_create(&Lane { lane }).inc_by(attempts.saturating_sub(1).into());
+    }
+
+    /// Counts a copy of a request that ended.
+    pub(crate) fn copied(&self, record: &Record) {
+        self.copies.count(record);
+    }
+
+    /// Counts a copy for which there was no room.
+    pub(crate) fn copy_dropped(&self, lane: &str) {
+        self.copies.dropped(lane);
+    }
+
+    /// What counts the answers that a route keeps.
+    pub(crate) fn cache(&self, route: &str) -> CacheGauges {
+        self.caches.route(route)
+    }
+
+    /// A route keeps no answers any more.
+    pub(crate) fn forget_cache(&self, route: &str) {
+        self.caches.forget(route);
+    }
+}
+
+/// Counts of tokens by type.
+const fn typed(tokens: Tokens) -> [(&'static str, u32); 3] {
+    [("input", tokens.input), ("cached", tokens.cached), ("output", tokens.output)]
 }
 
 impl LaneGauges {

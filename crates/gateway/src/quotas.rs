@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use pilotage_core::admit::{Admit, Demand, Denial, Headroom, Left, Limit, Now, Quota, Use, Window};
+use pilotage_core::traffic::merge;
 use pilotage_core::{RequestId, Span, TenantId, TenantTree, Time, Tokens};
 use pilotage_shell::clock::Clock;
 use pilotage_wire::envelope;
@@ -31,6 +32,8 @@ pub(crate) struct Lease {
     quotas: Arc<Quotas>,
     id: RequestId,
     price: Price,
+    /// Whether tokens are somebody else's to pay for.
+    free: bool,
     over: bool,
 }
 
@@ -55,7 +58,7 @@ impl Quotas {
     ) -> Result<(Lease, Left), Denial> {
         let demand = Demand { most: used(price, tokens), bytes: bytes as u64 };
         let left = self.admit.lock().reserve(self.now(), id, tenant, demand)?;
-        Ok((Lease { quotas: Arc::clone(self), id, price, over: false }, left))
+        Ok((Lease { quotas: Arc::clone(self), id, price, free: false, over: false }, left))
     }
 
     /// What was spent of every budget, to be kept over a restart.
@@ -79,11 +82,36 @@ impl Lease {
         self.quotas.admit.lock().started(self.id);
     }
 
+    /// Only the request itself counts: its tokens are somebody else's to pay for.
+    pub(crate) const fn free(mut self) -> Self {
+        self.free = true;
+        self
+    }
+
     /// The request ended, and used this much.
-    pub(crate) fn settle(mut self, tokens: Tokens) {
+    pub(crate) fn settle(self, tokens: Tokens) {
+        let price = self.price;
+        self.settle_at(price, tokens);
+    }
+
+    /// The request ended, and used this much, at the price of who answered.
+    pub(crate) fn settle_at(self, price: Price, tokens: Tokens) {
+        let used = if self.free { Use::default() } else { used(price, tokens) };
+        self.settle_part(used);
+    }
+
+    fn settle_part(mut self, part: Use) {
         self.over = true;
         let now = self.quotas.now();
-        self.quotas.admit.lock().settle(now, self.id, used(self.price, tokens));
+        self.quotas.admit.lock().settle(now, self.id, part);
+    }
+
+    /// Several requests had one answer, and pay for it together.
+    pub(crate) fn settle_shared(leases: Vec<Self>, price: Price, tokens: Tokens) {
+        let parts = merge::split(used(price, tokens), leases.len() as u64);
+        for (lease, part) in leases.into_iter().zip(parts) {
+            lease.settle_part(part);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::quotas::{self, Header};
 
 /// A request that gets an error: what the client sees, and how it counts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) error: Box<ApiError>,
     pub(crate) termination: Termination,

@@ -13,6 +13,7 @@ use pilotage_shell::clock::Clock;
 
 use crate::config::{LaneConfig, RouteConfig};
 use crate::driver::LaneHandle;
+use crate::forward::Cache;
 use crate::metrics::GatewayMetrics;
 
 /// Lanes and routes.
@@ -21,6 +22,8 @@ pub(crate) struct Table {
     pub(crate) router: Router,
     lanes: Vec<Arc<Lane>>,
     routes: HashMap<Name, Arc<RouteConfig>>,
+    /// Answers that are kept, by route.
+    caches: HashMap<Name, Arc<Cache>>,
 }
 
 /// One model's queue and replicas.
@@ -28,6 +31,13 @@ pub(crate) struct Table {
 pub(crate) struct Lane {
     pub(crate) config: LaneConfig,
     pub(crate) handle: LaneHandle,
+}
+
+impl Lane {
+    /// Whether clients may ask for that adapter.
+    pub(crate) fn has_adapter(&self, name: &str) -> bool {
+        self.config.adapters.iter().any(|adapter| adapter == name)
+    }
 }
 
 /// What starting a lane takes.
@@ -74,7 +84,19 @@ impl Table {
         });
         let named =
             routes.iter().map(|route| (route.traffic.name.clone(), Arc::new(route.clone())));
-        Ok(Self { router, lanes: lanes.collect(), routes: named.collect() })
+        let caches = routes.iter().filter_map(|route| {
+            let (name, config) = (&route.traffic.name, route.cache?);
+            let cache = match before.cache(name) {
+                Some(cache) => {
+                    cache.set_config(config);
+                    Arc::clone(cache)
+                }
+                None => Arc::new(Cache::new(config, start.metrics.cache(name.as_str()))),
+            };
+            Some((name.clone(), cache))
+        });
+        let caches = caches.collect();
+        Ok(Self { router, lanes: lanes.collect(), routes: named.collect(), caches })
     }
 
     /// All lanes.
@@ -95,6 +117,16 @@ impl Table {
     /// The route that a public name leads to.
     pub(crate) fn route(&self, public: &str) -> Option<&Arc<RouteConfig>> {
         self.routes.get(&self.router.route(public)?.name)
+    }
+
+    /// The answers that a route keeps.
+    pub(crate) fn cache(&self, route: &Name) -> Option<&Arc<Cache>> {
+        self.caches.get(route)
+    }
+
+    /// Routes that keep answers.
+    pub(crate) fn cached(&self) -> impl Iterator<Item = &Name> {
+        self.caches.keys()
     }
 
     /// Every public name, with the tokens of context behind it.

@@ -93,6 +93,15 @@ pub struct Record {
     pub attempts: u32,
     /// Times it was stopped for somebody else.
     pub stops: u32,
+    /// Whether its answer is one that another request had asked for already.
+    #[serde(skip_serializing_if = "is_not")]
+    pub merged: bool,
+    /// Whether it is a copy, whose answer nobody sees.
+    #[serde(skip_serializing_if = "is_not")]
+    pub mirror: bool,
+    /// Whether its answer was one that had been kept, `hit` or `miss`; none where none are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<&'static str>,
     /// The replica of the last attempt.
     pub replica: Option<String>,
     /// Why that one.
@@ -112,6 +121,11 @@ pub struct Record {
     /// Mean time between tokens.
     #[serde(rename = "tpot_ms", serialize_with = "optional")]
     pub tpot: Option<Span>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 fn optional<S: serde::Serializer>(span: &Option<Span>, out: S) -> Result<S::Ok, S::Error> {

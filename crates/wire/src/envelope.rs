@@ -40,6 +40,12 @@ pub const BUDGET: &str = "x-pilotage-budget";
 /// In an answer: whether its count of tokens is `exact`, or `estimated`.
 pub const COUNT: &str = "x-pilotage-count";
 
+/// In an answer of a Route that keeps answers: whether this one was kept, `hit` or `miss`.
+pub const CACHE: &str = "x-pilotage-cache";
+
+/// To an engine: the request is a copy whose answer nobody sees.
+pub const MIRROR: &str = "x-pilotage-mirror";
+
 /// Most characters of a request id that a client chooses.
 pub const REQUEST_ID_MAX: usize = 128;
 

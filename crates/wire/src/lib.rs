@@ -12,6 +12,7 @@ pub mod multipart;
 pub mod openai;
 pub mod peek;
 pub mod prometheus;
+pub mod repeat;
 pub mod responses;
 pub mod resume;
 pub mod sse;

@@ -16,6 +16,7 @@ pub mod canary;
 mod dice;
 pub mod fallback;
 pub mod fit;
+pub mod merge;
 pub mod mirror;
 pub mod name;
 pub mod region;
@@ -28,6 +29,7 @@ pub use canary::{Arm, Canary, CanaryPlan, Judgement, OnFail, Step, Tolerance, Ve
 pub use dice::key;
 pub use fallback::{Miss, MovesOn};
 pub use fit::{Capabilities, Feature, Features, Lack, Misfit, Needs};
+pub use merge::Charge;
 pub use mirror::Shadow;
 pub use name::{Name, Tag, TagError};
 pub use region::{Region, RegionState, Regions, Spill, Tier};

@@ -292,6 +292,9 @@ fn request(
     if let Some(displaced) = to.displaces {
         set(envelope::DISPLACES, &displaced.0.to_string());
     }
+    if order.copy {
+        set(envelope::MIRROR, "1");
+    }
     set(envelope::TENANT, &order.caller.id.0.to_string());
     set(envelope::BAND, order.caller.band.name());
     set(envelope::DEADLINE_MS, &left(now, order.until).as_millis().to_string());

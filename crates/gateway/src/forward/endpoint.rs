@@ -7,6 +7,7 @@ use pilotage_core::traffic::{Feature, Features};
 use pilotage_wire::multipart;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Format, Peek};
+use pilotage_wire::repeat;
 
 use super::protocol::Protocol;
 
@@ -61,6 +62,15 @@ impl Endpoint {
     const fn passed(path: &'static str, feature: Feature) -> Self {
         let protocol = Protocol::Own;
         Self { path, upstream: path, protocol, feature, generates: false, forms: false }
+    }
+
+    /// Whether equal requests have equal answers: what embeds or ranks has no chance in it, what
+    /// generates says so.
+    pub(super) fn is_deterministic(&self, body: &[u8]) -> bool {
+        match self.feature {
+            Feature::Embeddings | Feature::Rerank => true,
+            _ => self.generates && repeat::is_deterministic(body),
+        }
     }
 
     /// Whether replicas get a chat.

@@ -2,9 +2,13 @@
 //! record.
 
 mod attempt;
+mod cache;
 mod endpoint;
 mod events;
+mod generation;
 mod media;
+mod merge;
+mod mirror;
 mod place;
 mod protocol;
 mod relay;
@@ -34,8 +38,10 @@ use crate::driver::{Go, Replica, Ticket};
 use crate::reply::{self, Refused};
 use crate::table::Lane;
 use attempt::{Answer, Target, Whole, left};
+pub(crate) use cache::Cache;
 pub(crate) use endpoint::{ENDPOINTS, Endpoint};
 pub(crate) use media::check_hosts;
+pub(crate) use merge::Merges;
 use protocol::Translator;
 use watch::Watch;
 
@@ -60,6 +66,8 @@ pub(crate) struct Order {
     input: u32,
     /// The request, where its stream can be stopped and go on later.
     resume: Option<Resumable>,
+    /// Whether it is a copy, whose answer nobody sees: it is not tried twice.
+    copy: bool,
 }
 
 /// Answers a request to an endpoint, in the protocol that its client speaks.
@@ -76,7 +84,7 @@ pub(crate) async fn answer(
     let mut watch = Watch::new(gateway.clone(), endpoint.path, id, trace);
     let why_wanted = parts.headers.get(envelope::WHY).is_some_and(|wanted| wanted == "1");
     let how = (endpoint, &mut translator);
-    let response = match serve(&gateway, how, &parts.headers, body, &mut watch).await {
+    let response = match serve(&gateway, how, parts.headers, body, &mut watch).await {
         Ok(mut response) => {
             response.headers_mut().extend(watch.take_limits());
             if let Some(why) = watch.take_why().filter(|_| why_wanted) {
@@ -96,29 +104,30 @@ pub(crate) async fn answer(
 async fn serve(
     gateway: &Gateway,
     (endpoint, translator): (&'static Endpoint, &mut Translator),
-    headers: &HeaderMap,
+    headers: HeaderMap,
     body: axum::body::Body,
     watch: &mut Watch,
 ) -> Result<Response, Refused> {
-    let caller = gateway.tenants().find(headers).await?;
+    let caller = gateway.tenants().find(&headers).await?;
     watch.caller(&caller);
     let asked = watch.now();
-    let body = body::read(gateway.inner.clock, headers, body, &gateway.inner.config.limits).await?;
+    let body =
+        body::read(gateway.inner.clock, &headers, body, &gateway.inner.config.limits).await?;
     watch.body_came(asked);
     let body = translator.read(gateway, &caller, body)?;
-    let peek = endpoint.peek(headers, &body)?;
+    let peek = endpoint.peek(&headers, &body)?;
     watch.stream(peek.stream);
     let config = &gateway.inner.config;
     media::check(&peek.media, &config.limits.media, &config.media_hosts)?;
-    let asked = Asking { endpoint, headers, caller, body, peek, deadline: None };
-    let deadline = deadline(headers, &asked.caller)?;
-    place::serve(gateway, Asking { deadline, ..asked }, watch).await
+    let deadline = deadline(&headers, &caller)?;
+    place::serve(gateway, Asking { endpoint, headers, caller, body, peek, deadline }, watch).await
 }
 
 /// A request that was read and understood.
-pub(crate) struct Asking<'a> {
+#[derive(Clone)]
+pub(crate) struct Asking {
     endpoint: &'static Endpoint,
-    headers: &'a HeaderMap,
+    headers: HeaderMap,
     caller: Caller,
     body: Bytes,
     peek: Peek,
@@ -162,6 +171,12 @@ async fn attempts(
             // Whose time is up is not tried again: its ticket is dropped, and what was computed for it
             // is charged.
             Err(_) if left(watch.now(), order.until).is_zero() => return Err(out_of_time().into()),
+            Err(kind) if order.copy => {
+                ticket.failed(kind, true);
+                return Err(
+                    Refused::from(Refusal::Exhausted { attempts: attempt, last: kind }).into()
+                );
+            }
             Err(kind) => {
                 last = Some((attempt, kind));
                 failed(&mut ticket, kind, &replica, attempt);

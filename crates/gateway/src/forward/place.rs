@@ -7,52 +7,115 @@ use std::sync::Arc;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
+use pilotage_core::admit::Left;
 use pilotage_core::prefix::blocks;
 use pilotage_core::traffic::router::NoRoute;
-use pilotage_core::traffic::{Asked, Choice, LaneId, Miss, Needs, Tag, fallback};
-use pilotage_core::{Prompt, Request, RequestId, Stop, Tokens};
+use pilotage_core::traffic::{Asked, Choice, LaneId, Miss, Needs, Shadow, Tag, fallback};
+use pilotage_core::{Prompt, Request, RequestId, Stop, Time, Tokens};
 use pilotage_lens::Mark;
 use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::resume::Resumable;
 
-use super::{Asking, Endpoint, Missed, Order, Watch, attempts, span};
+use super::mirror::Copied;
+use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirror, span};
 use crate::app::Gateway;
 use crate::auth::Caller;
-use crate::config::{Price, RouteConfig};
-use crate::quotas;
+use crate::config::{Price, RouteConfig, Timeouts};
+use crate::quotas::{self, Lease};
 use crate::reply::Refused;
 use crate::table::{Lane, Now, Table};
 
-/// Serves a request by the first lane that takes it.
+/// Serves a request: by what there is already, where its route allows that, or by the first lane that
+/// takes it.
 pub(super) async fn serve(
     gateway: &Gateway,
-    asking: Asking<'_>,
+    asking: Asking,
     watch: &mut Watch,
 ) -> Result<Response, Refused> {
+    let placed = place(gateway, &asking, watch)?;
+    let shares = placed.route.merge.is_some() || placed.cache.is_some();
+    if shares && asking.endpoint.is_deterministic(&asking.body) {
+        return merge::serve(gateway, asking, placed, watch).await;
+    }
+    through(gateway, &asking, placed, watch).await
+}
+
+/// Where a request goes.
+pub(super) struct Placed {
+    id: RequestId,
+    pub(super) route: Arc<RouteConfig>,
+    /// Answers that its route keeps.
+    pub(super) cache: Option<Arc<Cache>>,
+    /// In the order in which they are asked.
+    pub(super) lanes: Vec<Arc<Lane>>,
+    adapter: Option<String>,
+    /// When the request was understood.
+    now: Time,
+    /// When it is over at the latest.
+    pub(super) until: Time,
+    /// Whether lanes reserve its place in its tenant's quotas; otherwise its callers have.
+    pub(super) charged: bool,
+    /// Where its copy goes.
+    copy: Option<Copied>,
+}
+
+fn place(gateway: &Gateway, asking: &Asking, watch: &mut Watch) -> Result<Placed, Refused> {
     let table = gateway.table();
     let public = asking.peek.model.value.as_str();
     let (name, adapter) = named(&table, public);
     let route = table.route(name).ok_or_else(|| gateway.no_model(public))?;
     let now = watch.mark(Mark::Read);
     let total = asking.deadline.unwrap_or(route.timeouts.total).min(route.timeouts.total);
-    let until = watch.begun() + span(total);
     let id = gateway.next_id();
-    let choice = choose(gateway, &table, (name, id), &asking)?;
-    let Choice { lane, fallbacks, why, role, .. } = choice;
+    let choice = choose(gateway, &table, (name, id), asking)?;
+    let Choice { lane, fallbacks, why, role, mirror } = choice;
     watch.routed(why, role);
-    let lanes: Vec<&Arc<Lane>> = open_first(&table, lane, &fallbacks);
+    let copied = |shadow: Shadow| {
+        let lane = Arc::clone(table.lane_at(shadow.lane)?);
+        Some(Copied { shadow, lane, timeouts: route.timeouts })
+    };
+    Ok(Placed {
+        id,
+        route: Arc::clone(route),
+        cache: table.cache(&route.traffic.name).cloned(),
+        lanes: open_first(&table, lane, &fallbacks),
+        adapter: adapter.map(str::to_owned),
+        now,
+        until: watch.begun() + span(total),
+        charged: true,
+        copy: mirror.and_then(copied),
+    })
+}
+
+/// Sends a request to the first lane that takes it.
+pub(super) async fn through(
+    gateway: &Gateway,
+    asking: &Asking,
+    mut placed: Placed,
+    watch: &mut Watch,
+) -> Result<Response, Refused> {
+    let public = asking.peek.model.value.as_str();
+    let adapter = placed.adapter.as_deref();
     let mut last = None;
-    for (at, lane) in lanes.iter().enumerate() {
-        if adapter.is_some_and(|adapter| !lane.config.adapters.iter().any(|one| one == adapter)) {
+    for (at, lane) in placed.lanes.iter().enumerate() {
+        if adapter.is_some_and(|adapter| !lane.has_adapter(adapter)) {
             last = Some(Refused::from(gateway.no_model(public)));
             continue;
         }
-        // Ids are a lane's own: the second lane must not take the request for another's.
-        let id = if at == 0 { id } else { gateway.next_id() };
-        let sent = Sent { lane, route, adapter, id, now, until };
-        match send(gateway, &asking, &sent, watch).await {
+        let sent = Sent {
+            lane,
+            timeouts: placed.route.timeouts,
+            adapter,
+            // Ids are a lane's own: the second lane must not take the request for another's.
+            id: if at == 0 { placed.id } else { gateway.next_id() },
+            now: placed.now,
+            until: placed.until,
+            charged: placed.charged,
+            is_copy: false,
+        };
+        match send(gateway, asking, &sent, placed.copy.take(), watch).await {
             Ok(response) => return Ok(response),
             Err(Missed { refused, miss }) => {
                 watch.missed(miss.as_ref());
@@ -68,40 +131,50 @@ pub(super) async fn serve(
 }
 
 /// A request on its way to one lane.
-struct Sent<'a> {
-    lane: &'a Arc<Lane>,
-    route: &'a RouteConfig,
-    adapter: Option<&'a str>,
-    id: RequestId,
-    now: pilotage_core::Time,
-    until: pilotage_core::Time,
+pub(super) struct Sent<'a> {
+    pub(super) lane: &'a Arc<Lane>,
+    pub(super) timeouts: Timeouts,
+    pub(super) adapter: Option<&'a str>,
+    pub(super) id: RequestId,
+    pub(super) now: Time,
+    pub(super) until: Time,
+    /// Whether its place in its tenant's quotas is still to be reserved.
+    pub(super) charged: bool,
+    pub(super) is_copy: bool,
 }
 
-async fn send(
+pub(super) async fn send(
     gateway: &Gateway,
-    asking: &Asking<'_>,
+    asking: &Asking,
     sent: &Sent<'_>,
+    copy: Option<Copied>,
     watch: &mut Watch,
 ) -> Result<Response, Missed> {
-    let Sent { lane, route, adapter, id, now, until } = *sent;
+    let Sent { lane, timeouts, adapter, id, now, until, charged, is_copy } = *sent;
     let Asking { endpoint, caller, body, peek, .. } = asking;
     let config = &lane.config;
-    watch.lane(&config.name);
+    watch.lane(&config.name, config.price);
     let tokens = endpoint.estimate(peek, config.context_tokens);
-    reserve(gateway, caller, id, tokens, (body.len(), config.price), watch)?;
+    if charged {
+        let (lease, left) = lease(gateway, caller, id, tokens, (body.len(), config.price))?;
+        watch.lease(lease, tokens.input, quotas::headers(&left));
+    }
     let resumable = || Resumable::new(body, endpoint.is_chat());
     let resume = (config.token_ids && peek.stream).then(resumable).flatten();
     let request = Request {
-        deadline: Some((now + span(route.timeouts.queue)).min(until)),
+        deadline: Some((now + span(timeouts.queue)).min(until)),
         answer_by: asking.deadline.map(|_| until),
         stop: if resume.is_some() { Stop::Anytime } else { Stop::BeforeFirstToken },
         ..Request::new(id, caller.id, caller.band, tokens)
     };
     let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
+    if let Some(copy) = copy {
+        mirror::send(gateway, asking, copy, adapter, watch);
+    }
     let served = adapter.unwrap_or(&config.served_model);
     let order = Order {
         path: endpoint.upstream,
-        kind: kind(asking.headers, peek),
+        kind: kind(&asking.headers, peek),
         body: outgoing(body.clone(), peek, served, resume.is_some()),
         caller: caller.clone(),
         request_id: watch.request_id().to_owned(),
@@ -110,10 +183,11 @@ async fn send(
         usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
         until,
         lane: Arc::clone(lane),
-        timeouts: route.timeouts,
+        timeouts,
         id,
         input: tokens.input,
         resume,
+        copy: is_copy,
     };
     attempts(gateway, order, ticket, watch).await
 }
@@ -131,9 +205,9 @@ fn named<'a>(table: &Table, public: &'a str) -> (&'a str, Option<&'a str>) {
 
 /// The lanes in the order in which they are asked: one without replicas comes after those that have
 /// some, so that nobody waits for it in vain, and is waited for when there is no other.
-fn open_first<'a>(table: &'a Table, first: LaneId, fallbacks: &[LaneId]) -> Vec<&'a Arc<Lane>> {
+fn open_first(table: &Table, first: LaneId, fallbacks: &[LaneId]) -> Vec<Arc<Lane>> {
     let all = std::iter::once(&first).chain(fallbacks);
-    let mut lanes: Vec<_> = all.filter_map(|id| table.lane_at(*id)).collect();
+    let mut lanes: Vec<_> = all.filter_map(|id| table.lane_at(*id).cloned()).collect();
     lanes.sort_by_key(|lane| !lane.handle.is_open());
     lanes
 }
@@ -142,7 +216,7 @@ fn choose(
     gateway: &Gateway,
     table: &Table,
     (name, id): (&str, RequestId),
-    asking: &Asking<'_>,
+    asking: &Asking,
 ) -> Result<Choice, Refused> {
     let names = table.router.headers();
     let headers: Vec<(&str, &str)> = names
@@ -158,7 +232,7 @@ fn choose(
         if ruled { gateway.inner.directory.read().path(asking.caller.id) } else { Vec::new() };
     let asked = Asked {
         request: id,
-        needs: needs(asking.endpoint, &asking.peek, asking.headers, tokens)?,
+        needs: needs(asking.endpoint, &asking.peek, &asking.headers, tokens)?,
         prompt_tokens: tokens.input.into(),
         tenants: &tenants,
         user: asking.peek.user.as_deref().map(pilotage_core::traffic::key),
@@ -205,7 +279,7 @@ fn needs(
 }
 
 /// What identifies the prompt: nothing where there is nothing to choose.
-fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking<'_>, adapter: Option<&str>) -> Prompt {
+fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking, adapter: Option<&str>) -> Prompt {
     let (seed, peek, body) = (gateway.inner.seed, &asking.peek, &asking.body);
     let fingerprint = blocks::digest(seed, body).max(1);
     let known = Prompt { fingerprint, streams: peek.stream, ..Prompt::default() };
@@ -227,26 +301,45 @@ fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking<'_>, adapter: Option<&
 }
 
 /// Reserves the request's place in the quotas of its tenant and of those above it.
-fn reserve(
+pub(super) fn lease(
     gateway: &Gateway,
     caller: &Caller,
     id: RequestId,
     tokens: Tokens,
     (bytes, price): (usize, Price),
-    watch: &mut Watch,
-) -> Result<(), Refused> {
+) -> Result<(Lease, Left), Refused> {
     let quotas = &gateway.inner.quotas;
-    match quotas.reserve(id, caller.id, tokens, bytes, price) {
-        Ok((lease, left)) => {
-            watch.lease(lease, tokens.input, quotas::headers(&left));
-            Ok(())
-        }
-        Err(denial) => {
-            gateway.inner.counts.denied(denial.limit);
-            let directory = gateway.inner.directory.read();
-            Err(Refused::denied(&denial, directory.name(denial.tenant)))
-        }
-    }
+    quotas.reserve(id, caller.id, tokens, bytes, price).map_err(|denial| {
+        gateway.inner.counts.denied(denial.limit);
+        let directory = gateway.inner.directory.read();
+        Refused::denied(&denial, directory.name(denial.tenant))
+    })
+}
+
+/// Reserves the place of a request whose lane is not known yet: at the price of the dearest that may
+/// answer it, or, where somebody else pays, without tokens. With the prompt's tokens, as estimated.
+pub(super) fn lease_dearest(
+    gateway: &Gateway,
+    asking: &Asking,
+    placed: &Placed,
+    pays: bool,
+) -> Result<(Lease, Left, u32), Refused> {
+    let configs = || placed.lanes.iter().map(|lane| &lane.config);
+    let most = |price: fn(&Price) -> u64| {
+        configs().map(|config| price(&config.price)).max().unwrap_or_default()
+    };
+    let price = Price {
+        input: most(|price| price.input),
+        cached: most(|price| price.cached),
+        output: most(|price| price.output),
+    };
+    let context = configs().map(|config| config.context_tokens).max().unwrap_or_default();
+    let tokens = asking.endpoint.estimate(&asking.peek, context);
+    let reserved = if pays { tokens } else { Tokens::default() };
+    let id = gateway.next_id();
+    let with = (asking.body.len(), price);
+    let (lease, left) = lease(gateway, &asking.caller, id, reserved, with)?;
+    Ok((lease, left, tokens.input))
 }
 
 /// The body for the replica: its own name for the model, streams always with usage, and with token ids

@@ -1,5 +1,8 @@
 //! A request, watched from its first byte to its last: marks, counts, and one record at the end. A
-//! watch that is dropped without an end was left by its client.
+//! watch that is dropped without an end was left by its client. An answer that several callers share has a
+//! watch of its own, which leaves no record but tells theirs.
+
+use std::sync::Arc;
 
 use http::HeaderValue;
 use pilotage_core::traffic::tally::Sample;
@@ -8,16 +11,32 @@ use pilotage_lens::{Mark, Record, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 use pilotage_wire::trace::TraceParent;
 
+use super::generation::{Generation, Member, Told};
 use crate::app::Gateway;
 use crate::auth::Caller;
+use crate::config::Price;
 use crate::quotas::{Header, Lease};
 use crate::trials::Place;
 
 /// Status of a request whose client went away: nginx's own for it, never sent to anybody.
 const CLIENT_CLOSED: u16 = 499;
 
+/// Whose way is watched.
+#[derive(Clone)]
+enum Part {
+    /// A request's, from its client to a replica.
+    Request,
+    /// That of a request that shares a generation; whether another had begun that.
+    Caller(Arc<Generation>, bool),
+    /// That of a generation.
+    Generation(Arc<Generation>),
+    /// A copy's, which has no client.
+    Copy,
+}
+
 pub(crate) struct Watch {
     gateway: Gateway,
+    part: Part,
     timeline: Timeline,
     path: &'static str,
     request_id: String,
@@ -37,6 +56,8 @@ pub(crate) struct Watch {
     /// Whether the engine itself told the tokens.
     counted: bool,
     stops: u32,
+    /// Whether its answer was kept.
+    cache: Option<&'static str>,
     lease: Option<Lease>,
     /// Prompt tokens, as far as the body tells.
     estimated_input: u32,
@@ -57,6 +78,7 @@ impl Watch {
         let timeline = Timeline::new(Time::from_nanos(gateway.inner.clock.now_nanos()));
         Self {
             gateway,
+            part: Part::Request,
             timeline,
             path,
             request_id,
@@ -73,6 +95,7 @@ impl Watch {
             tokens: Tokens::default(),
             counted: false,
             stops: 0,
+            cache: None,
             lease: None,
             estimated_input: 0,
             limits: Vec::new(),
@@ -125,8 +148,19 @@ impl Watch {
     }
 
     /// The request goes to a lane.
-    pub(crate) fn lane(&mut self, name: &str) {
+    pub(crate) fn lane(&mut self, name: &str, price: Price) {
         name.clone_into(self.lane.get_or_insert_default());
+        self.tell(|told| {
+            name.clone_into(told.lane.get_or_insert_default());
+            told.price = price;
+        });
+    }
+
+    /// Tells the callers' records.
+    fn tell(&self, note: impl FnOnce(&mut Told)) {
+        if let Part::Generation(generation) = &self.part {
+            generation.tell(note);
+        }
     }
 
     pub(crate) fn dispatched(&mut self, replica: &str, attempt: u32, why: &Why) {
@@ -134,6 +168,19 @@ impl Watch {
         self.attempts = attempt;
         self.replica = Some(replica.to_owned());
         self.why = Some(*why);
+        self.begins();
+        if let Part::Generation(generation) = &self.part {
+            generation.tell(|told| {
+                told.attempts = attempt;
+                told.replica = Some(replica.to_owned());
+                told.why = Some(*why);
+            });
+            generation.started();
+        }
+    }
+
+    /// The request waits no more.
+    pub(crate) fn begins(&self) {
         if let Some(lease) = &self.lease {
             lease.started();
         }
@@ -148,6 +195,11 @@ impl Watch {
     pub(crate) fn mark(&mut self, mark: Mark) -> Time {
         let now = self.now();
         self.timeline.set(now, mark);
+        match mark {
+            Mark::Dispatched => self.tell(|told| told.dispatched = Some(now)),
+            Mark::Answered => self.tell(|told| told.answered = Some(now)),
+            Mark::Read | Mark::FirstToken | Mark::LastToken => {}
+        }
         now
     }
 
@@ -158,6 +210,12 @@ impl Watch {
             output: usage.completion_tokens,
         };
         self.counted = true;
+        self.tell_tokens();
+    }
+
+    fn tell_tokens(&self) {
+        let (tokens, counted) = (self.tokens, self.counted);
+        self.tell(|told| (told.tokens, told.counted) = (tokens, counted));
     }
 
     /// The request's place in its tenant's quotas, and what is left there.
@@ -174,9 +232,10 @@ impl Watch {
 
     /// The answer has so many tokens by now, as far as events tell; its prompt is about as long as
     /// was estimated.
-    pub(crate) const fn produced(&mut self, input: u32, output: u32) {
+    pub(crate) fn produced(&mut self, input: u32, output: u32) {
         if !self.counted {
             self.tokens = Tokens { input, cached: 0, output };
+            self.tell_tokens();
         }
     }
 
@@ -186,8 +245,10 @@ impl Watch {
     }
 
     /// The attempt was stopped for somebody else.
-    pub(crate) const fn stopped(&mut self) {
+    pub(crate) fn stopped(&mut self) {
         self.stops += 1;
+        let stops = self.stops;
+        self.tell(|told| told.stops = stops);
     }
 
     pub(crate) fn request_id(&self) -> &str {
@@ -218,6 +279,7 @@ impl Watch {
         self.over = true;
         Self {
             gateway: self.gateway.clone(),
+            part: self.part.clone(),
             timeline: self.timeline,
             path: self.path,
             request_id: self.request_id.clone(),
@@ -234,6 +296,7 @@ impl Watch {
             tokens: self.tokens,
             counted: self.counted,
             stops: self.stops,
+            cache: self.cache,
             lease: self.lease.take(),
             estimated_input: self.estimated_input,
             limits: Vec::new(),
@@ -242,11 +305,122 @@ impl Watch {
         }
     }
 
+    /// The request joined a generation. Its lease is there if somebody pays together with others.
+    pub(super) fn joins(
+        &mut self,
+        member: &Member,
+        (lease, input): (Option<Lease>, u32),
+        limits: Vec<Header>,
+    ) {
+        self.part = Part::Caller(Arc::clone(member.generation()), !member.is_first());
+        self.lease = lease;
+        self.estimated_input = input;
+        self.limits = limits;
+    }
+
+    /// What happened to the generation so far is what happened to its caller.
+    pub(super) fn learn(&mut self) {
+        let Part::Caller(generation, _) = &self.part else { return };
+        let told = generation.told();
+        // Set once: a later attempt of the generation must not undo what its caller has seen since.
+        if self.attempts == 0 {
+            let marks = [(Mark::Dispatched, told.dispatched), (Mark::Answered, told.answered)];
+            for (mark, at) in marks {
+                if let Some(at) = at {
+                    self.timeline.set(at, mark);
+                }
+            }
+        }
+        self.lane = told.lane.or(self.lane.take());
+        self.attempts = told.attempts;
+        self.stops = told.stops;
+        self.replica = told.replica;
+        self.why = told.why;
+    }
+
+    /// The caller has so many tokens of the answer.
+    pub(super) const fn shares(&mut self, tokens: Tokens, counted: bool) {
+        self.tokens = tokens;
+        self.counted = counted;
+    }
+
+    /// The caller has all of the answer: it ended as the generation did, or so if that did not say.
+    pub(super) fn end_shared(&mut self, otherwise: Termination) {
+        let Part::Caller(generation, _) = &self.part else { return };
+        let Told { tokens, counted, end, .. } = generation.told();
+        self.shares(tokens, counted);
+        let (status, termination) = end.unwrap_or((200, otherwise));
+        self.end(status, termination);
+    }
+
+    /// The watch of a generation that begins for this request.
+    pub(super) fn generation(&self, generation: Arc<Generation>) -> Self {
+        let mut watch = self.beside();
+        watch.part = Part::Generation(generation);
+        watch.tenant.clone_from(&self.tenant);
+        watch.band = self.band;
+        watch.estimated_input = self.estimated_input;
+        watch
+    }
+
+    /// The watch of a copy of this request.
+    pub(super) fn copy(&self) -> Self {
+        let mut watch = self.beside();
+        watch.part = Part::Copy;
+        watch.band = Band::Batch;
+        watch
+    }
+
+    /// A watch that begins now.
+    fn beside(&self) -> Self {
+        let gateway = self.gateway.clone();
+        let mut watch = Self::new(gateway, self.path, self.request_id.clone(), self.trace);
+        watch.stream = self.stream;
+        watch.mark(Mark::Read);
+        watch
+    }
+
+    /// Whether the route keeps answers, and had this one.
+    pub(super) const fn cache(&mut self, found: &'static str) {
+        self.cache = Some(found);
+    }
+
     /// The request is over.
     pub(crate) fn end(&mut self, status: u16, termination: Termination) {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        self.learn();
+        self.pay(termination);
+        if let Part::Generation(generation) = &self.part {
+            generation.tell(|told| told.end = Some((status, termination)));
+            let lane = self.lane.as_deref();
+            self.gateway.inner.counts.generated(lane, self.tokens, self.attempts);
+            return;
+        }
+        let record = self.record(status, termination);
+        let own = record.phases.read.as_nanos().saturating_sub(self.body.as_nanos());
+        let counts = &self.gateway.inner.counts;
+        match self.part {
+            Part::Copy => counts.copied(&record),
+            _ => counts.count(&record, Span::from_nanos(own)),
+        }
+        // What callers share is counted once, with the generation, and what was kept not again.
+        if matches!(self.part, Part::Request | Part::Caller(_, false)) && self.cache.is_none()
+            && let Some(failed) = outcome(termination)
+        {
+            self.sample(failed, record.total);
+        }
+        if matches!(self.part, Part::Request) && self.cache.is_none() {
+            counts.generated(record.lane.as_deref(), record.tokens, record.attempts);
+        }
+        if let Ok(line) = serde_json::to_string(&record) {
+            tracing::info!(target: "access", record = line, "request");
+        }
+    }
+
+    /// Settles what was reserved.
+    fn pay(&mut self, termination: Termination) {
         // Whoever got an answer, or a part of one, used what it took. What failed on our side used
         // nothing, not even a place among the requests of its minute; what the client got wrong, or
         // left, did.
@@ -255,17 +429,34 @@ impl Watch {
         let left = matches!(termination, Termination::ClientCancel | Termination::Timeout);
         if left && !used && self.attempts > 0 {
             self.tokens.input = self.estimated_input;
+            self.tell_tokens();
         }
-        let used = used || (left && self.attempts > 0);
-        if let Some(lease) = self.lease.take().filter(|_| used || !is_ours(termination)) {
-            lease.settle(self.tokens);
+        let used = used || (left && self.attempts > 0) || !is_ours(termination);
+        match &self.part {
+            Part::Generation(generation) => {
+                generation.close();
+                let (purse, price) = (generation.take_purse(), generation.told().price);
+                if used {
+                    Lease::settle_shared(purse, price, self.tokens);
+                }
+            }
+            Part::Caller(generation, _) => {
+                let price = generation.told().price;
+                if let Some(lease) = self.lease.take().filter(|_| used) {
+                    lease.settle_at(price, self.tokens);
+                }
+            }
+            Part::Request | Part::Copy => {
+                if let Some(lease) = self.lease.take().filter(|_| used) {
+                    lease.settle(self.tokens);
+                }
+            }
         }
-        let now = self.now();
-        let phases = self.timeline.phases(now);
-        if let Some(failed) = outcome(termination) {
-            self.sample(failed, phases.total());
-        }
-        let record = Record {
+    }
+
+    fn record(&self, status: u16, termination: Termination) -> Record {
+        let phases = self.timeline.phases(self.now());
+        Record {
             request_id: self.request_id.clone(),
             trace_id: format!("{:032x}", self.trace.trace),
             tenant: self.tenant.clone(),
@@ -277,6 +468,9 @@ impl Watch {
             termination,
             attempts: self.attempts,
             stops: self.stops,
+            merged: matches!(self.part, Part::Caller(_, true)),
+            mirror: matches!(self.part, Part::Copy),
+            cache: self.cache,
             replica: self.replica.clone(),
             why: self.why.map(|why| why.to_string()),
             tokens: self.tokens,
@@ -284,11 +478,6 @@ impl Watch {
             total: phases.total(),
             ttft: self.timeline.ttft(),
             tpot: self.timeline.tpot(self.tokens.output),
-        };
-        let own = phases.read.as_nanos().saturating_sub(self.body.as_nanos());
-        self.gateway.inner.counts.count(&record, Span::from_nanos(own));
-        if let Ok(line) = serde_json::to_string(&record) {
-            tracing::info!(target: "access", record = line, "request");
         }
     }
 }

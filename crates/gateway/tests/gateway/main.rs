@@ -9,6 +9,7 @@ mod cancel;
 mod failures;
 mod identity;
 mod limits;
+mod merge;
 mod messages;
 mod observed;
 mod outcomes;

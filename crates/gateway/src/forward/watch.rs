@@ -331,7 +331,7 @@ impl Watch {
                 }
             }
         }
-        self.lane = told.lane.or(self.lane.take());
+        self.lane = told.lane.or_else(|| self.lane.take());
         self.attempts = told.attempts;
         self.stops = told.stops;
         self.replica = told.replica;

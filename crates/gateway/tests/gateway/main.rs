@@ -5,12 +5,14 @@
 mod answers;
 mod apis;
 mod bytes;
+mod cache;
 mod cancel;
 mod failures;
 mod identity;
 mod limits;
 mod merge;
 mod messages;
+mod mirror;
 mod observed;
 mod outcomes;
 mod quotas;

@@ -406,7 +406,8 @@ impl Watch {
             _ => counts.count(&record, Span::from_nanos(own)),
         }
         // What callers share is counted once, with the generation, and what was kept not again.
-        if matches!(self.part, Part::Request | Part::Caller(_, false)) && self.cache.is_none()
+        if matches!(self.part, Part::Request | Part::Caller(_, false))
+            && self.cache.is_none()
             && let Some(failed) = outcome(termination)
         {
             self.sample(failed, record.total);

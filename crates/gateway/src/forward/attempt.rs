@@ -240,6 +240,9 @@ pub(super) fn has_token(data: &str) -> bool {
         content: Option<String>,
         #[serde(default)]
         reasoning_content: Option<String>,
+        /// The newer name of it in vLLM.
+        #[serde(default)]
+        reasoning: Option<String>,
         #[serde(default)]
         tool_calls: Option<Vec<serde::de::IgnoredAny>>,
     }
@@ -249,6 +252,7 @@ pub(super) fn has_token(data: &str) -> bool {
             full(&choice.text)
                 || full(&choice.delta.content)
                 || full(&choice.delta.reasoning_content)
+                || full(&choice.delta.reasoning)
                 || choice.delta.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
                 || choice.finish_reason.is_some()
         })

@@ -119,3 +119,52 @@ impl Endpoint {
 
 /// Bytes of English text to a token.
 pub(super) const BYTES_PER_TOKEN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(path: &str, body: &str) -> Vec<&'static str> {
+        let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path == path).unwrap();
+        let peek = endpoint.peek(&HeaderMap::new(), body.as_bytes()).unwrap();
+        endpoint.needs(&peek).iter().map(Feature::name).collect()
+    }
+
+    #[test]
+    fn a_body_tells_what_it_needs() {
+        let check = |path: &str, more: &str, expect: &[&str]| {
+            assert_eq!(needs(path, &format!(r#"{{"model":"m"{more}}}"#)), expect, "{path} {more}");
+        };
+        let parts = |parts: &str| format!(r#","messages":[{{"content":[{parts}]}}]"#);
+        check(CHAT, "", &["text"]);
+        check(CHAT, r#","tools":[],"response_format":{"type":"json_object"}"#, &["text"]);
+        check(
+            CHAT,
+            r#","tools":[{}],"response_format":{"type":"json_schema"}"#,
+            &["text", "tools", "json_schema"],
+        );
+        check(CHAT, &parts(r#"{"image_url":"data:x"}"#), &["text", "vision"]);
+        check(CHAT, &parts(r#"{"type":"input_audio","input_audio":{}}"#), &["text", "audio"]);
+        check("/v1/embeddings", "", &["embeddings"]);
+        check("/v1/rerank", r#","documents":["a"]"#, &["rerank"]);
+        check("/v1/audio/speech", r#","tools":[{}]"#, &["audio_api"]);
+        check("/v1/images/edits", r#","image":"data:x""#, &["images_api"]);
+    }
+
+    #[test]
+    fn images_and_audio_count_as_tokens_and_only_generations_as_output() {
+        let tokens = |path: &str, body: &str| {
+            let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path == path).unwrap();
+            let peek = endpoint.peek(&HeaderMap::new(), body.as_bytes()).unwrap();
+            let tokens = endpoint.estimate(&peek, 1000);
+            (tokens.input, tokens.output)
+        };
+        let image = format!(r#"[{{"content":[{{"image_url":"data:{}"}}]}}]"#, "x".repeat(9999));
+        let body = format!(r#"{{"model":"m","max_tokens":7,"messages":{image}}}"#);
+        assert_eq!(tokens(CHAT, &body), (765 + 8, 7));
+        assert_eq!(
+            tokens("/v1/rerank", r#"{"model":"m","query":"q","documents":["a","b"]}"#),
+            (3, 0)
+        );
+    }
+}

@@ -10,7 +10,7 @@ use pilotage_shell::secret::KeyHash;
 use pilotage_shell::tasks;
 
 use crate::support::{
-    Engine, answer, chat, config, engine, gateway, send, text, until_idle, until_queued,
+    Engine, answer, chat, config, engine, gateway, post, send, text, until_idle, until_queued,
 };
 
 fn one_place(gateway: &Gateway, engine: &Engine, pauses_max: u32) {
@@ -124,6 +124,40 @@ async fn a_stream_is_stopped_and_goes_on_over_token_ids_as_if_nothing_had_been()
     assert!(seen.contains("\"two\"") && seen.ends_with("data: [DONE]\n\n"), "{seen}");
     assert!(!seen.contains("token_ids") && !seen.contains("text_completion"), "{seen}");
     assert_eq!(seen.matches("\"id\":\"c1\"").count(), seen.matches("data: {").count(), "{seen}");
+    until_idle(&gateway).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_stopped_and_goes_on_as_well() {
+    let mut engine = engine().await;
+    let gateway = gateway(open(true), &[]);
+    one_place(&gateway, &engine, 0);
+    let first = engine.stream();
+    first.send(Ok(chunk("", ",\"prompt_token_ids\":[7,8],\"token_ids\":[]").into())).unwrap();
+    first.send(Ok(chunk("one ", ",\"token_ids\":[1]").into())).unwrap();
+    let asked = r#"{"model":"public","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    let mut request = post("/v1/messages", asked);
+    request.headers_mut().insert("x-pilotage-band", "bulk".parse().unwrap());
+    let mut running = send(&gateway, request).await;
+    let mut seen = String::new();
+    while !seen.contains("one ") {
+        let frame = running.body_mut().frame().await.unwrap().unwrap();
+        seen.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    let rest = tasks::spawn("client", text(running));
+    engine.seen.recv().await.unwrap();
+    engine.json(200, "{}");
+    let second = engine.stream();
+    let end = "data: {\"id\":\"x\",\"object\":\"text_completion\",\"choices\":[{\"index\":0,\"text\":\"two\",\
+               \"token_ids\":[2,3],\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    second.send(Ok(end.into())).unwrap();
+    assert_eq!(answer(&gateway, in_band(WHOLE, "realtime")).await.0, 200);
+    first.closed().await;
+    seen.push_str(&rest.await.unwrap().unwrap());
+    assert!(seen.contains(r#"{"type":"text_delta","text":"two"}"#), "{seen}");
+    assert_eq!(seen.matches("event: message_start").count(), 1, "{seen}");
+    assert_eq!(seen.matches("event: content_block_start").count(), 1, "{seen}");
+    assert!(seen.contains("event: message_stop") && !seen.contains("error"), "{seen}");
     until_idle(&gateway).await;
 }
 

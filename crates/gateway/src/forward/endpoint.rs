@@ -141,14 +141,14 @@ mod tests {
         check(
             CHAT,
             r#","tools":[{}],"response_format":{"type":"json_schema"}"#,
-            &["text", "tools", "json_schema"],
+            &["text", "tools", "jsonSchema"],
         );
         check(CHAT, &parts(r#"{"image_url":"data:x"}"#), &["text", "vision"]);
         check(CHAT, &parts(r#"{"type":"input_audio","input_audio":{}}"#), &["text", "audio"]);
         check("/v1/embeddings", "", &["embeddings"]);
         check("/v1/rerank", r#","documents":["a"]"#, &["rerank"]);
-        check("/v1/audio/speech", r#","tools":[{}]"#, &["audio_api"]);
-        check("/v1/images/edits", r#","image":"data:x""#, &["images_api"]);
+        check("/v1/audio/speech", r#","tools":[{}]"#, &["speech"]);
+        check("/v1/images/edits", r#","image":"data:x""#, &["images"]);
     }
 
     #[test]

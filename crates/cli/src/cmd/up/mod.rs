@@ -15,6 +15,7 @@ mod reload;
 mod serving;
 mod setup;
 mod traffic;
+mod trials;
 mod watch;
 
 use std::net::SocketAddr;

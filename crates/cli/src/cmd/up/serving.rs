@@ -30,6 +30,7 @@ use super::prepare::Prepared;
 use super::reload::Current;
 use super::setup::Setup;
 use super::traffic::{Keys, gateway_config, has_local};
+use super::trials::Trials;
 use crate::args::Up;
 use crate::output;
 
@@ -51,6 +52,7 @@ pub(super) struct Serving {
     stop: CancellationToken,
     greeting: Option<banner::Greeting>,
     budgets: Budgets,
+    trials: Trials,
 }
 
 impl Serving {
@@ -64,6 +66,7 @@ impl Serving {
         let config = gateway_config(&prepared.plan, &keys);
         let gateway = Gateway::new(config, clock, Metrics::new())?;
         let budgets = Budgets::restore(installation.folder(), &gateway)?;
+        let trials = Trials::restore(installation.folder(), &gateway);
         let key = keys.local.clone().filter(|_| has_local(&prepared.plan));
         let greeting = banner::Greeting::new(&prepared.plan, key, at, admin_at);
         let current = Current::first(prepared, clock, drain);
@@ -95,6 +98,7 @@ impl Serving {
             stop,
             greeting: Some(greeting),
             budgets,
+            trials,
         };
         this.raise_endpoints();
         Ok(this)
@@ -113,7 +117,7 @@ impl Serving {
                     None => std::future::pending().await,
                 },
                 () = tokio::time::sleep(LOOK), if busy => self.look().await,
-                _ = saving.tick() => self.budgets.save(&self.gateway),
+                _ = saving.tick() => self.save(),
             }
         }
     }
@@ -175,7 +179,13 @@ impl Serving {
             }
         }
         self.supervisor.stop().await;
+        self.save();
+    }
+
+    /// Writes down what shall survive a restart.
+    fn save(&mut self) {
         self.budgets.save(&self.gateway);
+        self.trials.save(&self.gateway);
     }
 
     async fn take(&mut self, event: Event) {

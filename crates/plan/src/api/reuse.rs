@@ -59,6 +59,9 @@ pub struct Merge {
     /// Whether such requests share one answer. Only those without chance in them do: temperature 0,
     /// or a seed.
     pub enabled: bool,
+    /// Whether requests of several tenants do, too. Then a tenant can tell by the time that another
+    /// one asks the same.
+    pub across_tenants: bool,
     /// Who pays for the answer.
     pub charge: Charge,
 }
@@ -69,10 +72,10 @@ pub struct Merge {
 pub enum Charge {
     /// Everybody, as if alone.
     Each,
-    /// Everybody a part.
+    /// Everybody an even part.
     #[default]
     Split,
-    /// Who came first.
+    /// Who came first; the others use a place among their requests, and no tokens.
     First,
 }
 
@@ -103,6 +106,16 @@ pub struct Hedge {
     /// Second attempts in percent of all requests, at most.
     #[schemars(range(min = 1, max = 100))]
     pub percent: u32,
+}
+
+impl From<Charge> for pilotage_core::traffic::merge::Charge {
+    fn from(charge: Charge) -> Self {
+        match charge {
+            Charge::Each => Self::Each,
+            Charge::Split => Self::Split,
+            Charge::First => Self::First,
+        }
+    }
 }
 
 impl From<Policy> for pilotage_core::Policy {

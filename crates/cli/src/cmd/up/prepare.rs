@@ -31,6 +31,7 @@ pub(super) async fn again(args: Arc<Up>, world: Arc<World>) -> anyhow::Result<Pr
 
 /// Fetches weights and reads keys.
 pub(super) async fn prepare(plan: Plan) -> anyhow::Result<Prepared> {
+    check(&plan)?;
     let endpoints = plan.endpoints.iter().map(endpoint).collect::<anyhow::Result<_>>()?;
     let store = store::open()?;
     let mut processes = Vec::new();
@@ -39,6 +40,22 @@ pub(super) async fn prepare(plan: Plan) -> anyhow::Result<Prepared> {
         processes.push((process.clone(), path));
     }
     Ok(Prepared { plan, processes, endpoints })
+}
+
+/// Refuses what the gateway would answer otherwise than the plan says, and tells what it leaves out.
+fn check(plan: &Plan) -> anyhow::Result<()> {
+    for route in &plan.routes {
+        let name = &route.name;
+        if route.adapter.is_some() {
+            return Err(Wrong::new(format!("Route {name}: spec.adapter is not supported yet"))
+                .hint("let clients ask for NAME:ADAPTER")
+                .into());
+        }
+        if route.hedge.enabled {
+            tracing::warn!(route = name, "there are no second attempts yet: `hedge` has no effect");
+        }
+    }
+    Ok(())
 }
 
 fn endpoint(spec: &EndpointSpec) -> anyhow::Result<(EndpointSpec, Option<Secret>)> {
@@ -69,6 +86,24 @@ fn key(source: &KeySource) -> anyhow::Result<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_be_answered_otherwise_is_refused() {
+        let expect = |more: &str, good: bool| {
+            let text = format!(
+                "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, spec: \
+                 {{endpoints: [{{url: 'http://h'}}], adapters: [law]}}}}\n---\n{{apiVersion: \
+                 pilotage.dev/v1alpha1, kind: Route, metadata: {{name: r}}, spec: {{targets: \
+                 [{{model: a}}]{more}}}}}\n"
+            );
+            let resources = pilotage_plan::parse_all([("f", text.as_str())]).unwrap();
+            let plan = pilotage_plan::plan(&resources, &World::with_cores(1)).unwrap();
+            assert_eq!(check(&plan).is_ok(), good, "{more}");
+        };
+        expect("", true);
+        expect(", cache: {enabled: true}", true);
+        expect(", adapter: law", false);
+    }
 
     #[test]
     fn keys_are_found_or_said_to_be_missing() {

@@ -8,8 +8,8 @@ use pilotage_core::traffic::{
     Regions, Rule, Step, Sticky, Tag, Target, Tolerance, When,
 };
 use pilotage_gateway::{
-    GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Price, RouteConfig, TenantConfig,
-    Timeouts,
+    CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Merge, Price,
+    RouteConfig, TenantConfig, Timeouts,
 };
 use pilotage_plan::api::{self, Identity, TenantKey};
 use pilotage_plan::{CapabilitySpec, Lane, Plan, Route, Timestamp};
@@ -93,6 +93,11 @@ impl Places<'_> {
                 regions: regions(route),
             },
             timeouts: timeouts(&route.timeouts),
+            merge: route.merge.enabled.then(|| Merge {
+                across_tenants: route.merge.across_tenants,
+                charge: route.merge.charge.into(),
+            }),
+            cache: route.cache.enabled.then(|| cache(&route.cache)),
         }
     }
 
@@ -226,6 +231,14 @@ fn capabilities(said: &CapabilitySpec) -> Capabilities {
     }
 }
 
+fn cache(cache: &api::Cache) -> CacheConfig {
+    CacheConfig {
+        ttl: Duration::from_secs(cache.ttl_seconds.into()),
+        entries_max: usize::try_from(cache.entries_max).unwrap_or(usize::MAX),
+        bytes_max: usize::try_from(cache.bytes_max).unwrap_or(usize::MAX),
+    }
+}
+
 fn timeouts(timeouts: &api::Timeouts) -> Timeouts {
     let seconds = |seconds: u32| Duration::from_secs(seconds.into());
     Timeouts {
@@ -328,6 +341,8 @@ spec:
       targets: [{model: big, weight: 2}]
   canary: {model: next, tolerance: {ttftPercent: 25}, confidence: 90}
   mirror: {model: big, percent: 5}
+  merge: {enabled: true, charge: first}
+  cache: {enabled: true, ttlSeconds: 60}
   regions: [{name: paris}, {name: oslo, networkMs: 30}]
   spillAfterSeconds: 4
 ---
@@ -359,6 +374,10 @@ spec:
         assert_eq!(chat.targets, [Target::stable(small, 9), Target::canary(next)]);
         assert_eq!((chat.targets[1].role, &chat.fallbacks[..]), (Role::Canary, &[big][..]));
         assert_eq!(chat.mirror, Some(Mirror { lane: big, basis_points: 500 }));
+        let merge = Merge { across_tenants: false, charge: traffic::merge::Charge::First };
+        assert_eq!(config.routes[0].merge, Some(merge));
+        assert_eq!(config.routes[0].cache.map(|cache| cache.ttl.as_secs()), Some(60));
+        assert_eq!((config.routes[1].merge, config.routes[1].cache), (None, None));
         let canary = chat.canary.as_ref().unwrap();
         assert_eq!((canary.steps.len(), canary.confidence), (3, 0.9));
         assert_eq!((canary.tolerance.ttft_ratio, canary.tolerance.tpot_ratio), (1.25, 1.1));

@@ -182,6 +182,12 @@ fn limits() -> String {
         ("Connections of a listener", serve.connections_max.to_string(), "later ones wait"),
         ("Answer that is no stream", format!("{} MiB", limits.answer_bytes_max >> 20), "502"),
         ("Event of a stream", format!("{} MiB", limits.event_bytes_max >> 20), "error event"),
+        (
+            "Part of a shared answer that a client may be behind the fastest",
+            format!("{} MiB", limits.merge_bytes_max >> 20),
+            "error event",
+        ),
+        ("Copies for mirrors at once", limits.mirrors_max.to_string(), "dropped, and counted"),
     ];
     let rows = rows.into_iter().chain(api_limits(&limits)).chain(oidc_limits(&limits.oidc));
     let mut out = "# Limits\n\nThe gateway's own. Queues, timeouts and retries are a Route's, see [manifests](manifests.md).\n\n\

@@ -22,6 +22,8 @@ const OTHER: &str = "pk-other";
 fn keeping(cache: CacheConfig) -> GatewayConfig {
     let mut config = config();
     config.routes[0].cache = Some(cache);
+    // Engines that break off or stay silent are asked again all the same.
+    config.lanes[0].scheduler.health = None;
     config.lanes[0].price = Price { input: 1_000_000, cached: 100_000, output: 2_000_000 };
     let budget = Budget { window: Window::Month, hard: 100_000, soft: None };
     let quota = Quota { budgets: vec![budget], ..Quota::default() };

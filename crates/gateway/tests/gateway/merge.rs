@@ -28,6 +28,8 @@ type Pending = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 fn merging(merge: Merge) -> GatewayConfig {
     let mut config = config();
     config.routes[0].merge = Some(merge);
+    // Engines that break off or stay silent are asked again all the same.
+    config.lanes[0].scheduler.health = None;
     config.lanes[0].price = Price { input: 1_000_000, cached: 0, output: 2_000_000 };
     let budget = Budget { window: Window::Month, hard: 100_000, soft: None };
     let quota = Quota { budgets: vec![budget], concurrency: Some(100), ..Quota::default() };

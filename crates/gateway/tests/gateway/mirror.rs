@@ -26,6 +26,8 @@ fn mirroring() -> GatewayConfig {
         ..LaneConfig::named("trial", 1000)
     });
     config.routes[0].traffic.mirror = Some(Mirror { lane: LaneId(1), basis_points: 10_000 });
+    // Engines that break off or stay silent are asked again all the same.
+    config.lanes[0].scheduler.health = None;
     config.lanes[0].price = Price { input: 1_000_000, cached: 0, output: 2_000_000 };
     let budget = Budget { window: Window::Month, hard: 100_000, soft: None };
     config.tenants[0].quota = Quota { budgets: vec![budget], ..Quota::default() };

@@ -73,6 +73,10 @@ async fn reply(
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();
     let path = parts.uri.path().to_owned();
+    // Checks come by the clock, which would take answers that are meant for others.
+    if parts.method == axum::http::Method::GET {
+        return Response::new(Body::empty());
+    }
     let _ = saw.send(Seen { path, headers: parts.headers, body });
     let answer = script.lock().await.recv().await;
     let builder = Response::builder();

@@ -407,7 +407,7 @@ impl Watch {
         }
         // What callers share is counted once, with the generation, and what was kept not again.
         if matches!(self.part, Part::Request | Part::Caller(_, false))
-            && self.cache.is_none()
+            && self.cache != Some("hit")
             && let Some(failed) = outcome(termination)
         {
             self.sample(failed, record.total);

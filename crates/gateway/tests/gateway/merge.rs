@@ -238,7 +238,11 @@ async fn one_that_leaves_does_not_stop_the_others() {
 async fn the_last_one_that_leaves_stops_the_generation() {
     for charge in [Charge::Each, Charge::First, Charge::Split] {
         let mut engine = engine().await;
-        let gateway = gateway(within(charge), &[&engine]);
+        let mut config = within(charge);
+        // Silence would end it as well.
+        config.routes[0].timeouts.idle = Duration::from_secs(600);
+        config.routes[0].timeouts.total = Duration::from_secs(600);
+        let gateway = gateway(config, &[&engine]);
         let feed = engine.stream();
         let first = begin(&gateway, chat(STREAM));
         engine.seen.recv().await.unwrap();

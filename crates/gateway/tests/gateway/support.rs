@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use futures_util::stream;
 use http_body_util::BodyExt as _;
 use pilotage_core::health::BoardConfig;
@@ -74,7 +74,7 @@ async fn reply(
     let body = String::from_utf8(body.to_vec()).unwrap();
     let path = parts.uri.path().to_owned();
     // Checks come by the clock, which would take answers that are meant for others.
-    if parts.method == axum::http::Method::GET {
+    if parts.method == Method::GET {
         return Response::new(Body::empty());
     }
     let _ = saw.send(Seen { path, headers: parts.headers, body });

@@ -94,6 +94,20 @@ pub struct Failure {
     pub kind: FailureKind,
     /// Whether the client has already been sent a part of the answer.
     pub answered: bool,
+    /// Whether another attempt can go on from that part.
+    pub resumable: bool,
+}
+
+impl Failure {
+    /// A failure of which the client has seen nothing.
+    pub const fn before_answer(kind: FailureKind) -> Self {
+        Self { kind, answered: false, resumable: false }
+    }
+
+    /// A failure in the middle of the answer.
+    pub const fn in_answer(kind: FailureKind, resumable: bool) -> Self {
+        Self { kind, answered: true, resumable }
+    }
 }
 
 /// The kinds of failure the scheduler tells apart.
@@ -186,7 +200,7 @@ pub enum Outcome {
     },
     /// It was turned away.
     Refused(Refusal),
-    /// A replica failed after the client had been sent a part.
+    /// A replica failed after the client had been sent a part, and no other went on from there.
     Interrupted {
         /// Which one.
         replica: ReplicaId,

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotage_core::{
-    Band, Capacity, Failure, FailureKind, FairConfig, Gate, Input, Output, QueueLimits, ReplicaId,
-    Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare,
-    TenantTree, Time, Tokens, invariant,
+    Band, Capacity, Failure, FailureKind, FairConfig, Gate, Input, Outcome, Output, QueueLimits,
+    Refusal, ReplicaId, Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop,
+    TenantId, TenantShare, TenantTree, Time, Tokens, invariant,
 };
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ enum Step {
     Unstoppable(usize),
     Report(u32, u64),
     Tenants(Vec<(u32, u32, u32)>),
-    Fail(usize, bool),
+    Fail(usize, bool, bool),
     Cancel(usize),
 }
 
@@ -48,7 +48,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0usize..64).prop_map(Step::First),
         4 => (0usize..64, prop::option::of(0u32..600))
             .prop_map(|(pick, input)| Step::Finish(pick, input)),
-        3 => (0usize..64, any::<bool>()).prop_map(|(pick, answered)| Step::Fail(pick, answered)),
+        3 => (0usize..64, any::<bool>(), any::<bool>())
+            .prop_map(|(pick, answered, resumable)| Step::Fail(pick, answered, resumable)),
         2 => (0usize..64).prop_map(Step::Cancel),
     ]
 }
@@ -63,6 +64,12 @@ struct Host {
     /// Requests asked to stop.
     stopping: BTreeSet<RequestId>,
     output: BTreeMap<RequestId, u32>,
+    /// Requests whose clients have a part of their answers.
+    answered: BTreeSet<RequestId>,
+    /// How often each failed since an attempt brought a good part of its answer.
+    failed: BTreeMap<RequestId, u32>,
+    /// The answer's tokens at the last dispatch.
+    from: BTreeMap<RequestId, u32>,
     capacity: BTreeMap<ReplicaId, (u32, u32)>,
     log: Vec<Output>,
 }
@@ -80,6 +87,9 @@ impl Host {
             ended: BTreeMap::new(),
             stopping: BTreeSet::new(),
             output: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            from: BTreeMap::new(),
             capacity: BTreeMap::new(),
             log: Vec::new(),
         }
@@ -93,6 +103,7 @@ impl Host {
                 Output::Dispatch { id, replica, .. } => {
                     assert!(!self.ended.contains_key(&id), "dispatched after its end");
                     assert!(self.running.insert(id, replica).is_none(), "on two replicas");
+                    self.from.insert(id, self.output.get(&id).copied().unwrap_or(0));
                     let load = self.running.values().filter(|at| **at == replica).count();
                     let (places, pauses) = self.capacity[&replica];
                     assert!(load <= (places + pauses) as usize, "over capacity");
@@ -111,12 +122,27 @@ impl Host {
                     self.stopping.remove(&id);
                 }
                 Output::End { id, outcome } => {
+                    self.check_end(id, outcome);
                     let before = self.ended.insert(id, format!("{outcome:?}"));
                     assert_eq!(before, None, "{id:?} ended twice");
                 }
             }
         }
         assert_eq!(invariant::check(&self.scheduler), []);
+    }
+
+    /// Who has a part of an answer is not told that it was refused, and who was interrupted failed.
+    fn check_end(&self, id: RequestId, outcome: Outcome) {
+        let failed = self.failed.get(&id).copied().unwrap_or(0);
+        match outcome {
+            Outcome::Refused(Refusal::TenantRemoved) => {}
+            Outcome::Refused(refusal) => {
+                assert!(!self.answered.contains(&id), "{id:?} has a part: {refusal}");
+            }
+            Outcome::Interrupted { .. } => assert!(self.answered.contains(&id) && failed > 0),
+            Outcome::Finished { .. } | Outcome::Cancelled => {}
+        }
+        assert!(failed <= SchedulerConfig::default().attempts_max, "{id:?} failed {failed} times");
     }
 
     fn apply(&mut self, step: &Step) {
@@ -176,6 +202,7 @@ impl Host {
         match *step {
             Step::First(pick) => {
                 if let Some(id) = self.pick(pick) {
+                    self.answered.insert(id);
                     self.feed(Input::FirstToken { id });
                 }
             }
@@ -211,11 +238,19 @@ impl Host {
                     self.feed(Input::Stopped { id });
                 }
             }
-            Step::Fail(pick, answered) => {
+            Step::Fail(pick, answered, resumable) => {
                 if let Some(id) = self.pick(pick) {
                     self.running.remove(&id);
                     self.stopping.remove(&id);
-                    let failure = Failure { kind: FailureKind::Broken, answered };
+                    let output = self.output.get(&id).copied().unwrap_or(0);
+                    let failed = self.failed.entry(id).or_default();
+                    *failed = if output - self.from[&id] >= 16 { 1 } else { *failed + 1 };
+                    if answered {
+                        self.answered.insert(id);
+                    }
+                    let silent = pick % 3 == 0;
+                    let kind = if silent { FailureKind::Timeout } else { FailureKind::Broken };
+                    let failure = Failure { kind, answered, resumable };
                     self.feed(Input::Failed { id, failure });
                 }
             }

@@ -101,7 +101,8 @@ fn input(verb: &str, words: &[&str]) -> Input {
             id,
             failure: Failure {
                 kind: failure_kind(words[1]),
-                answered: words.get(2) == Some(&"answered"),
+                answered: words[2..].contains(&"answered"),
+                resumable: words[2..].contains(&"resumable"),
             },
         },
         "cancel" => Input::Cancel { id },
@@ -148,10 +149,11 @@ fn tree(words: &[&str]) -> TenantTree {
 
 fn failure_kind(word: &str) -> FailureKind {
     match word {
-        "connect" => FailureKind::Connect,
         "broken" => FailureKind::Broken,
+        "connect" => FailureKind::Connect,
         "overloaded" => FailureKind::Overloaded,
         "server" => FailureKind::Server,
+        "timeout" => FailureKind::Timeout,
         other => panic!("unknown failure `{other}`"),
     }
 }

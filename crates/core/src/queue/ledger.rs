@@ -2,7 +2,7 @@
 
 use super::fair::{Fair, ROOT};
 use super::share::{Claim, Standing};
-use super::{Predict, Queue, Slot, TenantTree, Ticket, Waiting};
+use super::{Cost, Predict, Queue, Slot, TenantTree, Ticket, Waiting};
 use crate::fleet::Gate;
 use crate::{Band, RequestId, TenantId, Time, Tokens};
 
@@ -20,6 +20,12 @@ pub(super) struct Spent {
 }
 
 impl Spent {
+    /// What of it was charged and came to nothing, once the request is given up: all of it where the
+    /// client has nothing of the answer, else what was charged in advance.
+    pub(super) fn in_vain(&self, cost: Cost) -> u64 {
+        if self.came == 0 { self.cost } else { cost.of_output(self.output - self.came) }
+    }
+
     /// Whether the request had a turn.
     pub(super) const fn has_begun(&self) -> bool {
         self.input.is_some()
@@ -231,10 +237,17 @@ impl Queue {
     /// A turn came to nothing: the request goes first in its band, with its deadline put off. The
     /// limits do not apply, because it was let in before, and it is not charged twice.
     pub fn again(&mut self, id: RequestId, deadline: Option<Time>) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.spent.came = 0;
+        }
+        self.go_on(id, deadline);
+    }
+
+    /// The same for a request whose client has a part of its answer: it keeps what came.
+    pub fn go_on(&mut self, id: RequestId, deadline: Option<Time>) {
         let Some(running) = self.stop(id) else { return };
-        let Running { mut ticket, leaf, mut spent, .. } = running;
+        let Running { mut ticket, leaf, spent, .. } = running;
         ticket.deadline = deadline;
-        spent.came = 0;
         self.sequence += 1;
         let sequence = self.sequence;
         self.again[ticket.band as usize].insert(sequence, id);

@@ -314,7 +314,7 @@ impl Queue {
     pub fn remove(&mut self, id: RequestId) -> Option<Ticket> {
         let Waiting { ticket, leaf, spent, again, .. } = self.unbook(id)?;
         if again {
-            self.fair.refund(leaf, ticket.band, spent.cost);
+            self.fair.refund(leaf, ticket.band, spent.in_vain(self.config.cost));
         }
         Some(ticket)
     }

@@ -65,6 +65,28 @@ fn a_request_put_back_goes_first_in_its_band() {
     assert_eq!(order(&mut queue), [1, 2]);
 }
 
+#[test]
+fn what_goes_on_is_charged_once_and_its_tenant_keeps_paying_for_what_came() {
+    let cost = Cost::VTC;
+    let mut queue = Queue::new(WIDE, FairConfig { predict: Predict::Most, ..strict() });
+    let tokens = Tokens { input: 10, cached: 0, output: 20 };
+    for tenant in [1, 2] {
+        backlog(&mut queue, tenant, 2, tokens);
+    }
+    let first = pop(&mut queue, Time::ZERO).unwrap();
+    queue.progress(Time::ZERO, first.id, 8);
+    let charged = queue.cost(first.id).unwrap();
+    queue.go_on(first.id, Some(Time::from_nanos(1)));
+    assert_eq!(pop(&mut queue, Time::ZERO).unwrap().id, first.id, "it goes first");
+    queue.progress(Time::ZERO, first.id, 8);
+    assert_eq!(queue.cost(first.id), Some(charged));
+    queue.go_on(first.id, Some(Time::from_nanos(1)));
+    assert_eq!(queue.pop_expired(Time::from_nanos(1)).unwrap().id, first.id);
+    let service = queue.entitlements().iter().map(|row| row.service).max();
+    let came = cost.of_input(tokens) + cost.of_output(8);
+    assert_eq!(service, Some(came / 1000), "what was predicted and did not come is given back");
+}
+
 const WIDE: QueueLimits = QueueLimits { requests_max: 100_000, tokens_max: u64::MAX };
 
 fn share(id: u32, parent: Option<u32>, weight: u32) -> TenantShare {

@@ -1,6 +1,7 @@
 //! The loop's pure half: takes one input, changes state once, and offers outputs until drained.
 
 mod event;
+mod fail;
 mod judge;
 mod pace;
 #[cfg(test)]
@@ -13,7 +14,7 @@ use crate::health::{Board, BoardConfig, Change, Poison, PoisonConfig, Signal, St
 use crate::preempt::{PreemptConfig, Stop};
 use crate::prefix::{self, Index};
 use crate::queue::{FairConfig, Queue, QueueFull, QueueLimits, TenantTree, Ticket};
-use crate::request::{Failure, FailureKind, Outcome, Refusal, Request};
+use crate::request::{FailureKind, Outcome, Refusal, Request};
 use crate::route::{Pick, Policy, Prompt, Router, Speeds};
 use crate::{Band, Capacity, Fleet, ReplicaId, Report, RequestId, Span, TenantId, Time, Tokens};
 pub use event::{Input, Output};
@@ -35,14 +36,16 @@ pub struct SchedulerConfig {
     pub attempts_max: u32,
     /// Retries allowed for each hundred arrivals, so that a broken fleet is not hammered.
     pub retry_percent: u32,
-    /// Retries allowed whatever the arrivals.
+    /// Retries allowed whatever the arrivals: about what one replica has in flight, so that its death
+    /// costs no answers.
     pub retries_min: u32,
     /// How long a replica gets no new work after a connection to it failed or broke. It may have
     /// died: the host reports that a moment later, and requests wait instead of using up attempts.
     pub suspension_broken: Span,
     /// How long a replica gets no new work after it said that it has no room.
     pub suspension_overloaded: Span,
-    /// How long a request may at least wait for another turn after a failed attempt.
+    /// How long a request may at least wait for another turn after a failed attempt, and one whose
+    /// client has a part of its answer at most.
     pub retry_wait: Span,
     /// How replicas are picked.
     pub policy: Policy,
@@ -58,7 +61,7 @@ impl Default for SchedulerConfig {
             preempt: PreemptConfig::default(),
             attempts_max: 3,
             retry_percent: 20,
-            retries_min: 10,
+            retries_min: 64,
             suspension_broken: Span::from_secs(1),
             suspension_overloaded: Span::from_millis(100),
             retry_wait: Span::from_secs(10),
@@ -121,6 +124,12 @@ struct Live {
     running: Option<Running>,
     answered: bool,
     stops: u32,
+    /// Tokens of its answer, as far as the host told.
+    output: u32,
+    /// Times it went on, or waits to go on, after a failure in the middle of its answer.
+    resumes: u32,
+    /// Its last attempt failed in the middle of its answer, and no other was begun since.
+    broken: bool,
     last_failure: FailureKind,
     prompt: Prompt,
     /// Replicas that were lost under it.
@@ -144,6 +153,8 @@ struct Running {
     ahead: u64,
     /// Prompt tokens that its cache was believed to have.
     cached: u32,
+    /// Tokens of the answer that came before.
+    from: u32,
     /// When the answer began.
     begun: Option<Time>,
     /// The replica has paused it, since then.
@@ -378,6 +389,9 @@ impl Scheduler {
             running: None,
             answered: false,
             stops: 0,
+            output: 0,
+            resumes: 0,
+            broken: false,
             last_failure: FailureKind::Connect,
             prompt,
             trail: Trail::default(),
@@ -446,9 +460,9 @@ impl Scheduler {
     fn progress(&mut self, now: Time, id: RequestId, output: u32) {
         self.note_at(now, id, |_| Signal::Token);
         let Some(booked) = self.queue.progress(now, id, output) else { return };
-        let Some(running) = self.live.get_mut(&id).and_then(|live| live.running.as_mut()) else {
-            return;
-        };
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.output = live.output.max(output);
+        let Some(running) = &mut live.running else { return };
         let grown = booked.saturating_sub(running.tokens);
         running.tokens += grown;
         self.fleet.grow(running.replica, id, grown);
@@ -467,6 +481,10 @@ impl Scheduler {
     fn measure(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
         let Some(live) = self.live.get(&id) else { return };
         let (Some(running), Some(tokens)) = (live.running, tokens) else { return };
+        // The tokens are those of all attempts, the time is that of the last.
+        if live.resumes > 0 {
+            return;
+        }
         let replica = running.replica;
         let there = self.fleet.get(replica).map_or(1, |replica| replica.requests.max(1));
         if let Some(begun) = running.begun.filter(|_| tokens.output > 1 && live.stops == 0) {
@@ -479,56 +497,6 @@ impl Scheduler {
             let blocks = |tokens: u32| tokens / prefix::BLOCK_TOKENS;
             self.index.learn(replica, blocks(running.cached), blocks(tokens.cached));
         }
-    }
-
-    fn fail(&mut self, now: Time, id: RequestId, failure: Failure) {
-        self.note_failed(now, id, failure);
-        let Some(replica) = self.release(id) else { return };
-        self.suspend(now, replica, failure.kind);
-        let Some(live) = self.live.get_mut(&id) else { return };
-        if failure.answered || live.answered {
-            self.queue.settle(now, id, None);
-            self.end(id, Outcome::Interrupted { replica, kind: failure.kind });
-            return;
-        }
-        live.last_failure = failure.kind;
-        live.tried.push(replica);
-        // Not the turns: one that was stopped for somebody else's sake did not fail.
-        let attempts = u32::try_from(live.tried.len()).unwrap_or(u32::MAX);
-        let guarded =
-            self.board.is_some() && (live.alone || !live.trail.may_go_on(&PoisonConfig::default()));
-        if guarded || attempts >= self.config.attempts_max || self.retry_credit < 100 {
-            self.queue.forgive(id);
-            let refusal = Refusal::Exhausted { attempts, last: failure.kind };
-            self.end(id, Outcome::Refused(refusal));
-            return;
-        }
-        self.retry_credit -= 100;
-        // The time that the failed attempt took must not be held against it.
-        let deadline =
-            live.request.deadline.map(|deadline| deadline.max(now + self.config.retry_wait));
-        self.queue.again(id, deadline);
-    }
-
-    /// An attempt was stopped for somebody else: the request waits for another turn, for as long as
-    /// it would have run.
-    fn stopped(&mut self, id: RequestId) {
-        if self.release(id).is_none() {
-            return;
-        }
-        if let Some(live) = self.live.get_mut(&id) {
-            live.stops += 1;
-            self.queue.put_back(id, None);
-        }
-    }
-
-    fn suspend(&mut self, now: Time, replica: ReplicaId, kind: FailureKind) {
-        let span = match kind {
-            FailureKind::Connect | FailureKind::Broken => self.config.suspension_broken,
-            FailureKind::Overloaded => self.config.suspension_overloaded,
-            FailureKind::Server | FailureKind::Timeout => return,
-        };
-        self.fleet.suspend(replica, now + span);
     }
 
     fn cancel(&mut self, now: Time, id: RequestId) {
@@ -550,13 +518,6 @@ impl Scheduler {
         while let Some(ticket) = self.queue.pop_expired(now) {
             self.end_late(now, &ticket);
         }
-    }
-
-    fn end_late(&mut self, now: Time, ticket: &Ticket) {
-        let waited_ms = now.since(ticket.arrived).as_millis();
-        let ahead = self.queue.ahead(ticket.tenant, ticket.band);
-        let retry_after = self.pace.retry_after(ahead, ticket.id.0);
-        self.end(ticket.id, Outcome::Refused(Refusal::DeadlinePassed { waited_ms, retry_after }));
     }
 
     /// It runs to its end, and nobody waits for it to stop.

@@ -25,6 +25,8 @@ enum Placed {
     Sent(Output),
     /// It waits for this replica, though another has room.
     Waits(ReplicaId),
+    /// It waits for a replica that is not there, and takes none of those that are.
+    Apart,
     /// Nobody has room for it.
     Full,
 }
@@ -53,6 +55,7 @@ impl Scheduler {
             return match self.place(now, &ticket, &ahead) {
                 Placed::Sent(output) => Some(output),
                 Placed::Full => self.make_room(now, (ticket.id, ticket.band)),
+                Placed::Apart => self.pass(now, &ticket, ahead),
                 Placed::Waits(replica) => {
                     ahead.push((replica, 1));
                     self.pass(now, &ticket, ahead)
@@ -76,6 +79,7 @@ impl Scheduler {
             match self.place(now, &ticket, &ahead) {
                 Placed::Sent(output) => return Some(output),
                 Placed::Full => break,
+                Placed::Apart => {}
                 Placed::Waits(replica) => match ahead.iter_mut().find(|(id, _)| *id == replica) {
                     Some((_, count)) => *count += 1,
                     None => ahead.push((replica, 1)),
@@ -134,6 +138,11 @@ impl Scheduler {
     /// Sends a request, if there is room where it belongs.
     fn place(&mut self, now: Time, ticket: &Ticket, ahead: &[(ReplicaId, u32)]) -> Placed {
         let Some(claim) = self.claim(ticket.id) else { return Placed::Full };
+        if self.waits_for_another(ticket.id) {
+            let until = ticket.deadline.unwrap_or(now);
+            self.patient_until = Some(self.patient_until.map_or(until, |first| first.min(until)));
+            return Placed::Apart;
+        }
         if !self.is_lent(now, ticket.id, claim.need) {
             return Placed::Full;
         }
@@ -216,7 +225,8 @@ impl Scheduler {
         let ahead = self.fleet.get(choice.replica).map_or(0, |replica| replica.prefill);
         self.promised = self.promised.filter(|promised| *promised != id);
         let live = self.live.get_mut(&id)?;
-        live.attempt += u32::from(!live.answered || live.attempt == 0);
+        let goes_on = live.answered && live.attempt > 0;
+        live.attempt += u32::from(!goes_on || std::mem::take(&mut live.broken));
         // A request that goes on after a stop has its answer's place booked with its prompt.
         live.running = Some(Running {
             replica: choice.replica,
@@ -225,6 +235,7 @@ impl Scheduler {
             prefill: claim.prefill,
             ahead: ahead + claim.prefill,
             cached: choice.cached,
+            from: live.output,
             begun: None,
             paused: None,
             stopping: false,

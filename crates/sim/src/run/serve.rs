@@ -199,7 +199,7 @@ impl Simulation<'_> {
         for id in lost {
             let record = &mut self.out.records[place(id)];
             let answered = record.first_token.is_some();
-            let failure = Failure { kind: FailureKind::Broken, answered };
+            let failure = Failure { kind: FailureKind::Broken, answered, resumable: false };
             self.scheduler.handle(self.now, Input::Failed { id, failure });
         }
         self.work();

@@ -1,5 +1,7 @@
 //! From token bytes to text that can be sent: characters whole, stop texts found wherever they are
-//! cut, and nothing sent that might turn out to be the beginning of one.
+//! cut, and nothing sent that might turn out to be the beginning of one. A token that ends within a
+//! character is held back as a whole, so that what was sent is always the text of whole tokens, and
+//! an answer that stops there can go on from their ids.
 
 /// The text of one answer as it grows.
 #[derive(Debug)]
@@ -37,7 +39,11 @@ impl TextOut {
             self.partial.clear();
             return Text { text: std::mem::take(&mut self.held), stopped: Some(stop) };
         }
-        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let keep = if self.partial.is_empty() {
+            self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0)
+        } else {
+            self.held.len()
+        };
         let rest = self.held.split_off(self.held.len() - keep);
         Text { text: std::mem::replace(&mut self.held, rest), stopped: None }
     }
@@ -133,6 +139,14 @@ mod tests {
         check(&["b", "ab"], &["xa", "b"], "x", Some("ab"));
         check(&["é!"], &["café", "!"], "caf", Some("é!"));
         check(&[""], &["a"], "a", None);
+    }
+
+    #[test]
+    fn tokens_come_whole() {
+        let mut out = TextOut::new(&[]);
+        let mut push = |bytes: &[u8]| out.push(bytes).text;
+        let texts = [push(b"a"), push(b" \xe2\x80"), push(b"\x9cb"), push(b"\xf0"), push(b"x")];
+        assert_eq!(texts, ["a", "", " \u{201c}b", "", "\u{fffd}x"]);
     }
 
     #[test]

@@ -48,9 +48,12 @@ pub struct LaneConfig {
     pub adapters: Vec<String>,
     /// What its tokens cost.
     pub price: Price,
-    /// Whether its replicas take and return token ids, so that a stream can be stopped and go on
-    /// later. Where replicas pause sequences by themselves it is not needed.
-    pub token_ids: bool,
+    /// How streams go on elsewhere when their replica fails in the middle.
+    pub resume: Resume,
+    /// Replicas that must be up for a stream to be asked for what going on takes. Two where a replica
+    /// that dies is long away; none where it is back within [`SchedulerConfig::retry_wait`], or where
+    /// running work is stopped for other work.
+    pub resume_from: u32,
     /// Its scheduler's limits.
     pub scheduler: SchedulerConfig,
 }
@@ -74,13 +77,27 @@ impl LaneConfig {
             capabilities,
             adapters: Vec::new(),
             price: Price::default(),
-            token_ids: false,
+            resume: Resume::Off,
+            resume_from: 2,
             scheduler: SchedulerConfig {
                 health: Some(BoardConfig::default()),
                 ..SchedulerConfig::default()
             },
         }
     }
+}
+
+/// How a stream goes on that broke in the middle.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Resume {
+    /// Over token ids, exactly; running work can be stopped for other work, too. For engines that
+    /// take and return them.
+    Tokens,
+    /// As text that the engine continues, which may differ from the answer that broke.
+    Text,
+    /// Not at all: it ends with an error event.
+    #[default]
+    Off,
 }
 
 /// Public names and how their requests are shared out.

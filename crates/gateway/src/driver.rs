@@ -48,6 +48,8 @@ pub(crate) enum Turn {
     Stop(Reason),
     /// It is over.
     Refused(Refusal),
+    /// It is over: its replica failed so in the middle of the answer, and nobody goes on.
+    Interrupted(FailureKind),
 }
 
 /// Where a request is sent.
@@ -185,7 +187,7 @@ impl LaneHandle {
     pub(crate) fn arrive(&self, request: Request, prompt: Prompt) -> Ticket {
         let (say, turns) = mpsc::unbounded_channel();
         self.send(Message::Arrive(request, prompt, say));
-        Ticket { id: request.id, lane: self.clone(), turns, ended: false }
+        Ticket { id: request.id, lane: self.clone(), turns, failures: 0, ended: false }
     }
 
     /// What the lane looks like; none when its loop is gone.
@@ -206,6 +208,8 @@ pub(crate) struct Ticket {
     id: RequestId,
     lane: LaneHandle,
     turns: mpsc::UnboundedReceiver<Turn>,
+    /// Attempts that failed.
+    failures: u32,
     ended: bool,
 }
 
@@ -218,6 +222,10 @@ impl Ticket {
                 Turn::Refused(refusal) => {
                     self.ended = true;
                     return Err(refusal);
+                }
+                Turn::Interrupted(last) => {
+                    self.ended = true;
+                    return Err(Refusal::Exhausted { attempts: self.failures, last });
                 }
                 // It was over there already when the news came.
                 Turn::Lost | Turn::Stop(_) => {}
@@ -232,7 +240,7 @@ impl Ticket {
                 Some(Turn::Lost) => return Interruption::Lost,
                 Some(Turn::Stop(reason)) => return Interruption::Stop(reason),
                 // Nothing else is said to a request while it is at a replica.
-                Some(Turn::Go(_) | Turn::Refused(_)) => {}
+                Some(Turn::Go(_) | Turn::Refused(_) | Turn::Interrupted(_)) => {}
                 None => std::future::pending::<()>().await,
             }
         }
@@ -264,11 +272,25 @@ impl Ticket {
         self.lane.send(Message::Happened(Input::Unstoppable { id: self.id }));
     }
 
-    /// The attempt failed. Unless a part was answered, another turn may come.
-    pub(crate) fn failed(&mut self, kind: FailureKind, answered: bool) {
-        self.ended = answered;
-        let failure = Failure { kind, answered };
+    /// The attempt failed before the client was sent anything; another turn may come.
+    pub(crate) fn failed(&mut self, kind: FailureKind) {
+        self.fail(Failure::before_answer(kind));
+    }
+
+    /// The attempt failed in the middle of the answer; another turn may come where it can go on.
+    pub(crate) fn broke(&mut self, kind: FailureKind, resumable: bool) {
+        self.ended = !resumable;
+        self.fail(Failure::in_answer(kind, resumable));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failures += 1;
         self.lane.send(Message::Happened(Input::Failed { id: self.id, failure }));
+    }
+
+    /// Whether no turn will come any more.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.ended
     }
 }
 
@@ -491,9 +513,16 @@ impl Driver {
             // Only a dropped ticket cancels, and its attempt went with it.
             Output::Abort { .. } => {}
             Output::End { id, outcome } => {
-                let waiter = self.waiters.remove(&id);
-                if let (Outcome::Refused(refusal), Some(waiter)) = (outcome, waiter) {
-                    let _ = waiter.say.send(Turn::Refused(refusal));
+                let turn = match outcome {
+                    Outcome::Refused(refusal) => Turn::Refused(refusal),
+                    Outcome::Interrupted { kind, .. } => Turn::Interrupted(kind),
+                    Outcome::Finished { .. } | Outcome::Cancelled => {
+                        self.waiters.remove(&id);
+                        return;
+                    }
+                };
+                if let Some(waiter) = self.waiters.remove(&id) {
+                    let _ = waiter.say.send(turn);
                 }
             }
         }

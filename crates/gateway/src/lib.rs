@@ -21,7 +21,7 @@ mod trials;
 pub use app::{ConfigError, Gateway};
 pub use config::{
     CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, MediaLimits, Merge,
-    Oidc, Price, RouteConfig, StoredLimits, TenantConfig, Timeouts,
+    Oidc, Price, Resume, RouteConfig, StoredLimits, TenantConfig, Timeouts,
 };
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};

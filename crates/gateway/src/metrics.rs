@@ -3,6 +3,7 @@
 
 mod caches;
 mod copies;
+mod resumes;
 
 use std::sync::atomic::AtomicU64;
 
@@ -67,6 +68,7 @@ pub(crate) struct GatewayMetrics {
     merged: Family<Lane, Counter>,
     copies: copies::Copies,
     caches: caches::Caches,
+    resumes: resumes::Resumes,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -130,6 +132,7 @@ impl GatewayMetrics {
             merged: metrics.register("pilotage_merged_requests", "Requests whose answer another had asked for already", Family::default()),
             copies: copies::Copies::new(metrics),
             caches: caches::Caches::new(metrics),
+            resumes: resumes::Resumes::new(metrics),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
         for termination in Termination::ALL {
@@ -152,6 +155,7 @@ impl GatewayMetrics {
         for kind in ["input", "cached", "output"] {
             drop(self.tokens.get_or_create(&Typed { lane: lane.to_owned(), r#type: kind }));
         }
+        self.resumes.zero(lane);
         let lane = Lane { lane: lane.to_owned() };
         drop(self.retries.get_or_create(&lane));
         drop(self.merged.get_or_create(&lane));
@@ -170,6 +174,7 @@ impl GatewayMetrics {
         for kind in ["input", "cached", "output"] {
             self.tokens.remove(&Typed { lane: lane.to_owned(), r#type: kind });
         }
+        self.resumes.forget(lane);
         for reason in Reason::ALL {
             self.stops.remove(&Stopped { lane: lane.to_owned(), reason: reason.name() });
         }
@@ -219,6 +224,11 @@ impl GatewayMetrics {
     /// Counts a request that a limit stopped.
     pub(crate) fn denied(&self, limit: Limit) {
         self.denials.get_or_create(&Denied { limit: limit.name() }).inc();
+    }
+
+    /// Counts what became of an answer that broke off.
+    pub(crate) fn resume(&self, lane: &str, outcome: &'static str) {
+        self.resumes.count(lane, outcome);
     }
 
     /// Counts a request that ended, and the time it took in the gateway itself.

@@ -102,6 +102,14 @@ pub struct Record {
     /// Whether its answer was one that had been kept, `hit` or `miss`; none where none are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<&'static str>,
+    /// Times its answer broke off and went on elsewhere.
+    pub resumed: u32,
+    /// Whether the engine said something that had to be put right, such as an end twice.
+    #[serde(skip_serializing_if = "is_not")]
+    pub corrupted: bool,
+    /// The replicas of the attempts before the last one, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_replicas: Vec<String>,
     /// The replica of the last attempt.
     pub replica: Option<String>,
     /// Why that one.

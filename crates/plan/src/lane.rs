@@ -209,7 +209,7 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
         context_tokens: spec.context,
         capabilities: capabilities(model),
         adapters: spec.adapters.iter().map(ToString::to_string).collect(),
-        token_ids: spec.token_ids,
+        token_ids: spec.tells_token_ids(),
         resume: spec.resume(),
         queue: first(name, routes, |route| route.spec.queue.as_ref()),
         scheduling: first(name, routes, |route| route.spec.scheduling.as_ref()),

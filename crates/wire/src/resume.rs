@@ -46,6 +46,8 @@ pub struct Resumable {
     continued: bool,
     /// The answer has its end.
     finished: bool,
+    /// There was something in it from which there is no going on.
+    lost: bool,
 }
 
 /// The answer so far.
@@ -122,6 +124,7 @@ impl Resumable {
             prompt_tokens: None,
             continued: false,
             finished: false,
+            lost: false,
         })
     }
 
@@ -134,7 +137,7 @@ impl Resumable {
                 edits.push(peek.ask_for_token_ids());
                 edits
             }
-            SoFar::Text(_) => vec![text::ask_for_counts(peek, body)],
+            SoFar::Text(_) => text::ask_for_counts(peek, body).into_iter().collect(),
         }
     }
 
@@ -148,7 +151,8 @@ impl Resumable {
 
     /// Takes in a chunk as the engine sent it, and returns it as the client shall see it: without
     /// what only going on takes, and of a later attempt in the envelope of the first. None when it is
-    /// no such chunk: then it is passed on as it is, and there is no going on from here.
+    /// no such chunk: then it is passed on as it is. After what cannot be continued there is no going
+    /// on from here.
     pub fn chunk(&mut self, data: &str) -> Option<Shown> {
         let Value::Object(mut chunk) = serde_json::from_str(data).ok()? else { return None };
         if !self.continued && self.envelope.is_empty() {
@@ -157,14 +161,14 @@ impl Resumable {
         }
         self.count(&mut chunk);
         self.take_prompt(&mut chunk);
-        let Some(Value::Array(choices)) = chunk.get_mut("choices") else { return None };
-        for choice in choices.iter_mut() {
-            let Value::Object(choice) = choice else { return None };
-            if is_strange(choice) {
-                return None;
-            }
+        let Some(Value::Array(choices)) = chunk.get_mut("choices") else {
+            self.lost = true;
+            return None;
+        };
+        for choice in choices.iter_mut().filter_map(Value::as_object_mut) {
+            self.lost |= is_strange(choice);
             match &mut self.so_far {
-                SoFar::Tokens(tokens) => tokens.choice(choice)?,
+                SoFar::Tokens(tokens) => self.lost |= !tokens.choice(choice),
                 SoFar::Text(text) => text.choice(choice),
             }
             self.finished |= choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
@@ -187,7 +191,10 @@ impl Resumable {
             SoFar::Tokens(tokens) => tokens.can_continue(),
             SoFar::Text(text) => text.can_continue(),
         };
-        known && !self.finished && self.tokens_max.is_none_or(|most| most > self.tokens_sent())
+        known
+            && !self.lost
+            && !self.finished
+            && self.tokens_max.is_none_or(|most| most > self.tokens_sent())
     }
 
     /// Answer tokens that the client has.
@@ -275,7 +282,8 @@ impl Resumable {
 
     /// The choices of a later attempt as those of the first look.
     fn dress(&self, chunk: &mut Map<String, Value>) {
-        let Some(Value::Array(choices)) = chunk.get_mut("choices").filter(|_| self.chat) else {
+        let dressed = self.chat && !self.lost;
+        let Some(Value::Array(choices)) = chunk.get_mut("choices").filter(|_| dressed) else {
             return;
         };
         for choice in choices {

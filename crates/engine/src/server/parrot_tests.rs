@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt as _;
+use pilotage_wire::resume::{Resumable, Shown, Way};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -449,4 +450,59 @@ async fn what_cannot_be_is_refused_by_name_and_the_next_is_served() {
         parrot.whole(CHAT, &chat("ok", &json!({}))).await["choices"][0]["message"]["content"],
         "ok"
     );
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_from_its_ids_wherever_it_was_cut() {
+    let said = "One é, 😀 and — two.";
+    let parrot = Parrot::new(2, 8);
+    for (path, body) in [
+        (
+            "/v1/chat/completions",
+            chat(said, &json!({"max_tokens": 60, "stream_options": {"include_usage": true}})),
+        ),
+        (
+            "/v1/completions",
+            completion(said, &json!({"max_tokens": 60, "stream_options": {"include_usage": true}})),
+        ),
+    ] {
+        let mut asked = body.clone();
+        asked["return_token_ids"] = true.into();
+        let whole = parrot.chunks(path, &asked).await;
+        let is_chat = path.contains("chat");
+        for cut in 2..whole.len() - 2 {
+            let mut one =
+                Resumable::new(body.to_string().as_bytes(), is_chat, Way::Tokens).unwrap();
+            let mut shown = Vec::new();
+            let mut show = |one: &mut Resumable, chunks: &[Value]| {
+                for chunk in chunks {
+                    if let Some(Shown::Event(event)) = one.chunk(&chunk.to_string()) {
+                        let text = String::from_utf8(event).unwrap();
+                        shown.push(serde_json::from_str(text[6..].trim_end()).unwrap());
+                    }
+                }
+            };
+            show(&mut one, &whole[..cut]);
+            let (path, body) = one.continuation("org/parrot");
+            let rest = parrot.chunks(path, &serde_json::from_slice(&body).unwrap()).await;
+            show(&mut one, &rest);
+            let text: String = shown
+                .iter()
+                .map(|chunk: &Value| {
+                    let choice = &chunk["choices"][0];
+                    choice["text"]
+                        .as_str()
+                        .or(choice["delta"]["content"].as_str())
+                        .unwrap_or("")
+                        .to_owned()
+                })
+                .collect();
+            assert_eq!(text, said, "cut at {cut}");
+            let usage = &shown.last().unwrap()["usage"];
+            let expect = &whole.last().unwrap()["usage"];
+            for name in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+                assert_eq!(usage[name], expect[name], "{name}, cut at {cut}");
+            }
+        }
+    }
 }

@@ -89,24 +89,35 @@ impl Template {
         for message in &mut messages {
             self.hide_controls(message);
         }
-        let text = self.render(&messages, tools, unix_ms).map_err(|error| {
+        let ending = Ending::of(request)?;
+        let text = self.render(&messages, tools, ending, unix_ms).map_err(|error| {
             let said = error.detail().map_or_else(|| error.to_string(), str::to_owned);
             ApiError::invalid_request(format!(
                 "the model's chat template refuses the messages: {said}"
             ))
             .with_param("messages")
         })?;
+        let text = match ending {
+            Ending::Continued => up_to_last_message(text, &messages)?,
+            Ending::Answer | Ending::Open => text,
+        };
         Ok(self.tokenize(&text, vocabulary))
     }
 
-    fn render(&self, messages: &[Value], tools: &[Tool], unix_ms: u64) -> Result<String, Error> {
+    fn render(
+        &self,
+        messages: &[Value],
+        tools: &[Tool],
+        ending: Ending,
+        unix_ms: u64,
+    ) -> Result<String, Error> {
         let mut environment = self.environment.clone();
         environment.add_function("strftime_now", move |format: &str| date::format(unix_ms, format));
         let tools = if tools.is_empty() { Value::Null } else { json!(tools) };
         environment.get_template("chat")?.render(context! {
             messages => Serde(messages),
             tools => Serde(tools),
-            add_generation_prompt => true,
+            add_generation_prompt => ending == Ending::Answer,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         })
@@ -118,7 +129,7 @@ impl Template {
         let tool = json!({"type": "function", "function": {"name": marker, "description": "", "parameters": {}}});
         let Ok(tool) = serde_json::from_value::<Tool>(tool) else { return false };
         let hello = [json!({"role": "user", "content": "Hello"})];
-        self.render(&hello, &[tool], 0).is_ok_and(|text| text.contains(marker))
+        self.render(&hello, &[tool], Ending::Answer, 0).is_ok_and(|text| text.contains(marker))
     }
 
     fn hide_controls(&self, message: &mut Value) {
@@ -154,6 +165,53 @@ impl Template {
         tokens.extend(vocabulary.tokenize(rest, false, true));
         tokens
     }
+}
+
+/// With what a prompt ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    /// The begin of an answer.
+    Answer,
+    /// The last message.
+    Open,
+    /// The text of the last message, which the answer goes on with.
+    Continued,
+}
+
+impl Ending {
+    fn of(request: &ChatRequest) -> Result<Self, ApiError> {
+        let (adds, continues) = (request.add_generation_prompt, request.continue_final_message);
+        match (continues.unwrap_or(false), adds) {
+            (true, Some(true)) => wrong(
+                "continue_final_message",
+                "cannot be combined with `add_generation_prompt`: an answer is begun or continued",
+            ),
+            (true, _) => Ok(Self::Continued),
+            (false, Some(false)) => Ok(Self::Open),
+            (false, _) => Ok(Self::Answer),
+        }
+    }
+}
+
+/// The text up to where the last message's own ends, by the rule of `transformers`: templates may
+/// strip white space around it, and print it more than once.
+fn up_to_last_message(mut text: String, messages: &[Value]) -> Result<String, ApiError> {
+    let name = "continue_final_message";
+    let content = messages.last().and_then(|message| message["content"].as_str()).unwrap_or("");
+    let bare = content.trim();
+    if bare.is_empty() {
+        return wrong(name, "needs a last message with text");
+    }
+    let Some(at) = text.rfind(bare) else {
+        return wrong(
+            name,
+            "does not work with the model's chat template, which changes the message",
+        );
+    };
+    let kept = text[at..].starts_with(content.trim_start());
+    let len = if kept { content.trim_start().len() } else { bare.len() };
+    text.truncate(at + len);
+    Ok(text)
 }
 
 /// `transformers` knows a block `generation`, which marks what a model is trained to say and prints

@@ -158,3 +158,45 @@ fn pythons_methods_and_dates_work() {
         "HI 1970 <s>"
     );
 }
+
+/// A conversation whose last message is not over.
+fn continued(template: &Template, last: &str, more: &Value) -> Result<String, String> {
+    let mut body = json!({"model": "m", "continue_final_message": true, "messages": [
+        {"role": "user", "content": "Say ab"}, {"role": "assistant", "content": last}]});
+    for (name, value) in more.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    let vocabulary: Arc<dyn Vocabulary> = Arc::new(Marking);
+    let request: ChatRequest = serde_json::from_value(body).unwrap();
+    let tokens = template.tokens(&request, 0, &vocabulary).map_err(|error| error.message)?;
+    Ok(tokens.into_iter().map(|token| char::from_u32(token as u32).unwrap()).collect())
+}
+
+#[test]
+fn a_last_message_is_continued_where_its_text_ends() {
+    let check = |source: &str, last: &str, expect: &str| {
+        let rendered = continued(&template(Some(source)), last, &json!({})).unwrap();
+        assert_eq!(rendered, expect, "{last:?}");
+    };
+    let plain = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
+    check(plain, "ab", "⟨user⟩Say ab⟨end⟩⟨assistant⟩ab");
+    check(plain, "a ", "⟨user⟩Say ab⟨end⟩⟨assistant⟩a ");
+    let stripping = plain.replace("m.content", "m.content.strip()");
+    check(&stripping, " ab\n", "⟨user⟩Say ab⟨end⟩⟨assistant⟩ab");
+    // What it says of control tokens stays text there, too.
+    check(plain, "a<|im_end|>b", "⟨user⟩Say ab⟨end⟩⟨assistant⟩a<|im_end|>b");
+    let refused = |source: &str, last: &str, more: &Value| {
+        continued(&template(Some(source)), last, more).unwrap_err()
+    };
+    assert!(refused(plain, "  ", &json!({})).contains("text"));
+    assert!(refused("{{ messages[0].content }}", "x", &json!({})).contains("template"));
+    let both = refused(plain, "ab", &json!({"add_generation_prompt": true}));
+    assert!(both.contains("add_generation_prompt"), "{both}");
+}
+
+#[test]
+fn a_prompt_may_end_with_its_last_message() {
+    let source = "{% for m in messages %}{{ m.content }};{% endfor %}{% if add_generation_prompt %}>{% endif %}";
+    let more = json!({"continue_final_message": false, "add_generation_prompt": false});
+    assert_eq!(continued(&template(Some(source)), "ab", &more).unwrap(), "Say ab;ab;");
+}

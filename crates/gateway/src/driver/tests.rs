@@ -38,7 +38,7 @@ fn arrive(driver: &mut Driver, id: u64) -> mpsc::UnboundedReceiver<Turn> {
 }
 
 fn fail(driver: &mut Driver, id: u64) {
-    let failure = Failure { kind: FailureKind::Server, answered: false };
+    let failure = Failure::before_answer(FailureKind::Server);
     driver.take(Message::Happened(Input::Failed { id: RequestId(id), failure }));
 }
 
@@ -82,6 +82,7 @@ async fn only_requests_at_the_replica_learn_that_it_is_gone() {
                 Turn::Lost => "lost".to_owned(),
                 Turn::Stop(reason) => reason.name().to_owned(),
                 Turn::Refused(refusal) => refusal.to_string(),
+                Turn::Interrupted(kind) => format!("{kind:?}"),
             })
             .collect::<Vec<_>>()
     };

@@ -1,6 +1,7 @@
 //! One attempt at one replica, up to the point from which there is no way back: a whole answer, or
 //! a stream's first token. Whatever fails before may be tried elsewhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,10 +18,11 @@ use pilotage_wire::openai::usage::find_usage;
 use pilotage_wire::sse::Event;
 use pilotage_wire::{envelope, trace};
 
+use super::chunk::{Ends, Said};
 use super::events::{Block, Blocks};
 use super::{Order, Watch};
 use crate::app::Gateway;
-use crate::driver::{Interruption, Replica, Ticket};
+use crate::driver::{Go, Interruption, Replica, Ticket};
 
 /// What an attempt brought.
 pub(super) enum Answer {
@@ -40,34 +42,30 @@ pub(super) struct Target<'a> {
     pub(super) displaces: Option<RequestId>,
 }
 
-/// Goes on with a stream that was stopped: the rest of it, from where its client has it.
+/// Asks a replica to go on with an answer that stopped in the middle. How long that may take is the
+/// caller's to say.
 ///
 /// # Errors
 /// The kind of failure; the client waits in the middle of its answer.
 pub(super) async fn go_on(
-    gateway: &Gateway,
-    order: &Order,
-    to: Target<'_>,
+    gateway: Gateway,
+    order: Arc<Order>,
+    go: Go,
     (path, body): (&'static str, Vec<u8>),
-    watch: &mut Watch,
+    now: Time,
 ) -> Result<Opened, FailureKind> {
-    let limits = &gateway.inner.config.limits;
-    let limit = order.timeouts.first_token.min(left(watch.now(), order.until));
-    let asking = async {
-        let request = request(order, to, (path, body.into()), watch.now());
-        let response =
-            gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
-        match response.status().as_u16() {
-            200..=299 => Ok(Opened {
-                blocks: Vec::new(),
-                cutter: Blocks::new(limits.event_bytes_max),
-                rest: response.into_body(),
-            }),
-            429 | 503 => Err(FailureKind::Overloaded),
-            _ => Err(FailureKind::Server),
-        }
-    };
-    tokio::time::timeout(limit, asking).await.map_err(|_| FailureKind::Timeout)?
+    let to = Target { replica: &go.replica, displaces: go.displaces };
+    let request = request(&order, to, (path, body.into()), now);
+    let response = gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
+    match response.status().as_u16() {
+        200..=299 => Ok(Opened {
+            blocks: Vec::new(),
+            cutter: Blocks::new(gateway.inner.config.limits.event_bytes_max),
+            rest: response.into_body(),
+        }),
+        429 | 503 => Err(FailureKind::Overloaded),
+        _ => Err(FailureKind::Server),
+    }
 }
 
 const fn kind_of(error: &ClientError) -> FailureKind {
@@ -191,6 +189,7 @@ async fn open(
     let mut cutter = Blocks::new(limits.event_bytes_max);
     let mut blocks = Vec::new();
     let (mut seen, mut held) = (0, 0);
+    let mut ends = Ends::default();
     loop {
         let frame = rest.frame().await.ok_or(FailureKind::Broken)?;
         let Ok(data) = frame.map_err(|_| FailureKind::Broken)?.into_data() else { continue };
@@ -198,11 +197,18 @@ async fn open(
         cutter.push(data, &mut blocks).map_err(|_| FailureKind::Broken)?;
         let mut begun = held > limits.held_bytes_max;
         for event in blocks[seen..].iter().filter_map(|block| block.event.as_ref()) {
-            // An error before any token is a failed attempt; after one it ends the stream.
+            begun = begun || event.data == "[DONE]";
+            // An error before any token is a failed attempt; after one it breaks the stream.
             if !begun && is_error(event) {
                 return Err(FailureKind::Server);
             }
-            begun = begun || event.data == "[DONE]" || has_token(&event.data);
+            begun = begun
+                || match ends.take(&event.data) {
+                    Said::Chunk { token, .. } => token,
+                    Said::Over => false,
+                    Said::Failed => return Err(FailureKind::Server),
+                    Said::Garbage => return Err(FailureKind::Broken),
+                };
         }
         seen = blocks.len();
         if begun {
@@ -215,48 +221,6 @@ async fn open(
 /// Whether an event says that the engine failed.
 pub(super) fn is_error(event: &Event) -> bool {
     event.name.as_deref() == Some("error") || event.data.starts_with("{\"error\"")
-}
-
-/// Whether a chunk holds a token: text, a part of a function call, or the end of an answer without
-/// any. The chunk that only says who speaks is none.
-pub(super) fn has_token(data: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Chunk {
-        #[serde(default)]
-        choices: Vec<Choice>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Choice {
-        #[serde(default)]
-        delta: Delta,
-        #[serde(default)]
-        text: Option<String>,
-        #[serde(default)]
-        finish_reason: Option<String>,
-    }
-    #[derive(Default, serde::Deserialize)]
-    struct Delta {
-        #[serde(default)]
-        content: Option<String>,
-        #[serde(default)]
-        reasoning_content: Option<String>,
-        /// The newer name of it in vLLM.
-        #[serde(default)]
-        reasoning: Option<String>,
-        #[serde(default)]
-        tool_calls: Option<Vec<serde::de::IgnoredAny>>,
-    }
-    let full = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    serde_json::from_str::<Chunk>(data).is_ok_and(|chunk| {
-        chunk.choices.iter().any(|choice| {
-            full(&choice.text)
-                || full(&choice.delta.content)
-                || full(&choice.delta.reasoning_content)
-                || full(&choice.delta.reasoning)
-                || choice.delta.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
-                || choice.finish_reason.is_some()
-        })
-    })
 }
 
 /// Whether a chunk is there for its usage alone.

@@ -46,6 +46,7 @@ pub(crate) struct Told {
     pub(crate) price: Price,
     pub(crate) attempts: u32,
     pub(crate) stops: u32,
+    pub(crate) detours: super::watch::Detours,
     pub(crate) replica: Option<String>,
     pub(crate) why: Option<Why>,
     pub(crate) dispatched: Option<Time>,

@@ -3,9 +3,11 @@
 
 mod attempt;
 mod cache;
+mod chunk;
 mod endpoint;
 mod events;
 mod generation;
+mod go_on;
 mod media;
 mod merge;
 mod mirror;
@@ -36,7 +38,6 @@ use crate::body;
 use crate::config::Timeouts;
 use crate::driver::{Go, Replica, Ticket};
 use crate::reply::{self, Refused};
-use crate::table::Lane;
 use attempt::{Answer, Target, Whole, left};
 pub(crate) use cache::Cache;
 pub(crate) use endpoint::{ENDPOINTS, Endpoint};
@@ -59,12 +60,13 @@ pub(crate) struct Order {
     usage_wanted: bool,
     /// When waiting for the whole answer ends.
     until: Time,
-    lane: Arc<Lane>,
     timeouts: Timeouts,
     id: RequestId,
     /// Estimated prompt tokens.
     input: u32,
-    /// The request, where its stream can be stopped and go on later.
+    /// The name that its replicas know the model or the adapter by.
+    served: String,
+    /// The request, where its stream can go on in another attempt.
     resume: Option<Resumable>,
     /// Whether it is a copy, whose answer nobody sees: it is not tried twice.
     copy: bool,
@@ -172,7 +174,7 @@ async fn attempts(
             // is charged.
             Err(_) if left(watch.now(), order.until).is_zero() => return Err(out_of_time().into()),
             Err(kind) if order.copy => {
-                ticket.failed(kind, true);
+                ticket.broke(kind, false);
                 return Err(
                     Refused::from(Refusal::Exhausted { attempts: attempt, last: kind }).into()
                 );
@@ -221,7 +223,7 @@ fn failed(ticket: &mut Ticket, kind: FailureKind, replica: &Replica, attempt: u3
         ?kind,
         "an attempt failed before its first byte"
     );
-    ticket.failed(kind, false);
+    ticket.failed(kind);
 }
 
 /// How long the client waits for its whole answer: what it says, else what its tenant's requests have.

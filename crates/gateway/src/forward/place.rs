@@ -16,13 +16,13 @@ use pilotage_lens::Mark;
 use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
-use pilotage_wire::resume::Resumable;
+use pilotage_wire::resume::{Resumable, Way};
 
 use super::mirror::Copied;
 use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirror, span};
 use crate::app::Gateway;
 use crate::auth::Caller;
-use crate::config::{Price, RouteConfig, Timeouts};
+use crate::config::{Price, Resume, RouteConfig, Timeouts};
 use crate::quotas::{self, Lease};
 use crate::reply::Refused;
 use crate::table::{Lane, Now, Table};
@@ -159,12 +159,14 @@ pub(super) async fn send(
         let (lease, left) = lease(gateway, caller, id, tokens, (body.len(), config.price))?;
         watch.lease(lease, tokens.input, quotas::headers(&left));
     }
-    let resumable = || Resumable::new(body, endpoint.is_chat());
-    let resume = (config.token_ids && peek.stream).then(resumable).flatten();
+    let way = way(lane, peek).filter(|_| endpoint.generates && !is_copy);
+    let resume = way.and_then(|way| Resumable::new(body, endpoint.is_chat(), way));
+    // What goes on as text may become another answer: only a failure is worth that.
+    let exact = resume.as_ref().is_some_and(|resume| resume.way() == Way::Tokens);
     let request = Request {
         deadline: Some((now + span(timeouts.queue)).min(until)),
         answer_by: asking.deadline.map(|_| until),
-        stop: if resume.is_some() { Stop::Anytime } else { Stop::BeforeFirstToken },
+        stop: if exact { Stop::Anytime } else { Stop::BeforeFirstToken },
         ..Request::new(id, caller.id, caller.band, tokens)
     };
     let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
@@ -175,17 +177,17 @@ pub(super) async fn send(
     let order = Order {
         path: endpoint.upstream,
         kind: kind(&asking.headers, peek),
-        body: outgoing(body.clone(), peek, served, resume.is_some()),
+        body: outgoing(body.clone(), peek, served, resume.as_ref()),
         caller: caller.clone(),
         request_id: watch.request_id().to_owned(),
         trace: watch.trace(),
         stream: peek.stream,
         usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
         until,
-        lane: Arc::clone(lane),
         timeouts,
         id,
         input: tokens.input,
+        served: served.to_owned(),
         resume,
         copy: is_copy,
     };
@@ -342,18 +344,28 @@ pub(super) fn lease_dearest(
     Ok((lease, left, tokens.input))
 }
 
-/// The body for the replica: its own name for the model, streams always with usage, and with token ids
-/// where the stream may have to go on later.
-fn outgoing(body: Bytes, peek: &Peek, served: &str, token_ids: bool) -> Bytes {
+/// From what a lane's streams go on that break in the middle; none where that is not worth asking
+/// engines for what it takes.
+fn way(lane: &Lane, peek: &Peek) -> Option<Way> {
+    let worth = peek.stream && lane.handle.up() >= lane.config.resume_from;
+    match lane.config.resume {
+        Resume::Tokens => worth.then_some(Way::Tokens),
+        Resume::Text => worth.then_some(Way::Text),
+        Resume::Off => None,
+    }
+}
+
+/// The body for the replica: its own name for the model, streams always with usage, and with what it
+/// takes to go on elsewhere.
+fn outgoing(body: Bytes, peek: &Peek, served: &str, resume: Option<&Resumable>) -> Bytes {
     let mut edits = Vec::new();
     if peek.model.value != served {
         edits.push(peek.rename_model(served));
     }
-    if peek.stream {
-        edits.extend(peek.ask_for_usage(&body));
-    }
-    if token_ids {
-        edits.push(peek.ask_for_token_ids());
+    match resume {
+        Some(resume) => edits.extend(resume.edits(peek, &body)),
+        None if peek.stream => edits.extend(peek.ask_for_usage(&body)),
+        None => {}
     }
     if edits.is_empty() { body } else { peek::splice(&body, edits).into() }
 }

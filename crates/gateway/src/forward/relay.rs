@@ -1,6 +1,8 @@
 //! The rest of a stream, event by event, from the replica to the client. It ends complete, or with
-//! an error event: never silently.
+//! an error event: never silently. Where it breaks off and can go on elsewhere, see
+//! [`go_on`](super::go_on).
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +13,17 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
-use pilotage_core::FailureKind;
+use pilotage_core::{FailureKind, Time};
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
-use pilotage_wire::resume::Resumable;
-use pilotage_wire::sse::{self, Event};
+use pilotage_wire::resume::{Resumable, Shown};
+use pilotage_wire::sse;
 
-use super::attempt::{self, Opened, Target, has_token, is_error, is_usage_only, left};
+use super::attempt::{Opened, is_error, is_usage_only, left};
+use super::chunk::{Ends, Said};
 use super::events::Block;
+use super::go_on::{Asked, KEEP_OPEN, keep_open};
 use super::{Order, Watch};
 use crate::app::Gateway;
 use crate::driver::{Interruption, Ticket};
@@ -36,9 +40,13 @@ pub(super) fn response(
         resume: order.resume.clone(),
         gateway,
         order,
-        opened: Some(opened),
+        source: Source::Open(opened),
         ticket,
+        heard: watch.now(),
         watch,
+        ends: Ends::default(),
+        cause: None,
+        fresh: false,
         produced: 0,
         dropped: false,
         over: false,
@@ -60,13 +68,13 @@ pub(super) fn response(
 
 /// Bytes for the client: one piece goes on as it is, only several are copied together.
 #[derive(Default)]
-struct Out {
+pub(super) struct Out {
     first: Bytes,
     all: BytesMut,
 }
 
 impl Out {
-    fn push(&mut self, bytes: Bytes) {
+    pub(super) fn push(&mut self, bytes: Bytes) {
         if self.is_empty() {
             self.first = bytes;
             return;
@@ -92,27 +100,42 @@ impl From<Out> for Bytes {
 /// kept busy.
 const PROGRESS_EVERY: u32 = 4;
 
-/// How long a client that waits in the middle of its answer hears nothing.
-const KEEP_OPEN: Duration = Duration::from_secs(10);
-
-struct Relay {
-    gateway: Gateway,
-    order: Arc<Order>,
-    /// What the replica sends; none while the request waits for another turn.
-    opened: Option<Opened>,
+pub(super) struct Relay {
+    pub(super) gateway: Gateway,
+    pub(super) order: Arc<Order>,
+    pub(super) source: Source,
     /// What is needed to stop, and go on later.
-    resume: Option<Resumable>,
-    ticket: Ticket,
-    watch: Watch,
+    pub(super) resume: Option<Resumable>,
+    pub(super) ticket: Ticket,
+    pub(super) watch: Watch,
+    /// Which answers ended.
+    ends: Ends,
+    /// How the stream broke, until another attempt brings a token.
+    pub(super) cause: Option<Broken>,
+    /// An attempt that goes on has brought no token.
+    pub(super) fresh: bool,
+    /// When the attempt that goes on was last heard of.
+    pub(super) heard: Time,
     /// Events with tokens so far.
-    produced: u32,
+    pub(super) produced: u32,
     /// The last block was not for the client.
-    dropped: bool,
+    pub(super) dropped: bool,
     over: bool,
 }
 
+/// Where the rest of a stream comes from.
+pub(super) enum Source {
+    /// The replica that sends it.
+    Open(Opened),
+    /// One that was asked to go on and has not answered.
+    Asked(Asked),
+    /// Nobody: the request waits for another turn.
+    Line,
+}
+
 /// How a stream broke.
-enum Broken {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Broken {
     /// The replica broke off, or sent what is no stream.
     Off,
     /// The replica said that it failed.
@@ -121,6 +144,8 @@ enum Broken {
     Silent,
     /// The whole request took too long.
     Late,
+    /// A replica that was asked to go on did not.
+    Unresumed(FailureKind),
 }
 
 impl Relay {
@@ -128,27 +153,36 @@ impl Relay {
     async fn next(&mut self) -> Option<Bytes> {
         let mut out = Out::default();
         while out.is_empty() && !self.over {
-            let blocks = self.opened.as_mut().map(|opened| std::mem::take(&mut opened.blocks));
-            for block in blocks.into_iter().flatten() {
-                if !self.over {
-                    self.pass(block, &mut out);
-                }
-            }
+            self.pass_all(&mut out);
             if !out.is_empty() || self.over {
                 continue;
             }
-            let more = match self.opened {
-                Some(_) => self.read().await,
-                None => self.wait(&mut out).await,
+            let more = match self.source {
+                Source::Open(_) => self.read(&mut out).await,
+                Source::Asked(_) => self.await_answer(&mut out).await,
+                Source::Line => self.wait(&mut out).await,
             };
             if let Err(broken) = more {
-                self.break_off(&broken, &mut out);
+                self.broke(broken, &mut out);
             }
         }
         (!out.is_empty()).then(|| out.into())
     }
 
-    fn pass(&mut self, block: Block, out: &mut Out) {
+    /// Passes on what has come, up to where it breaks.
+    fn pass_all(&mut self, out: &mut Out) {
+        let Source::Open(opened) = &mut self.source else { return };
+        for block in std::mem::take(&mut opened.blocks) {
+            if let Err(broken) = self.pass(block, out) {
+                self.broke(broken, out);
+            }
+            if self.over || !matches!(self.source, Source::Open(_)) {
+                return;
+            }
+        }
+    }
+
+    fn pass(&mut self, block: Block, out: &mut Out) -> Result<(), Broken> {
         let dropped = std::mem::take(&mut self.dropped);
         let Some(event) = &block.event else {
             // A comment keeps the client's connection open as it did the engine's; half a line end
@@ -156,83 +190,73 @@ impl Relay {
             if !(dropped && &block.bytes[..] == b"\n") {
                 out.push(block.bytes);
             }
-            return;
+            return Ok(());
         };
         if event.data == "[DONE]" {
             out.push(block.bytes);
-            self.over = true;
-            self.ticket.finished(self.watch.exact_tokens());
-            self.watch.end(200, Termination::Ok);
-            return;
+            self.finish();
+            return Ok(());
         }
         if is_error(event) {
-            self.break_off(&Broken::Said, out);
-            return;
+            return Err(Broken::Said);
         }
-        let shown = self.shown(&event.data);
+        let (token, mended) = match self.ends.take(&event.data) {
+            Said::Chunk { token, mended } => (token, mended),
+            Said::Over => {
+                self.watch.corrupted();
+                self.dropped = true;
+                return Ok(());
+            }
+            Said::Failed => return Err(Broken::Said),
+            Said::Garbage => return Err(Broken::Off),
+        };
+        self.pass_chunk(&event.data, mended, block.bytes, out);
+        if token {
+            self.count();
+        }
+        Ok(())
+    }
+
+    /// Passes on a chunk as the client shall see it.
+    fn pass_chunk(&mut self, data: &str, mended: Option<Cow<'_, str>>, raw: Bytes, out: &mut Out) {
+        let mut event = mended.as_ref().map(|mended| {
+            let mut event = Vec::new();
+            sse::encode_data(&mut event, mended.as_bytes());
+            Bytes::from(event)
+        });
+        if event.is_some() {
+            self.watch.corrupted();
+        }
+        let data = mended.as_deref().unwrap_or(data);
+        match self.resume.as_mut().and_then(|resume| resume.chunk(data)) {
+            Some(Shown::Event(shown)) => event = Some(shown.into()),
+            Some(Shown::Nothing) => {
+                self.dropped = true;
+                return;
+            }
+            None => {}
+        }
         // Of a stream that went on, the usage is that of both parts, as the client is shown it.
-        let data = shown.as_deref().and_then(|shown| shown.strip_prefix(b"data: "));
-        if let Some(usage) = find_usage(data.unwrap_or(event.data.as_bytes())) {
+        let shown = event.as_deref().and_then(|event| event.strip_prefix(b"data: "));
+        if let Some(usage) = find_usage(shown.unwrap_or(data.as_bytes())) {
             self.watch.usage(&usage);
-            if !self.order.usage_wanted && is_usage_only(&event.data) {
+            if !self.order.usage_wanted && is_usage_only(data) {
                 self.dropped = true;
                 return;
             }
         }
         self.watch.mark(Mark::LastToken);
-        self.count(event);
-        out.push(shown.unwrap_or(block.bytes));
-    }
-
-    /// A chunk without the token ids that were asked for to go on later; none when it is passed on as
-    /// it came. A chunk from which there is no going on ends that possibility.
-    fn shown(&mut self, data: &str) -> Option<Bytes> {
-        let shown = self.resume.as_mut()?.chunk(data);
-        if shown.is_none() {
-            self.resume = None;
-        }
-        shown.map(Bytes::from)
-    }
-
-    /// Stops for somebody else, if the stream can go on later.
-    fn stop(&mut self) {
-        if !self.resume.as_ref().is_some_and(Resumable::can_continue) {
-            self.ticket.unstoppable();
-            return;
-        }
-        self.opened = None;
-        self.produced = self.resume.as_ref().map_or(0, Resumable::sent);
-        self.watch.stopped();
-        self.ticket.stopped();
-    }
-
-    /// Waits for another turn, with a comment now and then that keeps the client's connection open.
-    async fn wait(&mut self, out: &mut Out) -> Result<(), Broken> {
-        let left = left(self.watch.now(), self.order.until);
-        let turn = tokio::time::timeout(left.min(KEEP_OPEN), self.ticket.turn()).await;
-        let go = match turn {
-            Err(_) if left <= KEEP_OPEN => return Err(Broken::Late),
-            Err(_) => {
-                out.push(Bytes::from_static(b": waiting\n\n"));
-                return Ok(());
-            }
-            Ok(Err(_)) => return Err(Broken::Off),
-            Ok(Ok(go)) => go,
-        };
-        let served = &self.order.lane.config.served_model;
-        let Some(resume) = &mut self.resume else { return Err(Broken::Off) };
-        let request = resume.continuation(served);
-        let to = Target { replica: &go.replica, displaces: go.displaces };
-        let opened = attempt::go_on(&self.gateway, &self.order, to, request, &mut self.watch).await;
-        self.opened = Some(opened.map_err(|_| Broken::Off)?);
-        Ok(())
+        out.push(event.unwrap_or(raw));
     }
 
     /// An event with text is taken for one token: engines send about that. What it was is settled
     /// with the usage at the end.
-    fn count(&mut self, event: &Event) {
-        if !has_token(&event.data) {
-            return;
+    fn count(&mut self) {
+        if std::mem::take(&mut self.fresh) {
+            self.ticket.first_token();
+            if self.cause.take().is_some() {
+                self.watch.resumed();
+            }
         }
         self.produced += 1;
         self.watch.produced(self.order.input, self.produced);
@@ -242,19 +266,21 @@ impl Relay {
     }
 
     /// Waits for more events.
-    async fn read(&mut self) -> Result<(), Broken> {
-        let idle = self.order.timeouts.idle;
-        let left = left(self.watch.now(), self.order.until);
+    async fn read(&mut self, out: &mut Out) -> Result<(), Broken> {
+        let now = self.watch.now();
+        let left = left(now, self.order.until);
         // Asked before each read: a stream with always something to read would never time out.
         if left.is_zero() {
             return Err(Broken::Late);
         }
-        let silent = if left < idle { Broken::Late } else { Broken::Silent };
-        let Some(opened) = &mut self.opened else { return Ok(()) };
+        // One that goes on computes its prompt first, and its client must not take it for dead.
+        let quiet = if self.fresh { self.patience(now) } else { self.order.timeouts.idle };
+        let tick = if self.fresh { KEEP_OPEN } else { Duration::MAX };
+        let Source::Open(opened) = &mut self.source else { return Ok(()) };
         let frame = tokio::select! {
             // What has come counts, even from a replica that is gone by now.
             biased;
-            frame = tokio::time::timeout(left.min(idle), opened.rest.frame()) => frame,
+            frame = tokio::time::timeout(left.min(quiet).min(tick), opened.rest.frame()) => frame,
             interruption = self.ticket.interruption() => {
                 return match interruption {
                     Interruption::Lost => Err(Broken::Off),
@@ -265,52 +291,124 @@ impl Relay {
                 };
             }
         };
-        let frame = frame.map_err(|_| silent)?.ok_or(Broken::Off)?;
+        let Ok(frame) = frame else { return self.nothing_came((left, quiet, tick), out) };
+        let frame = frame.ok_or(Broken::Off)?;
         let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else { return Ok(()) };
         opened.cutter.push(data, &mut opened.blocks).map_err(|_| Broken::Off)
     }
 
+    /// What it means that nothing came for the least of these times.
+    pub(super) fn nothing_came(
+        &self,
+        (left, quiet, tick): (Duration, Duration, Duration),
+        out: &mut Out,
+    ) -> Result<(), Broken> {
+        if left <= quiet && left <= tick {
+            return Err(Broken::Late);
+        }
+        if quiet <= tick {
+            return Err(Broken::Silent);
+        }
+        keep_open(out);
+        Ok(())
+    }
+
+    /// The answer is complete.
+    fn finish(&mut self) {
+        self.over = true;
+        self.ticket.finished(self.watch.exact_tokens());
+        self.watch.end(200, Termination::Ok);
+    }
+
+    /// The stream broke: it goes on elsewhere, or ends with an error. One whose answer has its end is
+    /// complete all the same.
+    pub(super) fn broke(&mut self, broken: Broken, out: &mut Out) {
+        if self.ends.is_complete() {
+            self.complete(out);
+            return;
+        }
+        let may = broken != Broken::Late && !self.ticket.is_over();
+        if may && self.can_continue() {
+            tracing::warn!(?broken, sent = self.produced, "a stream broke and waits to go on");
+            self.cause = Some(broken);
+            self.leave();
+            self.ticket.broke(broken.kind(), true);
+        } else {
+            self.break_off(broken, out);
+        }
+    }
+
+    /// Ends a stream that broke off after the answer's end, as it should have ended.
+    fn complete(&mut self, out: &mut Out) {
+        self.watch.corrupted();
+        let counted = self.watch.exact_tokens().is_some();
+        let event = self.resume.as_ref().filter(|_| !counted).and_then(Resumable::usage);
+        if let Some(event) = event {
+            if let Some(usage) = event.strip_prefix(b"data: ").and_then(find_usage) {
+                self.watch.usage(&usage);
+            }
+            if self.order.usage_wanted {
+                out.push(event.into());
+            }
+        }
+        out.push(Bytes::from_static(sse::DONE));
+        self.finish();
+    }
+
     /// Ends the stream with the protocol's own error event, and without the event that would say
     /// that it is complete.
-    fn break_off(&mut self, broken: &Broken, out: &mut Out) {
+    fn break_off(&mut self, broken: Broken, out: &mut Out) {
         self.over = true;
-        let (error, kind, termination) = match broken {
-            Broken::Off => (
-                ApiError::upstream(
-                    "the engine broke off in the middle of the answer; retry the request",
-                ),
-                FailureKind::Broken,
-                Termination::UpstreamInterrupted,
-            ),
-            Broken::Said => (
-                ApiError::upstream(
-                    "the engine failed in the middle of the answer; retry the request",
-                ),
-                FailureKind::Server,
-                Termination::UpstreamInterrupted,
-            ),
-            Broken::Silent => (
-                ApiError::timeout(
-                    "the engine sent nothing for too long in the middle of the answer",
-                ),
-                FailureKind::Timeout,
-                Termination::Timeout,
-            ),
-            Broken::Late => (
-                ApiError::timeout(
-                    "the answer was not complete in the time that a whole request has",
-                ),
-                FailureKind::Timeout,
-                Termination::Timeout,
-            ),
-        };
+        if broken != Broken::Late || self.cause.is_some() {
+            self.watch.not_resumed(self.cause.is_some() || self.can_continue());
+        }
+        let error = broken.error();
         let mut event = Vec::new();
         sse::encode_data(&mut event, &error.body());
         out.push(event.into());
         // Who waits for another turn is at no replica that could fail: leaving the line is enough.
-        if self.opened.is_some() {
-            self.ticket.failed(kind, true);
+        if !matches!(self.source, Source::Line) {
+            self.ticket.broke(broken.kind(), false);
         }
-        self.watch.end(200, termination);
+        // An engine that hangs after it said that it failed is left at once.
+        self.source = Source::Line;
+        self.watch.end(200, broken.termination());
+    }
+}
+
+impl Broken {
+    /// The failure, as the scheduler knows it.
+    const fn kind(self) -> FailureKind {
+        match self {
+            Self::Off => FailureKind::Broken,
+            Self::Said => FailureKind::Server,
+            Self::Silent | Self::Late => FailureKind::Timeout,
+            Self::Unresumed(kind) => kind,
+        }
+    }
+
+    const fn termination(self) -> Termination {
+        match self {
+            Self::Silent | Self::Late => Termination::Timeout,
+            Self::Off | Self::Said | Self::Unresumed(_) => Termination::UpstreamInterrupted,
+        }
+    }
+
+    /// What the client is told.
+    fn error(self) -> ApiError {
+        match self {
+            Self::Off | Self::Unresumed(_) => ApiError::upstream(
+                "the engine broke off in the middle of the answer; retry the request",
+            ),
+            Self::Said => ApiError::upstream(
+                "the engine failed in the middle of the answer; retry the request",
+            ),
+            Self::Silent => ApiError::timeout(
+                "the engine sent nothing for too long in the middle of the answer",
+            ),
+            Self::Late => ApiError::timeout(
+                "the answer was not complete in the time that a whole request has",
+            ),
+        }
     }
 }

@@ -34,6 +34,17 @@ enum Part {
     Copy,
 }
 
+/// What did not go straight on the way of an answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Detours {
+    /// Times it went on elsewhere.
+    resumed: u32,
+    /// Replicas of earlier attempts.
+    earlier: Vec<String>,
+    /// Whether the engine said something that had to be put right.
+    corrupted: bool,
+}
+
 pub(crate) struct Watch {
     gateway: Gateway,
     part: Part,
@@ -58,6 +69,7 @@ pub(crate) struct Watch {
     stops: u32,
     /// Whether its answer was kept.
     cache: Option<&'static str>,
+    detours: Detours,
     lease: Option<Lease>,
     /// Prompt tokens, as far as the body tells.
     estimated_input: u32,
@@ -96,6 +108,7 @@ impl Watch {
             counted: false,
             stops: 0,
             cache: None,
+            detours: Detours::default(),
             lease: None,
             estimated_input: 0,
             limits: Vec::new(),
@@ -165,16 +178,9 @@ impl Watch {
 
     pub(crate) fn dispatched(&mut self, replica: &str, attempt: u32, why: &Why) {
         self.mark(Mark::Dispatched);
-        self.attempts = attempt;
-        self.replica = Some(replica.to_owned());
-        self.why = Some(*why);
+        self.moved(replica, attempt, why);
         self.begins();
         if let Part::Generation(generation) = &self.part {
-            generation.tell(|told| {
-                told.attempts = attempt;
-                told.replica = Some(replica.to_owned());
-                told.why = Some(*why);
-            });
             generation.started();
         }
     }
@@ -184,6 +190,19 @@ impl Watch {
         if let Some(lease) = &self.lease {
             lease.started();
         }
+    }
+
+    /// The request goes to a replica, perhaps in the middle of its answer.
+    pub(crate) fn moved(&mut self, replica: &str, attempt: u32, why: &Why) {
+        self.attempts = attempt;
+        self.detours.earlier.extend(self.replica.replace(replica.to_owned()));
+        self.why = Some(*why);
+        self.tell(|told| {
+            told.attempts = attempt;
+            told.replica = Some(replica.to_owned());
+            told.why = Some(*why);
+            told.detours.clone_from(&self.detours);
+        });
     }
 
     /// The body, asked for at that time, is here.
@@ -251,6 +270,33 @@ impl Watch {
         self.tell(|told| told.stops = stops);
     }
 
+    /// The answer broke off, and goes on elsewhere.
+    pub(crate) fn resumed(&mut self) {
+        self.detours.resumed += 1;
+        self.tell_detours();
+        self.count_resume("resumed");
+    }
+
+    /// The answer broke off, and could have gone on, but nobody did; or it could not.
+    pub(crate) fn not_resumed(&self, could: bool) {
+        self.count_resume(if could { "failed" } else { "impossible" });
+    }
+
+    fn count_resume(&self, outcome: &'static str) {
+        let lane = self.lane.as_deref().unwrap_or_default();
+        self.gateway.inner.counts.resume(lane, outcome);
+    }
+
+    /// The engine said something that had to be put right.
+    pub(crate) fn corrupted(&mut self) {
+        self.detours.corrupted = true;
+        self.tell_detours();
+    }
+
+    fn tell_detours(&self) {
+        self.tell(|told| told.detours.clone_from(&self.detours));
+    }
+
     pub(crate) fn request_id(&self) -> &str {
         &self.request_id
     }
@@ -297,6 +343,7 @@ impl Watch {
             counted: self.counted,
             stops: self.stops,
             cache: self.cache,
+            detours: std::mem::take(&mut self.detours),
             lease: self.lease.take(),
             estimated_input: self.estimated_input,
             limits: Vec::new(),
@@ -334,6 +381,7 @@ impl Watch {
         self.lane = told.lane.or_else(|| self.lane.take());
         self.attempts = told.attempts;
         self.stops = told.stops;
+        self.detours = told.detours;
         self.replica = told.replica;
         self.why = told.why;
     }
@@ -472,6 +520,9 @@ impl Watch {
             merged: matches!(self.part, Part::Caller(_, true)),
             mirror: matches!(self.part, Part::Copy),
             cache: self.cache,
+            resumed: self.detours.resumed,
+            corrupted: self.detours.corrupted,
+            earlier_replicas: self.detours.earlier.clone(),
             replica: self.replica.clone(),
             why: self.why.map(|why| why.to_string()),
             tokens: self.tokens,

@@ -235,8 +235,7 @@ async fn only_complete_answers_are_kept() {
     }
     for _ in 0..2 {
         let feed = engine.stream();
-        let hi =
-            "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
+        let hi = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
         feed.send(Ok(hi.into())).unwrap();
         drop(feed);
         let response = send(&gateway, chat(STREAM)).await;

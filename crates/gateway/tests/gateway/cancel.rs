@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::support::{KEY, config, ended, engine, gateway, listen, until_idle, until_queued, up};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const HI: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n";
 const ROLE: &str =
@@ -58,6 +58,37 @@ async fn before_the_first_token() {
     feed.closed().await;
     until_idle(&gateway).await;
     assert_eq!(ended(&gateway, "client_cancel").await, 1);
+}
+
+/// The connection over which an engine is asked for an answer.
+async fn asked(engine: &TcpListener) -> TcpStream {
+    loop {
+        let (mut connection, _) = engine.accept().await.unwrap();
+        let mut begin = [0; 4];
+        connection.read_exact(&mut begin).await.unwrap();
+        if &begin == b"POST" {
+            return connection;
+        }
+    }
+}
+
+#[tokio::test]
+async fn while_the_engine_computes_the_prompt() {
+    for stream in [true, false] {
+        // It says nothing, not even that it will answer.
+        let engine = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = gateway(config(), &[]);
+        up(&gateway, 1, &format!("http://{}", engine.local_addr().unwrap()));
+        let body = format!("{{\"model\":\"public\",\"stream\":{stream}}}");
+        let client = ask(listen(&gateway).await, &body).await;
+        let mut connection = asked(&engine).await;
+        drop(client);
+        // To the end, which comes with the connection's.
+        let mut rest = Vec::new();
+        connection.read_to_end(&mut rest).await.unwrap();
+        until_idle(&gateway).await;
+        assert_eq!(ended(&gateway, "client_cancel").await, 1);
+    }
 }
 
 #[tokio::test]

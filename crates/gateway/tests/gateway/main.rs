@@ -18,5 +18,6 @@ mod outcomes;
 mod quotas;
 mod replicas;
 mod responses;
+mod resume;
 mod support;
 mod turns;

@@ -69,6 +69,10 @@ async fn reply(
     State((script, saw)): State<(Script, mpsc::UnboundedSender<Seen>)>,
     request: Request<Body>,
 ) -> Response<Body> {
+    // Scripts are about requests: what a replica says of itself is another matter.
+    if request.method() == Method::GET {
+        return Response::builder().status(StatusCode::NOT_FOUND).body(Body::empty()).unwrap();
+    }
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();
@@ -239,6 +243,17 @@ pub(crate) async fn listen(gateway: &Gateway) -> SocketAddr {
     let serving = serve(listener, service, ServeLimits::default(), CancellationToken::new());
     drop(pilotage_shell::tasks::spawn("gateway", serving));
     at
+}
+
+/// Waits until the lane has taken in that so many replicas are up.
+pub(crate) async fn until_up(gateway: &Gateway, replicas: usize) {
+    let up = |status: &serde_json::Value| {
+        let all = status["lanes"][0]["replicas"].as_array().unwrap();
+        all.iter().filter(|replica| replica["up"] == true).count()
+    };
+    while up(&status(gateway).await) != replicas {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits until that many requests wait for a turn.

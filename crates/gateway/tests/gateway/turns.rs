@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt as _;
 use pilotage_core::{Capacity, ReplicaId};
-use pilotage_gateway::{Gateway, GatewayConfig, Replica, TenantConfig};
+use pilotage_gateway::{Gateway, GatewayConfig, Replica, Resume, TenantConfig};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::KeyHash;
 use pilotage_shell::tasks;
@@ -32,7 +32,8 @@ fn in_band(body: &str, band: &str) -> Request<Body> {
 fn open(token_ids: bool) -> GatewayConfig {
     let mut config = config();
     config.tenants[0].highest_band = pilotage_core::Band::Realtime;
-    config.lanes[0].token_ids = token_ids;
+    config.lanes[0].resume = if token_ids { Resume::Tokens } else { Resume::Off };
+    config.lanes[0].resume_from = 0;
     config
 }
 

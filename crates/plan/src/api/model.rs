@@ -78,7 +78,7 @@ pub struct ModelSpec {
     #[serde(default)]
     pub token_ids: bool,
     /// How an answer goes on whose replica failed in the middle of it. Without it from `tokens`
-    /// where there are `tokenIds`, else from `text`.
+    /// where there are `tokenIds`, as of all that runs here, else from `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Resume>,
     /// What it can do.
@@ -180,9 +180,14 @@ impl ModelSpec {
         if self.source.is_some() { self.replicas } else { 0 }
     }
 
+    /// Whether its replicas take and return token ids: engines that run here do.
+    pub fn tells_token_ids(&self) -> bool {
+        self.token_ids || self.source.is_some()
+    }
+
     /// How an answer goes on whose replica failed.
     pub fn resume(&self) -> Resume {
-        let default = if self.token_ids { Resume::Tokens } else { Resume::Text };
+        let default = if self.tells_token_ids() { Resume::Tokens } else { Resume::Text };
         self.resume.unwrap_or(default)
     }
 

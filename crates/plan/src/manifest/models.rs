@@ -65,7 +65,7 @@ fn place(model: &Model, errors: &mut Vec<ManifestError>) {
 }
 
 fn resume(model: &Model, errors: &mut Vec<ManifestError>) {
-    if model.spec.resume == Some(Resume::Tokens) && !model.spec.token_ids {
+    if model.spec.resume == Some(Resume::Tokens) && !model.spec.tells_token_ids() {
         let text = "answers go on from tokens only where replicas tell their ids; add `tokenIds: \
                     true` if they do, or write `text`";
         report(model, "resume", text, errors);

@@ -30,6 +30,13 @@ pub struct ChatRequest {
     /// Alternatives to report for each token.
     #[serde(default)]
     pub top_logprobs: Option<u32>,
+    /// Whether the prompt ends with the begin of an answer; it does when nothing is said and no
+    /// message is continued.
+    #[serde(default)]
+    pub add_generation_prompt: Option<bool>,
+    /// Whether the answer goes on with the last message, as if that were not over.
+    #[serde(default)]
+    pub continue_final_message: Option<bool>,
 }
 
 /// One turn.

@@ -97,13 +97,25 @@ fn the_second_stream_is_the_rest_of_the_first() {
 
 #[test]
 fn what_tells_no_ids_cannot_go_on() {
-    let mut one = chat("").unwrap();
-    let chunk = r#"{"id":"a","choices":[{"index":0,"delta":{"content":"x"}}]}"#;
-    assert_eq!(one.chunk(chunk), None);
-    assert_eq!(one.chunk("[DONE]"), None);
-    let tool = r#"{"id":"a","choices":[{"index":0,"delta":{"tool_calls":[{}]},"token_ids":[1]}]}"#;
-    assert_eq!(one.chunk(tool), None);
-    assert!(!one.can_continue());
+    let strange = [
+        r#"{"id":"a","choices":[{"index":0,"delta":{"content":"x"}}]}"#,
+        r#"{"id":"a","choices":[{"index":0,"delta":{"tool_calls":[{}]},"token_ids":[1]}]}"#,
+        r#"{"id":"a","choices":[{"index":0,"delta":{"reasoning_content":"h"},"token_ids":[1]}]}"#,
+        r#"{"id":"a"}"#,
+        "[DONE]",
+    ];
+    for chunk in strange {
+        let mut one = chat("").unwrap();
+        let first = r#"{"id":"a","choices":[{"index":0,"delta":{"content":"x"},"token_ids":[4]}],"prompt_token_ids":[1]}"#;
+        one.chunk(first);
+        assert!(one.can_continue());
+        let shown = one.chunk(chunk);
+        assert_eq!(shown.is_some(), chunk.contains("choices"), "{chunk}");
+        assert_eq!(one.can_continue(), chunk == "[DONE]", "{chunk}");
+        if shown.is_some() {
+            assert_eq!(data(shown)["choices"][0].get("token_ids"), None, "{chunk}");
+        }
+    }
 }
 
 fn text_chat(more: &str) -> Option<Resumable> {

@@ -104,24 +104,17 @@ fn holds_now(text: &str, new: &str, mark: &str) -> bool {
     text[from..].contains(mark)
 }
 
-/// The edit that makes a stream count its tokens in each chunk, and report its usage at the end.
-pub(super) fn ask_for_counts(peek: &Peek, body: &[u8]) -> Edit {
-    let asked = r#"{"include_usage":true,"continuous_usage_stats":true}"#;
-    match &peek.stream_options {
-        None => Edit {
-            span: peek.object_start..peek.object_start,
-            with: format!("\"stream_options\":{asked},").into_bytes(),
-        },
-        Some(field) => {
-            let there =
-                serde_json::from_slice::<Option<Map<String, Value>>>(&body[field.span.clone()]);
-            let mut options = there.ok().flatten().unwrap_or_default();
-            options.insert("include_usage".to_owned(), true.into());
-            options.insert("continuous_usage_stats".to_owned(), true.into());
-            Edit {
-                span: field.span.clone(),
-                with: serde_json::to_vec(&options).unwrap_or_default(),
-            }
-        }
-    }
+/// The edit that makes a stream count its tokens in each chunk, and report its usage at the end; none
+/// where the body has no place for it.
+pub(super) fn ask_for_counts(peek: &Peek, body: &[u8]) -> Option<Edit> {
+    let Some(field) = &peek.stream_options else {
+        let options = r#""stream_options":{"include_usage":true,"continuous_usage_stats":true},"#;
+        return peek.object_start.map(|at| Edit { span: at..at, with: options.into() });
+    };
+    let there = serde_json::from_slice::<Option<Map<String, Value>>>(&body[field.span.clone()]);
+    let mut options = there.ok().flatten().unwrap_or_default();
+    options.insert("include_usage".to_owned(), true.into());
+    options.insert("continuous_usage_stats".to_owned(), true.into());
+    let with = serde_json::to_vec(&options).unwrap_or_default();
+    Some(Edit { span: field.span.clone(), with })
 }

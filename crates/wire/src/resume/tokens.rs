@@ -39,19 +39,19 @@ impl TokensSoFar {
         (!self.prompt.is_empty()).then_some(self.prompt.len() as u64)
     }
 
-    /// Takes in what a choice has; none when it has text whose ids are not told: there is no place
+    /// Takes in what a choice has; false when it has text whose ids are not told: there is no place
     /// to go on from.
-    pub(super) fn choice(&mut self, choice: &mut Map<String, Value>) -> Option<()> {
+    pub(super) fn choice(&mut self, choice: &mut Map<String, Value>) -> bool {
         let new = ids(choice.remove("token_ids"));
         let has_text = text_of(choice).is_some_and(|text| !text.is_empty());
         if has_text && new.is_none() && choice.get("finish_reason").is_none_or(Value::is_null) {
-            return None;
+            return false;
         }
         self.answer.extend(new.unwrap_or_default());
         if has_text {
             self.sent = self.answer.len();
         }
-        Some(())
+        true
     }
 
     /// Makes a request's body that of its continuation; returns the path.

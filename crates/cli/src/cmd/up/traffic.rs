@@ -9,9 +9,9 @@ use pilotage_core::traffic::{
 };
 use pilotage_gateway::{
     CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Merge, Price,
-    RouteConfig, TenantConfig, Timeouts,
+    Resume, RouteConfig, TenantConfig, Timeouts,
 };
-use pilotage_plan::api::{self, Identity, TenantKey};
+use pilotage_plan::api::{self, Dialect, Identity, TenantKey};
 use pilotage_plan::{CapabilitySpec, Lane, Plan, Route, Timestamp};
 use pilotage_shell::secret::{KeyHash, Secret};
 
@@ -193,6 +193,7 @@ fn regions(route: &Route) -> Option<Regions> {
 }
 
 fn lane(lane: &Lane) -> LaneConfig {
+    let (resume, resume_from) = resume(lane);
     LaneConfig {
         served_model: lane.served_model.clone(),
         capabilities: capabilities(&lane.capabilities),
@@ -202,9 +203,25 @@ fn lane(lane: &Lane) -> LaneConfig {
             cached: lane.price.cached,
             output: lane.price.output,
         },
-        token_ids: lane.token_ids,
+        resume,
+        resume_from,
         scheduler: lane.scheduler_config(),
         ..LaneConfig::named(lane.name.clone(), lane.context_tokens)
+    }
+}
+
+/// How a lane's streams go on, and how many replicas must be up for them to be asked for what that
+/// takes. Our own engine is back in seconds, so that an answer waits for it even where it is the only
+/// one; and what may be stopped for more urgent work has to go on wherever that was.
+fn resume(lane: &Lane) -> (Resume, u32) {
+    let ours = lane.dialect == Dialect::Pilotage;
+    match lane.resume {
+        api::Resume::Off => (Resume::Off, 2),
+        api::Resume::Text => (Resume::Text, 2),
+        api::Resume::Tokens if ours || lane.scheduler_config().preempt.enabled => {
+            (Resume::Tokens, 0)
+        }
+        api::Resume::Tokens => (Resume::Tokens, 2),
     }
 }
 

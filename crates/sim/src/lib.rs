@@ -5,6 +5,7 @@
 //! same arguments give the same values on every run.
 
 pub mod arrival;
+pub mod compare;
 pub mod engine;
 pub mod explain;
 pub mod metrics;
@@ -12,8 +13,10 @@ pub mod outcome;
 pub mod published;
 pub mod random;
 pub mod report;
+pub mod rival;
 pub mod run;
 pub mod scenario;
+mod text;
 pub mod trace;
 pub mod workload;
 

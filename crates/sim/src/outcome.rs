@@ -29,7 +29,7 @@ pub fn report(scenario: &Scenario, run: &Run, replay: &str) -> Report {
     let served = served(scenario, run);
     let service = Service::new(&served, scenario.cost);
     let count = u32::try_from(scenario.tenants.len()).unwrap_or(u32::MAX);
-    let replicas = match scenario.replicas {
+    let replicas = match scenario.replicas.len() {
         1 => String::new(),
         count => format!("{count} × "),
     };

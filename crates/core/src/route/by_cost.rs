@@ -21,7 +21,7 @@ impl Pick for ByCost {
         "cost"
     }
 
-    fn pick(&self, view: &View<'_>) -> Option<usize> {
+    fn pick(&mut self, view: &View<'_>) -> Option<usize> {
         let total = |at: &usize| view.candidates[*at].costs.total();
         let all = 0..view.candidates.len();
         let best = all.clone().min_by_key(total)?;

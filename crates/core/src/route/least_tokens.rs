@@ -10,7 +10,7 @@ impl Pick for LeastTokens {
         "least_tokens"
     }
 
-    fn pick(&self, view: &View<'_>) -> Option<usize> {
+    fn pick(&mut self, view: &View<'_>) -> Option<usize> {
         view.least(|candidate| candidate.replica.tokens)
     }
 }

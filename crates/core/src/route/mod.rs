@@ -98,27 +98,28 @@ impl Policy {
     }
 
     /// The policy in action.
-    fn picker(self) -> &'static dyn Pick {
+    pub fn picker(self) -> Box<dyn Pick> {
         match self {
-            Self::Cost => &by_cost::ByCost,
-            Self::RoundRobin => &round_robin::RoundRobin,
-            Self::PowerOfTwo => &power_of_two::PowerOfTwo,
-            Self::LeastTokens => &least_tokens::LeastTokens,
-            Self::LeastRequests => &least_requests::LeastRequests,
-            Self::PrefixHash => &prefix_hash::PrefixHash,
-            Self::Session => &session::Session,
+            Self::Cost => Box::new(by_cost::ByCost),
+            Self::RoundRobin => Box::new(round_robin::RoundRobin),
+            Self::PowerOfTwo => Box::new(power_of_two::PowerOfTwo),
+            Self::LeastTokens => Box::new(least_tokens::LeastTokens),
+            Self::LeastRequests => Box::new(least_requests::LeastRequests),
+            Self::PrefixHash => Box::new(prefix_hash::PrefixHash),
+            Self::Session => Box::new(session::Session),
         }
     }
 }
 
-/// A way to pick a replica. The simulator brings others than those of the table, to compare with.
+/// A way to pick a replica. The simulator brings others than those of the table, to compare with;
+/// some of those remember what they did.
 pub trait Pick: fmt::Debug + Send + Sync {
     /// Its name in reasons.
     fn name(&self) -> &'static str;
 
     /// Picks among the candidates, by place; none to wait. A replica that is not open now may be
     /// picked as well: then the request waits for it.
-    fn pick(&self, view: &View<'_>) -> Option<usize>;
+    fn pick(&mut self, view: &View<'_>) -> Option<usize>;
 }
 
 /// What a policy sees.
@@ -231,32 +232,13 @@ pub enum Decision {
     Full,
 }
 
-/// How a lane places requests: the policy, and whether caches count.
-#[derive(Clone, Copy, Debug)]
-pub struct Router<'a> {
-    /// The policy.
-    pub pick: &'a dyn Pick,
-}
-
-impl Default for Router<'static> {
-    fn default() -> Self {
-        Policy::default().into()
-    }
-}
-
-impl From<Policy> for Router<'static> {
-    fn from(policy: Policy) -> Self {
-        Self { pick: policy.picker() }
-    }
-}
-
 /// Chooses a replica, or to wait.
 ///
 /// A replica that failed this request before is taken again only when it is the only one up:
 /// then it has most likely been restarted.
 pub fn choose(
     now: Time,
-    router: Router<'_>,
+    pick: &mut dyn Pick,
     fleet: &Fleet,
     known: Knowledge<'_>,
     placement: &Placement<'_>,
@@ -276,7 +258,7 @@ pub fn choose(
         turn: known.turn,
         candidates: &candidates,
     };
-    let Some(mut at) = router.pick.pick(&view) else { return Decision::Full };
+    let Some(mut at) = pick.pick(&view) else { return Decision::Full };
     if !candidates[at].open {
         let Some(open) = view.least(|candidate| candidate.costs.total()) else {
             return Decision::Full;
@@ -287,7 +269,7 @@ pub fn choose(
         }
         at = open;
     }
-    Decision::Go(chosen(router, &view, at, placement))
+    Decision::Go(chosen(pick.name(), &view, at, placement))
 }
 
 /// Every replica that may take a request, with its costs: what [`choose`] picks from, and what an
@@ -338,13 +320,13 @@ fn cached(found: Found, placement: &Placement<'_>) -> (u32, u32) {
     (tokens(found.blocks()), tokens(found.host))
 }
 
-fn chosen(router: Router<'_>, view: &View<'_>, at: usize, placement: &Placement<'_>) -> Choice {
+fn chosen(policy: &'static str, view: &View<'_>, at: usize, placement: &Placement<'_>) -> Choice {
     let candidate = &view.candidates[at];
     let total = |candidate: &Candidate<'_>| candidate.costs.total();
     let others = view.candidates.iter().enumerate().filter(|(other, _)| *other != at);
     let next = others.map(|(_, other)| total(other)).min();
     let why = Why::Placed {
-        policy: router.pick.name(),
+        policy,
         replica: candidate.replica.id,
         costs: candidate.costs,
         cached: candidate.cached,

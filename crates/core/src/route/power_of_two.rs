@@ -12,7 +12,7 @@ impl Pick for PowerOfTwo {
         "power_of_two"
     }
 
-    fn pick(&self, view: &View<'_>) -> Option<usize> {
+    fn pick(&mut self, view: &View<'_>) -> Option<usize> {
         let open = view.open().count() as u64;
         if open < 2 {
             return view.open().next();

@@ -22,7 +22,7 @@ impl Pick for PrefixHash {
         "prefix_hash"
     }
 
-    fn pick(&self, view: &View<'_>) -> Option<usize> {
+    fn pick(&mut self, view: &View<'_>) -> Option<usize> {
         let blocks = view.prompt.blocks();
         let key = blocks.get(..BLOCKS.min(blocks.len())).and_then(<[u64]>::last);
         match key {

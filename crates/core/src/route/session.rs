@@ -11,7 +11,7 @@ impl Pick for Session {
         "session"
     }
 
-    fn pick(&self, view: &View<'_>) -> Option<usize> {
+    fn pick(&mut self, view: &View<'_>) -> Option<usize> {
         match view.prompt.session {
             0 => view.least(|candidate| candidate.replica.requests),
             session => prefix_hash::ranked(view, session),

@@ -53,7 +53,7 @@ impl World {
             attempt: 1,
         };
         let known = Knowledge { index: &self.index, speeds: &self.speeds, ahead: &[], turn: id };
-        choose(Time::from_millis(1), policy.into(), &self.fleet, known, &placement)
+        choose(Time::from_millis(1), &mut *policy.picker(), &self.fleet, known, &placement)
     }
 
     fn replica(&self, policy: Policy, request: u64, prompt: &Prompt) -> Option<u32> {

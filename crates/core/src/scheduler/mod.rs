@@ -15,7 +15,7 @@ use crate::preempt::{PreemptConfig, Stop};
 use crate::prefix::{self, Index};
 use crate::queue::{FairConfig, Queue, QueueFull, QueueLimits, TenantTree, Ticket};
 use crate::request::{FailureKind, Outcome, Refusal, Request};
-use crate::route::{Pick, Policy, Prompt, Router, Speeds};
+use crate::route::{Pick, Policy, Prompt, Speeds};
 use crate::{Band, Capacity, Fleet, ReplicaId, Report, RequestId, Span, TenantId, Time, Tokens};
 pub use event::{Input, Output};
 use pace::Pace;
@@ -96,7 +96,7 @@ pub struct Scheduler {
     /// Hundredths of a retry that may still be spent.
     retry_credit: u64,
     draining: bool,
-    router: Router<'static>,
+    pick: Box<dyn Pick>,
     /// Who has which prompts in its cache, as far as is known.
     index: Index,
     speeds: Speeds,
@@ -181,7 +181,7 @@ impl Scheduler {
             looked: None,
             retry_credit: u64::from(config.retries_min) * 100,
             draining: false,
-            router: config.policy.into(),
+            pick: config.policy.picker(),
             index: Index::default(),
             speeds: Speeds::default(),
             board: config.health.map(|health| Board::new(health, SEED)),
@@ -239,8 +239,8 @@ impl Scheduler {
     }
 
     /// Another way to pick than those of [`Policy`]: for simulations that compare.
-    pub fn set_pick(&mut self, pick: &'static dyn Pick) {
-        self.router = Router { pick };
+    pub fn set_pick(&mut self, pick: Box<dyn Pick>) {
+        self.pick = pick;
     }
 
     /// Other limits and policies from now on. What waits stays, though it may be more than may be let
@@ -256,10 +256,12 @@ impl Scheduler {
                 self.fleet.judge(replica, true, 1.0);
             }
         }
+        if self.config.policy != config.policy {
+            self.pick = config.policy.picker();
+        }
         self.config = config;
         self.queue.set_config(config.queue, config.fair);
         self.fleet.set_gate(config.fair.gate);
-        self.router = config.policy.into();
         self.unlooked = true;
         self.expire(now);
     }

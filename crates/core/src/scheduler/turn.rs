@@ -175,7 +175,7 @@ impl Scheduler {
     }
 
     fn decide(
-        &self,
+        &mut self,
         now: Time,
         id: RequestId,
         claim: &Claim,
@@ -184,21 +184,8 @@ impl Scheduler {
         let live = self.live.get(&id)?;
         let known =
             Knowledge { index: &self.index, speeds: &self.speeds, ahead, turn: self.placed };
-        let placement = self.placement(now, live, claim);
-        Some(route::choose(now, self.router, &self.fleet, known, &placement))
-    }
-
-    pub(super) fn placement<'a>(&self, now: Time, live: &'a Live, claim: &Claim) -> Placement<'a> {
-        Placement {
-            id: live.request.id,
-            tokens: live.request.tokens,
-            prompt: &live.prompt,
-            tried: &live.tried,
-            claim: *claim,
-            queued: now.since(live.arrived),
-            held: live.held.map_or(Span::ZERO, |since| now.since(since)),
-            attempt: live.attempt + 1,
-        }
+        let placement = placement(now, live, claim);
+        Some(route::choose(now, &mut *self.pick, &self.fleet, known, &placement))
     }
 
     /// Whether what others do not lend stays free beside this request.
@@ -391,5 +378,18 @@ impl Scheduler {
             running.stopping = true;
             self.stopping += 1;
         }
+    }
+}
+
+fn placement<'a>(now: Time, live: &'a Live, claim: &Claim) -> Placement<'a> {
+    Placement {
+        id: live.request.id,
+        tokens: live.request.tokens,
+        prompt: &live.prompt,
+        tried: &live.tried,
+        claim: *claim,
+        queued: now.since(live.arrived),
+        held: live.held.map_or(Span::ZERO, |since| now.since(since)),
+        attempt: live.attempt + 1,
     }
 }

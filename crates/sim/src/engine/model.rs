@@ -32,6 +32,9 @@ pub struct EngineModel {
     pub sequences_max: u32,
     /// Prompt tokens computed in one go.
     pub prefill_tokens_max: u64,
+    /// Tokens of one step, where prompts are computed in pieces beside others' decode steps, as vLLM
+    /// does; none for an engine that works in phases.
+    pub step_tokens_max: Option<u32>,
     /// Decode steps after which new requests are let into the batch. With one, after each step.
     pub formation_steps: u32,
     /// Sequences that it can pause by itself.
@@ -44,13 +47,14 @@ pub struct EngineModel {
 
 impl EngineModel {
     /// Names of the engines there are constants for.
-    pub const PRESETS: [&'static str; 2] = ["a10g-llama2-7b", "a100-llama2-13b"];
+    pub const PRESETS: [&'static str; 3] = ["a10g-llama2-7b", "a100-llama2-13b", "vllm-like"];
 
     /// The engine of that name.
     pub fn preset(name: &str) -> Option<Self> {
         match name {
             "a10g-llama2-7b" => Some(Self::a10g_llama2_7b()),
             "a100-llama2-13b" => Some(Self::a100_llama2_13b()),
+            "vllm-like" => Some(Self::vllm_like()),
             _ => None,
         }
     }
@@ -69,6 +73,7 @@ impl EngineModel {
             kv_tokens,
             sequences_max: 1000,
             prefill_tokens_max: prefill_max(kv_tokens),
+            step_tokens_max: None,
             formation_steps: 10,
             pauses_max: 0,
             cache_blocks: None,
@@ -88,6 +93,24 @@ impl EngineModel {
             step_ms_per_kv_token: 0.001_037,
             kv_tokens,
             prefill_tokens_max: prefill_max(kv_tokens),
+            ..Self::a10g_llama2_7b()
+        }
+    }
+
+    /// A small engine that does what vLLM does, with round numbers: what routers are compared on.
+    fn vllm_like() -> Self {
+        Self {
+            name: "vllm-like".to_owned(),
+            prefill_ms: 0.0,
+            prefill_ms_per_token: 0.2,
+            step_ms: 15.0,
+            step_ms_per_sequence: 0.0,
+            step_ms_per_kv_token: 0.0,
+            kv_tokens: 65_536,
+            sequences_max: 8,
+            prefill_tokens_max: u64::MAX,
+            step_tokens_max: Some(512),
+            formation_steps: 1,
             ..Self::a10g_llama2_7b()
         }
     }

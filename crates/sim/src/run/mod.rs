@@ -12,17 +12,22 @@ mod serve;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
 use pilotage_core::{
-    Capacity, Input, ReplicaId, Report, Request, RequestId, Scheduler, Span, TenantId, Time, Tokens,
+    Capacity, Gate, Input, ReplicaId, Report, Request, RequestId, Scheduler, Site, Span, TenantId,
+    Time, Tokens,
 };
 
 pub use record::{Fate, Record};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Job};
 use crate::explain::{Explanation, Watch};
-use crate::scenario::{FaultKind, Scenario};
+use crate::rival::{Board, Route};
+use crate::arrival::Arrival;
+use crate::scenario::{FaultKind, Replica, Scenario};
+use crate::text;
 use gate::Gatekeeper;
 
 /// How often engines report how full they are, where that matters.
@@ -55,6 +60,8 @@ pub struct Run {
     pub stops: u64,
     /// Prompt tokens computed again after stops and failures.
     pub recomputed: u64,
+    /// How long each replica computed.
+    pub busy: Vec<Span>,
     /// Invariants that did not hold; empty where they were not looked at.
     pub violations: Vec<String>,
     /// Why the request waited that was asked for.
@@ -89,6 +96,10 @@ enum Event {
     FaultEnds(usize),
     /// Engines report.
     Report,
+    /// The router asks engines how they are.
+    Scrape,
+    /// A request reaches its engine.
+    Delivery(RequestId),
     /// The scheduler wants to be called.
     Tick,
 }
@@ -102,6 +113,10 @@ struct Simulation<'a> {
     scheduler: Scheduler,
     gatekeeper: Gatekeeper,
     engines: Vec<Engine>,
+    /// What a router knows of engines besides what it sent there.
+    board: Arc<Board>,
+    /// Requests on their way to an engine.
+    transit: BTreeMap<RequestId, (usize, Job)>,
     /// The id that each engine's replica has now: another after each death.
     ids: Vec<ReplicaId>,
     /// Engines that do not report.
@@ -118,11 +133,10 @@ struct Simulation<'a> {
 
 impl<'a> Simulation<'a> {
     fn new(scenario: &'a Scenario, options: Options) -> Self {
-        let mut scheduler = Scheduler::new(scenario.config);
-        if !scenario.one_line {
-            scheduler.set_tenants(Time::ZERO, scenario.tree.clone());
-        }
-        let count = scenario.replicas as usize;
+        let board = Arc::new(Board::new(scenario.replicas.len()));
+        let scheduler = scheduler(scenario, &board);
+        let count = scenario.replicas.len();
+        let engine = |one: &Replica| Engine::new(one.engine.clone(), one.slowness);
         let records = vec![Record::default(); scenario.arrivals.len()];
         let watch = options.explain.map(|number| Watch::new(RequestId(number), scenario));
         Self {
@@ -130,8 +144,10 @@ impl<'a> Simulation<'a> {
             now: Time::ZERO,
             scheduler,
             gatekeeper: Gatekeeper::new(scenario),
-            engines: (0..count).map(|_| Engine::new(scenario.engine.clone())).collect(),
-            ids: (0..scenario.replicas).map(ReplicaId).collect(),
+            engines: scenario.replicas.iter().map(engine).collect(),
+            board,
+            transit: BTreeMap::new(),
+            ids: (0..).map(ReplicaId).take(count).collect(),
             blind: vec![false; count],
             told: vec![0; count],
             events: BinaryHeap::new(),
@@ -139,7 +155,12 @@ impl<'a> Simulation<'a> {
             next_arrival: 0,
             wakeup: None,
             watch,
-            out: Run { records, bound: bound(scenario), ..Run::default() },
+            out: Run {
+                records,
+                bound: bound(scenario),
+                busy: vec![Span::ZERO; count],
+                ..Run::default()
+            },
             scenario,
         }
     }
@@ -156,17 +177,25 @@ impl<'a> Simulation<'a> {
         if self.scenario.faults.iter().any(|fault| reports(fault.kind)) {
             self.expect(Time::ZERO + REPORT_EVERY, Event::Report);
         }
+        if let Some(every) = self.scenario.route.and_then(Route::scrape) {
+            self.expect(Time::ZERO + every, Event::Scrape);
+        }
     }
 
     fn raise(&mut self, at: usize) {
-        let model = &self.scenario.engine;
+        let Replica { engine: model, network, region, .. } = &self.scenario.replicas[at];
         let capacity = Capacity {
             requests_max: model.sequences_max,
             tokens_max: model.kv_tokens,
             prefill_max: model.prefill_tokens_max,
             pauses_max: model.pauses_max,
         };
-        self.scheduler.handle(self.now, Input::ReplicaUp { replica: self.ids[at], capacity });
+        let direct = self.scenario.route.is_some_and(Route::is_direct);
+        let capacity = if direct { ENDLESS } else { capacity };
+        let replica = self.ids[at];
+        self.scheduler.handle(self.now, Input::ReplicaUp { replica, capacity });
+        let site = Site { network: *network, region: *region };
+        self.scheduler.handle(self.now, Input::Located { replica, site });
     }
 
     fn expect(&mut self, at: Time, event: Event) {
@@ -223,6 +252,13 @@ impl<'a> Simulation<'a> {
                     self.expect(self.now + REPORT_EVERY, Event::Report);
                 }
             }
+            Event::Scrape => self.scrape(),
+            Event::Delivery(id) => {
+                if let Some((engine, job)) = self.transit.remove(&id) {
+                    self.engines[engine].put(job);
+                    self.work();
+                }
+            }
             Event::Tick => {
                 self.wakeup = None;
                 self.scheduler.handle(self.now, Input::Tick);
@@ -251,7 +287,15 @@ impl<'a> Simulation<'a> {
             stop: self.scenario.engine.stop,
             ..Request::new(id, TenantId(owner), tenant.band, tokens)
         };
-        self.scheduler.handle(self.now, Input::Arrive(request));
+        match self.scenario.route {
+            None => self.scheduler.handle(self.now, Input::Arrive(request)),
+            Some(route) => {
+                if route.foresees() {
+                    self.foresee(at);
+                }
+                self.scheduler.arrive_with(self.now, request, text::prompt(arrival, id));
+            }
+        }
         if let Some(watch) = &mut self.watch {
             watch.arrived(self.now, id, &self.scheduler);
         }
@@ -274,9 +318,9 @@ impl<'a> Simulation<'a> {
         let fault = self.scenario.faults[at];
         let engine = fault.replica as usize;
         match fault.kind {
-            FaultKind::Slow(times) => self.engines[engine].slowness = times,
+            FaultKind::Slow(times) => self.engines[engine].slow_down(times),
             FaultKind::Blind => self.blind[engine] = true,
-            FaultKind::Foreign(tokens) => self.engines[engine].foreign = tokens,
+            FaultKind::Foreign(tokens) => self.engines[engine].occupy(tokens),
             FaultKind::Down => self.crash(engine),
         }
     }
@@ -285,12 +329,12 @@ impl<'a> Simulation<'a> {
         let fault = self.scenario.faults[at];
         let engine = fault.replica as usize;
         match fault.kind {
-            FaultKind::Slow(_) => self.engines[engine].slowness = 1.0,
+            FaultKind::Slow(_) => self.engines[engine].slow_down(1.0),
             FaultKind::Blind => self.blind[engine] = false,
-            FaultKind::Foreign(_) => self.engines[engine].foreign = 0,
+            FaultKind::Foreign(_) => self.engines[engine].occupy(0),
             FaultKind::Down => {
                 // A replica that was gone comes back under another id.
-                self.ids[engine] = ReplicaId(self.ids[engine].0 + self.scenario.replicas);
+                self.ids[engine] = ReplicaId(self.ids[engine].0 + self.scenario.replicas.len() as u32);
                 self.raise(engine);
             }
         }
@@ -308,6 +352,30 @@ impl<'a> Simulation<'a> {
         self.work();
     }
 
+    /// What a router sees of engines that asks them only now and then.
+    fn scrape(&mut self) {
+        for (at, engine) in self.engines.iter().enumerate() {
+            if !self.blind[at] {
+                self.board.told(at, engine.gauges(), self.now);
+            }
+        }
+        let every = self.scenario.route.and_then(Route::scrape);
+        let goes_on = self.scheduler.live() > 0 || self.next_arrival < self.out.records.len();
+        if let Some(every) = every.filter(|_| goes_on) {
+            self.expect(self.now + every, Event::Scrape);
+        }
+    }
+
+    /// What is true of an arrival at each engine, for a router that knows it.
+    fn foresee(&mut self, at: usize) {
+        let job = job(&self.scenario.arrivals[at], RequestId(at as u64 + 1), 0);
+        for (place, engine) in self.engines.iter().enumerate() {
+            let mut forecast = engine.forecast(&job);
+            forecast.end = forecast.end + self.scenario.replicas[place].network;
+            self.board.foretold(place, forecast);
+        }
+    }
+
     fn finish(mut self) -> Run {
         let first = self.out.records.iter().filter_map(|record| record.end).max();
         self.out.end = first.unwrap_or(self.now);
@@ -316,10 +384,41 @@ impl<'a> Simulation<'a> {
     }
 }
 
+/// A replica that never says no: engines have queues of their own.
+const ENDLESS: Capacity =
+    Capacity { tokens_max: 1 << 50, ..Capacity::of_requests(u32::MAX) };
+
+fn scheduler(scenario: &Scenario, board: &Arc<Board>) -> Scheduler {
+    let mut config = scenario.config;
+    if scenario.route.is_some_and(Route::is_direct) {
+        config.fair.gate = Gate::Sum;
+    }
+    let mut scheduler = Scheduler::new(config);
+    if let Some(route) = scenario.route {
+        scheduler.set_pick(route.pick(board));
+    }
+    if !scenario.one_line {
+        scheduler.set_tenants(Time::ZERO, scenario.tree.clone());
+    }
+    scheduler
+}
+
+fn job(arrival: &Arrival, id: RequestId, generated: u32) -> Job {
+    Job {
+        id,
+        input: arrival.input,
+        output: arrival.output,
+        generated,
+        prefix: arrival.prefix.clone(),
+        block_tokens: arrival.block_tokens,
+    }
+}
+
 /// The bound of lemma 4.3 for tenants of the smallest weight, and what the quantum adds to it.
 fn bound(scenario: &Scenario) -> Option<f64> {
     let longest = scenario.arrivals.iter().map(|arrival| u64::from(arrival.input)).max()?;
-    let fleet = scenario.engine.kv_tokens.saturating_mul(u64::from(scenario.replicas));
+    let each = scenario.replicas.iter().map(|replica| replica.engine.kv_tokens);
+    let fleet = each.fold(0, u64::saturating_add);
     let bound = scenario.config.fair.cost.gap_bound(longest, fleet)?;
     let lightest = scenario.tenants.iter().map(|tenant| tenant.weight).fold(f64::MAX, f64::min);
     Some((bound as f64 / lightest + scenario.config.fair.quantum as f64) / 1000.0)

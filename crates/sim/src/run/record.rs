@@ -18,6 +18,8 @@ pub struct Record {
     pub generated: u32,
     /// Tokens of its prompt that were found in a cache.
     pub cached: u32,
+    /// Where it was sent last, by place.
+    pub replica: Option<u32>,
     /// How often it was stopped or paused for somebody else.
     pub stops: u32,
     /// How it ended; none where it never did.

@@ -1,9 +1,9 @@
 //! Between the scheduler and the engines: turns become jobs, and phases become tokens.
 
-use pilotage_core::{Failure, FailureKind, Input, Output, RequestId, Ticket, Tokens};
+use pilotage_core::{Failure, FailureKind, Input, Output, RequestId, Span, Ticket, Tokens};
 
 use super::record::Fate;
-use super::{Event, Simulation, place};
+use super::{Event, Simulation, job, place};
 use crate::engine::Job;
 
 impl Simulation<'_> {
@@ -12,7 +12,11 @@ impl Simulation<'_> {
         let done = self.engines[engine].complete();
         for (id, cached) in done.begun {
             let record = &mut self.out.records[place(id)];
-            record.first_token.get_or_insert(self.now);
+            if record.first_token.is_none() {
+                let sent = record.dispatched.unwrap_or(self.now);
+                self.board.began(engine, self.now.since(sent));
+                record.first_token = Some(self.now);
+            }
             record.cached = cached;
             self.scheduler.handle(self.now, Input::FirstToken { id });
         }
@@ -46,6 +50,7 @@ impl Simulation<'_> {
         for at in 0..self.engines.len() {
             if let Some(span) = self.engines[at].start() {
                 let (engine, epoch) = (at as u32, self.engines[at].epoch);
+                self.out.busy[at] = self.out.busy[at] + span;
                 self.expect(self.now + span, Event::Phase { engine, epoch });
             }
         }
@@ -104,7 +109,7 @@ impl Simulation<'_> {
             }
             Output::Stop { id, replica, .. } => {
                 let engine = self.ids.iter().position(|other| *other == replica);
-                let job = engine.and_then(|engine| self.engines[engine].take(id));
+                let job = engine.and_then(|engine| self.take(engine, id));
                 if let Some(job) = job {
                     let record = &mut self.out.records[place(id)];
                     record.generated = job.generated;
@@ -122,7 +127,7 @@ impl Simulation<'_> {
             Output::Abort { id, replica } => {
                 if let Some(engine) = self.ids.iter().position(|other| *other == replica) {
                     let was_active = self.engines[engine].is_active(id);
-                    if let Some(job) = self.engines[engine].take(id) {
+                    if let Some(job) = self.take(engine, id) {
                         self.out.records[place(id)].generated = job.generated;
                     }
                     if was_active {
@@ -141,15 +146,22 @@ impl Simulation<'_> {
             self.out.recomputed += u64::from(arrival.input) + u64::from(record.generated);
         }
         record.dispatched.get_or_insert(self.now);
-        self.engines[engine].put(Job {
-            id,
-            input: arrival.input,
-            output: arrival.output,
-            generated: record.generated,
-            prefix: arrival.prefix.clone(),
-            block_tokens: arrival.block_tokens,
-        });
+        record.replica = u32::try_from(engine).ok();
+        let job = job(arrival, id, record.generated);
+        let network = self.scenario.replicas[engine].network;
+        if network == Span::ZERO {
+            self.engines[engine].put(job);
+        } else {
+            self.transit.insert(id, (engine, job));
+            self.expect(self.now + network, Event::Delivery(id));
+        }
         self.gatekeeper.started(id);
+    }
+
+    /// Takes a request back, wherever it is on its way.
+    fn take(&mut self, engine: usize, id: RequestId) -> Option<Job> {
+        let underway = self.transit.remove(&id).map(|(_, job)| job);
+        underway.or_else(|| self.engines[engine].take(id))
     }
 
     fn end(&mut self, id: RequestId, fate: Fate) {
@@ -194,7 +206,8 @@ impl Simulation<'_> {
     pub(super) fn crash(&mut self, engine: usize) {
         self.tell();
         let replica = self.ids[engine];
-        let lost = self.engines[engine].crash();
+        let mut lost = self.engines[engine].crash();
+        lost.extend(self.transit.extract_if(.., |_, (at, _)| *at == engine).map(|(id, _)| id));
         self.scheduler.handle(self.now, Input::ReplicaDown { replica });
         for id in lost {
             let record = &mut self.out.records[place(id)];

@@ -67,6 +67,7 @@ const BUILTINS: &[Builtin] = builtins![
     "preemption",
     "prefixes-dlpm",
     "prefixes-vtc",
+    "routing/live-reference",
     "thousand-tenants",
 ];
 

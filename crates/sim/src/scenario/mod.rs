@@ -20,6 +20,7 @@ pub use error::ScenarioError;
 use crate::Arrival;
 use crate::engine::EngineModel;
 use crate::metrics::{Cost, Ticks};
+use crate::rival::Route;
 
 /// Most replicas.
 pub const REPLICAS_MAX: u32 = 1000;
@@ -36,10 +37,12 @@ pub struct Scenario {
     pub description: String,
     /// The seed of everything that happens by chance.
     pub seed: u64,
-    /// What every replica is like.
+    /// What replicas are like, unless they say otherwise.
     pub engine: EngineModel,
-    /// How many there are.
-    pub replicas: u32,
+    /// All of them.
+    pub replicas: Vec<Replica>,
+    /// How they are picked, where prompts are looked at; without, by their load.
+    pub route: Option<Route>,
     /// How turns are given.
     pub config: SchedulerConfig,
     /// Whether everybody waits in one line.
@@ -54,12 +57,27 @@ pub struct Scenario {
     pub arrivals: Vec<Arrival>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Requests that come before it fill caches, and are not compared.
+    pub warm: Time,
     /// When fairness is looked at.
     pub ticks: Ticks,
     /// What a token costs, in reports.
     pub cost: Cost,
     /// The scheduler in a few words.
     pub policy: String,
+}
+
+/// One replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// What it is like.
+    pub engine: EngineModel,
+    /// How many times longer everything takes there.
+    pub slowness: f64,
+    /// How far it is, there and back.
+    pub network: Span,
+    /// A number for its region.
+    pub region: u16,
 }
 
 /// A tenant, and what its requests have in common.

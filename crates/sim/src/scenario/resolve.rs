@@ -10,15 +10,21 @@ use pilotage_core::{
 };
 use serde_saphyr::Spanned;
 
-use super::schema::{self, Policy};
-use super::{Fault, FaultKind, REPLICAS_MAX, Scenario, ScenarioError, TENANTS_MAX, Tenant};
+use super::schema::{self, Policy, Replicas};
+use super::{
+    Fault, FaultKind, REPLICAS_MAX, Replica, Scenario, ScenarioError, TENANTS_MAX, Tenant,
+};
 use crate::arrival::{self, Arrival, seconds, time};
 use crate::engine::{EngineModel, prefill_max};
 use crate::metrics::Ticks;
 use crate::random::derive;
+use crate::rival::Route;
 use crate::trace;
 
 type Result<T> = std::result::Result<T, ScenarioError>;
+
+/// Most KV tokens of an engine whose blocks are kept one by one.
+const STEPPED_KV_MAX: f64 = 1e8;
 
 /// The seed of a trace's assignment, apart from those of workloads, which are counted from zero.
 const TRACE_PART: u64 = u64::MAX;
@@ -27,13 +33,13 @@ pub(super) fn resolve(
     file: schema::File,
     read: &dyn Fn(&str) -> std::result::Result<String, String>,
 ) -> Result<Scenario> {
-    let replicas = file.replicas.as_ref().map_or(1, |replicas| replicas.value);
-    let given = located(file.replicas.as_ref());
-    within("replicas", f64::from(replicas), 1.0, f64::from(REPLICAS_MAX)).map_err(given)?;
     let scheduler = file.scheduler.as_ref().map(|it| it.value.clone()).unwrap_or_default();
     let config = config(&scheduler).map_err(located(file.scheduler.as_ref()))?;
     let engine = file.engine.as_ref().map(|it| it.value.clone()).unwrap_or_default();
     let engine = self::engine(&engine).map_err(located(file.engine.as_ref()))?;
+    let replicas = replicas(file.replicas.as_ref().map(|it| &it.value), &engine)
+        .map_err(located(file.replicas.as_ref()))?;
+    let route = route(&scheduler).map_err(located(file.scheduler.as_ref()))?;
     let mut roster = Roster::default();
     for tenant in &file.tenants {
         roster.add(tenant)?;
@@ -54,7 +60,8 @@ pub(super) fn resolve(
     Ok(Scenario {
         tree: roster.tree()?,
         tenants: roster.tenants,
-        faults: file.faults.iter().map(|fault| faulty(fault, replicas)).collect::<Result<_>>()?,
+        faults: file.faults.iter().map(|fault| faulty(fault, replicas.len())).collect::<Result<_>>()?,
+        warm: time(file.measure.warmup_seconds),
         ticks: Ticks::of_paper(file.measure.warmup_seconds, end),
         cost: crate::metrics::Cost { input: prices.input, output: prices.output },
         policy: policy(&scheduler),
@@ -65,6 +72,7 @@ pub(super) fn resolve(
         seed: file.seed,
         engine,
         replicas,
+        route,
         config,
         arrivals,
     })
@@ -89,17 +97,73 @@ fn engine(given: &schema::Engine) -> Result<EngineModel> {
         *time = within(&format!("engine.{field}"), ms, 0.0, 1e9)?;
     }
     if let Some(tokens) = given.kv_tokens {
-        within("engine.kvTokens", tokens as f64, 1.0, 1e12)?;
-        model.kv_tokens = tokens;
-        model.prefill_tokens_max = prefill_max(tokens);
+        set_kv(&mut model, "engine.kvTokens", tokens)?;
     }
     model.sequences_max = given.sequences_max.unwrap_or(model.sequences_max).max(1);
     model.prefill_tokens_max = given.prefill_tokens_max.unwrap_or(model.prefill_tokens_max);
+    model.step_tokens_max = given.step_tokens_max.or(model.step_tokens_max);
     model.formation_steps = given.formation_steps.unwrap_or(model.formation_steps).max(1);
     model.pauses_max = given.pauses_max.unwrap_or(model.pauses_max);
     model.cache_blocks = given.cache_blocks.or(model.cache_blocks);
     model.stop = given.stop.unwrap_or(model.stop);
     Ok(model)
+}
+
+fn set_kv(model: &mut EngineModel, field: &str, tokens: u64) -> Result<()> {
+    let most = if model.step_tokens_max.is_some() { STEPPED_KV_MAX } else { 1e12 };
+    within(field, tokens as f64, 1.0, most)?;
+    model.kv_tokens = tokens;
+    if model.step_tokens_max.is_none() {
+        model.prefill_tokens_max = prefill_max(tokens);
+    }
+    Ok(())
+}
+
+fn replicas(given: Option<&Replicas>, engine: &EngineModel) -> Result<Vec<Replica>> {
+    let most = f64::from(REPLICAS_MAX);
+    let like = |engine: &EngineModel| Replica {
+        engine: engine.clone(),
+        slowness: 1.0,
+        network: Span::ZERO,
+        region: 0,
+    };
+    let count = given.map_or(1.0, |given| match given {
+        Replicas::Number(count) => f64::from(*count),
+        Replicas::Kinds(kinds) => kinds.iter().map(|kind| f64::from(kind.count)).sum(),
+    });
+    within("replicas", count, 1.0, most)?;
+    let kinds = match given {
+        Some(Replicas::Kinds(kinds)) => kinds,
+        _ => return Ok(vec![like(engine); count as usize]),
+    };
+    let mut regions: Vec<&str> = Vec::new();
+    let mut all = Vec::new();
+    for kind in kinds {
+        let mut one = like(engine);
+        one.slowness = within("replicas.slowness", kind.slowness, 0.01, 1e6)?;
+        one.network = span(within("replicas.networkMs", kind.network_ms, 0.0, 1e6)? / 1000.0);
+        if let Some(tokens) = kind.kv_tokens {
+            set_kv(&mut one.engine, "replicas.kvTokens", tokens)?;
+        }
+        one.engine.sequences_max = kind.sequences_max.unwrap_or(engine.sequences_max).max(1);
+        let known = regions.iter().position(|region| *region == kind.region);
+        one.region = u16::try_from(known.unwrap_or(regions.len())).unwrap_or(u16::MAX);
+        if known.is_none() {
+            regions.push(&kind.region);
+        }
+        all.extend(vec![one; kind.count as usize]);
+    }
+    Ok(all)
+}
+
+fn route(given: &schema::Scheduler) -> Result<Option<Route>> {
+    let unknown = |name: &str| {
+        let known = Route::names().collect::<Vec<_>>().join(", ");
+        let problem = format!("no policy `{name}` (known: {known})");
+        ScenarioError::new(0, "scheduler.route", problem)
+    };
+    let find = |name: &String| Route::find(name).ok_or_else(|| unknown(name));
+    given.route.as_ref().map(find).transpose()
 }
 
 fn config(given: &schema::Scheduler) -> Result<SchedulerConfig> {
@@ -180,6 +244,7 @@ fn policy(given: &schema::Scheduler) -> String {
     if given.gate == Gate::Sum {
         words.push("room by prediction".to_owned());
     }
+    words.extend(given.route.as_ref().map(|route| format!("placed by {route}")));
     words.join(", ")
 }
 
@@ -329,12 +394,12 @@ impl Roster {
     }
 }
 
-fn faulty(given: &Spanned<schema::Fault>, replicas: u32) -> Result<Fault> {
+fn faulty(given: &Spanned<schema::Fault>, replicas: usize) -> Result<Fault> {
     let (line, fault) = (line(given), &given.value);
     let at = |error: ScenarioError| ScenarioError { line, ..error };
     let from = within("faults.at", fault.at, 0.0, 1e9).map_err(at)?;
     let length = within("faults.seconds", fault.seconds, 0.001, 1e9).map_err(at)?;
-    let last = f64::from(replicas) - 1.0;
+    let last = replicas as f64 - 1.0;
     within("faults.replica", f64::from(fault.replica), 0.0, last).map_err(at)?;
     let kind = match fault.kind {
         schema::FaultKind::Down => FaultKind::Down,

@@ -1,10 +1,13 @@
 //! What a scenario file may say. Everything but the name has a default.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use pilotage_core::admit::Quota;
 use pilotage_core::{Band, Gate, Lift, Predict, Stop};
-use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use crate::trace::{Format, Selection};
@@ -22,7 +25,7 @@ pub(super) struct File {
     /// Requests that would come later do not come.
     pub seconds: Option<f64>,
     pub engine: Option<Spanned<Engine>>,
-    pub replicas: Option<Spanned<u32>>,
+    pub replicas: Option<Spanned<Replicas>>,
     pub scheduler: Option<Spanned<Scheduler>>,
     #[serde(default)]
     pub tenants: Vec<Spanned<Tenant>>,
@@ -48,10 +51,67 @@ pub(super) struct Engine {
     pub kv_tokens: Option<u64>,
     pub sequences_max: Option<u32>,
     pub prefill_tokens_max: Option<u64>,
+    pub step_tokens_max: Option<u32>,
     pub formation_steps: Option<u32>,
     pub pauses_max: Option<u32>,
     pub cache_blocks: Option<u32>,
     pub stop: Option<Stop>,
+}
+
+/// How many replicas there are, or of which kinds.
+#[derive(Clone, Debug)]
+pub(super) enum Replicas {
+    /// So many, all alike.
+    Number(u32),
+    /// Several kinds.
+    Kinds(Vec<Kind>),
+}
+
+/// Replicas that are alike.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Kind {
+    #[serde(default = "one")]
+    pub count: u32,
+    /// How many times longer everything takes.
+    #[serde(default = "one_f64")]
+    pub slowness: f64,
+    /// Milliseconds there and back.
+    #[serde(default)]
+    pub network_ms: f64,
+    pub kv_tokens: Option<u64>,
+    pub sequences_max: Option<u32>,
+    /// What its part of the world is called.
+    #[serde(default)]
+    pub region: String,
+}
+
+impl<'de> Deserialize<'de> for Replicas {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Seen;
+
+        impl<'de> Visitor<'de> for Seen {
+            type Value = Replicas;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of replicas, or a list of their kinds")
+            }
+
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Replicas, E> {
+                u32::try_from(count).map(Replicas::Number).map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<Replicas, E> {
+                u32::try_from(count).map(Replicas::Number).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Replicas, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Replicas::Kinds)
+            }
+        }
+
+        deserializer.deserialize_any(Seen)
+    }
 }
 
 /// Which order, and with what.
@@ -69,6 +129,8 @@ pub(super) enum Policy {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Scheduler {
     pub policy: Policy,
+    /// How replicas are picked, where prompts are looked at.
+    pub route: Option<String>,
     pub lift: Lift,
     pub predict: Predict,
     pub gate: Gate,
@@ -87,6 +149,7 @@ impl Default for Scheduler {
     fn default() -> Self {
         Self {
             policy: Policy::Vtc,
+            route: None,
             lift: Lift::Full,
             predict: Predict::Off,
             gate: Gate::Peak,

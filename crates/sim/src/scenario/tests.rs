@@ -56,7 +56,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "seconds: 50",
         "engine: { preset: h100 }",
-        "a.yaml:10: engine.preset: no engine `h100` (known: a10g-llama2-7b, a100-llama2-13b)",
+        "a.yaml:10: engine.preset: no engine `h100` (known: a10g-llama2-7b, a100-llama2-13b, vllm-like)",
     ),
     (
         "seconds: 50",

@@ -248,7 +248,7 @@ impl<'a> Sender<'a> {
             output_max: requests.output_max.unwrap_or(output),
             prefix: self.prefixes.get(group).cloned().unwrap_or_default(),
             block_tokens: prefix.map_or(0, |prefix| prefix.block_tokens),
-            conversation: None,
+            conversation: prefix.filter(|prefix| prefix.session).map(|_| group as u64 + 1),
         }
     }
 }

@@ -21,6 +21,9 @@ pub struct Prefix {
     /// Tokens in one block. What does not fill a block cannot be found again.
     #[serde(default = "block")]
     pub block_tokens: u32,
+    /// Whether each group is one session, by which some routers go.
+    #[serde(default)]
+    pub session: bool,
     /// Prefixes of one name are the same text for every tenant; without it they are the tenant's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -16,6 +16,7 @@ fn model() -> EngineModel {
         sequences_max: 8,
         prefill_tokens_max: 100,
         formation_steps: 3,
+        step_tokens_max: None,
         pauses_max: 1,
         cache_blocks: Some(8),
         stop: Stop::Anytime,
@@ -28,7 +29,7 @@ fn job(id: u64, input: u32, output: u32) -> Job {
 }
 
 /// Milliseconds of the next phase, and who ended with it.
-fn phase(engine: &mut Engine) -> Option<(f64, Vec<u64>)> {
+fn phase(engine: &mut Phased) -> Option<(f64, Vec<u64>)> {
     let ms = engine.start()?.as_nanos() as f64 / 1e6;
     let done = engine.complete();
     Some((ms, done.ended.iter().map(|id| id.0).collect()))
@@ -36,7 +37,7 @@ fn phase(engine: &mut Engine) -> Option<(f64, Vec<u64>)> {
 
 #[test]
 fn phases_take_what_they_cost() {
-    let mut engine = Engine::new(model());
+    let mut engine = Phased::new(model());
     assert_eq!(phase(&mut engine), None);
     engine.put(job(1, 30, 5));
     assert_eq!(phase(&mut engine), Some((30.0, vec![])), "the prompt, and the first token");
@@ -55,7 +56,7 @@ fn phases_take_what_they_cost() {
 
 #[test]
 fn a_paused_sequence_goes_on_and_a_lost_one_is_computed_again() {
-    let mut engine = Engine::new(EngineModel { formation_steps: 1, ..model() });
+    let mut engine = Phased::new(EngineModel { formation_steps: 1, ..model() });
     engine.put(job(1, 40, 9));
     phase(&mut engine);
     phase(&mut engine);
@@ -79,7 +80,7 @@ fn a_paused_sequence_goes_on_and_a_lost_one_is_computed_again() {
 
 #[test]
 fn who_outgrows_the_cache_waits_and_who_leaves_takes_its_tokens() {
-    let mut engine = Engine::new(EngineModel { formation_steps: 1, ..model() });
+    let mut engine = Phased::new(EngineModel { formation_steps: 1, ..model() });
     engine.put(job(1, 48, 9));
     engine.put(job(2, 48, 9));
     phase(&mut engine);

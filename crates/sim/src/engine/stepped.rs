@@ -1,0 +1,385 @@
+//! Engines that share each step between prompts and answers, as vLLM does: so many sequences at once,
+//! prompts computed in pieces between the tokens of others, a cache of prefixes, a queue in order of
+//! arrival. When the KV cache is full, whoever came last begins again.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use pilotage_core::{RequestId, Span};
+
+use super::blocks::Blocks;
+use super::{Done, EngineModel, Forecast, Gauges, Job};
+use crate::text::Text;
+
+/// Tokens of one block of the KV cache.
+const BLOCK_TOKENS: u32 = 16;
+
+/// One replica.
+#[derive(Debug)]
+pub(super) struct Stepped {
+    model: EngineModel,
+    tokens_max: u32,
+    /// How many times longer everything takes.
+    pub(super) slowness: f64,
+    /// KV tokens that somebody else holds.
+    pub(super) foreign: u64,
+    busy: bool,
+    steps: u64,
+    blocks: Blocks,
+    waiting: VecDeque<Sequence>,
+    running: Vec<Sequence>,
+}
+
+#[derive(Clone, Debug)]
+struct Sequence {
+    job: Job,
+    /// Tokens of prompt and answer that are computed.
+    computed: u32,
+    /// Those that this step computes.
+    planned: u32,
+    held: Vec<u32>,
+    /// Its full blocks that have their names.
+    named: u32,
+    /// Tokens of the prompt found in the cache the first time.
+    cached: Option<u32>,
+    /// Whether its first token here has come.
+    begun: bool,
+}
+
+impl Sequence {
+    fn new(job: Job) -> Self {
+        let (computed, planned, named) = (0, 0, 0);
+        Self { job, computed, planned, held: Vec::new(), named, cached: None, begun: false }
+    }
+
+    fn tokens(&self) -> u32 {
+        self.job.input.saturating_add(self.job.generated)
+    }
+
+    /// Tokens that are there and not computed.
+    fn missing(&self) -> u32 {
+        self.tokens().saturating_sub(self.computed)
+    }
+
+    /// Whether the step only adds a token to an answer that has begun.
+    fn decodes(&self) -> bool {
+        self.begun && self.missing() == 1
+    }
+
+    fn is_over(&self) -> bool {
+        self.job.generated >= self.job.output
+    }
+
+    /// Takes from the cache what is there of it.
+    fn look_up(&mut self, blocks: &mut Blocks) {
+        // The last token is always computed: the answer begins with what comes out for it.
+        let most = self.tokens().saturating_sub(1) / BLOCK_TOKENS;
+        for at in 0..most {
+            let Some(block) = blocks.find(block_name(&self.job, at)) else { break };
+            blocks.hold(block);
+            self.held.push(block);
+        }
+        self.named = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        self.computed = self.named * BLOCK_TOKENS;
+        let found = self.computed.min(self.job.input);
+        self.cached.get_or_insert(found);
+    }
+
+    /// Plans so many tokens for this step; false where there is no place for them.
+    fn plan(&mut self, tokens: u32, blocks: &mut Blocks, foreign: u32) -> bool {
+        self.planned = 0;
+        let needed = (self.computed + tokens).div_ceil(BLOCK_TOKENS) as usize;
+        let more = needed.saturating_sub(self.held.len());
+        if more > blocks.free().saturating_sub(foreign) as usize {
+            return false;
+        }
+        self.held.extend((0..more).filter_map(|_| blocks.take()));
+        self.planned = tokens;
+        true
+    }
+
+    /// Computes what was planned; whether a token came.
+    fn advance(&mut self, blocks: &mut Blocks) -> bool {
+        self.computed += std::mem::take(&mut self.planned);
+        for at in self.named..self.computed / BLOCK_TOKENS {
+            if let Some(block) = self.held.get(at as usize) {
+                blocks.name(*block, block_name(&self.job, at));
+            }
+            self.named = at + 1;
+        }
+        let comes = self.missing() == 0 && !self.is_over();
+        self.job.generated += u32::from(comes);
+        comes
+    }
+
+    /// Gives its blocks back, the last first: begins are worth more than ends.
+    fn release(&mut self, blocks: &mut Blocks) {
+        self.held.drain(..).rev().for_each(|block| blocks.release(block));
+    }
+
+    fn restart(&mut self, blocks: &mut Blocks) {
+        self.release(blocks);
+        (self.computed, self.planned, self.named) = (0, 0, 0);
+    }
+}
+
+impl Stepped {
+    pub(super) fn new(model: EngineModel, tokens_max: u32) -> Self {
+        let count = model.kv_tokens / u64::from(BLOCK_TOKENS);
+        Self {
+            model,
+            tokens_max: tokens_max.max(1),
+            slowness: 1.0,
+            foreign: 0,
+            busy: false,
+            steps: 0,
+            blocks: Blocks::new(u32::try_from(count).unwrap_or(u32::MAX).max(1)),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+        }
+    }
+
+    pub(super) const fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    pub(super) fn kv_tokens(&self) -> u64 {
+        u64::from(self.blocks.used()) * u64::from(BLOCK_TOKENS) + self.foreign
+    }
+
+    pub(super) fn gauges(&self) -> Gauges {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Gauges {
+            running: count(self.running.len()),
+            waiting: count(self.waiting.len()),
+            kv_usage: (self.kv_tokens() as f64 / self.model.kv_tokens.max(1) as f64).min(1.0),
+        }
+    }
+
+    pub(super) fn cached(&self, prefix: &[u64], block_tokens: u32, input: u32) -> u32 {
+        let job = Job {
+            id: RequestId(0),
+            input: input.min(block_tokens.saturating_mul(prefix.len() as u32).saturating_add(1)),
+            output: 0,
+            generated: 0,
+            prefix: prefix.into(),
+            block_tokens,
+        };
+        self.found(&job).min(input.saturating_sub(1))
+    }
+
+    pub(super) fn put(&mut self, job: Job) {
+        self.waiting.push_back(Sequence::new(job));
+    }
+
+    pub(super) fn start(&mut self) -> Option<Span> {
+        if self.busy || (self.running.is_empty() && self.waiting.is_empty()) {
+            return None;
+        }
+        let mut left = self.tokens_max;
+        if self.serve(&mut left) {
+            self.admit(&mut left);
+        }
+        let (mut prefill, mut decode) = (0_u64, 0_usize);
+        for sequence in &self.running {
+            if sequence.decodes() {
+                decode += 1;
+            } else {
+                prefill += u64::from(sequence.planned);
+            }
+        }
+        self.busy = true;
+        Some(self.time(prefill, decode, self.kv_tokens()))
+    }
+
+    pub(super) fn complete(&mut self) -> Done {
+        let mut done = Done::default();
+        self.busy = false;
+        self.steps += 1;
+        for sequence in &mut self.running {
+            let came = sequence.advance(&mut self.blocks);
+            if came && !std::mem::replace(&mut sequence.begun, true) {
+                done.begun.push((sequence.job.id, sequence.cached.unwrap_or(0)));
+            }
+        }
+        let blocks = &mut self.blocks;
+        self.running.retain_mut(|sequence| {
+            let over = sequence.is_over() && sequence.missing() <= 1;
+            if over {
+                sequence.release(blocks);
+                done.ended.push(sequence.job.id);
+            }
+            !over
+        });
+        done
+    }
+
+    pub(super) fn is_active(&self, id: RequestId) -> bool {
+        self.running.iter().chain(&self.waiting).any(|sequence| sequence.job.id == id)
+    }
+
+    pub(super) fn take(&mut self, id: RequestId) -> Option<Job> {
+        if let Some(at) = self.waiting.iter().position(|sequence| sequence.job.id == id) {
+            return self.waiting.remove(at).map(|sequence| sequence.job);
+        }
+        let at = self.running.iter().position(|sequence| sequence.job.id == id)?;
+        let mut sequence = self.running.remove(at);
+        sequence.release(&mut self.blocks);
+        Some(sequence.job)
+    }
+
+    pub(super) fn crash(&mut self) -> Vec<RequestId> {
+        let all = self.running.drain(..).chain(self.waiting.drain(..));
+        let mut lost: Vec<RequestId> = all.map(|sequence| sequence.job.id).collect();
+        lost.sort_unstable();
+        *self = Self {
+            slowness: self.slowness,
+            foreign: self.foreign,
+            steps: self.steps,
+            ..Self::new(self.model.clone(), self.tokens_max)
+        };
+        lost
+    }
+
+    pub(super) fn progress(&self) -> impl Iterator<Item = (RequestId, u32)> {
+        let begun = self.running.iter().filter(|sequence| sequence.begun);
+        begun.map(|sequence| (sequence.job.id, sequence.job.generated))
+    }
+
+    pub(super) const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Gives what runs its tokens of this step; whether nobody had to stand aside for that.
+    fn serve(&mut self, left: &mut u32) -> bool {
+        let foreign = self.foreign_blocks();
+        let (mut calm, mut at) = (true, 0);
+        while let Some(sequence) = self.running.get_mut(at) {
+            // A sequence that is alone goes on whatever anybody else holds.
+            let foreign = if self.waiting.is_empty() && at == 0 { 0 } else { foreign };
+            if sequence.plan((*left).min(sequence.missing()), &mut self.blocks, foreign) {
+                *left -= sequence.planned;
+                at += 1;
+                continue;
+            }
+            calm = false;
+            let Some(mut last) = self.running.pop() else { break };
+            *left += last.planned;
+            last.restart(&mut self.blocks);
+            self.waiting.push_front(last);
+        }
+        calm
+    }
+
+    /// Takes in those who wait, in their order, as long as there is place.
+    fn admit(&mut self, left: &mut u32) {
+        let foreign = self.foreign_blocks();
+        while *left > 0 && self.running.len() < self.model.sequences_max as usize {
+            let Some(mut next) = self.waiting.pop_front() else { return };
+            next.look_up(&mut self.blocks);
+            let tokens = (*left).min(next.missing());
+            let foreign = if self.running.is_empty() { 0 } else { foreign };
+            if !next.plan(tokens, &mut self.blocks, foreign) {
+                next.restart(&mut self.blocks);
+                self.waiting.push_front(next);
+                return;
+            }
+            *left -= tokens;
+            self.running.push(next);
+        }
+    }
+
+    fn foreign_blocks(&self) -> u32 {
+        u32::try_from(self.foreign.div_ceil(u64::from(BLOCK_TOKENS))).unwrap_or(u32::MAX)
+    }
+
+    fn time(&self, prefill: u64, decode: usize, kv_tokens: u64) -> Span {
+        let mut nanos = 0.0;
+        if prefill > 0 {
+            nanos += self.model.prefill(prefill).as_nanos() as f64;
+        }
+        if decode > 0 {
+            nanos += self.model.step(decode, kv_tokens).as_nanos() as f64;
+        }
+        Span::from_nanos(((nanos * self.slowness).round() as u64).max(1))
+    }
+
+    fn found(&self, job: &Job) -> u32 {
+        let most = job.input.saturating_sub(1) / BLOCK_TOKENS;
+        let found = (0..most).take_while(|at| self.blocks.find(block_name(job, *at)).is_some());
+        u32::try_from(found.count()).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS)
+    }
+
+    /// Plays on with one request more, as if nobody else came and memory sufficed.
+    pub(super) fn forecast(&self, job: &Job) -> Forecast {
+        let cached = self.foreseen(job, self.waiting.len());
+        let ahead = self.waiting.iter().enumerate().map(|(at, one)| {
+            let found = if one.cached.is_some() { 0 } else { self.foreseen(&one.job, at) };
+            (one.tokens() - found.min(one.tokens() - 1), one.job.output - one.job.generated)
+        });
+        let mut waiting: VecDeque<(u32, u32)> = ahead.collect();
+        waiting.push_back((job.input - cached.min(job.input - 1), job.output));
+        let mut running: Vec<(u32, u32)> = self.running.iter().map(Self::left).collect();
+        let (mut nanos, mut last) = (0_u64, None);
+        while last.is_none_or(|left| left > 0) {
+            let mut room = self.tokens_max.saturating_sub(running.len() as u32);
+            while room > 0 && running.len() < self.model.sequences_max as usize {
+                let Some(next) = waiting.pop_front() else { break };
+                room = room.saturating_sub(next.0);
+                running.push(next);
+            }
+            nanos += self.play(&mut running);
+            if waiting.is_empty() {
+                last = running.last().map(|(missing, output)| u64::from(missing + output));
+            }
+            running.retain(|(missing, output)| missing + output > 0);
+        }
+        Forecast { end: Span::from_nanos(nanos), cached }
+    }
+
+    /// Tokens to compute before the next of the answer comes, and those still to come.
+    fn left(sequence: &Sequence) -> (u32, u32) {
+        let left = sequence.job.output.saturating_sub(sequence.job.generated);
+        (sequence.missing() - u32::from(sequence.begun), left)
+    }
+
+    /// One step, or as many alike as there are until one ends: how long they take.
+    fn play(&self, running: &mut [(u32, u32)]) -> u64 {
+        let decode = running.iter().filter(|(missing, _)| *missing == 0).count();
+        let mut room = self.tokens_max.saturating_sub(u32::try_from(decode).unwrap_or(u32::MAX));
+        let quiet = decode == running.len();
+        let times = running.iter().map(|(_, output)| *output).min().filter(|_| quiet).unwrap_or(1);
+        let mut prefill = 0;
+        for (missing, output) in running {
+            if *missing == 0 {
+                *output = output.saturating_sub(times.max(1));
+                continue;
+            }
+            let part = (*missing).min(room);
+            (*missing, room, prefill) = (*missing - part, room - part, prefill + u64::from(part));
+            *output = output.saturating_sub(u32::from(part > 0 && *missing == 0));
+        }
+        self.time(prefill, decode, self.kv_tokens()).as_nanos() * u64::from(times.max(1))
+    }
+
+    /// Tokens of a prompt that are in the cache by the time it is looked up, with those that the
+    /// requests before it compute.
+    fn foreseen(&self, job: &Job, before: usize) -> u32 {
+        let shared = |other: &Job| {
+            let most = job.input.min(other.input).saturating_sub(1) / BLOCK_TOKENS;
+            let same = (0..most).take_while(|at| block_name(job, *at) == block_name(other, *at));
+            u32::try_from(same.count()).unwrap_or(u32::MAX).saturating_mul(BLOCK_TOKENS)
+        };
+        let first = block_name(job, 0);
+        let others = self.running.iter().chain(self.waiting.iter().take(before));
+        let others = others.map(|sequence| &sequence.job);
+        let others = others.filter(|other| block_name(other, 0) == first);
+        others.map(shared).fold(self.found(job), u32::max)
+    }
+}
+
+fn block_name(job: &Job, at: u32) -> u64 {
+    Text::of(&job.prefix, job.block_tokens, job.id).block(at, BLOCK_TOKENS)
+}

@@ -62,7 +62,8 @@ Examples:
   pilotage sim list                                       the scenarios that are built in
   pilotage sim run vtc/overload --report overload.html    play one, and write a page about it
   pilotage sim run mine.yaml --seed 7 -o json             play your own
-  pilotage sim explain vtc/real-vtc --request 700         why did that request wait?";
+  pilotage sim explain vtc/real-vtc --request 700         why did that request wait?
+  pilotage sim compare routing/live-reference             the same requests, placed in all ways there are";
 
 /// What to do with scenarios.
 #[derive(Debug, Subcommand)]
@@ -71,6 +72,8 @@ pub(crate) enum SimCommand {
     Run(SimRun),
     /// Say why one request of a scenario waited
     Explain(SimExplain),
+    /// Place the requests of a scenario in several ways, others' among them, and show what each came to
+    Compare(SimCompare),
     /// List the scenarios that are built in
     List(SimList),
 }
@@ -94,6 +97,18 @@ pub(crate) struct SimExplain {
     /// Its number among the arrivals, from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) request: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SimCompare {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The policies to compare, with commas between; all of them without
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) policies: Vec<String>,
+    /// Write a page with a plot
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -100,6 +100,9 @@ pub struct Replica {
     pub prefill: u64,
     /// Requests that it has paused.
     pub paused: u32,
+    /// KV tokens that are set aside for several requests, but are there once: what their prompts
+    /// begin with in common.
+    pub shared: u64,
     /// KV tokens that it reported beyond the ledger's: somebody else's work.
     foreign: u64,
     /// Requests that it reported beyond the ledger's.
@@ -125,6 +128,7 @@ impl Replica {
             tokens: 0,
             prefill: 0,
             paused: 0,
+            shared: 0,
             foreign: 0,
             foreign_requests: 0,
             reported: None,
@@ -171,7 +175,8 @@ impl Replica {
 
     /// KV tokens nobody holds, as far as the ledger and a fresh report tell.
     pub fn free(&self, now: Time) -> u64 {
-        self.capacity.tokens_max.saturating_sub(self.tokens.saturating_add(self.foreign(now)))
+        let held = self.tokens.saturating_sub(self.shared);
+        self.capacity.tokens_max.saturating_sub(held.saturating_add(self.foreign(now)))
     }
 
     /// Whether its own queue stays short.
@@ -373,6 +378,13 @@ impl Fleet {
         }
         if let Some(sequence) = self.sequences.get_mut(&(id, request)) {
             sequence.left = sequence.left.saturating_sub(1);
+        }
+    }
+
+    /// How much of what is set aside is there once for several.
+    pub(crate) fn share(&mut self, id: ReplicaId, tokens: u64) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.shared = tokens;
         }
     }
 

@@ -67,6 +67,7 @@ impl fmt::Display for Why {
                     ("queue", costs.queue),
                     ("prefill", costs.prefill),
                     ("decode", costs.decode),
+                    ("burden", costs.burden),
                     ("memory", costs.memory),
                     ("network", costs.network),
                     ("adapter", costs.adapter),

@@ -47,7 +47,7 @@ fn show(row: &Row) {
     let ms = |time: pilotage_sim::report::Rounded| time.get() * 1000.0;
     let (first, last) = (row.first_token, row.last_token);
     println!(
-        "{:24} {:5} req {:3} ref {:3} unf  ttft {:6.0} {:6.0} {:6.0}  e2e {:6.0} {:6.0}  hit {:.3}  {:6.0} tok/s  imb {:.2}",
+        "{:24} {:5} req {:3} ref {:3} unf  ttft {:6.0} {:6.0} {:6.0}  e2e {:6.0} {:6.0}  hit {:.3} ({:.3})  {:6.0} tok/s  imb {:.2}",
         row.policy,
         row.requests,
         row.refused,
@@ -58,6 +58,7 @@ fn show(row: &Row) {
         ms(last.p50),
         ms(last.p99),
         row.hit_rate.get(),
+        row.hoped.map_or(0.0, |part| part.get()),
         row.tokens_per_second.get(),
         row.imbalance.get(),
     );

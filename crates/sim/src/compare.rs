@@ -49,6 +49,9 @@ pub struct Row {
     pub last_token: Times,
     /// The part of all prompt tokens that was found in caches.
     pub hit_rate: Rounded,
+    /// The part that the placing believed to be there; only our own say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hoped: Option<Rounded>,
     /// Tokens of answers a second, until the last one.
     pub tokens_per_second: Rounded,
     /// How long the busiest replica computed, as a multiple of the mean.
@@ -101,7 +104,7 @@ pub fn row(scenario: &Scenario, route: Route, run: &Run) -> Row {
     let all = scenario.arrivals.iter().zip(&run.records);
     let mut row = Row { policy: route.name(), about: route.about(), ..Row::default() };
     let (mut first, mut last) = (Vec::new(), Vec::new());
-    let (mut prompt, mut cached, mut answer) = (0_u64, 0_u64, 0_u64);
+    let (mut prompt, mut cached, mut hoped, mut answer) = (0_u64, 0_u64, 0_u64, 0_u64);
     for (arrival, record) in all.filter(|(arrival, _)| arrival.at >= scenario.warm) {
         row.requests += 1;
         match record.fate {
@@ -116,6 +119,7 @@ pub fn row(scenario: &Scenario, route: Route, run: &Run) -> Row {
             first.push(at.since(arrival.at).as_secs_f64());
             prompt += u64::from(arrival.input);
             cached += u64::from(record.cached);
+            hoped += u64::from(record.hoped);
         }
         answer += u64::from(record.generated);
     }
@@ -123,6 +127,8 @@ pub fn row(scenario: &Scenario, route: Route, run: &Run) -> Row {
     row.first_token = Times::of(first);
     row.last_token = Times::of(last);
     row.hit_rate = (cached as f64 / prompt.max(1) as f64).into();
+    let hoped = hoped as f64 / prompt.max(1) as f64;
+    row.hoped = (!route.is_direct()).then(|| hoped.into());
     row.tokens_per_second = (answer as f64 / seconds).into();
     row.imbalance = imbalance(&run.busy).into();
     row

@@ -22,7 +22,7 @@ pub(crate) struct Text<'a> {
 impl<'a> Text<'a> {
     /// What begins with these blocks of so many tokens.
     pub(crate) fn of(prefix: &'a [u64], block_tokens: u32, id: RequestId) -> Self {
-        Self { prefix, block_tokens, own: mix(id.0) }
+        Self { prefix, block_tokens, own: mix(mix(id.0)) }
     }
 
     /// The name of a block of so many tokens, with everything before it; never zero.
@@ -64,5 +64,9 @@ mod tests {
         let alone = |id: u64| Text::of(&[], 0, RequestId(id)).block(0, 16);
         assert_ne!(alone(1), alone(2));
         assert_eq!(alone(1), alone(1));
+        let mut seen = std::collections::BTreeSet::new();
+        for (id, at) in (0..50).flat_map(|id| (0..50).map(move |at| (id, at))) {
+            assert!(seen.insert(Text::of(&[], 0, RequestId(id)).block(at, 16)), "{id}, {at}");
+        }
     }
 }

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use pilotage_sim::report::{self, Report, Tenant};
+use pilotage_sim::compare::{self, Comparison, Row};
+use pilotage_sim::report::{self, Report, Rounded, Tenant};
+use pilotage_sim::rival::Route;
 use pilotage_sim::{Options, Run, Scenario, outcome, scenario};
 use serde_json::json;
 
-use crate::args::{Sim, SimCommand, SimExplain, SimList, SimRun, Which};
+use crate::args::{Sim, SimCommand, SimCompare, SimExplain, SimList, SimRun, Which};
 use crate::exit::Wrong;
 use crate::output::{self, Format};
 
@@ -22,6 +24,7 @@ pub(crate) fn run(args: Sim) -> anyhow::Result<()> {
     match args.command {
         SimCommand::Run(args) => play(&args),
         SimCommand::Explain(args) => explain(&args),
+        SimCommand::Compare(args) => compare(&args),
         SimCommand::List(args) => list(&args),
     }
 }
@@ -61,6 +64,69 @@ fn explain(args: &SimExplain) -> anyhow::Result<()> {
         Format::Table => output::line(explained.text().trim_end()),
     }
     Ok(())
+}
+
+fn compare(args: &SimCompare) -> anyhow::Result<()> {
+    let scenario = read(&args.which)?;
+    let find = |name: &String| {
+        Route::find(name).ok_or_else(|| {
+            let known = Route::names().collect::<Vec<_>>().join(", ");
+            Wrong::new(format!("there is no policy `{name}`")).hint(format!("known: {known}"))
+        })
+    };
+    let mut routes = args.policies.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let mut replay = format!(
+        "pilotage sim compare {} --seed {}",
+        quoted(&args.which.scenario),
+        scenario.seed
+    );
+    if routes.is_empty() {
+        routes = Route::all().collect();
+    } else {
+        replay.push_str(&format!(" --policies {}", args.policies.join(",")));
+    }
+    let bar = bar(scenario.arrivals.len() * routes.len());
+    let comparison = compare::compare(&scenario, &routes, &replay, &mut |done, _| {
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    if let Some(path) = &args.report {
+        fs::write(path, report::compared(&comparison))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        output::note(&format!("wrote {}", path.display()));
+    }
+    match args.which.output {
+        Format::Json => output::json(&comparison)?,
+        Format::Table => show_comparison(&comparison),
+    }
+    Ok(())
+}
+
+fn show_comparison(comparison: &Comparison) {
+    output::line(&format!("{}: {}", comparison.scenario, comparison.setting));
+    output::line("");
+    let head = [
+        "POLICY", "TTFT P50", "P95", "P99", "WHOLE P99", "HITS", "TOKENS/S", "REFUSED",
+        "UNFINISHED", "BUSIEST/MEAN",
+    ];
+    let ms = |time: Rounded| format!("{:.0} ms", time.get() * 1000.0);
+    let row = |row: &Row| {
+        vec![
+            row.policy.to_owned(),
+            ms(row.first_token.p50),
+            ms(row.first_token.p95),
+            ms(row.first_token.p99),
+            ms(row.last_token.p99),
+            format!("{:.1} %", row.hit_rate.get() * 100.0),
+            format!("{:.0}", row.tokens_per_second.get()),
+            format!("{} of {}", row.refused, row.requests),
+            format!("{} of {}", row.unfinished, row.requests),
+            format!("{:.2}", row.imbalance.get()),
+        ]
+    };
+    output::table(&head, &comparison.rows.iter().map(row).collect::<Vec<_>>());
+    output::line("");
+    output::line(&format!("again: {}", comparison.replay));
 }
 
 fn list(args: &SimList) -> anyhow::Result<()> {
@@ -117,16 +183,20 @@ fn read(which: &Which) -> anyhow::Result<Scenario> {
 }
 
 fn simulate(scenario: &Scenario, options: Options) -> Run {
-    let count = scenario.arrivals.len();
+    let bar = bar(scenario.arrivals.len());
+    let run = pilotage_sim::run(scenario, options, &mut |done, _| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    run
+}
+
+fn bar(count: usize) -> ProgressBar {
     let shown = count >= BAR_REQUESTS_MIN && std::io::stderr().is_terminal();
     let bar = if shown { ProgressBar::new(count as u64) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len} requests, {eta} left")
     {
         bar.set_style(style);
     }
-    let run = pilotage_sim::run(scenario, options, &mut |done, _| bar.set_position(done as u64));
-    bar.finish_and_clear();
-    run
+    bar
 }
 
 fn show(report: &Report) {

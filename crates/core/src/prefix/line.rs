@@ -17,6 +17,11 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// A block that is held already was not used any more.
+    pub(super) fn uses_end(&mut self, name: u64, stamp: u32) {
+        self.uses.push_back((name, stamp));
+    }
+
     pub(super) fn push(&mut self, name: u64, stamp: u32) {
         self.held += 1;
         self.uses.push_back((name, stamp));
@@ -38,10 +43,5 @@ impl Line {
         if self.uses.len() > 2 * self.held as usize + 64 {
             self.uses.retain(|(name, stamp)| *name == NOBODY || is_current(*name, *stamp));
         }
-    }
-
-    /// The names of all uses, old ones among them.
-    pub(super) fn names(&self) -> impl Iterator<Item = u64> {
-        self.uses.iter().map(|(name, _)| *name).filter(|name| *name != NOBODY)
     }
 }

@@ -50,6 +50,8 @@ pub struct Found {
     pub device: u32,
     /// Blocks among them that have to be loaded from the host's memory.
     pub host: u32,
+    /// Blocks among them that requests in flight there use.
+    pub used: u32,
 }
 
 impl Found {
@@ -80,6 +82,8 @@ struct Holder {
     tier: Tier,
     /// Which use of the block was the last.
     stamp: u32,
+    /// Requests in flight that use it: it does not leave the cache.
+    users: u32,
 }
 
 /// One replica's cache.
@@ -88,6 +92,11 @@ struct Cache {
     device: Line,
     host: Line,
     clock: u32,
+    /// Blocks of the prompts in flight, each as often as it is used, and once.
+    uses: u64,
+    used: u64,
+    /// Tokens that nobody looks for and that fill no block yet.
+    rest: u32,
     /// Whether the replica said how much it holds; else that is learnt.
     told: bool,
     /// Whether its answers tell how much they found.
@@ -160,9 +169,11 @@ impl Index {
         let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
         let lines = [std::mem::take(&mut cache.device), std::mem::take(&mut cache.host)];
         (cache.device.most, cache.host.most) = (lines[0].most, lines[1].most);
-        for name in lines.iter().flat_map(Line::names) {
-            self.blocks.drop_holder(name, place);
-        }
+        (cache.uses, cache.used) = (0, 0);
+        self.blocks.0.retain(|(_, holders)| {
+            holders.retain(|holder| holder.place != place);
+            !holders.is_empty()
+        });
     }
 
     /// What each replica has of a prompt; those with nothing are not there.
@@ -175,6 +186,7 @@ impl Index {
                 let one = &mut found[usize::from(holder.place)];
                 if one.blocks() == depth {
                     any = true;
+                    one.used += u32::from(holder.users > 0);
                     match holder.tier {
                         Tier::Device => one.device += 1,
                         Tier::Host => one.host += 1,
@@ -189,21 +201,56 @@ impl Index {
         places.filter(|(_, found)| found.blocks() > 0).collect()
     }
 
-    /// A prompt is sent to a replica: from now on that has it. Its first blocks outlive its last,
-    /// without which they are useful still.
-    pub fn keep(&mut self, replica: ReplicaId, prompt: &[u64]) {
+    /// A prompt is sent to a replica: from now on that has it, and uses it until [`Self::release`].
+    pub fn hold(&mut self, replica: ReplicaId, prompt: &[u64]) {
         let Some(place) = self.places.get(&replica).copied() else { return };
-        for name in prompt.iter().rev() {
-            self.touch(place, *name);
+        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        for name in prompt {
+            cache.uses += 1;
+            let holder = cache.enter(self.blocks.entry(*name), place);
+            cache.used += u64::from(holder.users == 0);
+            holder.users += 1;
         }
         self.evict(place);
     }
 
-    /// So many tokens of an answer came to be in a replica's cache. Nobody looks for them, but they
-    /// take place.
+    /// A request that had this prompt left a replica: what nobody else uses there may leave its cache
+    /// some day. Its first blocks outlive its last, without which they are useful still.
+    pub fn release(&mut self, replica: ReplicaId, prompt: &[u64]) {
+        let Some(place) = self.places.get(&replica).copied() else { return };
+        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        for name in prompt.iter().rev() {
+            let holders = self.blocks.get_mut(*name);
+            let mine = holders.and_then(|all| all.iter_mut().find(|one| one.place == place));
+            // A cache that was dropped meanwhile has forgotten whom it served.
+            let Some(holder) = mine.filter(|holder| holder.users > 0) else { continue };
+            holder.users -= 1;
+            cache.uses -= 1;
+            if holder.users == 0 {
+                cache.used -= 1;
+                cache.clock = cache.clock.wrapping_add(1);
+                holder.stamp = cache.clock;
+                cache.device.uses_end(*name, cache.clock);
+            }
+        }
+        self.evict(place);
+    }
+
+    /// KV tokens that prompts in flight at a replica share: counted with each of them, but there once.
+    pub fn shared_tokens(&self, replica: ReplicaId) -> u64 {
+        let place = self.places.get(&replica);
+        let cache = place.and_then(|place| self.caches.get(usize::from(*place))?.as_ref());
+        let blocks = cache.map_or(0, |cache| cache.uses.saturating_sub(cache.used));
+        blocks * u64::from(BLOCK_TOKENS)
+    }
+
+    /// So many tokens more came to be in a replica's cache, answers mostly. Nobody looks for them, but
+    /// they take place.
     pub fn fill(&mut self, replica: ReplicaId, tokens: u32) {
         let Some(place) = self.places.get(&replica).copied() else { return };
         let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        let tokens = cache.rest.saturating_add(tokens);
+        cache.rest = tokens % BLOCK_TOKENS;
         for _ in 0..tokens / BLOCK_TOKENS {
             cache.clock = cache.clock.wrapping_add(1);
             cache.device.push(line::NOBODY, cache.clock);
@@ -279,24 +326,6 @@ impl Index {
         }
     }
 
-    fn touch(&mut self, place: u16, name: u64) {
-        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
-        cache.clock = cache.clock.wrapping_add(1);
-        let stamp = cache.clock;
-        let holders = self.blocks.entry(name);
-        match holders.iter_mut().find(|holder| holder.place == place) {
-            Some(holder) => {
-                match holder.tier {
-                    Tier::Device => cache.device.held -= 1,
-                    Tier::Host => cache.host.held -= 1,
-                }
-                (holder.stamp, holder.tier) = (stamp, Tier::Device);
-            }
-            None => holders.push(Holder { place, tier: Tier::Device, stamp }),
-        }
-        cache.device.push(name, stamp);
-    }
-
     fn evict(&mut self, place: u16) {
         let part = ENTRIES_MAX / self.places.len().max(1);
         let part = u32::try_from(part).unwrap_or(u32::MAX);
@@ -310,7 +339,8 @@ impl Index {
         let blocks = &mut self.blocks;
         let is_current = |blocks: &Blocks, name, stamp, tier| {
             let is_it = |holder: &Holder| {
-                holder.place == place && holder.stamp == stamp && holder.tier == tier
+                let current = holder.stamp == stamp && holder.tier == tier && holder.users == 0;
+                holder.place == place && current
             };
             blocks.get(name).is_some_and(|holders| holders.iter().any(is_it))
         };
@@ -346,7 +376,25 @@ impl Index {
 
 impl Cache {
     fn new(told: bool) -> Self {
-        Self { device: Line::default(), host: Line::default(), clock: 0, told, tells: false }
+        let (device, host) = (Line::default(), Line::default());
+        Self { device, host, clock: 0, uses: 0, used: 0, rest: 0, told, tells: false }
+    }
+
+    /// A block is in the accelerator's memory from now on.
+    fn enter<'a>(&mut self, holders: &'a mut Holders, place: u16) -> &'a mut Holder {
+        let known = holders.iter().position(|holder| holder.place == place);
+        let at = known.unwrap_or_else(|| {
+            holders.push(Holder { place, tier: Tier::Host, stamp: 0, users: 0 });
+            self.host.held += 1;
+            holders.len() - 1
+        });
+        let holder = &mut holders[at];
+        if holder.tier == Tier::Host {
+            self.host.held -= 1;
+            self.device.held += 1;
+            holder.tier = Tier::Device;
+        }
+        holder
     }
 }
 

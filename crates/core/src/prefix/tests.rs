@@ -6,6 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 
+impl Index {
+    /// A prompt is sent to a replica, and answered.
+    fn keep(&mut self, replica: ReplicaId, prompt: &[u64]) {
+        self.hold(replica, prompt);
+        self.release(replica, prompt);
+    }
+}
+
 fn tokens(blocks: u32) -> u64 {
     u64::from(blocks) * u64::from(BLOCK_TOKENS)
 }
@@ -41,9 +49,9 @@ fn what_leaves_the_device_may_be_in_the_hosts_memory() {
     index.keep(ReplicaId(0), &[1, 2]);
     let others: Vec<u64> = (100..100 + u64::from(BLOCKS_MIN)).collect();
     index.keep(ReplicaId(0), &others);
-    assert_eq!(index.find(&[1, 2]), [(ReplicaId(0), Found { device: 0, host: 2 })]);
+    assert_eq!(index.find(&[1, 2]), [(ReplicaId(0), Found { device: 0, host: 2, used: 0 })]);
     index.keep(ReplicaId(0), &[1]);
-    assert_eq!(index.find(&[1, 2]), [(ReplicaId(0), Found { device: 1, host: 1 })]);
+    assert_eq!(index.find(&[1, 2]), [(ReplicaId(0), Found { device: 1, host: 1, used: 0 })]);
     index.keep(ReplicaId(0), &(200..200 + u64::from(BLOCKS_MIN)).collect::<Vec<_>>());
     assert_eq!(index.len(), BLOCKS_MIN as usize + 4);
 }

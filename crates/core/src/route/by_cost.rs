@@ -11,7 +11,7 @@ use crate::Span;
 const WINDOW_MIN: Span = Span::from_millis(1);
 
 /// And one part in so many of the best.
-const WINDOW_PART: u64 = 32;
+const WINDOW_PART: u64 = 64;
 
 #[derive(Debug)]
 pub(super) struct ByCost;

@@ -1,12 +1,15 @@
 //! What a replica would cost a request: seconds until its answer is complete.
 //!
 //! ```text
-//! cost = ( queue + prefill + decode ) / warmth + memory + network + adapter
+//! cost = ( queue + prefill + decode + burden ) / warmth + memory + network + adapter
 //! ```
 //!
 //! *queue*: prompts sent there before and not computed, and the wait for a place where there is none.
 //! *prefill*: the prompt's tokens that its cache has not, those in the host's memory at a quarter.
-//! *decode*: the expected answer, at the speed of a batch with one sequence more. *memory*: a barrier
+//! *decode*: the expected answer, at the speed of a batch with one sequence more. *burden*: what others
+//! wait longer because its prompt is computed, those that run there and those that wait for it. Without
+//! it a busy fleet computes again what it has, for lack of places where it has it, and gets out of that
+//! no more. *memory*: a barrier
 //! that grows without limit as the KV cache fills. *network*: what the replica is away, and what a
 //! more distant tier must be better by. *adapter*: loading it where it is not loaded.
 //!
@@ -16,6 +19,7 @@
 use serde::Serialize;
 
 use super::{Candidate, Placement, Speeds};
+use crate::fleet::Claim;
 use crate::{Span, Time};
 
 /// The barrier `B·k/(1−k)`, where `k` is the part of the KV cache in use: in seconds, SMG's
@@ -34,6 +38,16 @@ const ADAPTER_SECONDS: f64 = 0.5;
 /// How many times what it can save a request waits for a replica of its choice: estimates err.
 const PATIENCE: f64 = 2.0;
 
+/// How long a request waits for a replica of its choice at most, whatever that can save.
+pub const PATIENCE_MAX: Span = Span::from_secs(20);
+
+/// What the mean stay at a replica is worth as a forecast of when its next place becomes free: many
+/// stays are shorter than the mean.
+const STAY: f64 = 0.7;
+
+/// What a second of somebody who waits counts beside one of somebody who runs: it may not become true.
+const WAITING: f64 = 0.7;
+
 /// What a request would wait for, part by part.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Costs {
@@ -43,6 +57,8 @@ pub struct Costs {
     pub prefill: Span,
     /// Its answer.
     pub decode: Span,
+    /// What others wait longer because its prompt is computed.
+    pub burden: Span,
     /// Scarce KV memory.
     pub memory: Span,
     /// Distance.
@@ -54,17 +70,19 @@ pub struct Costs {
 impl Costs {
     /// All of it.
     pub fn total(&self) -> Span {
-        let parts = [self.prefill, self.decode, self.memory, self.network, self.adapter];
+        let parts =
+            [self.prefill, self.decode, self.burden, self.memory, self.network, self.adapter];
         parts.into_iter().fold(self.queue, |sum, part| sum + part)
     }
 }
 
-/// What a candidate would cost.
+/// What a candidate would cost, where so many `others` wait for it as well.
 pub(super) fn of(
     now: Time,
     candidate: &Candidate<'_>,
     speeds: &Speeds,
-    placement: &Placement<'_>,
+    (placement, claim): (&Placement<'_>, &Claim),
+    others: f64,
 ) -> Costs {
     let replica = candidate.replica;
     let speed = speeds.of(replica.id);
@@ -77,18 +95,21 @@ pub(super) fn of(
     queue += foreign * speed.residence() / places;
     if !candidate.open {
         // Places become free one after the other, evenly in the mean.
-        queue += f64::from(candidate.ahead + 1) * speed.residence() / places;
+        queue += STAY * f64::from(candidate.ahead + 1) * speed.residence() / places;
     }
     let answer = speeds.answer(output);
     let decode = answer * speed.step_seconds(f64::from(replica.requests + 1));
+    let prefill = speed.prefill_seconds(computed);
+    let disturbed = f64::from(replica.requests) + WAITING * others;
     let warmth = f64::from(replica.warmth()).max(0.01);
     let slow = |seconds: f64| span(seconds / warmth);
     let loads = placement.prompt.adapter != 0 && !replica.has_adapter(placement.prompt.adapter);
     Costs {
         queue: slow(queue),
-        prefill: slow(speed.prefill_seconds(computed)),
+        prefill: slow(prefill),
         decode: slow(decode),
-        memory: span(barrier(now, candidate, placement)),
+        burden: slow(prefill * disturbed),
+        memory: span(barrier(now, candidate, claim)),
         network: replica.site.network,
         adapter: span(if loads { ADAPTER_SECONDS } else { 0.0 }),
     }
@@ -101,16 +122,16 @@ pub(super) fn patience(wanted: &Candidate<'_>, open: &Candidate<'_>) -> Span {
         costs.total().as_nanos().saturating_sub(costs.queue.as_nanos())
     };
     let saved = without_queue(open).saturating_sub(without_queue(wanted));
-    Span::from_nanos((saved as f64 * PATIENCE) as u64)
+    Span::from_nanos((saved as f64 * PATIENCE) as u64).min(PATIENCE_MAX)
 }
 
-fn barrier(now: Time, candidate: &Candidate<'_>, placement: &Placement<'_>) -> f64 {
+fn barrier(now: Time, candidate: &Candidate<'_>, claim: &Claim) -> f64 {
     let replica = candidate.replica;
     let most = replica.capacity.tokens_max;
     if most == u64::MAX || most == 0 {
         return 0.0;
     }
-    let used = most.saturating_sub(replica.free(now)).saturating_add(placement.claim.need);
+    let used = most.saturating_sub(replica.free(now)).saturating_add(claim.need);
     let part = (used as f64 / most as f64).min(FULLEST);
     BARRIER_SECONDS * part / (1.0 - part)
 }

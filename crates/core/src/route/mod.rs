@@ -18,6 +18,7 @@ mod round_robin;
 mod session;
 pub mod speed;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -203,6 +204,14 @@ pub struct Knowledge<'a> {
     pub ahead: &'a [(ReplicaId, u32)],
     /// Requests placed so far.
     pub turn: u64,
+    /// Requests that wait for each replica, being their choice.
+    pub wanted: &'a BTreeMap<ReplicaId, u32>,
+    /// The replica that this one is counted with there.
+    pub own: Option<ReplicaId>,
+    /// Requests that wait at all, this one too.
+    pub waiting: u32,
+    /// Whether replicas keep only once what prompts in flight begin with in common.
+    pub shares: bool,
 }
 
 /// A replica and the reason for it.
@@ -285,6 +294,8 @@ pub fn candidates<'a>(
     let found = known.index.find(placement.prompt.blocks());
     let may =
         fleet.iter().filter(|replica| replica.is_open(now) && (!some_fresh_up || fresh(replica)));
+    let open = fleet.iter().filter(|replica| replica.is_open(now)).count();
+    let undecided = undecided(known) / open.max(1) as f64;
     may.map(|replica| {
         let there = found.iter().find(|(id, _)| *id == replica.id).map(|(_, found)| *found);
         let (cached, loaded) = match &placement.prompt.blocks {
@@ -293,16 +304,29 @@ pub fn candidates<'a>(
             None => (placement.tokens.cached, 0),
         };
         let prefill = u64::from(placement.tokens.input.saturating_sub(cached));
-        let claim = Claim { prefill, ..placement.claim };
-        let waiting = known.ahead.iter().find(|(id, _)| *id == replica.id);
-        let ahead = waiting.map_or(0, |(_, count)| *count);
+        let used = there.filter(|_| known.shares).map_or(0, |found| found.used);
+        let there_once = u64::from(used) * u64::from(BLOCK_TOKENS);
+        let need = placement.claim.need.saturating_sub(there_once.min(u64::from(cached)));
+        let claim = Claim { prefill, need, ..placement.claim };
+        let line = known.ahead.iter().find(|(id, _)| *id == replica.id);
+        let ahead = line.map_or(0, |(_, count)| *count);
         let open = ahead == 0 && fleet.has_room(now, replica, &claim);
         let mut candidate =
             Candidate { replica, open, ahead, cached, loaded, costs: Costs::default() };
-        candidate.costs = cost::of(now, &candidate, known.speeds, placement);
+        let wanted = known.wanted.get(&replica.id).copied().unwrap_or(0);
+        let wanted = wanted - u32::from(known.own == Some(replica.id)).min(wanted);
+        let others = f64::from(wanted) + undecided;
+        candidate.costs = cost::of(now, &candidate, known.speeds, (placement, &claim), others);
         candidate
     })
     .collect()
+}
+
+/// Requests that wait and have chosen no replica yet.
+fn undecided(known: Knowledge<'_>) -> f64 {
+    let chosen: u32 = known.wanted.values().sum();
+    let itself = u32::from(known.own.is_none());
+    f64::from(known.waiting.saturating_sub(chosen + itself))
 }
 
 /// Tokens in a cache, all of them and those in the host's memory. The last token is always computed:

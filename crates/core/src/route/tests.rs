@@ -52,7 +52,16 @@ impl World {
             held,
             attempt: 1,
         };
-        let known = Knowledge { index: &self.index, speeds: &self.speeds, ahead: &[], turn: id };
+        let known = Knowledge {
+            index: &self.index,
+            speeds: &self.speeds,
+            ahead: &[],
+            wanted: &BTreeMap::new(),
+            own: None,
+            waiting: 1,
+            turn: id,
+            shares: false,
+        };
         choose(Time::from_millis(1), &mut *policy.picker(), &self.fleet, known, &placement)
     }
 
@@ -115,7 +124,7 @@ fn hashes_are_sticky_and_bounded() {
 fn costs_weigh_caches_against_load() {
     let long = prompt(1..33);
     let mut world = World::new(&[(0, 0), (2, 100), (3, 100)]);
-    world.index.keep(ReplicaId(1), &(1..33).collect::<Vec<_>>());
+    world.index.hold(ReplicaId(1), &(1..33).collect::<Vec<_>>());
     assert_eq!(world.replica(Policy::Cost, 1, &long), Some(1), "a full hit beats an idle one");
     let other = prompt(1000..1033);
     for request in 0..50 {
@@ -131,7 +140,7 @@ fn costs_weigh_caches_against_load() {
 fn waits_for_a_cache_as_long_as_that_can_save() {
     let long = prompt(1..33);
     let mut world = World::new(&[(0, 0), (4, 100)]);
-    world.index.keep(ReplicaId(1), &(1..33).collect::<Vec<_>>());
+    world.index.hold(ReplicaId(1), &(1..33).collect::<Vec<_>>());
     let Decision::Wait { replica, most } = world.decide(Policy::Cost, 1, &long) else {
         panic!("does not wait");
     };

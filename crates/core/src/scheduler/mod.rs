@@ -51,6 +51,8 @@ pub struct SchedulerConfig {
     pub policy: Policy,
     /// How they are judged by what comes from them; none for hosts that know better.
     pub health: Option<BoardConfig>,
+    /// Whether replicas keep what several prompts begin with only once, as vLLM and SGLang do.
+    pub shares_prefixes: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -67,6 +69,7 @@ impl Default for SchedulerConfig {
             retry_wait: Span::from_secs(10),
             policy: Policy::default(),
             health: None,
+            shares_prefixes: false,
         }
     }
 }
@@ -106,6 +109,8 @@ pub struct Scheduler {
     poison: Poison,
     /// What the board found, for the host to tell.
     changes: VecDeque<Change>,
+    /// Requests that wait for each replica, being their choice.
+    wanted: BTreeMap<ReplicaId, u32>,
     /// Requests placed so far.
     placed: u64,
     /// Whether something happened since all that may go waited for a replica of its choice.
@@ -136,8 +141,19 @@ struct Live {
     trail: Trail,
     /// Replicas died under its like: it is not tried again.
     alone: bool,
-    /// Since when it waits for a replica of its choice while others have room.
-    held: Option<Time>,
+    /// That it waits for a replica of its choice while others have room.
+    held: Option<Held>,
+}
+
+/// A request that waits for a replica of its choice.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    replica: ReplicaId,
+    since: Time,
+    /// When it takes another.
+    until: Time,
+    /// Until when its choice need not be looked at again while that replica has no place.
+    sure: Time,
 }
 
 /// Where a request runs.
@@ -187,6 +203,7 @@ impl Scheduler {
             board: config.health.map(|health| Board::new(health, SEED)),
             poison: Poison::new(PoisonConfig::default()),
             changes: VecDeque::new(),
+            wanted: BTreeMap::new(),
             placed: 0,
             unlooked: true,
             patient_until: None,
@@ -494,7 +511,11 @@ impl Scheduler {
             self.speeds.stepped(replica, f64::from(there), each);
         }
         self.speeds.finished(replica, now.since(running.since).as_secs_f64(), tokens.output);
-        self.index.fill(replica, tokens.output);
+        let named = u64::try_from(live.prompt.blocks().len()).unwrap_or(u64::MAX);
+        let unnamed = u64::from(tokens.input)
+            .saturating_sub(named.saturating_mul(u64::from(prefix::BLOCK_TOKENS)));
+        let unnamed = u32::try_from(unnamed).unwrap_or(u32::MAX);
+        self.index.fill(replica, unnamed.saturating_add(tokens.output));
         if running.cached > 0 {
             let blocks = |tokens: u32| tokens / prefix::BLOCK_TOKENS;
             self.index.learn(replica, blocks(running.cached), blocks(tokens.cached));
@@ -539,6 +560,7 @@ impl Scheduler {
     fn release(&mut self, id: RequestId) -> Option<ReplicaId> {
         let live = self.live.get_mut(&id)?;
         let Running { replica, tokens, prefill, paused, stopping, .. } = live.running.take()?;
+        self.index.release(replica, live.prompt.blocks());
         self.stoppable.remove(&(live.request.band, id));
         self.stopping -= u32::from(stopping);
         if let Some(since) = paused {
@@ -548,6 +570,7 @@ impl Scheduler {
             self.unpause_one(replica);
         }
         self.fleet.unbook(replica, id, tokens, prefill);
+        self.note_shared(replica);
         self.looked = None;
         Some(replica)
     }
@@ -562,7 +585,15 @@ impl Scheduler {
         }
     }
 
+    /// Brings the ledger up to date with what prompts have in common.
+    fn note_shared(&mut self, replica: ReplicaId) {
+        if self.config.shares_prefixes {
+            self.fleet.share(replica, self.index.shared_tokens(replica));
+        }
+    }
+
     fn end(&mut self, id: RequestId, outcome: Outcome) {
+        self.unhold(id);
         self.live.remove(&id);
         self.outputs.push_back(Output::End { id, outcome });
     }

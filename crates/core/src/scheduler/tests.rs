@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Capacity;
+use crate::prefix;
+use crate::route::Prompt;
 use crate::{TenantShare, invariant};
 
 /// One request of a case: whose, how urgent, prompt, answer, and what may be done to it.
@@ -132,5 +134,64 @@ proptest! {
         prop_assert_eq!(host.ended, requests.len());
         let most = stops_max.min(tokens);
         prop_assert!(host.stops.values().all(|stops| *stops <= most), "{:?}", host.stops);
+    }
+}
+
+/// Blocks of one of a few texts.
+fn prompt(text: u64, blocks: u64) -> Prompt {
+    Prompt { blocks: Some((1..=blocks).map(|at| text * 1000 + at).collect()), ..Prompt::default() }
+}
+
+proptest! {
+    /// Whoever is next and waits for a replica of its choice does so for a bounded time, whatever goes
+    /// ahead of it; and all are served.
+    #[test]
+    fn nobody_waits_for_a_cache_longer_than_its_patience(
+        wishes in prop::collection::vec((0u32..3, 0u64..4, 1u64..200, 1u32..20, 0u64..400), 1..80),
+        places in 1u32..4,
+        replicas in 1u32..4,
+    ) {
+        let mut host = Host {
+            scheduler: Scheduler::new(SchedulerConfig { shares_prefixes: true, ..SchedulerConfig::default() }),
+            now: Time::ZERO,
+            running: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            stops: BTreeMap::new(),
+            ended: 0,
+        };
+        for id in 0..replicas {
+            let capacity = Capacity { tokens_max: 40_000, ..Capacity::of_requests(places) };
+            host.feed(Input::ReplicaUp { replica: ReplicaId(id), capacity });
+        }
+        let mut requests = BTreeMap::new();
+        for (at, (tenant, text, blocks, output, gap_ms)) in wishes.iter().copied().enumerate() {
+            host.now = host.now + Span::from_millis(gap_ms);
+            let input = u32::try_from(blocks).unwrap() * prefix::BLOCK_TOKENS + 5;
+            let one = request(at, (tenant, 1, input, output, 0));
+            requests.insert(one.id, one);
+            host.scheduler.arrive_with(host.now, one, prompt(text, blocks));
+            host.step(&requests);
+            patient(&host);
+        }
+        // Each step some sequence gets a token, or time comes nearer to somebody's patience.
+        for _ in 0..20_000 {
+            host.step(&requests);
+            patient(&host);
+        }
+        prop_assert_eq!(host.ended, requests.len());
+        prop_assert!(host.scheduler.wanted.is_empty());
+        let shared = host.scheduler.fleet.iter().map(|replica| replica.shared).max();
+        prop_assert_eq!(shared, Some(0));
+    }
+}
+
+/// The first in line is not held back beyond its patience while any replica is free.
+fn patient(host: &Host) {
+    let free = host.scheduler.fleet.iter().any(|replica| replica.requests == 0);
+    let step = Span::from_millis(30);
+    for live in host.scheduler.live.values().filter(|_| free) {
+        if let Some(held) = live.held {
+            assert!(host.now.since(held.since) <= crate::route::cost::PATIENCE_MAX + step);
+        }
     }
 }

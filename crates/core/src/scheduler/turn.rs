@@ -3,7 +3,7 @@
 //! that is what would starve the large ones. Whoever would rather wait for a replica that has its
 //! prompt in its cache than take one that is free lets others take that, and keeps its turn.
 
-use super::{Live, Output, Running, Scheduler};
+use super::{Held, Live, Output, Running, Scheduler};
 use crate::fleet::Claim;
 use crate::preempt::{self, Candidate, Victim};
 use crate::prefix::BLOCK_TOKENS;
@@ -17,8 +17,12 @@ const LOOK_AGAIN: Span = Span::from_millis(20);
 /// everybody else's work from being stopped.
 const ANSWER_WITHIN: Span = Span::from_secs(2);
 
+/// How long a request that waits for a replica without a place is not looked at again: the costs
+/// that it chose by change slowly.
+const SURE: Span = Span::from_millis(50);
+
 /// How many of those behind one that waits for a replica of its choice are looked at.
-const PASSED_MAX: usize = 16;
+const PASSED_MAX: usize = 64;
 
 /// What became of a request whose turn it is.
 enum Placed {
@@ -76,7 +80,11 @@ impl Scheduler {
             if self.is_late(now, ticket.id) {
                 continue;
             }
-            match self.place(now, &ticket, &ahead) {
+            let placed = match self.still_held(now, ticket.id) {
+                Some(replica) => Placed::Waits(replica),
+                None => self.place(now, &ticket, &ahead),
+            };
+            match placed {
                 Placed::Sent(output) => return Some(output),
                 Placed::Full => break,
                 Placed::Apart => {}
@@ -88,6 +96,43 @@ impl Scheduler {
         }
         self.unlooked = false;
         None
+    }
+
+    /// A request waits for a replica from now on, so long at most since it began to wait for any.
+    fn hold(&mut self, now: Time, id: RequestId, replica: ReplicaId, most: Span) {
+        let since = self.unhold(id).map_or(now, |held| held.since);
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let until = since + most;
+        live.held = Some(Held { replica, since, until, sure: until.min(now + SURE) });
+        *self.wanted.entry(replica).or_default() += 1;
+        self.be_patient(until);
+    }
+
+    fn be_patient(&mut self, until: Time) {
+        self.patient_until = Some(self.patient_until.map_or(until, |first| first.min(until)));
+    }
+
+    /// A request waits for no replica in particular.
+    pub(super) fn unhold(&mut self, id: RequestId) -> Option<Held> {
+        let held = self.live.get_mut(&id)?.held.take()?;
+        if let Some(count) = self.wanted.get_mut(&held.replica) {
+            *count -= 1;
+            if *count == 0 {
+                self.wanted.remove(&held.replica);
+            }
+        }
+        Some(held)
+    }
+
+    /// The replica that a request waits for, if nothing can have come of that since it was looked at.
+    fn still_held(&mut self, now: Time, id: RequestId) -> Option<ReplicaId> {
+        let held = self.live.get(&id)?.held.filter(|held| now < held.sure)?;
+        let replica = self.fleet.get(held.replica)?;
+        if !replica.is_open(now) || replica.has_place() {
+            return None;
+        }
+        self.be_patient(held.until);
+        Some(held.replica)
     }
 
     fn end_if_late(&mut self, now: Time, ticket: &Ticket) -> bool {
@@ -158,10 +203,7 @@ impl Scheduler {
                 self.send(now, ticket.id, &claim, choice, None).map_or(Placed::Full, Placed::Sent)
             }
             Decision::Wait { replica, most } => {
-                let Some(live) = self.live.get_mut(&ticket.id) else { return Placed::Full };
-                let until = *live.held.get_or_insert(now) + most;
-                let first = self.patient_until.map_or(until, |first| first.min(until));
-                self.patient_until = Some(first);
+                self.hold(now, ticket.id, replica, most);
                 Placed::Waits(replica)
             }
         }
@@ -183,7 +225,16 @@ impl Scheduler {
     ) -> Option<Decision> {
         let live = self.live.get(&id)?;
         let known =
-            Knowledge { index: &self.index, speeds: &self.speeds, ahead, turn: self.placed };
+            Knowledge {
+                index: &self.index,
+                speeds: &self.speeds,
+                ahead,
+                turn: self.placed,
+                wanted: &self.wanted,
+                own: live.held.map(|held| held.replica),
+                waiting: self.queue.len(),
+                shares: self.config.shares_prefixes,
+            };
         let placement = placement(now, live, claim);
         Some(route::choose(now, &mut *self.pick, &self.fleet, known, &placement))
     }
@@ -230,11 +281,12 @@ impl Scheduler {
         if live.is_stoppable() {
             self.stoppable.insert((live.request.band, id));
         }
-        live.held = None;
-        self.index.keep(choice.replica, live.prompt.blocks());
+        self.index.hold(choice.replica, live.prompt.blocks());
         let attempt = live.attempt;
+        self.unhold(id);
         self.fleet.book(choice.replica, id, claim);
         self.note_sent(now, id);
+        self.note_shared(choice.replica);
         let (replica, why) = (choice.replica, choice.why);
         Some(Output::Dispatch { id, replica, attempt, displaces, why })
     }
@@ -389,7 +441,7 @@ fn placement<'a>(now: Time, live: &'a Live, claim: &Claim) -> Placement<'a> {
         tried: &live.tried,
         claim: *claim,
         queued: now.since(live.arrived),
-        held: live.held.map_or(Span::ZERO, |since| now.since(since)),
+        held: live.held.map_or(Span::ZERO, |held| now.since(held.since)),
         attempt: live.attempt + 1,
     }
 }

@@ -113,7 +113,10 @@ impl Engine {
 
     /// From now on somebody else holds so many KV tokens.
     pub(crate) fn occupy(&mut self, tokens: u64) {
-        both!(mut self, inner => inner.foreign = tokens);
+        match &mut self.kind {
+            Kind::Phased(inner) => inner.foreign = tokens,
+            Kind::Stepped(inner) => inner.occupy(tokens),
+        }
     }
 
     pub(crate) fn is_busy(&self) -> bool {

@@ -23,14 +23,17 @@ pub(super) struct Stepped {
     tokens_max: u32,
     /// How many times longer everything takes.
     pub(super) slowness: f64,
-    /// KV tokens that somebody else holds.
-    pub(super) foreign: u64,
+    /// Blocks that somebody else holds.
+    foreign: Vec<u32>,
     busy: bool,
     steps: u64,
     blocks: Blocks,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
 }
+
+/// Blocks that somebody else leaves.
+const FREE_MIN: u32 = 1024;
 
 #[derive(Clone, Debug)]
 struct Sequence {
@@ -88,11 +91,11 @@ impl Sequence {
     }
 
     /// Plans so many tokens for this step; false where there is no place for them.
-    fn plan(&mut self, tokens: u32, blocks: &mut Blocks, foreign: u32) -> bool {
+    fn plan(&mut self, tokens: u32, blocks: &mut Blocks) -> bool {
         self.planned = 0;
         let needed = (self.computed + tokens).div_ceil(BLOCK_TOKENS) as usize;
         let more = needed.saturating_sub(self.held.len());
-        if more > blocks.free().saturating_sub(foreign) as usize {
+        if more > blocks.free() as usize {
             return false;
         }
         self.held.extend((0..more).filter_map(|_| blocks.take()));
@@ -132,7 +135,7 @@ impl Stepped {
             model,
             tokens_max: tokens_max.max(1),
             slowness: 1.0,
-            foreign: 0,
+            foreign: Vec::new(),
             busy: false,
             steps: 0,
             blocks: Blocks::new(u32::try_from(count).unwrap_or(u32::MAX).max(1)),
@@ -146,7 +149,17 @@ impl Stepped {
     }
 
     pub(super) fn kv_tokens(&self) -> u64 {
-        u64::from(self.blocks.used()) * u64::from(BLOCK_TOKENS) + self.foreign
+        u64::from(self.blocks.used()) * u64::from(BLOCK_TOKENS)
+    }
+
+    /// Somebody else takes the place of so many tokens, as far as it is free.
+    pub(super) fn occupy(&mut self, tokens: u64) {
+        std::mem::take(&mut self.foreign).into_iter().for_each(|block| self.blocks.release(block));
+        let count = usize::try_from(tokens / u64::from(BLOCK_TOKENS)).unwrap_or(usize::MAX);
+        // A sequence that is alone must find place.
+        while self.foreign.len() < count && self.blocks.free() > FREE_MIN {
+            self.foreign.extend(self.blocks.take());
+        }
     }
 
     pub(super) fn gauges(&self) -> Gauges {
@@ -236,7 +249,6 @@ impl Stepped {
         lost.sort_unstable();
         *self = Self {
             slowness: self.slowness,
-            foreign: self.foreign,
             steps: self.steps,
             ..Self::new(self.model.clone(), self.tokens_max)
         };
@@ -254,12 +266,9 @@ impl Stepped {
 
     /// Gives what runs its tokens of this step; whether nobody had to stand aside for that.
     fn serve(&mut self, left: &mut u32) -> bool {
-        let foreign = self.foreign_blocks();
         let (mut calm, mut at) = (true, 0);
         while let Some(sequence) = self.running.get_mut(at) {
-            // A sequence that is alone goes on whatever anybody else holds.
-            let foreign = if self.waiting.is_empty() && at == 0 { 0 } else { foreign };
-            if sequence.plan((*left).min(sequence.missing()), &mut self.blocks, foreign) {
+            if sequence.plan((*left).min(sequence.missing()), &mut self.blocks) {
                 *left -= sequence.planned;
                 at += 1;
                 continue;
@@ -275,13 +284,11 @@ impl Stepped {
 
     /// Takes in those who wait, in their order, as long as there is place.
     fn admit(&mut self, left: &mut u32) {
-        let foreign = self.foreign_blocks();
         while *left > 0 && self.running.len() < self.model.sequences_max as usize {
             let Some(mut next) = self.waiting.pop_front() else { return };
             next.look_up(&mut self.blocks);
             let tokens = (*left).min(next.missing());
-            let foreign = if self.running.is_empty() { 0 } else { foreign };
-            if !next.plan(tokens, &mut self.blocks, foreign) {
+            if !next.plan(tokens, &mut self.blocks) {
                 next.restart(&mut self.blocks);
                 self.waiting.push_front(next);
                 return;
@@ -289,10 +296,6 @@ impl Stepped {
             *left -= tokens;
             self.running.push(next);
         }
-    }
-
-    fn foreign_blocks(&self) -> u32 {
-        u32::try_from(self.foreign.div_ceil(u64::from(BLOCK_TOKENS))).unwrap_or(u32::MAX)
     }
 
     fn time(&self, prefill: u64, decode: usize, kv_tokens: u64) -> Span {

@@ -4,6 +4,7 @@
 //! numbers beside it. Numbers are rounded before they are kept, so that equal runs give equal bytes.
 
 mod bars;
+mod compared;
 mod page;
 mod plot;
 mod scale;
@@ -16,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::metrics::{Fairness, Quantiles, Service, Ticks};
 
+pub use compared::compared;
 pub use page::html;
 
 /// Decimals that are kept: a tenth of a millisecond, where a number is a time in seconds.

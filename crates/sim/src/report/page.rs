@@ -11,7 +11,6 @@ const COLOURS: usize = 8;
 
 /// The report as one HTML page that needs nothing else.
 pub fn html(report: &Report) -> String {
-    let title = escape(&report.scenario);
     let body = [
         header(report),
         "<main>".to_owned(),
@@ -22,13 +21,18 @@ pub fn html(report: &Report) -> String {
         notes(report),
         "</main>".to_owned(),
     ];
+    document(&report.scenario, &body.join("\n"))
+}
+
+/// A whole page.
+pub(super) fn document(title: &str, body: &str) -> String {
+    let title = escape(title);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} · simulated by Pilotage</title>\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n{}\n</body>\n</html>\n",
-        body.join("\n"),
+         <body>\n{body}\n</body>\n</html>\n",
     )
 }
 

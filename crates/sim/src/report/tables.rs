@@ -10,7 +10,7 @@ const ROWS_MAX: usize = 24;
 const SHARE_OFF: f64 = 0.05;
 
 /// A table with its caption in a box that scrolls by itself where the page is narrow.
-fn table(caption: &str, head: &[&str], rows: &str) -> String {
+pub(super) fn table(caption: &str, head: &[&str], rows: &str) -> String {
     let head = head.iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name)));
     let head: String = head.collect();
     let caption = escape(caption);
@@ -21,7 +21,7 @@ fn table(caption: &str, head: &[&str], rows: &str) -> String {
     )
 }
 
-fn row(name: &str, cells: impl IntoIterator<Item = String>) -> String {
+pub(super) fn row(name: &str, cells: impl IntoIterator<Item = String>) -> String {
     let cells: String = cells.into_iter().map(|cell| format!("<td>{cell}</td>")).collect();
     format!("<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(name))
 }

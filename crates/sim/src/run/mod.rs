@@ -393,6 +393,7 @@ fn scheduler(scenario: &Scenario, board: &Arc<Board>) -> Scheduler {
     if scenario.route.is_some_and(Route::is_direct) {
         config.fair.gate = Gate::Sum;
     }
+    config.shares_prefixes = scenario.engine.step_tokens_max.is_some();
     let mut scheduler = Scheduler::new(config);
     if let Some(route) = scenario.route {
         scheduler.set_pick(route.pick(board));

@@ -20,6 +20,8 @@ pub struct Record {
     pub cached: u32,
     /// Where it was sent last, by place.
     pub replica: Option<u32>,
+    /// Tokens of its prompt that were believed to be in that one's cache.
+    pub hoped: u32,
     /// How often it was stopped or paused for somebody else.
     pub stops: u32,
     /// How it ended; none where it never did.

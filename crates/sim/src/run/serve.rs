@@ -1,6 +1,6 @@
 //! Between the scheduler and the engines: turns become jobs, and phases become tokens.
 
-use pilotage_core::{Failure, FailureKind, Input, Output, RequestId, Span, Ticket, Tokens};
+use pilotage_core::{Failure, FailureKind, Input, Output, RequestId, Span, Ticket, Tokens, Why};
 
 use super::record::Fate;
 use super::{Event, Simulation, job, place};
@@ -96,7 +96,10 @@ impl Simulation<'_> {
 
     fn obey(&mut self, output: Output) {
         match output {
-            Output::Dispatch { id, replica, displaces, .. } => {
+            Output::Dispatch { id, replica, displaces, why, .. } => {
+                if let Why::Placed { cached, .. } = why {
+                    self.out.records[place(id)].hoped = cached;
+                }
                 let Some(engine) = self.ids.iter().position(|other| *other == replica) else {
                     return;
                 };

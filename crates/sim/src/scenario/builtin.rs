@@ -68,6 +68,14 @@ const BUILTINS: &[Builtin] = builtins![
     "prefixes-dlpm",
     "prefixes-vtc",
     "routing/live-reference",
+    "routing/cold-start",
+    "routing/overload",
+    "routing/burst",
+    "routing/long-contexts",
+    "routing/heterogeneous",
+    "routing/shared-system-prompt",
+    "routing/no-reuse",
+    "routing/capacity-73",
     "thousand-tenants",
 ];
 

@@ -75,11 +75,8 @@ fn compare(args: &SimCompare) -> anyhow::Result<()> {
         })
     };
     let mut routes = args.policies.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-    let mut replay = format!(
-        "pilotage sim compare {} --seed {}",
-        quoted(&args.which.scenario),
-        scenario.seed
-    );
+    let mut replay =
+        format!("pilotage sim compare {} --seed {}", quoted(&args.which.scenario), scenario.seed);
     if routes.is_empty() {
         routes = Route::all().collect();
     } else {
@@ -106,8 +103,16 @@ fn show_comparison(comparison: &Comparison) {
     output::line(&format!("{}: {}", comparison.scenario, comparison.setting));
     output::line("");
     let head = [
-        "POLICY", "TTFT P50", "P95", "P99", "WHOLE P99", "HITS", "TOKENS/S", "REFUSED",
-        "UNFINISHED", "BUSIEST/MEAN",
+        "POLICY",
+        "TTFT P50",
+        "P95",
+        "P99",
+        "WHOLE P99",
+        "HITS",
+        "TOKENS/S",
+        "REFUSED",
+        "UNFINISHED",
+        "BUSIEST/MEAN",
     ];
     let ms = |time: Rounded| format!("{:.0} ms", time.get() * 1000.0);
     let row = |row: &Row| {

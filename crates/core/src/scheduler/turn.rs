@@ -224,17 +224,16 @@ impl Scheduler {
         ahead: &[(ReplicaId, u32)],
     ) -> Option<Decision> {
         let live = self.live.get(&id)?;
-        let known =
-            Knowledge {
-                index: &self.index,
-                speeds: &self.speeds,
-                ahead,
-                turn: self.placed,
-                wanted: &self.wanted,
-                own: live.held.map(|held| held.replica),
-                waiting: self.queue.len(),
-                shares: self.config.shares_prefixes,
-            };
+        let known = Knowledge {
+            index: &self.index,
+            speeds: &self.speeds,
+            ahead,
+            turn: self.placed,
+            wanted: &self.wanted,
+            own: live.held.map(|held| held.replica),
+            waiting: self.queue.len(),
+            shares: self.config.shares_prefixes,
+        };
         let placement = placement(now, live, claim);
         Some(route::choose(now, &mut *self.pick, &self.fleet, known, &placement))
     }

@@ -30,7 +30,8 @@ pub(super) const TENANTS_MAX: usize = 40;
 
 /// The drawing of every tenant that has times.
 pub(super) fn svg(tenants: &[Tenant]) -> String {
-    let timed = tenants.iter().filter_map(|one| Some((one.name.as_str(), one.time_to_first_token?)));
+    let timed =
+        tenants.iter().filter_map(|one| Some((one.name.as_str(), one.time_to_first_token?)));
     let timed: Vec<(&str, Latency)> = timed.take(TENANTS_MAX).collect();
     let most = timed.iter().map(|(_, times)| times.p99.get().max(times.mean.get()));
     let scale = Scale::new(most.fold(0.0, f64::max), 4.0, (LEFT, RIGHT));
@@ -51,7 +52,12 @@ pub(super) fn ways(rows: &[Row]) -> String {
     draw("Time to first token by policy", &timed, scale, (LEFT_LONG, NAME_LONG_MAX))
 }
 
-fn draw(title: &str, timed: &[(&str, Latency)], scale: Scale, (left, name_max): (f64, usize)) -> String {
+fn draw(
+    title: &str,
+    timed: &[(&str, Latency)],
+    scale: Scale,
+    (left, name_max): (f64, usize),
+) -> String {
     let bottom = TOP + ROW * timed.len() as f64;
     let height = bottom + FOOT;
     let told = timed
@@ -85,12 +91,7 @@ fn draw(title: &str, timed: &[(&str, Latency)], scale: Scale, (left, name_max): 
     svg
 }
 
-fn row(
-    (name, short, left): (&str, String, f64),
-    times: Latency,
-    scale: Scale,
-    top: f64,
-) -> String {
+fn row((name, short, left): (&str, String, f64), times: Latency, scale: Scale, top: f64) -> String {
     let [p50, p99, mean] = [times.p50, times.p99, times.mean].map(|time| scale.place(time.get()));
     let middle = top + ROW / 2.0;
     let (name, short) = (escape(name), escape(&short));

@@ -74,7 +74,6 @@ impl Board {
         f64::from(self.seen(candidate).waiting.load(Relaxed))
     }
 
-
     /// The part of its KV cache in use, when it was last asked.
     pub(super) fn kv_usage(&self, candidate: &Candidate<'_>) -> f64 {
         f64::from_bits(self.seen(candidate).kv_usage.load(Relaxed))

@@ -85,7 +85,8 @@ impl Pick for Affinity {
     fn pick(&mut self, view: &View<'_>) -> Option<usize> {
         let found = self.memory.find(view.now, view.prompt.blocks());
         let place = |at: usize| view.candidates[at].replica.id.0 as usize % found.len().max(1);
-        let seconds = |candidate: &Candidate<'_>| candidate.replica.tokens as f64 / TOKENS_PER_SECOND;
+        let seconds =
+            |candidate: &Candidate<'_>| candidate.replica.tokens as f64 / TOKENS_PER_SECOND;
         let all = 0..view.candidates.len();
         let has = |at: &usize| found[place(*at)] as f64 / blocks(view) >= MATCH_MIN;
         let least = |those: &mut dyn Iterator<Item = usize>| {

@@ -90,7 +90,9 @@ const RIVALS: &[Rival] = &[
         name: "smg-cache-aware-tuned",
         about: "SMG cache_aware, thresholds for small batches (0.3, 4, 1.2)",
         scrape: None,
-        make: |board| Box::new(smg::CacheAware::new(&board, "smg-cache-aware-tuned", 0.3, (4, 1.2))),
+        make: |board| {
+            Box::new(smg::CacheAware::new(&board, "smg-cache-aware-tuned", 0.3, (4, 1.2)))
+        },
     },
     Rival {
         name: "smg-least-load",
@@ -268,9 +270,8 @@ struct Ring(Vec<(u64, u32)>);
 
 impl Ring {
     fn new(replicas: usize, points: u32) -> Self {
-        let point = |replica: u32, at: u32| {
-            (digest(u64::from(replica), &at.to_le_bytes()), replica)
-        };
+        let point =
+            |replica: u32, at: u32| (digest(u64::from(replica), &at.to_le_bytes()), replica);
         let replicas = 0..u32::try_from(replicas).unwrap_or(u32::MAX);
         let mut ring: Vec<(u64, u32)> =
             replicas.flat_map(|one| (0..points).map(move |at| point(one, at))).collect();

@@ -22,10 +22,10 @@ use pilotage_core::{
 
 pub use record::{Fate, Record};
 
+use crate::arrival::Arrival;
 use crate::engine::{Engine, Job};
 use crate::explain::{Explanation, Watch};
 use crate::rival::{Board, Route};
-use crate::arrival::Arrival;
 use crate::scenario::{FaultKind, Replica, Scenario};
 use crate::text;
 use gate::Gatekeeper;
@@ -334,7 +334,8 @@ impl<'a> Simulation<'a> {
             FaultKind::Foreign(_) => self.engines[engine].occupy(0),
             FaultKind::Down => {
                 // A replica that was gone comes back under another id.
-                self.ids[engine] = ReplicaId(self.ids[engine].0 + self.scenario.replicas.len() as u32);
+                self.ids[engine] =
+                    ReplicaId(self.ids[engine].0 + self.scenario.replicas.len() as u32);
                 self.raise(engine);
             }
         }
@@ -385,8 +386,7 @@ impl<'a> Simulation<'a> {
 }
 
 /// A replica that never says no: engines have queues of their own.
-const ENDLESS: Capacity =
-    Capacity { tokens_max: 1 << 50, ..Capacity::of_requests(u32::MAX) };
+const ENDLESS: Capacity = Capacity { tokens_max: 1 << 50, ..Capacity::of_requests(u32::MAX) };
 
 fn scheduler(scenario: &Scenario, board: &Arc<Board>) -> Scheduler {
     let mut config = scenario.config;

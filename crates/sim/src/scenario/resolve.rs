@@ -60,7 +60,11 @@ pub(super) fn resolve(
     Ok(Scenario {
         tree: roster.tree()?,
         tenants: roster.tenants,
-        faults: file.faults.iter().map(|fault| faulty(fault, replicas.len())).collect::<Result<_>>()?,
+        faults: file
+            .faults
+            .iter()
+            .map(|fault| faulty(fault, replicas.len()))
+            .collect::<Result<_>>()?,
         warm: time(file.measure.warmup_seconds),
         ticks: Ticks::of_paper(file.measure.warmup_seconds, end),
         cost: crate::metrics::Cost { input: prices.input, output: prices.output },

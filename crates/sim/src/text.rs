@@ -41,7 +41,8 @@ pub(crate) fn prompt(arrival: &Arrival, id: RequestId) -> Prompt {
     let text = Text::of(&arrival.prefix, arrival.block_tokens, id);
     let count = arrival.input / prefix::BLOCK_TOKENS;
     let blocks: Arc<[u64]> = (0..count).map(|at| text.block(at, prefix::BLOCK_TOKENS)).collect();
-    Prompt { blocks: Some(blocks), session: arrival.conversation.map_or(0, mix), adapter: 0 }
+    let session = arrival.conversation.map_or(0, mix);
+    Prompt { blocks: Some(blocks), session, streams: true, ..Prompt::default() }
 }
 
 #[cfg(test)]

@@ -137,7 +137,7 @@ fn a_guarantee_is_kept_and_bands_are_ordered() {
 fn who_cannot_be_served_in_time_is_told_at_once() {
     let scenario = builtin("deadlines");
     let run = play(&scenario, Options::default());
-    let mut fates = std::collections::BTreeMap::<&str, u32>::new();
+    let mut fates = BTreeMap::<&str, u32>::new();
     for (record, arrival) in run.records.iter().zip(&scenario.arrivals) {
         let why = record.fate.unwrap().failure().unwrap_or("served");
         *fates.entry(why).or_default() += 1;

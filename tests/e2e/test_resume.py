@@ -125,4 +125,3 @@ def test_a_restart_of_all_engines_under_load_loses_nothing(start):
     assert not wrong, wrong
     assert sum(record["resumed"] for record in records(stack)) >= 1
     assert http("GET", stack.url + "/health/ready")[0] == 200
-

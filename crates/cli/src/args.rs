@@ -2,6 +2,7 @@
 
 mod bench;
 mod key;
+mod scripted;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub(crate) use bench::{
     BenchSweep, Each, LoadArgs, ResultArgs,
 };
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
+pub(crate) use scripted::{BenchEngine, EngineKind};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
 #[derive(Debug, Parser)]

@@ -5,6 +5,7 @@
 
 pub mod arrivals;
 pub mod diff;
+pub mod engine;
 pub mod load;
 pub mod random;
 pub mod record;

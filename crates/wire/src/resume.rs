@@ -379,7 +379,7 @@ fn text_of(choice: &mut Map<String, Value>) -> Option<&mut String> {
 /// Whether a chunk only opens an attempt, or holds a token's place.
 fn opens_only(chunk: &Map<String, Value>) -> bool {
     let empty = |choice: &Value| {
-        let text = choice.get("text").unwrap_or(&choice["delta"]["content"]);
+        let text = choice.get("text").unwrap_or_else(|| &choice["delta"]["content"]);
         is_nothing(text) && choice["finish_reason"].is_null()
     };
     let choices = chunk.get("choices").and_then(Value::as_array);

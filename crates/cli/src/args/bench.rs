@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+use super::BenchEngine;
 use crate::output::Format;
 
 /// Measure a server: how fast it is under a load, and whether the numbers can be trusted.
@@ -32,6 +33,7 @@ pub(crate) enum BenchCommand {
     Find(Box<BenchFind>),
     Diff(BenchDiff),
     Report(BenchReport),
+    Engine(Box<BenchEngine>),
 }
 
 /// Send one load, and say what came back.

@@ -492,7 +492,7 @@ async fn an_answer_goes_on_from_its_ids_wherever_it_was_cut() {
                     let choice = &chunk["choices"][0];
                     choice["text"]
                         .as_str()
-                        .or(choice["delta"]["content"].as_str())
+                        .or_else(|| choice["delta"]["content"].as_str())
                         .unwrap_or("")
                         .to_owned()
                 })

@@ -124,6 +124,7 @@ pub(super) struct Relay {
 }
 
 /// Where the rest of a stream comes from.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 pub(super) enum Source {
     /// The replica that sends it.
     Open(Opened),

@@ -150,7 +150,7 @@ enum Loss {
     Down,
 }
 
-async fn lose(gateway: &pilotage_gateway::Gateway, feed: Feed, loss: Loss) -> Option<Feed> {
+fn lose(gateway: &pilotage_gateway::Gateway, feed: Feed, loss: Loss) -> Option<Feed> {
     match loss {
         Loss::Reset => feed.send(Err(gone())).unwrap(),
         Loss::Truncated => return None,
@@ -184,7 +184,7 @@ async fn whatever_breaks_a_stream_its_client_gets_one_whole_answer() {
         let mut response = send(&gateway, chat(STREAM)).await;
         let mut seen = String::new();
         read_until(&mut response, &mut seen, "one ").await;
-        let first = lose(&gateway, first, loss).await;
+        let first = lose(&gateway, first, loss);
         seen.push_str(&text(response).await);
         assert_eq!(put_together(&seen), whole("one two three"), "{loss:?}: {seen}");
         if let Some(first) = first {

@@ -136,9 +136,8 @@ fn replicas(given: Option<&Replicas>, engine: &EngineModel) -> Result<Vec<Replic
         Replicas::Kinds(kinds) => kinds.iter().map(|kind| f64::from(kind.count)).sum(),
     });
     within("replicas", count, 1.0, most)?;
-    let kinds = match given {
-        Some(Replicas::Kinds(kinds)) => kinds,
-        _ => return Ok(vec![like(engine); count as usize]),
+    let Some(Replicas::Kinds(kinds)) = given else {
+        return Ok(vec![like(engine); count as usize]);
     };
     let mut regions: Vec<&str> = Vec::new();
     let mut all = Vec::new();

@@ -1,6 +1,7 @@
 //! `pilotage bench`: sends load, and says what came back and what that is worth.
 
 mod compare;
+mod engine;
 mod live;
 mod setup;
 mod show;
@@ -30,6 +31,7 @@ pub(crate) fn run(args: Bench) -> anyhow::Result<()> {
         BenchCommand::Find(args) => sweep::find(&args),
         BenchCommand::Diff(args) => compare::diff(&args),
         BenchCommand::Report(args) => compare::report(&args),
+        BenchCommand::Engine(args) => engine::run(*args),
     }
 }
 

@@ -1,0 +1,11 @@
+//! Everything that goes wrong on either side of a gateway, and what its other side sees of it:
+//! scripted engines that fail by the catalogue behind it, clients that break HTTP before it.
+
+#![expect(clippy::unwrap_used, reason = "tests and their scaffolding")]
+
+mod abuse;
+mod answer;
+mod catalogue;
+mod cuts;
+mod rig;
+mod tls;

@@ -12,6 +12,13 @@ use crate::rig::{AT_ONCE, Rig, bare, pass, paused};
 
 const ENGINES: usize = 3;
 
+/// Seconds after which a client may be told to come back, at most.
+const RETRY_AFTER_S_MAX: u64 = 300;
+
+/// A name that nobody knows, and that nobody needs to be asked about: its first part is too long.
+const UNKNOWN: &str =
+    "http://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.invalid:9";
+
 /// How many engines have the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
@@ -106,7 +113,7 @@ async fn prepare(fault: &'static Fault, at: At) -> Rig {
         "unknown-host" => {
             for index in 0..ENGINES {
                 if index < bad {
-                    rig.up(index, "http://engine.invalid:9");
+                    rig.up(index, UNKNOWN);
                     rig.engines.push(None);
                 } else {
                     let engine = crate::rig::engine().await;
@@ -156,7 +163,7 @@ fn is_honest(status: u16, answer: &Answer) -> bool {
         .get("retry-after")
         .and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
     match status {
-        503 => after.is_some_and(|after| after <= 60),
+        503 => after.is_some_and(|after| after <= RETRY_AFTER_S_MAX),
         500..=504 => true,
         _ => false,
     }

@@ -154,8 +154,9 @@ pub(super) fn large(piece: &Piece, _: &mut Memory) -> Vec<Act> {
         }
         Part::Body => {
             let line = b"vllm:filler{engine=\"0\",model_name=\"scripted\"} 1.0\n";
-            let block =
-                Bytes::from(line.iter().copied().cycle().take(MEGABYTE).collect::<Vec<_>>());
+            let mut block = line.repeat(MEGABYTE / line.len() + 1);
+            block.truncate(MEGABYTE);
+            let block = Bytes::from(block);
             vec![Act::Raw(block); LARGE_BYTES / MEGABYTE]
         }
         _ => piece.acts(),

@@ -97,6 +97,10 @@ fn input(verb: &str, words: &[&str]) -> Input {
             replica: ReplicaId(number(words[0]) as u32),
             report: Report { kv_tokens: Some(number(words[1])), ..Report::default() },
         },
+        "evicted" => Input::Evicted {
+            replica: ReplicaId(number(words[0]) as u32),
+            tokens: if words[1] == "all" { u64::MAX } else { number(words[1]) },
+        },
         "fail" => Input::Failed {
             id,
             failure: Failure {

@@ -5,7 +5,7 @@ mod status;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pilotage_core::health::{Change, Probe, Verdict};
 use pilotage_core::preempt::Reason;
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
-use crate::reports;
+use crate::{kv_events, reports};
 pub(crate) use status::LaneStatus;
 
 /// Where an attempt goes.
@@ -35,6 +35,18 @@ pub struct Replica {
     pub key: Option<Secret>,
     /// What it can take at once.
     pub capacity: Capacity,
+    /// The region it is in.
+    pub region: Option<String>,
+    /// Where it publishes what its KV cache holds: `tcp://HOST:PORT`.
+    pub kv_events: Option<String>,
+}
+
+impl Replica {
+    /// One of which no more is known than what it can take.
+    pub fn at(name: impl Into<String>, url: impl Into<String>, capacity: Capacity) -> Self {
+        let (name, url) = (name.into(), url.into());
+        Self { name, url, key: None, capacity, region: None, kv_events: None }
+    }
 }
 
 /// What the scheduler says to one request.
@@ -87,6 +99,7 @@ enum Message {
 /// has one request, and each request sends a handful of messages.
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
+    name: Arc<str>,
     messages: mpsc::UnboundedSender<Message>,
     /// Replicas that take work.
     up: Arc<AtomicU32>,
@@ -105,7 +118,7 @@ impl LaneHandle {
         let mut scheduler = Scheduler::new(config);
         scheduler.set_tenants(Time::ZERO, tenants);
         let up = Arc::new(AtomicU32::new(0));
-        let lane = Self { messages, up: Arc::clone(&up) };
+        let lane = Self { name: name.as_str().into(), messages, up: Arc::clone(&up) };
         let driver = Driver {
             up,
             retired: false,
@@ -131,6 +144,11 @@ impl LaneHandle {
     /// instead of waiting for its connection to break.
     pub fn replica_down(&self, id: ReplicaId) {
         self.send(Message::Down(id));
+    }
+
+    /// Its name: the model's.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether any replica takes work.
@@ -171,6 +189,12 @@ impl LaneHandle {
     /// A replica dropped so many tokens from its prefix cache; `u64::MAX` for all.
     pub fn replica_evicted(&self, replica: ReplicaId, tokens: u64) {
         self.send(Message::Happened(Input::Evicted { replica, tokens }));
+    }
+
+    /// A replica shows how many tokens its prefix cache holds, in its accelerator's memory and in the
+    /// host's, where that is known.
+    pub(crate) fn replica_cache(&self, replica: ReplicaId, device: Option<u64>, host: Option<u64>) {
+        self.send(Message::Happened(Input::CacheSize { replica, device, host }));
     }
 
     /// Nothing new is let in, and the loop ends with the last request.
@@ -324,14 +348,16 @@ const GAP_EVERY: Span = Span::from_secs(1);
 struct Known {
     replica: Arc<Replica>,
     last_failure: Option<(FailureKind, Time)>,
-    /// The task that reads its reports.
-    reports: Option<Reports>,
+    /// Requests sent there.
+    sent: Arc<AtomicU64>,
+    /// The tasks that read what it says about itself.
+    listeners: Vec<Listener>,
 }
 
 /// Ends its task when it is dropped.
-struct Reports(JoinHandle<Option<()>>);
+struct Listener(JoinHandle<Option<()>>);
 
-impl Drop for Reports {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -401,22 +427,11 @@ impl Driver {
                 self.scheduler.set_tenants(now, tree);
                 self.drain(now);
             }
-            Message::Up(id, replica) => {
-                let capacity = replica.capacity;
-                self.forget_older(id, &replica.name);
-                let reports = self.reading.as_ref().map(|(client, lane)| {
-                    let (client, lane) = (client.clone(), lane.clone());
-                    let reading =
-                        reports::read(client, self.clock, lane, (id, Arc::clone(&replica)));
-                    Reports(tasks::spawn("reports", reading))
-                });
-                self.replicas.insert(id, Known { replica, last_failure: None, reports });
-                self.handle(Input::ReplicaUp { replica: id, capacity });
-            }
+            Message::Up(id, replica) => self.raise(id, replica),
             Message::Down(id) => {
                 self.handle(Input::ReplicaDown { replica: id });
                 if let Some(known) = self.replicas.get_mut(&id) {
-                    known.reports = None;
+                    known.listeners.clear();
                 }
                 self.lose(id);
             }
@@ -424,6 +439,41 @@ impl Driver {
                 let _ = reply.send(self.status());
             }
         }
+    }
+
+    fn raise(&mut self, id: ReplicaId, replica: Arc<Replica>) {
+        let capacity = replica.capacity;
+        self.forget_older(id, &replica.name);
+        let sent = Arc::new(AtomicU64::new(0));
+        let listeners = self.listen(id, &replica, &sent);
+        self.replicas.insert(id, Known { replica, last_failure: None, sent, listeners });
+        self.handle(Input::ReplicaUp { replica: id, capacity });
+    }
+
+    /// Reads from now on what a replica says about itself.
+    fn listen(
+        &self,
+        id: ReplicaId,
+        replica: &Arc<Replica>,
+        sent: &Arc<AtomicU64>,
+    ) -> Vec<Listener> {
+        let Some((client, lane)) = &self.reading else { return Vec::new() };
+        let reading =
+            reports::read(client.clone(), self.clock, lane.clone(), (id, Arc::clone(replica)));
+        let mut listeners = vec![Listener(tasks::spawn("reports", reading))];
+        if let Some(address) = replica.kv_events.clone() {
+            let feed = kv_events::Feed {
+                id,
+                replica: Arc::clone(replica),
+                sent: Arc::clone(sent),
+                lane: lane.clone(),
+                clock: self.clock,
+                counts: self.gauges.kv.clone(),
+            };
+            let following = kv_events::follow(feed, address);
+            listeners.push(Listener(tasks::spawn("kv events", following)));
+        }
+        listeners
     }
 
     /// Keeps the last failure of each replica for the status.
@@ -491,7 +541,10 @@ impl Driver {
                 if let Why::Displaces { reason, .. } = why {
                     self.gauges.stopped(reason);
                 }
-                let to = self.replicas.get(&replica).map(|known| Arc::clone(&known.replica));
+                let to = self.replicas.get(&replica).map(|known| {
+                    known.sent.fetch_add(1, Ordering::Relaxed);
+                    Arc::clone(&known.replica)
+                });
                 if let (Some(waiter), Some(to)) = (self.waiters.get_mut(&id), to) {
                     waiter.at = Some(replica);
                     // A waiter that is gone has sent its cancellation, which comes next.

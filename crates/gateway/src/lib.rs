@@ -9,6 +9,7 @@ pub mod config;
 mod directory;
 pub mod driver;
 mod forward;
+mod kv_events;
 mod metrics;
 mod quotas;
 mod reply;

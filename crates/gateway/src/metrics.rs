@@ -3,6 +3,7 @@
 
 mod caches;
 mod copies;
+mod kv;
 mod resumes;
 
 use std::sync::atomic::AtomicU64;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 pub(crate) use caches::CacheGauges;
+pub(crate) use kv::{FeedState, KvCounts, ShownFeed};
 
 /// The label of requests that never got to a lane.
 const OTHER: &str = "_other";
@@ -69,6 +71,7 @@ pub(crate) struct GatewayMetrics {
     copies: copies::Copies,
     caches: caches::Caches,
     resumes: resumes::Resumes,
+    feeds: kv::Feeds,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -97,6 +100,8 @@ pub(crate) struct LaneGauges {
     gap: Gauge<u64, AtomicU64>,
     stops: [Counter; Reason::ALL.len()],
     ejections: Counter,
+    /// What its engines publish of their caches.
+    pub(crate) kv: KvCounts,
 }
 
 impl GatewayMetrics {
@@ -133,6 +138,7 @@ impl GatewayMetrics {
             copies: copies::Copies::new(metrics),
             caches: caches::Caches::new(metrics),
             resumes: resumes::Resumes::new(metrics),
+            feeds: kv::Feeds::new(metrics),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
         for termination in Termination::ALL {
@@ -179,6 +185,7 @@ impl GatewayMetrics {
             self.stops.remove(&Stopped { lane: lane.to_owned(), reason: reason.name() });
         }
         self.copies.forget(lane);
+        self.feeds.forget(lane);
         let lane = Lane { lane: lane.to_owned() };
         self.merged.remove(&lane);
         self.retries.remove(&lane);
@@ -204,6 +211,7 @@ impl GatewayMetrics {
             replicas_up: self.replicas_up.get_or_create(&lane).clone(),
             gap: self.gap.get_or_create(&lane).clone(),
             ejections: self.ejections.get_or_create(&lane).clone(),
+            kv: self.feeds.lane(&lane.lane),
             stops: Reason::ALL.map(|reason| {
                 let stopped = Stopped { lane: lane.lane.clone(), reason: reason.name() };
                 self.stops.get_or_create(&stopped).clone()

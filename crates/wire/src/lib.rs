@@ -3,10 +3,12 @@
 //! The gateway does not parse bodies: [`peek`] finds the few fields it needs in one forward pass.
 //! Streams are cut into events by [`sse`]. The engine, which needs every field, uses the types in
 //! [`openai`]. Clients that speak another API have their requests told in OpenAI's chat completions,
-//! and the answers told back, by [`anthropic`] and [`responses`].
+//! and the answers told back, by [`anthropic`] and [`responses`]. What engines tell of their KV caches is
+//! read by [`kv_events`].
 
 pub mod anthropic;
 pub mod envelope;
+pub mod kv_events;
 pub mod media;
 pub mod multipart;
 pub mod openai;

@@ -34,6 +34,10 @@ const BLOCKS_DEFAULT: u32 = 8192;
 /// Fewest blocks that a replica is believed to hold.
 const BLOCKS_MIN: u32 = 16;
 
+/// Of what left a cache here, at most one part in so many of the cache is taken for what its engine has
+/// still to tell.
+const UNTOLD_PART: u32 = 8;
+
 /// Where a block lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Tier {
@@ -101,6 +105,8 @@ struct Cache {
     told: bool,
     /// Whether its answers tell how much they found.
     tells: bool,
+    /// Blocks that left it here and of which no engine has said so yet.
+    untold: u32,
 }
 
 impl Blocks {
@@ -153,6 +159,16 @@ impl Index {
         self.shrink();
     }
 
+    /// A replica's cache holds so many tokens in either memory, where that is known.
+    pub fn resize(&mut self, replica: ReplicaId, device: Option<u64>, host: Option<u64>) {
+        if let Some(tokens) = host {
+            self.set_host_tokens(replica, tokens);
+        }
+        if let Some(tokens) = device.filter(|_| self.places.contains_key(&replica)) {
+            self.add(replica, tokens);
+        }
+    }
+
     /// A replica is gone, and all it had.
     pub fn remove(&mut self, replica: ReplicaId) {
         self.clear(replica);
@@ -169,7 +185,7 @@ impl Index {
         let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
         let lines = [std::mem::take(&mut cache.device), std::mem::take(&mut cache.host)];
         (cache.device.most, cache.host.most) = (lines[0].most, lines[1].most);
-        (cache.uses, cache.used) = (0, 0);
+        (cache.uses, cache.used, cache.untold) = (0, 0, 0);
         self.blocks.0.retain(|(_, holders)| {
             holders.retain(|holder| holder.place != place);
             !holders.is_empty()
@@ -278,12 +294,15 @@ impl Index {
         }
     }
 
-    /// A replica reported that it dropped so many tokens: those used least recently.
+    /// A replica reported that it dropped so many tokens: those used least recently. What has left its
+    /// cache here already is among them.
     pub fn evicted(&mut self, replica: ReplicaId, tokens: u64) {
         let Some(place) = self.places.get(&replica).copied() else { return };
         let blocks = u32::try_from(tokens / u64::from(BLOCK_TOKENS)).unwrap_or(u32::MAX);
-        let Some(Some(cache)) = self.caches.get(usize::from(place)) else { return };
-        let most = cache.device.held.saturating_sub(blocks);
+        let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) else { return };
+        let known = cache.untold.min(blocks);
+        cache.untold -= known;
+        let most = cache.device.held.saturating_sub(blocks - known);
         self.evict_to(place, most);
     }
 
@@ -330,7 +349,13 @@ impl Index {
         let part = ENTRIES_MAX / self.places.len().max(1);
         let part = u32::try_from(part).unwrap_or(u32::MAX);
         let Some(Some(cache)) = self.caches.get(usize::from(place)) else { return };
-        self.evict_to(place, cache.device.most.min(part));
+        let (held, most) = (cache.device.held, cache.device.most.min(part));
+        self.evict_to(place, most);
+        if let Some(Some(cache)) = self.caches.get_mut(usize::from(place)) {
+            // Engines tell at once: what is older than a part of the cache is never told.
+            let untold = cache.untold + (held - cache.device.held);
+            cache.untold = untold.min(most / UNTOLD_PART);
+        }
     }
 
     fn evict_to(&mut self, place: u16, most: u32) {
@@ -377,7 +402,7 @@ impl Index {
 impl Cache {
     fn new(told: bool) -> Self {
         let (device, host) = (Line::default(), Line::default());
-        Self { device, host, clock: 0, uses: 0, used: 0, rest: 0, told, tells: false }
+        Self { device, host, clock: 0, uses: 0, used: 0, rest: 0, told, tells: false, untold: 0 }
     }
 
     /// A block is in the accelerator's memory from now on.

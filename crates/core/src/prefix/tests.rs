@@ -76,6 +76,26 @@ fn reports_and_answers_correct_it() {
 }
 
 #[test]
+fn what_engines_tell_is_not_dropped_twice() {
+    let mut index = Index::default();
+    index.add(ReplicaId(0), tokens(100));
+    index.keep(ReplicaId(0), &(1..=100).collect::<Vec<_>>());
+    // Ten more make the last ten leave, here at once and there some time later.
+    index.keep(ReplicaId(0), &(201..=210).collect::<Vec<_>>());
+    let first: Vec<u64> = (1..=100).collect();
+    assert_eq!(depth(&index, 0, &first), 90);
+    index.evicted(ReplicaId(0), tokens(10));
+    assert_eq!(depth(&index, 0, &first), 90, "that is known");
+    index.evicted(ReplicaId(0), tokens(10));
+    assert_eq!(depth(&index, 0, &first), 80, "somebody else's took their place");
+    index.resize(ReplicaId(0), Some(tokens(50)), Some(tokens(20)));
+    assert_eq!((depth(&index, 0, &first), index.len()), (60, 70), "the rest is with the host");
+    index.resize(ReplicaId(9), Some(tokens(50)), Some(1));
+    index.keep(ReplicaId(9), &[1]);
+    assert_eq!(depth(&index, 9, &[1]), 0, "one that is gone stays so");
+}
+
+#[test]
 fn memory_is_bounded() {
     let mut index = Index::default();
     for replica in 0..4 {

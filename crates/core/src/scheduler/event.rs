@@ -80,6 +80,15 @@ pub enum Input {
         /// How many; `u64::MAX` for all.
         tokens: u64,
     },
+    /// An engine shows how many tokens its prefix cache holds when it is full.
+    CacheSize {
+        /// Which one.
+        replica: ReplicaId,
+        /// In the accelerator's memory, where that is known.
+        device: Option<u64>,
+        /// In the host's.
+        host: Option<u64>,
+    },
     /// A replica did not finish the answer.
     Failed {
         /// Whose.

@@ -220,6 +220,9 @@ impl Scheduler {
             Input::Checked { replica, probe } => self.note(now, replica, Signal::Probe(probe)),
             Input::Evicted { replica, tokens: u64::MAX } => self.index.clear(replica),
             Input::Evicted { replica, tokens } => self.index.evicted(replica, tokens),
+            Input::CacheSize { replica, device, host } => {
+                self.index.resize(replica, device, host);
+            }
             Input::Arrive(request) => self.arrive(now, request, Prompt::default()),
             Input::FirstToken { id } => self.first_token(now, id),
             Input::Progress { id, output } => self.progress(now, id, output),

@@ -25,8 +25,7 @@ fn driver() -> Driver {
 
 fn up(driver: &mut Driver, id: u32, name: &str) {
     let url = "http://127.0.0.1:1".to_owned();
-    let replica =
-        Replica { name: name.to_owned(), url, key: None, capacity: Capacity::of_requests(1) };
+    let replica = Replica::at(name, url, Capacity::of_requests(1));
     driver.take(Message::Up(ReplicaId(id), Arc::new(replica)));
 }
 

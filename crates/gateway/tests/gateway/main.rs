@@ -9,6 +9,7 @@ mod cache;
 mod cancel;
 mod failures;
 mod identity;
+mod kv_events;
 mod limits;
 mod merge;
 mod messages;

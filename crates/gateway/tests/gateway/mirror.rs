@@ -38,10 +38,8 @@ fn mirroring() -> GatewayConfig {
 fn both(config: GatewayConfig, stable: &Engine, trial: &Engine) -> Gateway {
     let gateway = gateway(config, &[stable]);
     let replica = Replica {
-        name: "trial-1".to_owned(),
-        url: trial.url.clone(),
         key: Some(Secret::new("engine-key".to_owned())),
-        capacity: Capacity::of_requests(4),
+        ..Replica::at("trial-1", &trial.url, Capacity::of_requests(4))
     };
     gateway.lane("trial").unwrap().replica_up(ReplicaId(1), replica);
     gateway

@@ -165,12 +165,8 @@ pub(crate) fn gateway(config: GatewayConfig, engines: &[&Engine]) -> Gateway {
 
 pub(crate) fn up(gateway: &Gateway, id: u32, url: &str) {
     let key = Some(Secret::new("engine-key".to_owned()));
-    let replica = Replica {
-        name: format!("replica-{id}"),
-        url: url.to_owned(),
-        key,
-        capacity: Capacity::of_requests(4),
-    };
+    let capacity = Capacity::of_requests(4);
+    let replica = Replica { key, ..Replica::at(format!("replica-{id}"), url, capacity) };
     gateway.lane("lane").unwrap().replica_up(ReplicaId(id), replica);
 }
 

@@ -14,12 +14,8 @@ use crate::support::{
 };
 
 fn one_place(gateway: &Gateway, engine: &Engine, pauses_max: u32) {
-    let replica = Replica {
-        name: "one".to_owned(),
-        url: engine.url.clone(),
-        key: None,
-        capacity: Capacity { pauses_max, ..Capacity::of_requests(1) },
-    };
+    let capacity = Capacity { pauses_max, ..Capacity::of_requests(1) };
+    let replica = Replica::at("one", &engine.url, capacity);
     gateway.lane("lane").unwrap().replica_up(ReplicaId(9), replica);
 }
 

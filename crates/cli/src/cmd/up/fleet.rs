@@ -27,8 +27,16 @@ pub(super) struct Fleet {
     up: BTreeMap<String, Up>,
     /// Replicas that shall go, and until when they are waited for, in nanoseconds of the clock.
     resting: Vec<(Up, u64)>,
-    /// Tokens of each sequence, by lane.
-    contexts: HashMap<String, u32>,
+    /// What holds for lanes.
+    lanes: HashMap<String, Of>,
+}
+
+/// What of a lane holds for its replicas.
+struct Of {
+    /// Tokens of each sequence.
+    context_tokens: u32,
+    /// The region of those on this machine.
+    region: Option<String>,
 }
 
 /// One replica.
@@ -40,6 +48,14 @@ struct Up {
     url: String,
     key: Option<Secret>,
     capacity: Capacity,
+    place: Place,
+}
+
+/// Where a replica is, and where it publishes what its KV cache holds.
+#[derive(Clone, Default, Eq, PartialEq)]
+struct Place {
+    region: Option<String>,
+    kv_events: Option<String>,
 }
 
 impl Fleet {
@@ -51,13 +67,15 @@ impl Fleet {
             next: 0,
             up: BTreeMap::new(),
             resting: Vec::new(),
-            contexts: HashMap::new(),
+            lanes: HashMap::new(),
         }
     }
 
     /// What holds for lanes from now on; those that are there still and not in it keep what held.
     pub(super) fn set_lanes(&mut self, lanes: &[Lane]) {
-        self.contexts.extend(lanes.iter().map(|lane| (lane.name.clone(), lane.context_tokens)));
+        let of =
+            |lane: &Lane| Of { context_tokens: lane.context_tokens, region: lane.region.clone() };
+        self.lanes.extend(lanes.iter().map(|lane| (lane.name.clone(), of(lane))));
     }
 
     /// A process takes requests.
@@ -67,8 +85,10 @@ impl Fleet {
             pauses_max: spec.slots,
             ..self.capacity(&spec.served_model, spec.slots, None)
         };
-        let key = Some(self.key.clone());
-        self.raise(name, &spec.served_model, url, key, capacity);
+        let region = self.lanes.get(&spec.served_model).and_then(|lane| lane.region.clone());
+        let place = Place { region, kv_events: None };
+        let (key, lane) = (Some(self.key.clone()), spec.served_model.as_str());
+        self.raise(Up { id: self.next_id(), key, url, capacity, place, ..Up::named(name, lane) });
     }
 
     /// It is gone, and what was in flight there with it. Whether it was about to go anyway.
@@ -127,36 +147,35 @@ impl Fleet {
             let pauses_max = if dialect == Some(Dialect::Pilotage) { spec.slots } else { 0 };
             let capacity =
                 Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, spec.kv_tokens) };
-            let is_same = |up: &Up| up.url == spec.url && up.key == *key && up.capacity == capacity;
+            let place = Place { region: spec.region.clone(), kv_events: spec.kv_events.clone() };
+            let is_same = |up: &Up| {
+                up.url == spec.url && up.key == *key && up.capacity == capacity && up.place == place
+            };
             if self.up.get(&spec.name).is_some_and(is_same) {
                 continue;
             }
             self.rest(now_nanos, &spec.name);
-            self.raise(&spec.name, &spec.lane, spec.url.clone(), key.clone(), capacity);
+            let (key, url) = (key.clone(), spec.url.clone());
+            let up = Up::named(&spec.name, &spec.lane);
+            self.raise(Up { id: self.next_id(), key, url, capacity, place, ..up });
         }
     }
 
     fn capacity(&self, lane: &str, slots: u32, kv_tokens: Option<u64>) -> Capacity {
-        let context = self.contexts.get(lane).copied().unwrap_or(1);
+        let context = self.lanes.get(lane).map_or(1, |lane| lane.context_tokens);
         let all = u64::from(slots) * u64::from(context);
         Capacity { tokens_max: kv_tokens.unwrap_or(all), ..Capacity::of_requests(slots) }
     }
 
-    fn raise(
-        &mut self,
-        name: &str,
-        lane: &str,
-        url: String,
-        key: Option<Secret>,
-        capacity: Capacity,
-    ) {
-        self.drop_current(name);
+    fn next_id(&mut self) -> ReplicaId {
         self.next += 1;
-        let id = ReplicaId(self.next);
-        let (name, lane) = (name.to_owned(), lane.to_owned());
-        let up = Up { id, lane, name, url, key, capacity };
+        ReplicaId(self.next)
+    }
+
+    fn raise(&mut self, up: Up) {
+        self.drop_current(&up.name);
         if let Some(lane) = self.gateway.lane(&up.lane) {
-            lane.replica_up(id, up.replica(capacity));
+            lane.replica_up(up.id, up.replica(up.capacity));
         }
         self.up.insert(up.name.clone(), up);
     }
@@ -175,8 +194,25 @@ impl Fleet {
 }
 
 impl Up {
+    fn named(name: &str, lane: &str) -> Self {
+        Self {
+            id: ReplicaId(0),
+            lane: lane.to_owned(),
+            name: name.to_owned(),
+            url: String::new(),
+            key: None,
+            capacity: Capacity::of_requests(0),
+            place: Place::default(),
+        }
+    }
+
     fn replica(&self, capacity: Capacity) -> Replica {
-        Replica { name: self.name.clone(), url: self.url.clone(), key: self.key.clone(), capacity }
+        Replica {
+            key: self.key.clone(),
+            region: self.place.region.clone(),
+            kv_events: self.place.kv_events.clone(),
+            ..Replica::at(&self.name, &self.url, capacity)
+        }
     }
 }
 

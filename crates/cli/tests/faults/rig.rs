@@ -92,6 +92,8 @@ impl Rig {
             url: url.to_owned(),
             key: None,
             capacity: Capacity::of_requests(8),
+            region: None,
+            kv_events: None,
         };
         let id = ReplicaId(u32::try_from(index).unwrap() + 1);
         self.gateway.lane("lane").unwrap().replica_up(id, replica);

@@ -2,7 +2,6 @@
 //! requests that wait for replicas of their choice; and naming the blocks of 100,000 tokens. The
 //! budgets are 100 µs at the 99th percentile of one decision and 1 ms for the names.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark ends when its set-up is wrong")]
 #![expect(clippy::print_stdout, reason = "prints quantiles, which criterion does not")]
 #![expect(clippy::disallowed_methods, reason = "reads the clock for its quantiles")]
 

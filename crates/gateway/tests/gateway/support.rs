@@ -69,10 +69,6 @@ async fn reply(
     State((script, saw)): State<(Script, mpsc::UnboundedSender<Seen>)>,
     request: Request<Body>,
 ) -> Response<Body> {
-    // Scripts are about requests: what a replica says of itself is another matter.
-    if request.method() == Method::GET {
-        return Response::builder().status(StatusCode::NOT_FOUND).body(Body::empty()).unwrap();
-    }
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();

@@ -88,7 +88,8 @@ impl Fleet {
         let region = self.lanes.get(&spec.served_model).and_then(|lane| lane.region.clone());
         let place = Place { region, kv_events: None };
         let (key, lane) = (Some(self.key.clone()), spec.served_model.as_str());
-        self.raise(Up { id: self.next_id(), key, url, capacity, place, ..Up::named(name, lane) });
+        let id = self.next_id();
+        self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
     }
 
     /// It is gone, and what was in flight there with it. Whether it was about to go anyway.
@@ -157,7 +158,8 @@ impl Fleet {
             self.rest(now_nanos, &spec.name);
             let (key, url) = (key.clone(), spec.url.clone());
             let up = Up::named(&spec.name, &spec.lane);
-            self.raise(Up { id: self.next_id(), key, url, capacity, place, ..up });
+            let id = self.next_id();
+            self.raise(Up { id, key, url, capacity, place, ..up });
         }
     }
 

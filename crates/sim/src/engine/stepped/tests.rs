@@ -12,8 +12,10 @@ fn job(id: u64, input: u32, output: u32) -> Job {
     Job { id: RequestId(id), input, output, generated: 0, prefix, block_tokens: 16 }
 }
 
-/// Milliseconds of the next step, whose answers begin, with what was found, and whose end.
-fn step(engine: &mut Stepped) -> Option<(f64, Vec<(u64, u32)>, Vec<u64>)> {
+/// Milliseconds of a step, whose answers begin, with what was found, and whose end.
+type Step = (f64, Vec<(u64, u32)>, Vec<u64>);
+
+fn step(engine: &mut Stepped) -> Option<Step> {
     let ms = engine.start()?.as_nanos() as f64 / 1e6;
     let done = engine.complete();
     let begun = done.begun.iter().map(|(id, cached)| (id.0, *cached)).collect();
@@ -36,8 +38,8 @@ fn prompts_share_steps_with_answers() {
     engine.slowness = 3.0;
     engine.put(job(3, 100, 1));
     // 68 tokens are left, of which a step takes 64.
-    assert_eq!(step(&mut engine).unwrap().0, 3.0 * 12.8);
-    assert_eq!(step(&mut engine), Some((3.0 * 0.8, vec![(3, 32)], vec![3])));
+    assert_eq!(step(&mut engine).unwrap().0, 38.4);
+    assert_eq!(step(&mut engine), Some((2.4, vec![(3, 32)], vec![3])));
 }
 
 #[test]

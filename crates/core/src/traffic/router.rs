@@ -272,10 +272,16 @@ impl Router {
         asked: &Asked<'_>,
     ) -> Choice {
         let model = self.models.get(&lane).map(|model| model.name.clone()).unwrap_or_default();
+        // What is on trial does not take its requests down with it: the others answer them.
+        let stable = route.targets.iter().filter(|target| {
+            role == Role::Canary && target.role == Role::Stable && target.weight > 0
+        });
+        let stable = stable.map(|target| target.lane).filter(|lane| self.fits(*lane, asked));
+        let others = stable.chain(self.fallbacks(route, asked));
         Choice {
             lane,
             role,
-            fallbacks: self.fallbacks(route, asked).filter(|other| *other != lane).collect(),
+            fallbacks: others.filter(|other| *other != lane).collect(),
             mirror: route.mirror.filter(|mirror| self.fits(mirror.lane, asked)).and_then(
                 |mirror| {
                     mirror::copy(&mirror, &route.name, asked.request)

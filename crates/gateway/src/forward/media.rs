@@ -42,7 +42,9 @@ pub(super) fn check(media: &Media, limits: &MediaLimits, hosts: &[String]) -> Re
     if !hosts.is_empty() {
         message += &format!(", or name it by `https://` at one of: {}", hosts.join(", "));
     }
-    Err(ApiError::invalid_request(message).with_code("media_url_not_allowed"))
+    Err(ApiError::invalid_request(message)
+        .with_param("messages")
+        .with_code("media_url_not_allowed"))
 }
 
 /// Refuses a list of hosts with an entry that never allows anything.

@@ -75,8 +75,8 @@ pub struct RouteSpec {
     /// A Model that gets copies of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
-    /// Regions in the order in which they are preferred. Replicas of other regions, or of none, are
-    /// as far as the last one. Without it all replicas are alike.
+    /// Regions in the order in which they are preferred; checked, and not followed yet: all replicas
+    /// are alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = REGIONS_MAX))]
     pub regions: Vec<Region>,
@@ -95,7 +95,7 @@ pub struct RouteSpec {
     /// Answers that are kept.
     #[serde(default)]
     pub cache: Cache,
-    /// Second attempts beside slow ones.
+    /// Second attempts beside slow ones; not carried out yet, which the log says.
     #[serde(default)]
     pub hedge: Hedge,
     /// When to stop waiting.

@@ -1,8 +1,11 @@
 //! The loop's pure half: takes one input, changes state once, and offers outputs until drained.
 
+mod arrive;
+mod config;
 mod event;
 mod fail;
 mod judge;
+mod leave;
 mod pace;
 #[cfg(test)]
 mod tests;
@@ -10,69 +13,19 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::health::{Board, BoardConfig, Change, Poison, PoisonConfig, Signal, Standing, Trail};
-use crate::preempt::{PreemptConfig, Stop};
-use crate::prefix::{self, Index};
-use crate::queue::{FairConfig, Queue, QueueFull, QueueLimits, TenantTree, Ticket};
+use crate::health::{Board, Change, Poison, PoisonConfig, Signal, Standing, Trail};
+use crate::preempt::Stop;
+use crate::prefix::Index;
+use crate::queue::{Queue, TenantTree, Ticket};
 use crate::request::{FailureKind, Outcome, Refusal, Request};
-use crate::route::{Pick, Policy, Prompt, Speeds};
-use crate::{Band, Capacity, Fleet, ReplicaId, Report, RequestId, Span, TenantId, Time, Tokens};
+use crate::route::{Pick, Prompt, Speeds};
+use crate::{Band, Capacity, Fleet, ReplicaId, Report, RequestId, Span, TenantId, Time};
+pub use config::SchedulerConfig;
 pub use event::{Input, Output};
 use pace::Pace;
 
 /// Spreads the times at which replicas are tried again; replicas' ids make them differ.
 const SEED: u64 = 0x7011_07a6_e000_0001;
-
-/// The limits of one lane.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SchedulerConfig {
-    /// What may wait.
-    pub queue: QueueLimits,
-    /// How turns are given.
-    pub fair: FairConfig,
-    /// When running work is stopped for other work.
-    pub preempt: PreemptConfig,
-    /// Attempts for one request, the first one included.
-    pub attempts_max: u32,
-    /// Retries allowed for each hundred arrivals, so that a broken fleet is not hammered.
-    pub retry_percent: u32,
-    /// Retries allowed whatever the arrivals: about what one replica has in flight, so that its death
-    /// costs no answers.
-    pub retries_min: u32,
-    /// How long a replica gets no new work after a connection to it failed or broke. It may have
-    /// died: the host reports that a moment later, and requests wait instead of using up attempts.
-    pub suspension_broken: Span,
-    /// How long a replica gets no new work after it said that it has no room.
-    pub suspension_overloaded: Span,
-    /// How long a request may at least wait for another turn after a failed attempt, and one whose
-    /// client has a part of its answer at most.
-    pub retry_wait: Span,
-    /// How replicas are picked.
-    pub policy: Policy,
-    /// How they are judged by what comes from them; none for hosts that know better.
-    pub health: Option<BoardConfig>,
-    /// Whether replicas keep what several prompts begin with only once, as vLLM and SGLang do.
-    pub shares_prefixes: bool,
-}
-
-impl Default for SchedulerConfig {
-    fn default() -> Self {
-        Self {
-            queue: QueueLimits { requests_max: 1024, tokens_max: 16_000_000 },
-            fair: FairConfig::default(),
-            preempt: PreemptConfig::default(),
-            attempts_max: 3,
-            retry_percent: 20,
-            retries_min: 64,
-            suspension_broken: Span::from_secs(1),
-            suspension_overloaded: Span::from_millis(100),
-            retry_wait: Span::from_secs(10),
-            policy: Policy::default(),
-            health: None,
-            shares_prefixes: false,
-        }
-    }
-}
 
 /// One model's requests and replicas, and what happens next.
 #[derive(Debug)]
@@ -258,7 +211,7 @@ impl Scheduler {
         self.fleet.set_adapters(replica, adapters);
     }
 
-    /// Another way to pick than those of [`Policy`]: for simulations that compare.
+    /// Another way to pick than those of [`crate::Policy`]: for simulations that compare.
     pub fn set_pick(&mut self, pick: Box<dyn Pick>) {
         self.pick = pick;
     }
@@ -311,7 +264,7 @@ impl Scheduler {
     }
 
     /// The same, where `cached` tells how many tokens of a request's prompt are in a cache at the
-    /// moment: see [`FairConfig::quantum`]. What is found is charged as that.
+    /// moment: see [`crate::FairConfig::quantum`]. What is found is charged as that.
     pub fn poll_near(&mut self, now: Time, cached: &dyn Fn(&Ticket) -> u32) -> Option<Output> {
         self.poll_decided().or_else(|| self.dispatch(now, cached))
     }
@@ -389,78 +342,6 @@ impl Scheduler {
         self.queue.set_capacity(self.fleet.capacity());
     }
 
-    fn arrive(&mut self, now: Time, request: Request, prompt: Prompt) {
-        debug_assert!(!self.live.contains_key(&request.id), "C-1: id used twice");
-        let credit_max = u64::from(self.config.retries_min) * 100 + 100_000;
-        self.retry_credit =
-            (self.retry_credit + u64::from(self.config.retry_percent)).min(credit_max);
-        let alone = self.rule(now, &request, prompt.fingerprint);
-        let admitted = alone.and_then(|alone| self.admit(now, &request).map(|()| alone));
-        let alone = match admitted {
-            Ok(alone) => alone,
-            Err(refusal) => {
-                self.end(request.id, Outcome::Refused(refusal));
-                return;
-            }
-        };
-        let live = Live {
-            request,
-            arrived: now,
-            attempt: 0,
-            tried: Vec::new(),
-            running: None,
-            answered: false,
-            stops: 0,
-            output: 0,
-            resumes: 0,
-            broken: false,
-            last_failure: FailureKind::Connect,
-            prompt,
-            trail: Trail::default(),
-            alone,
-            held: None,
-        };
-        self.live.insert(request.id, live);
-    }
-
-    /// Lets a request into the queue, unless that is full or waiting there would be in vain.
-    fn admit(&mut self, now: Time, request: &Request) -> Result<(), Refusal> {
-        if self.draining {
-            return Err(Refusal::Draining);
-        }
-        let until = [request.deadline, request.answer_by].into_iter().flatten().min();
-        if let Some(until) = until {
-            let wait = self.predicted_wait(request.tenant, request.band).unwrap_or(Span::ZERO);
-            let left = until.since(now);
-            // A prediction refuses only what it is sure of: answers that end early bring turns sooner.
-            if wait.as_nanos() / 3 * 2 > left.as_nanos() {
-                return Err(Refusal::Unreachable { wait, left });
-            }
-        }
-        let ticket = ticket(request, now);
-        let Err(full) = self.queue.push(ticket) else { return Ok(()) };
-        // There is place again when about one of the waiting has gone.
-        let each = self.queue.backlog() / u64::from(full.requests.max(1));
-        let retry_after = self.pace.retry_after(each, request.id.0);
-        let Some(out) = self.queue.make_place(&ticket) else {
-            let QueueFull { requests, tokens } = full;
-            let waiting = self.queue.waiting_of(request.tenant);
-            let shared = waiting > 0 && waiting < requests;
-            return Err(if shared {
-                Refusal::QueueShare { waiting, retry_after }
-            } else {
-                Refusal::QueueFull { requests, tokens, retry_after }
-            });
-        };
-        let waiting = self.queue.waiting_of(out.tenant) + 1;
-        self.end(out.id, Outcome::Refused(Refusal::QueueShare { waiting, retry_after }));
-        // A large one may need more places than one: then it waits outside as well.
-        self.queue.push(ticket).map_err(|full| {
-            let QueueFull { requests, tokens } = full;
-            Refusal::QueueFull { requests, tokens, retry_after }
-        })
-    }
-
     fn first_token(&mut self, now: Time, id: RequestId) {
         self.note_at(now, id, |id| Signal::FirstToken { id });
         let Some(live) = self.live.get_mut(&id) else { return };
@@ -490,55 +371,6 @@ impl Scheduler {
         self.fleet.grow(running.replica, id, grown);
     }
 
-    fn finish(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
-        self.measure(now, id, tokens);
-        self.note_answered(now, id, tokens.map_or(0, |tokens| tokens.output.into()));
-        if let Some(replica) = self.release(id) {
-            self.queue.settle(now, id, tokens);
-            self.end(id, Outcome::Finished { replica });
-        }
-    }
-
-    /// What a finished request says about how fast its replica is, and what its cache had.
-    fn measure(&mut self, now: Time, id: RequestId, tokens: Option<Tokens>) {
-        let Some(live) = self.live.get(&id) else { return };
-        let (Some(running), Some(tokens)) = (live.running, tokens) else { return };
-        // The tokens are those of all attempts, the time is that of the last.
-        if live.resumes > 0 {
-            return;
-        }
-        let replica = running.replica;
-        let there = self.fleet.get(replica).map_or(1, |replica| replica.requests.max(1));
-        if let Some(begun) = running.begun.filter(|_| tokens.output > 1 && live.stops == 0) {
-            let each = now.since(begun).as_secs_f64() / f64::from(tokens.output - 1);
-            self.speeds.stepped(replica, f64::from(there), each);
-        }
-        self.speeds.finished(replica, now.since(running.since).as_secs_f64(), tokens.output);
-        let named = u64::try_from(live.prompt.blocks().len()).unwrap_or(u64::MAX);
-        let unnamed = u64::from(tokens.input)
-            .saturating_sub(named.saturating_mul(u64::from(prefix::BLOCK_TOKENS)));
-        let unnamed = u32::try_from(unnamed).unwrap_or(u32::MAX);
-        self.index.fill(replica, unnamed.saturating_add(tokens.output));
-        if running.cached > 0 {
-            let blocks = |tokens: u32| tokens / prefix::BLOCK_TOKENS;
-            self.index.learn(replica, blocks(running.cached), blocks(tokens.cached));
-        }
-    }
-
-    fn cancel(&mut self, now: Time, id: RequestId) {
-        if !self.live.contains_key(&id) {
-            return;
-        }
-        self.queue.remove(id);
-        self.note_stopped(now, id);
-        if let Some(replica) = self.release(id) {
-            // What was computed for it was computed.
-            self.queue.settle(now, id, None);
-            self.outputs.push_back(Output::Abort { id, replica });
-        }
-        self.end(id, Outcome::Cancelled);
-    }
-
     /// Ends what waited past its deadline. A request on a replica is left to the host's timers.
     fn expire(&mut self, now: Time) {
         while let Some(ticket) = self.queue.pop_expired(now) {
@@ -558,47 +390,11 @@ impl Scheduler {
         }
     }
 
-    /// Takes the request off its replica's ledger. The place it had goes to the one that was paused
-    /// first.
-    fn release(&mut self, id: RequestId) -> Option<ReplicaId> {
-        let live = self.live.get_mut(&id)?;
-        let Running { replica, tokens, prefill, paused, stopping, .. } = live.running.take()?;
-        self.index.release(replica, live.prompt.blocks());
-        self.stoppable.remove(&(live.request.band, id));
-        self.stopping -= u32::from(stopping);
-        if let Some(since) = paused {
-            self.paused.remove(&(replica, since, id));
-            self.fleet.pause(replica, false);
-        } else {
-            self.unpause_one(replica);
-        }
-        self.fleet.unbook(replica, id, tokens, prefill);
-        self.note_shared(replica);
-        self.looked = None;
-        Some(replica)
-    }
-
-    fn unpause_one(&mut self, replica: ReplicaId) {
-        let mut paused = self.paused.range((replica, Time::ZERO, RequestId(0))..);
-        let Some(first) = paused.next().copied().filter(|(at, ..)| *at == replica) else { return };
-        self.paused.remove(&first);
-        self.fleet.pause(replica, false);
-        if let Some(running) = self.live.get_mut(&first.2).and_then(|live| live.running.as_mut()) {
-            running.paused = None;
-        }
-    }
-
     /// Brings the ledger up to date with what prompts have in common.
     fn note_shared(&mut self, replica: ReplicaId) {
         if self.config.shares_prefixes {
             self.fleet.share(replica, self.index.shared_tokens(replica));
         }
-    }
-
-    fn end(&mut self, id: RequestId, outcome: Outcome) {
-        self.unhold(id);
-        self.live.remove(&id);
-        self.outputs.push_back(Output::End { id, outcome });
     }
 }
 
@@ -610,16 +406,5 @@ impl Live {
             Stop::BeforeFirstToken => !self.answered,
             Stop::Never => false,
         }
-    }
-}
-
-fn ticket(request: &Request, arrived: Time) -> Ticket {
-    Ticket {
-        id: request.id,
-        tenant: request.tenant,
-        band: request.band,
-        tokens: request.tokens,
-        arrived,
-        deadline: request.deadline,
     }
 }

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Capacity;
+use crate::preempt::PreemptConfig;
 use crate::prefix;
+use crate::request::Tokens;
 use crate::route::Prompt;
 use crate::{TenantShare, invariant};
 

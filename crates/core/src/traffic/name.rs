@@ -1,6 +1,7 @@
 //! Words that travel with every request: names that are cheap to copy, and tags that are plain
 //! values, so that a decision allocates nothing for them.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,6 +22,13 @@ impl Name {
 impl Default for Name {
     fn default() -> Self {
         Self("".into())
+    }
+}
+
+/// Names are looked up by text, without making one.
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -239,7 +239,7 @@ impl Router {
 
     /// The route of a public name.
     pub fn route(&self, public: &str) -> Option<&Route> {
-        let at = self.names.get(&Name::from(public))?;
+        let at = self.names.get(public)?;
         self.routes.get(*at)
     }
 

@@ -1,17 +1,18 @@
 //! The only loop: one task for each lane owns its scheduler, feeds it what happens and carries out
 //! what it says. Everybody else holds a cheap handle.
 
+mod handle;
 mod status;
+mod ticket;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use pilotage_core::health::{Change, Probe, Verdict};
-use pilotage_core::preempt::Reason;
+use pilotage_core::health::{Change, Verdict};
 use pilotage_core::{
-    Capacity, Failure, FailureKind, Input, Outcome, Output, Prompt, Refusal, ReplicaId, Report,
-    Request, RequestId, Scheduler, SchedulerConfig, Span, TenantTree, Time, Tokens, Why,
+    Capacity, FailureKind, Input, Outcome, Output, Prompt, ReplicaId, Request, RequestId,
+    Scheduler, SchedulerConfig, Span, TenantTree, Time, Why,
 };
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -22,7 +23,10 @@ use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
 use crate::{kv_events, reports};
+pub use handle::LaneHandle;
 pub(crate) use status::LaneStatus;
+use ticket::Turn;
+pub(crate) use ticket::{Go, Interruption, Ticket};
 
 /// Where an attempt goes.
 #[derive(Debug)]
@@ -49,40 +53,6 @@ impl Replica {
     }
 }
 
-/// What the scheduler says to one request.
-#[derive(Debug)]
-pub(crate) enum Turn {
-    /// Send it there.
-    Go(Go),
-    /// The replica it was sent to is gone: no answer will come.
-    Lost,
-    /// Stop it, keep its tokens, and wait for another turn: somebody else goes first.
-    Stop(Reason),
-    /// It is over.
-    Refused(Refusal),
-    /// It is over: its replica failed so in the middle of the answer, and nobody goes on.
-    Interrupted(FailureKind),
-}
-
-/// Where a request is sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Go {
-    pub(crate) replica: Arc<Replica>,
-    pub(crate) attempt: u32,
-    /// The request whose place it takes.
-    pub(crate) displaces: Option<RequestId>,
-    pub(crate) why: Why,
-}
-
-/// What happens to a request while it is at a replica.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Interruption {
-    /// The replica is gone.
-    Lost,
-    /// It has to make room.
-    Stop(Reason),
-}
-
 enum Message {
     Arrive(Request, Prompt, mpsc::UnboundedSender<Turn>),
     Config(Box<SchedulerConfig>),
@@ -93,237 +63,6 @@ enum Message {
     Up(ReplicaId, Arc<Replica>),
     Down(ReplicaId),
     Status(oneshot::Sender<LaneStatus>),
-}
-
-/// The way to a lane's loop. What is in the channel is bounded by the connections there are: each
-/// has one request, and each request sends a handful of messages.
-#[derive(Clone, Debug)]
-pub struct LaneHandle {
-    name: Arc<str>,
-    messages: mpsc::UnboundedSender<Message>,
-    /// Replicas that take work.
-    up: Arc<AtomicU32>,
-}
-
-impl LaneHandle {
-    /// Starts a lane's loop.
-    pub(crate) fn start(
-        name: String,
-        (config, tenants): (SchedulerConfig, TenantTree),
-        client: Client,
-        clock: Clock,
-        gauges: LaneGauges,
-    ) -> Self {
-        let (messages, inbox) = mpsc::unbounded_channel();
-        let mut scheduler = Scheduler::new(config);
-        scheduler.set_tenants(Time::ZERO, tenants);
-        let up = Arc::new(AtomicU32::new(0));
-        let lane = Self { name: name.as_str().into(), messages, up: Arc::clone(&up) };
-        let driver = Driver {
-            up,
-            retired: false,
-            name,
-            reading: Some((client, lane.clone())),
-            scheduler,
-            clock,
-            gauges,
-            replicas: HashMap::new(),
-            waiters: HashMap::new(),
-            gap_shown: Time::ZERO,
-        };
-        drop(tasks::spawn("lane", driver.run(inbox)));
-        lane
-    }
-
-    /// A replica may be used.
-    pub fn replica_up(&self, id: ReplicaId, replica: Replica) {
-        self.send(Message::Up(id, Arc::new(replica)));
-    }
-
-    /// A replica must not be used any more: it is gone, and what was in flight there fails at once
-    /// instead of waiting for its connection to break.
-    pub fn replica_down(&self, id: ReplicaId) {
-        self.send(Message::Down(id));
-    }
-
-    /// Its name: the model's.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether any replica takes work.
-    pub(crate) fn is_open(&self) -> bool {
-        self.up() > 0
-    }
-
-    /// Replicas that take work.
-    pub(crate) fn up(&self) -> u32 {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    /// Limits and policies from now on.
-    pub(crate) fn set_config(&self, config: SchedulerConfig) {
-        self.send(Message::Config(Box::new(config)));
-    }
-
-    /// Tenants from now on.
-    pub(crate) fn set_tenants(&self, tenants: TenantTree) {
-        self.send(Message::Tenants(tenants));
-    }
-
-    /// What a replica says about itself: it corrects the ledger for a few seconds.
-    pub fn replica_reports(&self, replica: ReplicaId, report: Report) {
-        self.send(Message::Happened(Input::Reported { replica, report }));
-    }
-
-    /// How a health check of a replica went.
-    pub(crate) fn replica_checked(&self, replica: ReplicaId, probe: Probe) {
-        self.send(Message::Happened(Input::Checked { replica, probe }));
-    }
-
-    /// Which adapters a replica has loaded, by their keys.
-    pub(crate) fn replica_adapters(&self, replica: ReplicaId, adapters: Vec<u64>) {
-        self.send(Message::Adapters(replica, adapters));
-    }
-
-    /// A replica dropped so many tokens from its prefix cache; `u64::MAX` for all.
-    pub fn replica_evicted(&self, replica: ReplicaId, tokens: u64) {
-        self.send(Message::Happened(Input::Evicted { replica, tokens }));
-    }
-
-    /// A replica shows how many tokens its prefix cache holds, in its accelerator's memory and in the
-    /// host's, where that is known.
-    pub(crate) fn replica_cache(&self, replica: ReplicaId, device: Option<u64>, host: Option<u64>) {
-        self.send(Message::Happened(Input::CacheSize { replica, device, host }));
-    }
-
-    /// Nothing new is let in, and the loop ends with the last request.
-    pub(crate) fn retire(&self) {
-        self.send(Message::Retire);
-    }
-
-    /// Nothing new is let in.
-    pub(crate) fn drain(&self) {
-        self.send(Message::Happened(Input::Drain));
-    }
-
-    /// A request gets in line.
-    pub(crate) fn arrive(&self, request: Request, prompt: Prompt) -> Ticket {
-        let (say, turns) = mpsc::unbounded_channel();
-        self.send(Message::Arrive(request, prompt, say));
-        Ticket { id: request.id, lane: self.clone(), turns, failures: 0, ended: false }
-    }
-
-    /// What the lane looks like; none when its loop is gone.
-    pub(crate) async fn status(&self) -> Option<LaneStatus> {
-        let (reply, status) = oneshot::channel();
-        self.send(Message::Status(reply));
-        status.await.ok()
-    }
-
-    fn send(&self, message: Message) {
-        // The loop ends only with the process.
-        let _ = self.messages.send(message);
-    }
-}
-
-/// A request's place: dropped before its end, it cancels the request wherever it is.
-pub(crate) struct Ticket {
-    id: RequestId,
-    lane: LaneHandle,
-    turns: mpsc::UnboundedReceiver<Turn>,
-    /// Attempts that failed.
-    failures: u32,
-    ended: bool,
-}
-
-impl Ticket {
-    /// What the scheduler says next: where to go, or that it is over.
-    pub(crate) async fn turn(&mut self) -> Result<Go, Refusal> {
-        loop {
-            match self.turns.recv().await.unwrap_or(Turn::Refused(Refusal::Draining)) {
-                Turn::Go(go) => return Ok(go),
-                Turn::Refused(refusal) => {
-                    self.ended = true;
-                    return Err(refusal);
-                }
-                Turn::Interrupted(last) => {
-                    self.ended = true;
-                    return Err(Refusal::Exhausted { attempts: self.failures, last });
-                }
-                // It was over there already when the news came.
-                Turn::Lost | Turn::Stop(_) => {}
-            }
-        }
-    }
-
-    /// Waits until the attempt has to end before its answer does, for ever if it has not.
-    pub(crate) async fn interruption(&mut self) -> Interruption {
-        loop {
-            match self.turns.recv().await {
-                Some(Turn::Lost) => return Interruption::Lost,
-                Some(Turn::Stop(reason)) => return Interruption::Stop(reason),
-                // Nothing else is said to a request while it is at a replica.
-                Some(Turn::Go(_) | Turn::Refused(_) | Turn::Interrupted(_)) => {}
-                None => std::future::pending::<()>().await,
-            }
-        }
-    }
-
-    /// The client was sent the first token.
-    pub(crate) fn first_token(&self) {
-        self.lane.send(Message::Happened(Input::FirstToken { id: self.id }));
-    }
-
-    /// The answer has so many tokens by now.
-    pub(crate) fn progress(&self, output: u32) {
-        self.lane.send(Message::Happened(Input::Progress { id: self.id, output }));
-    }
-
-    /// The answer is complete; with the engine's own counts where it reported them.
-    pub(crate) fn finished(&mut self, tokens: Option<Tokens>) {
-        self.ended = true;
-        self.lane.send(Message::Happened(Input::Finished { id: self.id, tokens }));
-    }
-
-    /// The attempt was stopped to make room; another turn will come.
-    pub(crate) fn stopped(&self) {
-        self.lane.send(Message::Happened(Input::Stopped { id: self.id }));
-    }
-
-    /// The attempt cannot be stopped: its client has seen too much by now.
-    pub(crate) fn unstoppable(&self) {
-        self.lane.send(Message::Happened(Input::Unstoppable { id: self.id }));
-    }
-
-    /// The attempt failed before the client was sent anything; another turn may come.
-    pub(crate) fn failed(&mut self, kind: FailureKind) {
-        self.fail(Failure::before_answer(kind));
-    }
-
-    /// The attempt failed in the middle of the answer; another turn may come where it can go on.
-    pub(crate) fn broke(&mut self, kind: FailureKind, resumable: bool) {
-        self.ended = !resumable;
-        self.fail(Failure::in_answer(kind, resumable));
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.failures += 1;
-        self.lane.send(Message::Happened(Input::Failed { id: self.id, failure }));
-    }
-
-    /// Whether no turn will come any more.
-    pub(crate) const fn is_over(&self) -> bool {
-        self.ended
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.lane.send(Message::Happened(Input::Cancel { id: self.id }));
-        }
-    }
 }
 
 struct Driver {

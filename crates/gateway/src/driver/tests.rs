@@ -1,6 +1,6 @@
 //! The loop without its task: what it keeps, and what it forgets.
 
-use pilotage_core::{Band, TenantId};
+use pilotage_core::{Band, Failure, TenantId, Tokens};
 use pilotage_shell::metrics::Metrics;
 
 use super::*;

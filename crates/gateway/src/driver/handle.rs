@@ -1,0 +1,149 @@
+//! The way to a lane's loop, for everybody who is not the loop.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pilotage_core::health::Probe;
+use pilotage_core::{
+    Input, Prompt, ReplicaId, Report, Request, Scheduler, SchedulerConfig, TenantTree, Time,
+};
+use pilotage_shell::client::Client;
+use pilotage_shell::clock::Clock;
+use pilotage_shell::tasks;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Driver, LaneStatus, Message, Replica, Ticket};
+use crate::metrics::LaneGauges;
+
+/// The way to a lane's loop. What is in the channel is bounded by the connections there are: each
+/// has one request, and each request sends a handful of messages.
+#[derive(Clone, Debug)]
+pub struct LaneHandle {
+    name: Arc<str>,
+    messages: mpsc::UnboundedSender<Message>,
+    /// Replicas that take work.
+    up: Arc<AtomicU32>,
+}
+
+impl LaneHandle {
+    /// Starts a lane's loop.
+    pub(crate) fn start(
+        name: String,
+        (config, tenants): (SchedulerConfig, TenantTree),
+        client: Client,
+        clock: Clock,
+        gauges: LaneGauges,
+    ) -> Self {
+        let (messages, inbox) = mpsc::unbounded_channel();
+        let mut scheduler = Scheduler::new(config);
+        scheduler.set_tenants(Time::ZERO, tenants);
+        let up = Arc::new(AtomicU32::new(0));
+        let lane = Self { name: name.as_str().into(), messages, up: Arc::clone(&up) };
+        let driver = Driver {
+            up,
+            retired: false,
+            name,
+            reading: Some((client, lane.clone())),
+            scheduler,
+            clock,
+            gauges,
+            replicas: HashMap::new(),
+            waiters: HashMap::new(),
+            gap_shown: Time::ZERO,
+        };
+        drop(tasks::spawn("lane", driver.run(inbox)));
+        lane
+    }
+
+    /// A replica may be used.
+    pub fn replica_up(&self, id: ReplicaId, replica: Replica) {
+        self.send(Message::Up(id, Arc::new(replica)));
+    }
+
+    /// A replica must not be used any more: it is gone, and what was in flight there fails at once
+    /// instead of waiting for its connection to break.
+    pub fn replica_down(&self, id: ReplicaId) {
+        self.send(Message::Down(id));
+    }
+
+    /// Its name: the model's.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether any replica takes work.
+    pub(crate) fn is_open(&self) -> bool {
+        self.up() > 0
+    }
+
+    /// Replicas that take work.
+    pub(crate) fn up(&self) -> u32 {
+        self.up.load(Ordering::Relaxed)
+    }
+
+    /// Limits and policies from now on.
+    pub(crate) fn set_config(&self, config: SchedulerConfig) {
+        self.send(Message::Config(Box::new(config)));
+    }
+
+    /// Tenants from now on.
+    pub(crate) fn set_tenants(&self, tenants: TenantTree) {
+        self.send(Message::Tenants(tenants));
+    }
+
+    /// What a replica says about itself: it corrects the ledger for a few seconds.
+    pub fn replica_reports(&self, replica: ReplicaId, report: Report) {
+        self.send(Message::Happened(Input::Reported { replica, report }));
+    }
+
+    /// How a health check of a replica went.
+    pub(crate) fn replica_checked(&self, replica: ReplicaId, probe: Probe) {
+        self.send(Message::Happened(Input::Checked { replica, probe }));
+    }
+
+    /// Which adapters a replica has loaded, by their keys.
+    pub(crate) fn replica_adapters(&self, replica: ReplicaId, adapters: Vec<u64>) {
+        self.send(Message::Adapters(replica, adapters));
+    }
+
+    /// A replica dropped so many tokens from its prefix cache; `u64::MAX` for all.
+    pub fn replica_evicted(&self, replica: ReplicaId, tokens: u64) {
+        self.send(Message::Happened(Input::Evicted { replica, tokens }));
+    }
+
+    /// A replica shows how many tokens its prefix cache holds, in its accelerator's memory and in the
+    /// host's, where that is known.
+    pub(crate) fn replica_cache(&self, replica: ReplicaId, device: Option<u64>, host: Option<u64>) {
+        self.send(Message::Happened(Input::CacheSize { replica, device, host }));
+    }
+
+    /// Nothing new is let in, and the loop ends with the last request.
+    pub(crate) fn retire(&self) {
+        self.send(Message::Retire);
+    }
+
+    /// Nothing new is let in.
+    pub(crate) fn drain(&self) {
+        self.send(Message::Happened(Input::Drain));
+    }
+
+    /// A request gets in line.
+    pub(crate) fn arrive(&self, request: Request, prompt: Prompt) -> Ticket {
+        let (say, turns) = mpsc::unbounded_channel();
+        self.send(Message::Arrive(request, prompt, say));
+        Ticket::new(request.id, self.clone(), turns)
+    }
+
+    /// What the lane looks like; none when its loop is gone.
+    pub(crate) async fn status(&self) -> Option<LaneStatus> {
+        let (reply, status) = oneshot::channel();
+        self.send(Message::Status(reply));
+        status.await.ok()
+    }
+
+    pub(super) fn send(&self, message: Message) {
+        // The loop ends only with the process.
+        let _ = self.messages.send(message);
+    }
+}

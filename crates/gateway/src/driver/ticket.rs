@@ -1,0 +1,151 @@
+//! A request's place in a lane, from its arrival to its end: what is said to it, and what it reports.
+
+use std::sync::Arc;
+
+use pilotage_core::preempt::Reason;
+use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Why};
+use tokio::sync::mpsc;
+
+use super::{LaneHandle, Message, Replica};
+
+/// What the scheduler says to one request.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Send it there.
+    Go(Go),
+    /// The replica it was sent to is gone: no answer will come.
+    Lost,
+    /// Stop it, keep its tokens, and wait for another turn: somebody else goes first.
+    Stop(Reason),
+    /// It is over.
+    Refused(Refusal),
+    /// It is over: its replica failed so in the middle of the answer, and nobody goes on.
+    Interrupted(FailureKind),
+}
+
+/// Where a request is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Go {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) attempt: u32,
+    /// The request whose place it takes.
+    pub(crate) displaces: Option<RequestId>,
+    pub(crate) why: Why,
+}
+
+/// What happens to a request while it is at a replica.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Interruption {
+    /// The replica is gone.
+    Lost,
+    /// It has to make room.
+    Stop(Reason),
+}
+
+/// A request's place: dropped before its end, it cancels the request wherever it is.
+pub(crate) struct Ticket {
+    id: RequestId,
+    lane: LaneHandle,
+    turns: mpsc::UnboundedReceiver<Turn>,
+    /// Attempts that failed.
+    failures: u32,
+    ended: bool,
+}
+
+impl Ticket {
+    /// The place of a request that gets in line.
+    pub(super) const fn new(
+        id: RequestId,
+        lane: LaneHandle,
+        turns: mpsc::UnboundedReceiver<Turn>,
+    ) -> Self {
+        Self { id, lane, turns, failures: 0, ended: false }
+    }
+
+    /// What the scheduler says next: where to go, or that it is over.
+    pub(crate) async fn turn(&mut self) -> Result<Go, Refusal> {
+        loop {
+            match self.turns.recv().await.unwrap_or(Turn::Refused(Refusal::Draining)) {
+                Turn::Go(go) => return Ok(go),
+                Turn::Refused(refusal) => {
+                    self.ended = true;
+                    return Err(refusal);
+                }
+                Turn::Interrupted(last) => {
+                    self.ended = true;
+                    return Err(Refusal::Exhausted { attempts: self.failures, last });
+                }
+                // It was over there already when the news came.
+                Turn::Lost | Turn::Stop(_) => {}
+            }
+        }
+    }
+
+    /// Waits until the attempt has to end before its answer does, for ever if it has not.
+    pub(crate) async fn interruption(&mut self) -> Interruption {
+        loop {
+            match self.turns.recv().await {
+                Some(Turn::Lost) => return Interruption::Lost,
+                Some(Turn::Stop(reason)) => return Interruption::Stop(reason),
+                // Nothing else is said to a request while it is at a replica.
+                Some(Turn::Go(_) | Turn::Refused(_) | Turn::Interrupted(_)) => {}
+                None => std::future::pending::<()>().await,
+            }
+        }
+    }
+
+    /// The client was sent the first token.
+    pub(crate) fn first_token(&self) {
+        self.lane.send(Message::Happened(Input::FirstToken { id: self.id }));
+    }
+
+    /// The answer has so many tokens by now.
+    pub(crate) fn progress(&self, output: u32) {
+        self.lane.send(Message::Happened(Input::Progress { id: self.id, output }));
+    }
+
+    /// The answer is complete; with the engine's own counts where it reported them.
+    pub(crate) fn finished(&mut self, tokens: Option<Tokens>) {
+        self.ended = true;
+        self.lane.send(Message::Happened(Input::Finished { id: self.id, tokens }));
+    }
+
+    /// The attempt was stopped to make room; another turn will come.
+    pub(crate) fn stopped(&self) {
+        self.lane.send(Message::Happened(Input::Stopped { id: self.id }));
+    }
+
+    /// The attempt cannot be stopped: its client has seen too much by now.
+    pub(crate) fn unstoppable(&self) {
+        self.lane.send(Message::Happened(Input::Unstoppable { id: self.id }));
+    }
+
+    /// The attempt failed before the client was sent anything; another turn may come.
+    pub(crate) fn failed(&mut self, kind: FailureKind) {
+        self.fail(Failure::before_answer(kind));
+    }
+
+    /// The attempt failed in the middle of the answer; another turn may come where it can go on.
+    pub(crate) fn broke(&mut self, kind: FailureKind, resumable: bool) {
+        self.ended = !resumable;
+        self.fail(Failure::in_answer(kind, resumable));
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failures += 1;
+        self.lane.send(Message::Happened(Input::Failed { id: self.id, failure }));
+    }
+
+    /// Whether no turn will come any more.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.lane.send(Message::Happened(Input::Cancel { id: self.id }));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A request's end: what it used is settled, and counted once in every place where it counts.
+
+use pilotage_core::traffic::tally::Sample;
+use pilotage_core::{Span, Tokens};
+use pilotage_lens::{Record, Termination};
+
+use super::{Part, Watch};
+use crate::quotas::Lease;
+
+impl Watch {
+    /// The request is over.
+    pub(crate) fn end(&mut self, status: u16, termination: Termination) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        self.learn();
+        self.pay(termination);
+        if let Part::Generation(generation) = &self.part {
+            generation.tell(|told| told.end = Some((status, termination)));
+            let lane = self.lane.as_deref();
+            self.gateway.inner.counts.generated(lane, self.tokens, self.attempts);
+            return;
+        }
+        let record = self.record(status, termination);
+        let own = record.phases.read.as_nanos().saturating_sub(self.body.as_nanos());
+        let counts = &self.gateway.inner.counts;
+        match self.part {
+            Part::Copy => counts.copied(&record),
+            _ => counts.count(&record, Span::from_nanos(own)),
+        }
+        // What callers share is counted once, with the generation, and what was kept not again.
+        if matches!(self.part, Part::Request | Part::Caller(_, false))
+            && self.cache != Some("hit")
+            && let Some(failed) = outcome(termination)
+        {
+            self.sample(failed, record.total);
+        }
+        if matches!(self.part, Part::Request) && self.cache.is_none() {
+            counts.generated(record.lane.as_deref(), record.tokens, record.attempts);
+        }
+        if let Ok(line) = serde_json::to_string(&record) {
+            tracing::info!(target: "access", record = line, "request");
+        }
+    }
+
+    /// Settles what was reserved.
+    fn pay(&mut self, termination: Termination) {
+        // Whoever got an answer, or a part of one, used what it took. What failed on our side used
+        // nothing, not even a place among the requests of its minute; what the client got wrong, or
+        // left, did.
+        let used = self.tokens.output > 0 || self.counted;
+        // An answer that its client did not wait for was begun all the same: its prompt was computed.
+        let left = matches!(termination, Termination::ClientCancel | Termination::Timeout);
+        if left && !used && self.attempts > 0 {
+            self.tokens.input = self.estimated_input;
+            self.tell_tokens();
+        }
+        let used = used || (left && self.attempts > 0) || !is_ours(termination);
+        match &self.part {
+            Part::Generation(generation) => {
+                generation.close();
+                let (purse, price) = (generation.take_purse(), generation.told().price);
+                if used {
+                    Lease::settle_shared(purse, price, self.tokens);
+                }
+            }
+            Part::Caller(generation, _) => {
+                let price = generation.told().price;
+                if let Some(lease) = self.lease.take().filter(|_| used) {
+                    lease.settle_at(price, self.tokens);
+                }
+            }
+            Part::Request | Part::Copy => {
+                if let Some(lease) = self.lease.take().filter(|_| used) {
+                    lease.settle(self.tokens);
+                }
+            }
+        }
+    }
+
+    fn record(&self, status: u16, termination: Termination) -> Record {
+        let phases = self.timeline.phases(self.now());
+        Record {
+            request_id: self.request_id.clone(),
+            trace_id: format!("{:032x}", self.trace.trace),
+            tenant: self.tenant.clone(),
+            path: self.path,
+            lane: self.lane.clone(),
+            band: self.band,
+            stream: self.stream,
+            status,
+            termination,
+            attempts: self.attempts,
+            stops: self.stops,
+            merged: matches!(self.part, Part::Caller(_, true)),
+            mirror: matches!(self.part, Part::Copy),
+            cache: self.cache,
+            resumed: self.detours.resumed,
+            corrupted: self.detours.corrupted,
+            earlier_replicas: self.detours.earlier.clone(),
+            replica: self.replica.clone(),
+            why: self.why.map(|why| why.to_string()),
+            tokens: self.tokens,
+            phases,
+            total: phases.total(),
+            ttft: self.timeline.ttft(),
+            tpot: self.timeline.tpot(self.tokens.output),
+        }
+    }
+
+    /// Counts the request's end for the arm that it took.
+    pub(super) fn sample(&self, failed: bool, total: Span) {
+        let (Some(place), Some(lane)) = (&self.place, &self.lane) else { return };
+        let phases = self.timeline.phases(self.now());
+        let begun = self.timeline.ttft().is_some() && !failed;
+        let Tokens { input, cached, output } = self.tokens;
+        let sample = Sample {
+            failed,
+            prefill: input.saturating_sub(cached).into(),
+            input: input.into(),
+            output: output.into(),
+            ttft: begun.then(|| phases.connect + phases.prefill),
+            tpot: self.timeline.tpot(output).filter(|_| begun),
+            total,
+        };
+        self.gateway.inner.trials.ended(place, lane, &sample);
+    }
+}
+
+/// Whether a request that ended so was failed by its model; none where that says nothing of it.
+const fn outcome(termination: Termination) -> Option<bool> {
+    match termination {
+        Termination::Ok => Some(false),
+        Termination::UpstreamError | Termination::UpstreamInterrupted | Termination::Timeout => {
+            Some(true)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a request that ended so without a token is not its client's doing.
+const fn is_ours(termination: Termination) -> bool {
+    match termination {
+        Termination::Ok | Termination::ClientCancel | Termination::BadRequest => false,
+        Termination::Quota
+        | Termination::Budget
+        | Termination::QueueFull
+        | Termination::Deadline
+        | Termination::UpstreamError
+        | Termination::UpstreamInterrupted
+        | Termination::Timeout
+        | Termination::Draining => true,
+    }
+}

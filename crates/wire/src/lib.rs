@@ -7,6 +7,8 @@
 //! read by [`kv_events`].
 
 pub mod anthropic;
+#[cfg(test)]
+mod chunks;
 pub mod envelope;
 pub mod kv_events;
 pub mod media;

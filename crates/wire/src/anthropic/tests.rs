@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::chunks::{ROLE, STOP, TEXT, THOUGHT_TEXT_CALLS, USAGE};
 use crate::sse::{Decoder, Event};
 
 fn chat(members: &str) -> Value {
@@ -273,12 +274,6 @@ fn read(bytes: &[u8]) -> Vec<(String, Value)> {
     std::iter::from_fn(|| decoder.next()).map(one).collect()
 }
 
-const ROLE: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#;
-const TEXT: &str = r#"{"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#;
-const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-const USAGE: &str =
-    r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}"#;
-
 #[test]
 fn a_stream_of_text_has_anthropics_events_in_their_order() {
     let events = events(&[ROLE, TEXT, TEXT, STOP, USAGE, "[DONE]", TEXT]);
@@ -316,19 +311,8 @@ fn a_stream_of_text_has_anthropics_events_in_their_order() {
 
 #[test]
 fn thoughts_texts_and_calls_are_blocks_one_after_the_other() {
-    let call =
-        |members: &str| format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{members}]}}}}]}}"#);
-    let events = events(&[
-        r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#,
-        TEXT,
-        &call(r#"{"index":0,"id":"a","function":{"name":"f","arguments":""}}"#),
-        &call(r#"{"index":0,"function":{"arguments":"{\"x\":"}}"#),
-        &call(
-            r#"{"index":0,"function":{"arguments":"1}"}},{"index":1,"id":"b","function":{"name":"g","arguments":"{}"}}"#,
-        ),
-        r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
-        "[DONE]",
-    ]);
+    let end = [r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#, "[DONE]"];
+    let events = events(&[&THOUGHT_TEXT_CALLS[..], &end].concat());
     let brief: Vec<String> = events
         .iter()
         .filter(|(name, _)| name.starts_with("content_block"))

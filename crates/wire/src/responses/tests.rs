@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::chunks::{ROLE, STOP, TEXT, THOUGHT_TEXT_CALLS, USAGE};
 use crate::sse::{Decoder, Event};
 
 fn request(members: &str) -> Request {
@@ -233,12 +234,6 @@ fn events(stream: &mut Stream, chunks: &[&str]) -> Vec<(String, Value)> {
     events
 }
 
-const ROLE: &str = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#;
-const TEXT: &str = r#"{"choices":[{"index":0,"delta":{"content":"Hi"}}]}"#;
-const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-const USAGE: &str =
-    r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}"#;
-
 #[test]
 fn a_stream_of_text_has_typed_events_in_their_order() {
     let mut stream = stream();
@@ -273,23 +268,9 @@ fn a_stream_of_text_has_typed_events_in_their_order() {
 
 #[test]
 fn thoughts_texts_and_calls_are_items_one_after_the_other() {
-    let call =
-        |members: &str| format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{members}]}}}}]}}"#);
     let mut stream = stream();
-    let events = events(
-        &mut stream,
-        &[
-            r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#,
-            TEXT,
-            &call(r#"{"index":0,"id":"a","function":{"name":"f","arguments":""}}"#),
-            &call(r#"{"index":0,"function":{"arguments":"{\"x\":"}}"#),
-            &call(
-                r#"{"index":0,"function":{"arguments":"1}"}},{"index":1,"id":"b","function":{"name":"g","arguments":"{}"}}"#,
-            ),
-            r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#,
-            "[DONE]",
-        ],
-    );
+    let end = [r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#, "[DONE]"];
+    let events = events(&mut stream, &[&THOUGHT_TEXT_CALLS[..], &end].concat());
     let brief: Vec<String> = events
         .iter()
         .filter(|(name, _)| name.ends_with("delta") || name.ends_with("item.done"))

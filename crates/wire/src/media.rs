@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use memchr::memmem;
+use memchr::{memchr, memchr_iter, memmem};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Tokens of an image: one of 1024×1024 pixels at OpenAI's high detail, four tiles of 170 and 85
@@ -126,6 +126,22 @@ impl Media {
 /// Whether a part can be in there: all their members have one of these in their names, and a name
 /// can only be hidden behind `\u`.
 fn may_hold_media(json: &str) -> bool {
+    is_nested(json.as_bytes()) && names_media(json)
+}
+
+/// Whether anything but a list of flat objects can be in there: a part is an object in an object, or in
+/// a list in one. Most conversations are all text, and have no brackets but the first.
+fn is_nested(json: &[u8]) -> bool {
+    let flat = match json.first() {
+        Some(b'"') => return false,
+        Some(b'[') => memchr(b'[', &json[1..]).is_none(),
+        _ => false,
+    };
+    let is_value = |at: usize| json[..at].trim_ascii_end().last() == Some(&b':');
+    !flat || memchr_iter(b'{', json).any(is_value)
+}
+
+fn names_media(json: &str) -> bool {
     const NEEDLES: [&str; 6] = ["image", "audio", "video", "file", "url", "\\u"];
     NEEDLES.iter().any(|needle| memmem::find(json.as_bytes(), needle.as_bytes()).is_some())
 }

@@ -10,13 +10,17 @@
 //! Where not even that would hold, a request does not go on at all: grammars and parsers with a state,
 //! seeds, penalties that tell prompt from answer, log probabilities, several answers.
 
+mod plain;
 mod text;
 mod tokens;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use crate::openai::chunk::{Choice, Chunk, Read};
 use crate::peek::{Edit, Peek};
 use crate::sse;
+use plain::Cuts;
 use text::TextSoFar;
 use tokens::TokensSoFar;
 
@@ -32,8 +36,9 @@ pub enum Way {
 /// A request whose answer can go on in another attempt, and that answer so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resumable {
-    /// The request's fields.
-    body: Map<String, Value>,
+    /// The request as it came: one piece of memory with whoever else has it, and read again only where
+    /// the answer does go on.
+    body: Bytes,
     chat: bool,
     tokens_max: Option<u64>,
     so_far: SoFar,
@@ -60,6 +65,8 @@ enum SoFar {
 /// What the client sees of a chunk.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Shown {
+    /// As it came.
+    Same,
     /// This event.
     Event(Vec<u8>),
     /// Nothing: it opens an attempt of which the client does not know.
@@ -103,19 +110,19 @@ const OF_THE_CHUNK: [&str; 4] = ["choices", "usage", "prompt_token_ids", "prompt
 
 impl Resumable {
     /// The request, if going on with it that way is sound. `chat` says which endpoint it is for.
-    pub fn new(body: &[u8], chat: bool, way: Way) -> Option<Self> {
-        let Value::Object(body) = serde_json::from_slice(body).ok()? else { return None };
-        if !is_plain(&body, chat) {
+    pub fn new(body: &Bytes, chat: bool, way: Way) -> Option<Self> {
+        let Value::Object(fields) = serde_json::from_slice(body).ok()? else { return None };
+        if !is_plain(&fields, chat) {
             return None;
         }
         let so_far = match way {
-            Way::Tokens => SoFar::Tokens(TokensSoFar::of(&body)?),
-            Way::Text => SoFar::Text(TextSoFar::of(&body)?),
+            Way::Tokens => SoFar::Tokens(TokensSoFar::of(&fields)?),
+            Way::Text => SoFar::Text(TextSoFar::of(&fields)?),
         };
-        let most = given(&body, "max_completion_tokens").or_else(|| given(&body, "max_tokens"));
+        let most = given(&fields, "max_completion_tokens").or_else(|| given(&fields, "max_tokens"));
         let tokens_max = most.and_then(Value::as_u64);
         Some(Self {
-            body,
+            body: body.clone(),
             chat,
             tokens_max,
             so_far,
@@ -149,11 +156,19 @@ impl Resumable {
         }
     }
 
-    /// Takes in a chunk as the engine sent it, and returns it as the client shall see it: without
+    /// Takes in a chunk, read already, as the engine sent it, and returns it as the client shall see it: without
     /// what only going on takes, and of a later attempt in the envelope of the first. None when it is
     /// no such chunk: then it is passed on as it is. After what cannot be continued there is no going
     /// on from here.
-    pub fn chunk(&mut self, data: &str) -> Option<Shown> {
+    pub fn chunk(&mut self, data: &str, read: &Read<'_>) -> Option<Shown> {
+        let Read::Chunk(chunk) = read else {
+            self.lost |= matches!(read, Read::Other);
+            return None;
+        };
+        self.plain_chunk(data, chunk).or_else(|| self.slow_chunk(data))
+    }
+
+    fn slow_chunk(&mut self, data: &str) -> Option<Shown> {
         let Value::Object(mut chunk) = serde_json::from_str(data).ok()? else { return None };
         if !self.continued && self.envelope.is_empty() {
             self.envelope = chunk.clone();
@@ -185,6 +200,47 @@ impl Resumable {
         event(&chunk).map(Shown::Event)
     }
 
+    /// Takes in a chunk of a first attempt that holds nothing but text, as nearly all do, without
+    /// building a tree of it; none where it has to be looked at more closely.
+    fn plain_chunk(&mut self, data: &str, chunk: &Chunk<'_>) -> Option<Shown> {
+        if self.continued || self.envelope.is_empty() || !chunk.is_plain() {
+            return None;
+        }
+        let counts = plain::counts(chunk).ok()?;
+        let mut cuts = Cuts::default();
+        match &mut self.so_far {
+            SoFar::Text(text) => {
+                // The client did not ask for counts in each chunk.
+                let unasked = chunk.usage().filter(|_| !chunk.choices().is_empty());
+                if unasked.is_some_and(|usage| !cuts.field(data, "usage", usage)) {
+                    return None;
+                }
+                if let Some(counts) = &counts {
+                    text.counted(counts.completion_tokens.unwrap_or(0));
+                }
+                chunk.choices().iter().for_each(|choice| text.append(choice.text()));
+            }
+            SoFar::Tokens(tokens) => {
+                let told = |choice: &Choice<'_>| choice.token_ids().is_some();
+                if !chunk.choices().iter().all(told) {
+                    return None;
+                }
+                for choice in chunk.choices() {
+                    let ids = choice.token_ids()?;
+                    if !cuts.field(data, "token_ids", ids) {
+                        return None;
+                    }
+                    let new = serde_json::from_str(ids.get()).ok()?;
+                    tokens.append(new, choice.text().is_some_and(|text| !text.is_empty()));
+                }
+            }
+        }
+        self.prompt_tokens =
+            self.prompt_tokens.or_else(|| counts.and_then(|counts| counts.prompt_tokens));
+        self.finished |= chunk.choices().iter().any(|choice| choice.finish_reason().is_some());
+        Some(cuts.event(data).map_or(Shown::Same, Shown::Event))
+    }
+
     /// Whether enough is known to go on.
     pub fn can_continue(&self) -> bool {
         let known = match &self.so_far {
@@ -212,7 +268,8 @@ impl Resumable {
     pub fn continuation(&mut self, model: &str) -> (&'static str, Vec<u8>) {
         self.before = self.tokens_sent();
         self.continued = true;
-        let mut body = self.body.clone();
+        // It was an object when it was new.
+        let mut body: Map<String, Value> = serde_json::from_slice(&self.body).unwrap_or_default();
         let (path, most) = match &mut self.so_far {
             SoFar::Tokens(tokens) => (tokens.go_on(&mut body), "max_tokens"),
             SoFar::Text(text) => text.go_on(&mut body, self.chat),

@@ -173,10 +173,13 @@ impl Decoder {
     }
 }
 
+/// What the line with an event's data begins with.
+pub const DATA: &[u8] = b"data: ";
+
 /// Appends an event that holds `data`, which has no line breaks, as JSON on one line has none.
 pub fn encode_data(out: &mut Vec<u8>, data: &[u8]) {
     debug_assert!(memchr2(b'\r', b'\n', data).is_none(), "W-1: a line break in one-line data");
-    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(DATA);
     out.extend_from_slice(data);
     out.extend_from_slice(b"\n\n");
 }

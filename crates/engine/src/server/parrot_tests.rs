@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt as _;
+use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::resume::{Resumable, Shown, Way};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -471,14 +472,18 @@ async fn an_answer_goes_on_from_its_ids_wherever_it_was_cut() {
         let whole = parrot.chunks(path, &asked).await;
         let is_chat = path.contains("chat");
         for cut in 2..whole.len() - 2 {
-            let mut one =
-                Resumable::new(body.to_string().as_bytes(), is_chat, Way::Tokens).unwrap();
+            let mut one = Resumable::new(&body.to_string().into(), is_chat, Way::Tokens).unwrap();
             let mut shown = Vec::new();
             let mut show = |one: &mut Resumable, chunks: &[Value]| {
                 for chunk in chunks {
-                    if let Some(Shown::Event(event)) = one.chunk(&chunk.to_string()) {
-                        let text = String::from_utf8(event).unwrap();
-                        shown.push(serde_json::from_str(text[6..].trim_end()).unwrap());
+                    let data = chunk.to_string();
+                    match one.chunk(&data, &Read::of(&data)) {
+                        Some(Shown::Event(event)) => {
+                            let text = String::from_utf8(event).unwrap();
+                            shown.push(serde_json::from_str(text[6..].trim_end()).unwrap());
+                        }
+                        Some(Shown::Same) => shown.push(chunk.clone()),
+                        Some(Shown::Nothing) | None => {}
                     }
                 }
             };

@@ -6,6 +6,7 @@
 
 pub mod answered;
 pub mod chat;
+pub mod chunk;
 pub mod completion;
 pub mod embedding;
 pub mod error;

@@ -53,6 +53,15 @@ impl TextSoFar {
         self.counted = Some(tokens);
     }
 
+    /// Takes in the text that a choice of the first attempt has.
+    pub(super) fn append(&mut self, new: Option<&str>) {
+        let counted = self.counted.take();
+        let Some(new) = new.filter(|new| !new.is_empty()) else { return };
+        self.sent = counted.unwrap_or(self.sent + 1);
+        self.text.push_str(new);
+        self.note_thoughts(new);
+    }
+
     /// Takes in what a choice has, and takes the seam off it.
     pub(super) fn choice(&mut self, choice: &mut Map<String, Value>) {
         let counted = self.counted.take();
@@ -64,7 +73,17 @@ impl TextSoFar {
         // What is left of the seam is met by the next text, unless this one went another way.
         self.seam = if text.is_empty() { self.seam.split_off(same) } else { String::new() };
         self.text.push_str(text);
-        self.changed |= THOUGHTS.iter().any(|mark| holds_now(&self.text, text, mark));
+        let new = std::mem::take(text);
+        self.note_thoughts(&new);
+        *text = new;
+    }
+
+    /// Looks for marks that the new end of the text completes.
+    fn note_thoughts(&mut self, new: &str) {
+        // Each ends with the same letter.
+        if new.contains('>') {
+            self.changed |= THOUGHTS.iter().any(|mark| holds_now(&self.text, new, mark));
+        }
     }
 
     /// Makes a request's body that of its continuation; returns the path, and the name under which

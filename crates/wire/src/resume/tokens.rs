@@ -47,11 +47,16 @@ impl TokensSoFar {
         if has_text && new.is_none() && choice.get("finish_reason").is_none_or(Value::is_null) {
             return false;
         }
-        self.answer.extend(new.unwrap_or_default());
+        self.append(new.unwrap_or_default(), has_text);
+        true
+    }
+
+    /// Takes in the ids of a choice that tells them.
+    pub(super) fn append(&mut self, new: Vec<i64>, has_text: bool) {
+        self.answer.extend(new);
         if has_text {
             self.sent = self.answer.len();
         }
-        true
     }
 
     /// Makes a request's body that of its continuation; returns the path.

@@ -1,7 +1,7 @@
 //! One request, when it is over: who asked, what for, how it ended, where its time went. No word of
 //! the prompt or the answer, and no key.
 
-use pilotage_core::{Band, Span, Tokens};
+use pilotage_core::{Band, Span, Tokens, Why};
 use serde::Serialize;
 
 use crate::timeline::{Phases, millis};
@@ -73,8 +73,9 @@ impl Termination {
 pub struct Record {
     /// The request's id.
     pub request_id: String,
-    /// The trace it belongs to, 32 hexadecimal digits.
-    pub trace_id: String,
+    /// The trace it belongs to, written as 32 hexadecimal digits.
+    #[serde(serialize_with = "hex")]
+    pub trace_id: u128,
     /// Whose it was.
     pub tenant: Option<String>,
     /// The path, one of the API's own.
@@ -113,7 +114,8 @@ pub struct Record {
     /// The replica of the last attempt.
     pub replica: Option<String>,
     /// Why that one.
-    pub why: Option<String>,
+    #[serde(serialize_with = "spelled")]
+    pub why: Option<Why>,
     /// Token counts, the engine's own.
     #[serde(flatten)]
     pub tokens: Tokens,
@@ -134,6 +136,17 @@ pub struct Record {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_not(flag: &bool) -> bool {
     !*flag
+}
+
+fn hex<S: serde::Serializer>(id: &u128, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&format_args!("{id:032x}"))
+}
+
+fn spelled<S: serde::Serializer>(why: &Option<Why>, out: S) -> Result<S::Ok, S::Error> {
+    match why {
+        Some(why) => out.collect_str(why),
+        None => out.serialize_none(),
+    }
 }
 
 fn optional<S: serde::Serializer>(span: &Option<Span>, out: S) -> Result<S::Ok, S::Error> {

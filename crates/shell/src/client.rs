@@ -23,7 +23,7 @@ use tower::Service as _;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Idle connections kept for each host.
-pub const IDLE_PER_HOST_MAX: usize = 64;
+pub const IDLE_PER_HOST_MAX: usize = 512;
 
 /// How long an idle connection is kept.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);

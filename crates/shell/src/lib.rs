@@ -1,9 +1,11 @@
 //! The real world: the only crate that reads the clock, the environment and the system's
 //! randomness, and that sets options of sockets. Everybody else is handed these.
 
+pub mod access;
 pub mod client;
 pub mod clock;
 pub mod date;
+pub mod descriptors;
 pub mod dirs;
 pub mod env;
 pub mod files;

@@ -46,7 +46,7 @@ pub struct ServeLimits {
 impl Default for ServeLimits {
     fn default() -> Self {
         Self {
-            connections_max: 4096,
+            connections_max: 16_384,
             header_bytes_max: 64 * 1024,
             headers_max: 100,
             header_timeout: Duration::from_secs(20),
@@ -55,10 +55,6 @@ impl Default for ServeLimits {
         }
     }
 }
-
-/// The client's address, an extension of every request.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Peer(pub SocketAddr);
 
 /// How long accepting pauses when the system has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -135,10 +131,7 @@ async fn connection<S, F, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        service(request)
-    });
+    let service = service_fn(service);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::access;
 use crate::env::{self, Var};
 
 /// How events are written.
@@ -33,6 +34,7 @@ pub fn init() {
     };
     let colour = std::io::stderr().is_terminal() && env::get(Var::NoColor).is_none();
     let _ = subscriber(format, filter, colour, std::io::stderr).try_init();
+    access::init(format);
     if let Some(error) = wrong {
         tracing::warn!(%error, "PILOTAGE_LOG is not valid; logging at `info`");
     }

@@ -32,5 +32,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    // On one core, workers that hand tasks to each other have nobody to hand them to.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut runtime = match cores {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(command)
 }

@@ -8,7 +8,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::RwLock;
 use pilotage_core::RequestId;
 use pilotage_core::admit::Window;
@@ -22,13 +22,15 @@ use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::model::{Model, ModelList};
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 
 use crate::auth::Tenants;
 use crate::config::{GatewayConfig, TenantConfig};
 use crate::directory::{Directory, DirectoryError, Known};
 use crate::driver::LaneHandle;
-use crate::forward::{self, Merges};
+use crate::forward::{self, Endpoint, Merges};
 use crate::metrics::GatewayMetrics;
+use crate::names;
 use crate::quotas::Quotas;
 use crate::stored::Store;
 use crate::table::{Start, Table};
@@ -133,8 +135,10 @@ impl Gateway {
     /// The API for clients.
     pub fn router(&self) -> Router {
         let served = forward::ENDPOINTS.iter().fold(Router::new(), |router, endpoint| {
-            let answer = move |State(gateway): State<Self>, request: Request| {
-                forward::answer(gateway, endpoint, request)
+            let answer = move |State(gateway): State<Self>,
+                               Extension(name): Extension<RequestName>,
+                               request: Request| {
+                forward::answer(gateway, endpoint, name, request)
             };
             router.route(endpoint.path, post(answer))
         });
@@ -149,6 +153,11 @@ impl Gateway {
             .fallback(not_found)
             .layer(middleware::from_fn(name_request))
             .with_state(self.clone())
+    }
+
+    /// The API for clients, for a listener.
+    pub fn front(&self) -> Front {
+        Front { gateway: self.clone(), others: self.router() }
     }
 
     /// The lane of that name, for whoever brings replicas.
@@ -301,15 +310,49 @@ impl Gateway {
 
 /// Every response names its request: with the client's own id where it sent a decent one.
 async fn name_request(mut request: Request, next: Next) -> Response {
-    let sent = request.headers().get(envelope::REQUEST_ID).and_then(|id| id.to_str().ok());
-    let name =
-        sent.filter(|id| envelope::is_request_id(id)).map_or_else(id::request_id, str::to_owned);
-    request.extensions_mut().insert(RequestName(name.clone()));
+    let (name, value) = RequestName::of(request.headers());
+    request.extensions_mut().insert(name);
     let mut response = next.run(request).await;
-    if let Ok(value) = HeaderValue::from_str(&name) {
-        response.headers_mut().insert(envelope::REQUEST_ID, value);
-    }
+    response.headers_mut().insert(names::REQUEST_ID.clone(), value);
     response
+}
+
+impl RequestName {
+    /// The name of a request with these headers, and the header that its response has.
+    fn of(headers: &HeaderMap) -> (Self, HeaderValue) {
+        let sent = headers.get(&names::REQUEST_ID).and_then(|id| id.to_str().ok());
+        let sent = sent.filter(|id| envelope::is_request_id(id));
+        let name = sent.map_or_else(id::request_id, str::to_owned);
+        let value = HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static(""));
+        (Self(name), value)
+    }
+}
+
+/// The API for clients, as a listener asks it: requests for models do not walk through the router.
+#[derive(Clone)]
+pub struct Front {
+    gateway: Gateway,
+    others: Router,
+}
+
+impl Front {
+    /// Answers a request as [`Gateway::router`] does.
+    pub async fn answer(self, request: Request) -> Response {
+        let path = request.uri().path();
+        let is = |endpoint: &&Endpoint| endpoint.path == path;
+        let endpoint = match *request.method() {
+            Method::POST => forward::ENDPOINTS.iter().find(is),
+            _ => None,
+        };
+        let Some(endpoint) = endpoint else {
+            let Ok(response) = self.others.oneshot(request).await;
+            return response;
+        };
+        let (name, value) = RequestName::of(request.headers());
+        let mut response = forward::answer(self.gateway, endpoint, name, request).await;
+        response.headers_mut().insert(names::REQUEST_ID.clone(), value);
+        response
+    }
 }
 
 async fn models(State(gateway): State<Gateway>, request: Request) -> Response {

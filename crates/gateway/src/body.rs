@@ -9,6 +9,9 @@ use pilotage_wire::openai::error::ApiError;
 
 use crate::config::Limits;
 
+/// Most bytes for which there is room before they come.
+const RESERVED_MAX: usize = 512 << 10;
+
 /// The whole body.
 ///
 /// # Errors
@@ -27,7 +30,8 @@ pub(crate) async fn read(
         return Err(too_large(limits));
     }
     let begun = clock.now_nanos();
-    let mut read = BytesMut::new();
+    // What a client announces it has not sent yet: memory is for what comes.
+    let mut read = BytesMut::with_capacity(announced.unwrap_or(0).min(RESERVED_MAX));
     let mut body = body;
     loop {
         let earned =
@@ -35,6 +39,7 @@ pub(crate) async fn read(
         let base = u64::try_from(limits.body_time_base.as_nanos()).unwrap_or(u64::MAX);
         let until = begun.saturating_add(base).saturating_add(earned);
         let frame = tokio::select! {
+            biased;
             frame = body.frame() => frame,
             () = clock.sleep_until_nanos(until) => return Err(too_slow(limits)),
         };

@@ -1,7 +1,10 @@
-//! The only loop: one task for each lane owns its scheduler, feeds it what happens and carries out
-//! what it says. Everybody else holds a cheap handle.
+//! One scheduler for each lane, fed with what happens, and what it says carried out. Whoever something
+//! happens to does that, under the lane's lock, so that a request whose turn it is goes on at once; a
+//! loop of its own only watches the time. Everybody else holds a cheap handle.
 
+mod door;
 mod handle;
+mod mailbox;
 mod status;
 mod ticket;
 
@@ -18,11 +21,12 @@ use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
 use crate::{kv_events, reports};
+pub(crate) use door::Door;
 pub use handle::LaneHandle;
 pub(crate) use status::LaneStatus;
 use ticket::Turn;
@@ -54,7 +58,7 @@ impl Replica {
 }
 
 enum Message {
-    Arrive(Request, Prompt, mpsc::UnboundedSender<Turn>),
+    Arrive(Request, Prompt, mailbox::Sender<Turn>),
     Config(Box<SchedulerConfig>),
     Adapters(ReplicaId, Vec<u64>),
     Retire,
@@ -76,7 +80,11 @@ struct Driver {
     replicas: HashMap<ReplicaId, Known>,
     waiters: HashMap<RequestId, Waiter>,
     gap_shown: Time,
-    /// What reading engines' reports takes; none in tests of the loop alone.
+    /// When the loop wakes up by itself.
+    armed: Option<Time>,
+    /// The lane is gone: nothing happens any more.
+    closed: bool,
+    /// What reading engines' reports takes; none in tests of the driver alone.
     reading: Option<(Client, LaneHandle)>,
 }
 
@@ -86,6 +94,7 @@ const GAP_EVERY: Span = Span::from_secs(1);
 /// A replica, whether it is up or was.
 struct Known {
     replica: Arc<Replica>,
+    door: Arc<Door>,
     last_failure: Option<(FailureKind, Time)>,
     /// Requests sent there.
     sent: Arc<AtomicU64>,
@@ -104,37 +113,48 @@ impl Drop for Listener {
 
 /// A request that has not ended: how to reach it, and where it was last sent.
 struct Waiter {
-    say: mpsc::UnboundedSender<Turn>,
+    say: mailbox::Sender<Turn>,
     at: Option<ReplicaId>,
 }
 
 impl Driver {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
-        loop {
-            let wakeup = self.scheduler.next_wakeup(self.now());
-            let alarm = async {
-                match wakeup {
-                    Some(at) => self.clock.sleep_until_nanos(at.as_nanos()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let message = tokio::select! {
-                message = inbox.recv() => message,
-                () = alarm => Some(Message::Happened(Input::Tick)),
-            };
-            let Some(message) = message else { return };
-            self.take(message);
-            let up = self.scheduler.fleet().iter().filter(|replica| replica.up).count();
-            self.up.store(u32::try_from(up).unwrap_or(u32::MAX), Ordering::Relaxed);
-            if self.retired && self.scheduler.live() == 0 {
-                return;
-            }
-            self.gauges.show(&self.scheduler);
-            if self.now().since(self.gap_shown) >= GAP_EVERY {
-                self.gap_shown = self.now();
-                self.gauges.show_gap(&self.scheduler);
-            }
+    /// Takes in what happened, and everything that follows from it. Returns whether the alarm is set
+    /// too late by now.
+    fn happened(&mut self, message: Message) -> bool {
+        if self.closed {
+            return false;
         }
+        self.take(message);
+        self.show();
+        let late = |at: Time| self.armed.is_none_or(|armed| at < armed);
+        self.is_over() || self.scheduler.next_wakeup(self.now()).is_some_and(late)
+    }
+
+    fn show(&mut self) {
+        let up = self.scheduler.fleet().iter().filter(|replica| replica.up).count();
+        self.up.store(u32::try_from(up).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.gauges.show(&self.scheduler);
+        if self.now().since(self.gap_shown) >= GAP_EVERY {
+            self.gap_shown = self.now();
+            self.gauges.show_gap(&self.scheduler);
+        }
+    }
+
+    /// Sets the alarm; none when the lane is gone, and with it all that it kept.
+    fn arm(&mut self) -> Option<Option<Time>> {
+        if self.is_over() {
+            self.closed = true;
+            self.replicas.clear();
+            self.waiters.clear();
+            self.reading = None;
+            return None;
+        }
+        self.armed = self.scheduler.next_wakeup(self.now());
+        Some(self.armed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.retired && self.scheduler.live() == 0
     }
 
     fn take(&mut self, message: Message) {
@@ -185,7 +205,9 @@ impl Driver {
         self.forget_older(id, &replica.name);
         let sent = Arc::new(AtomicU64::new(0));
         let listeners = self.listen(id, &replica, &sent);
-        self.replicas.insert(id, Known { replica, last_failure: None, sent, listeners });
+        let door = Arc::new(Door::of(&replica));
+        let known = Known { replica, door, last_failure: None, sent, listeners };
+        self.replicas.insert(id, known);
         self.handle(Input::ReplicaUp { replica: id, capacity });
     }
 
@@ -239,7 +261,7 @@ impl Driver {
     fn lose(&self, id: ReplicaId) {
         for waiter in self.waiters.values().filter(|waiter| waiter.at == Some(id)) {
             // One that is gone has sent its cancellation.
-            let _ = waiter.say.send(Turn::Lost);
+            waiter.say.send(Turn::Lost);
         }
     }
 
@@ -282,24 +304,24 @@ impl Driver {
                 }
                 let to = self.replicas.get(&replica).map(|known| {
                     known.sent.fetch_add(1, Ordering::Relaxed);
-                    Arc::clone(&known.replica)
+                    (Arc::clone(&known.replica), Arc::clone(&known.door))
                 });
-                if let (Some(waiter), Some(to)) = (self.waiters.get_mut(&id), to) {
+                if let (Some(waiter), Some((to, door))) = (self.waiters.get_mut(&id), to) {
                     waiter.at = Some(replica);
                     // A waiter that is gone has sent its cancellation, which comes next.
-                    let go = Go { replica: to, attempt, displaces, why };
-                    let _ = waiter.say.send(Turn::Go(go));
+                    let go = Go { replica: to, door, attempt, displaces, why };
+                    waiter.say.send(Turn::Go(go));
                 }
             }
             Output::Stop { id, reason, .. } => {
                 self.gauges.stopped(reason);
                 if let Some(waiter) = self.waiters.get(&id) {
-                    let _ = waiter.say.send(Turn::Stop(reason));
+                    waiter.say.send(Turn::Stop(reason));
                 }
             }
             Output::GiveUp { id, .. } => {
                 if let Some(waiter) = self.waiters.get(&id) {
-                    let _ = waiter.say.send(Turn::Lost);
+                    waiter.say.send(Turn::Lost);
                 }
             }
             // Only a dropped ticket cancels, and its attempt went with it.
@@ -314,7 +336,7 @@ impl Driver {
                     }
                 };
                 if let Some(waiter) = self.waiters.remove(&id) {
-                    let _ = waiter.say.send(turn);
+                    waiter.say.send(turn);
                 }
             }
         }

@@ -11,6 +11,7 @@ pub mod driver;
 mod forward;
 mod kv_events;
 mod metrics;
+mod names;
 mod quotas;
 mod reply;
 mod reports;
@@ -19,7 +20,7 @@ mod stored;
 mod table;
 mod trials;
 
-pub use app::{ConfigError, Gateway};
+pub use app::{ConfigError, Front, Gateway};
 pub use config::{
     CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, MediaLimits, Merge,
     Oidc, Price, Resume, RouteConfig, StoredLimits, TenantConfig, Timeouts,

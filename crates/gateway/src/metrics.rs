@@ -4,6 +4,7 @@
 mod caches;
 mod copies;
 mod kv;
+mod requests;
 mod resumes;
 
 use std::sync::atomic::AtomicU64;
@@ -11,10 +12,8 @@ use std::sync::atomic::AtomicU64;
 use pilotage_core::admit::Limit;
 use pilotage_core::preempt::Reason;
 use pilotage_core::{Scheduler, Span, Tokens};
-use pilotage_lens::{Record, Termination};
-use pilotage_shell::metrics::{
-    DURATION_SECONDS, Metrics, OVERHEAD_SECONDS, TPOT_SECONDS, TTFT_SECONDS,
-};
+use pilotage_lens::Record;
+use pilotage_shell::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -26,13 +25,6 @@ pub(crate) use kv::{FeedState, KvCounts, ShownFeed};
 
 /// The label of requests that never got to a lane.
 const OTHER: &str = "_other";
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Ended {
-    lane: String,
-    termination: &'static str,
-    status_class: &'static str,
-}
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Lane {
@@ -50,14 +42,7 @@ type Histograms = Family<Lane, Histogram, fn() -> Histogram>;
 /// The gateway's metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayMetrics {
-    requests: Family<Ended, Counter>,
-    tokens: Family<Typed, Counter>,
-    retries: Family<Lane, Counter>,
-    duration: Histograms,
-    ttft: Histograms,
-    tpot: Histograms,
-    queue_time: Histograms,
-    overhead: Histogram,
+    requests: requests::Requests,
     queued: Family<Lane, Gauge>,
     queued_tokens: Family<Lane, Gauge<u64, AtomicU64>>,
     in_flight: Family<Lane, Gauge>,
@@ -67,7 +52,6 @@ pub(crate) struct GatewayMetrics {
     denials: Family<Denied, Counter>,
     ejections: Family<Lane, Counter>,
     canary: Family<Routed, Gauge<f64, AtomicU64>>,
-    merged: Family<Lane, Counter>,
     copies: copies::Copies,
     caches: caches::Caches,
     resumes: resumes::Resumes,
@@ -107,25 +91,8 @@ pub(crate) struct LaneGauges {
 impl GatewayMetrics {
     /// Registers everything, with every known combination of labels at zero.
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        let duration: fn() -> Histogram = || Histogram::new(DURATION_SECONDS);
-        let ttft: fn() -> Histogram = || Histogram::new(TTFT_SECONDS);
-        let tpot: fn() -> Histogram = || Histogram::new(TPOT_SECONDS);
-        let register = |name: &str, help: &str, make: fn() -> Histogram| {
-            metrics.register(name, help, Histograms::new_with_constructor(make))
-        };
         let this = Self {
-            requests: metrics.register("pilotage_requests", "Requests that ended", Family::default()),
-            tokens: metrics.register("pilotage_tokens", "Tokens by type: input, cached, output", Family::default()),
-            retries: metrics.register("pilotage_retries", "Attempts after the first", Family::default()),
-            duration: register("pilotage_request_duration_seconds", "From the request to the end of its answer", duration),
-            ttft: register("pilotage_time_to_first_token_seconds", "From the request to its first token", ttft),
-            tpot: register("pilotage_time_per_output_token_seconds", "Mean time between the tokens of an answer", tpot),
-            queue_time: register("pilotage_queue_time_seconds", "Waiting for a turn", duration),
-            overhead: metrics.register(
-                "pilotage_overhead_seconds",
-                "Time in the gateway itself before the replica is asked, without waiting for the body or for a turn",
-                Histogram::new(OVERHEAD_SECONDS),
-            ),
+            requests: requests::Requests::new(metrics),
             queued: metrics.register("pilotage_queue_requests", "Requests waiting for a turn", Family::default()),
             queued_tokens: metrics.register("pilotage_queue_tokens", "Estimated tokens of the requests waiting", Family::default()),
             in_flight: metrics.register("pilotage_requests_in_flight", "Requests at a replica", Family::default()),
@@ -134,20 +101,12 @@ impl GatewayMetrics {
             stops: metrics.register("pilotage_stops", "Running requests that made room for others, by reason", Family::default()),
             ejections: metrics.register("pilotage_ejections", "Replicas that get no work because of what came, or did not come, from them", Family::default()),
             canary: metrics.register("pilotage_canary_share", "Part of a route's requests that its canary gets, from 0 to 1", Family::default()),
-            merged: metrics.register("pilotage_merged_requests", "Requests whose answer another had asked for already", Family::default()),
             copies: copies::Copies::new(metrics),
             caches: caches::Caches::new(metrics),
             resumes: resumes::Resumes::new(metrics),
             feeds: kv::Feeds::new(metrics),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
-        for termination in Termination::ALL {
-            drop(this.requests.get_or_create(&ended(
-                OTHER,
-                termination,
-                usual_status(termination),
-            )));
-        }
         for limit in Limit::ALL {
             drop(this.denials.get_or_create(&Denied { limit: limit.name() }));
         }
@@ -155,31 +114,13 @@ impl GatewayMetrics {
     }
 
     fn zero(&self, lane: &str) {
-        for termination in Termination::ALL {
-            drop(self.requests.get_or_create(&ended(lane, termination, usual_status(termination))));
-        }
-        for kind in ["input", "cached", "output"] {
-            drop(self.tokens.get_or_create(&Typed { lane: lane.to_owned(), r#type: kind }));
-        }
+        self.requests.zero(lane);
         self.resumes.zero(lane);
-        let lane = Lane { lane: lane.to_owned() };
-        drop(self.retries.get_or_create(&lane));
-        drop(self.merged.get_or_create(&lane));
-        for histograms in [&self.duration, &self.ttft, &self.tpot, &self.queue_time] {
-            drop(histograms.get_or_create(&lane));
-        }
     }
 
     /// A lane is gone, and its series with it; what comes late is counted anew.
     pub(crate) fn forget(&self, lane: &str) {
-        for termination in Termination::ALL {
-            for status in [200, 400, 500] {
-                self.requests.remove(&ended(lane, termination, status));
-            }
-        }
-        for kind in ["input", "cached", "output"] {
-            self.tokens.remove(&Typed { lane: lane.to_owned(), r#type: kind });
-        }
+        self.requests.forget(lane);
         self.resumes.forget(lane);
         for reason in Reason::ALL {
             self.stops.remove(&Stopped { lane: lane.to_owned(), reason: reason.name() });
@@ -187,11 +128,6 @@ impl GatewayMetrics {
         self.copies.forget(lane);
         self.feeds.forget(lane);
         let lane = Lane { lane: lane.to_owned() };
-        self.merged.remove(&lane);
-        self.retries.remove(&lane);
-        for histograms in [&self.duration, &self.ttft, &self.tpot, &self.queue_time] {
-            histograms.remove(&lane);
-        }
         for gauges in [&self.queued, &self.in_flight, &self.replicas_up] {
             gauges.remove(&lane);
         }
@@ -241,35 +177,12 @@ impl GatewayMetrics {
 
     /// Counts a request that ended, and the time it took in the gateway itself.
     pub(crate) fn count(&self, record: &Record, own: Span) {
-        let name = record.lane.as_deref().unwrap_or(OTHER);
-        let lane = Lane { lane: name.to_owned() };
-        self.requests.get_or_create(&ended(name, record.termination, record.status)).inc();
-        if record.merged {
-            self.merged.get_or_create(&lane).inc();
-        }
-        self.duration.get_or_create(&lane).observe(record.total.as_secs_f64());
-        if record.attempts > 0 {
-            self.queue_time.get_or_create(&lane).observe(record.phases.queue.as_secs_f64());
-            self.overhead.observe(own.as_secs_f64());
-        }
-        if let Some(ttft) = record.ttft {
-            self.ttft.get_or_create(&lane).observe(ttft.as_secs_f64());
-        }
-        if let Some(tpot) = record.tpot {
-            self.tpot.get_or_create(&lane).observe(tpot.as_secs_f64());
-        }
+        self.requests.count(record, own);
     }
-}
 
-impl GatewayMetrics {
     /// Counts the tokens of an answer, however many get it, and the attempts that it took.
     pub(crate) fn generated(&self, lane: Option<&str>, tokens: Tokens, attempts: u32) {
-        let lane = lane.unwrap_or(OTHER).to_owned();
-        for (r#type, count) in typed(tokens) {
-            let typed = Typed { lane: lane.clone(), r#type };
-            self.tokens.get_or_create(&typed).inc_by(count.into());
-        }
-        self.retries.get_or_create(&Lane { lane }).inc_by(attempts.saturating_sub(1).into());
+        self.requests.generated(lane, tokens, attempts);
     }
 
     /// Counts a copy of a request that ended.
@@ -324,28 +237,4 @@ impl LaneGauges {
         self.in_flight.set(running.into());
         self.replicas_up.set(i64::try_from(up).unwrap_or(i64::MAX));
     }
-}
-
-/// The status that mostly goes with a way to end: for counters that start at zero.
-const fn usual_status(termination: Termination) -> u16 {
-    match termination {
-        // An interrupted answer has begun, and with it its status.
-        Termination::Ok | Termination::UpstreamInterrupted => 200,
-        Termination::BadRequest => 400,
-        Termination::Budget => 402,
-        Termination::Quota => 429,
-        Termination::ClientCancel => 499,
-        Termination::UpstreamError => 502,
-        Termination::QueueFull | Termination::Deadline | Termination::Draining => 503,
-        Termination::Timeout => 504,
-    }
-}
-
-fn ended(lane: &str, termination: Termination, status: u16) -> Ended {
-    let status_class = match status {
-        200..=299 => "2xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    };
-    Ended { lane: lane.to_owned(), termination: termination.name(), status_class }
 }

@@ -174,6 +174,30 @@ pub(crate) fn denial_header(denial: &Denial, tenant: &str) -> Option<HeaderValue
     HeaderValue::from_str(&text).ok()
 }
 
+/// Names of OpenAI's headers: a limit, what remains of it, and when that is all of it again.
+static RATE_LIMITS: [[HeaderName; 3]; 4] = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-input-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-input-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-input-tokens"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-output-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-output-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-output-tokens"),
+    ],
+];
+
 /// What is left, in OpenAI's headers. `tokens` are those of the tighter of the two directions.
 pub(crate) fn headers(left: &Left) -> Vec<Header> {
     let mut headers = Vec::new();
@@ -183,23 +207,15 @@ pub(crate) fn headers(left: &Left) -> Vec<Header> {
         }
         (input, output) => input.or(output),
     };
-    let rows = [
-        ("requests", left.requests),
-        ("tokens", tokens),
-        ("input-tokens", left.input_tokens),
-        ("output-tokens", left.output_tokens),
-    ];
-    for (what, headroom) in rows {
+    let rows = [left.requests, tokens, left.input_tokens, left.output_tokens];
+    for (names, headroom) in RATE_LIMITS.iter().zip(rows) {
         let Some(Headroom { limit, remaining, reset }) = headroom else { continue };
-        let mut set = |part: &str, value: String| {
-            let name = HeaderName::try_from(format!("x-ratelimit-{part}-{what}"));
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
-                headers.push((name, value));
-            }
-        };
-        set("limit", limit.to_string());
-        set("remaining", remaining.to_string());
-        set("reset", spoken(reset));
+        let [of_limit, of_remaining, of_reset] = names;
+        headers.push((of_limit.clone(), limit.into()));
+        headers.push((of_remaining.clone(), remaining.into()));
+        if let Ok(reset) = HeaderValue::try_from(spoken(reset)) {
+            headers.push((of_reset.clone(), reset));
+        }
     }
     if let Some((window, spent, hard)) = left.warning {
         let text = format!("{}; spent={}; hard={}", window.name(), money(spent), money(hard));

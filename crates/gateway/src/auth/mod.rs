@@ -18,6 +18,7 @@ use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 
 use crate::config::{Oidc, TenantConfig};
+use crate::names;
 use identity::Identities;
 use keys::Keys;
 
@@ -125,7 +126,7 @@ impl Tenants {
 
 /// The band that a request asks for.
 fn asked_band(headers: &HeaderMap) -> Result<Option<Band>, ApiError> {
-    let Some(asked) = headers.get(envelope::BAND) else { return Ok(None) };
+    let Some(asked) = headers.get(&names::BAND) else { return Ok(None) };
     let band = asked.to_str().ok().and_then(Band::parse);
     band.map(Some).ok_or_else(|| {
         let names = Band::ALL.map(Band::name).join("`, `");
@@ -141,7 +142,7 @@ pub(crate) fn sent_key(headers: &HeaderMap) -> Option<&str> {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    let other = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let other = || headers.get(&names::API_KEY).and_then(|value| value.to_str().ok());
     bearer.or_else(other).filter(|key| !key.is_empty())
 }
 

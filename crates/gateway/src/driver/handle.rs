@@ -1,9 +1,11 @@
-//! The way to a lane's loop, for everybody who is not the loop.
+//! The way to a lane, for everybody to whom something happens there.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use parking_lot::Mutex;
 use pilotage_core::health::Probe;
 use pilotage_core::{
     Input, Prompt, ReplicaId, Report, Request, Scheduler, SchedulerConfig, TenantTree, Time,
@@ -11,23 +13,54 @@ use pilotage_core::{
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
-use super::{Driver, LaneStatus, Message, Replica, Ticket};
+use super::{Driver, LaneStatus, Message, Replica, Ticket, mailbox};
 use crate::metrics::LaneGauges;
 
-/// The way to a lane's loop. What is in the channel is bounded by the connections there are: each
-/// has one request, and each request sends a handful of messages.
+/// The way to a lane. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
     name: Arc<str>,
-    messages: mpsc::UnboundedSender<Message>,
+    shared: Arc<Shared>,
     /// Replicas that take work.
     up: Arc<AtomicU32>,
 }
 
+/// A lane's scheduler, for one at a time.
+struct Shared {
+    driver: Mutex<Driver>,
+    /// The loop has to look at the time anew.
+    sooner: Notify,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Watches the time for a lane until that is gone.
+async fn watch_time(shared: Arc<Shared>, clock: Clock) {
+    loop {
+        let Some(armed) = shared.driver.lock().arm() else { return };
+        let alarm = async {
+            match armed {
+                Some(at) => clock.sleep_until_nanos(at.as_nanos()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.sooner.notified() => {}
+            () = alarm => {
+                shared.driver.lock().happened(Message::Happened(Input::Tick));
+            }
+        }
+    }
+}
+
 impl LaneHandle {
-    /// Starts a lane's loop.
+    /// Starts a lane.
     pub(crate) fn start(
         name: String,
         (config, tenants): (SchedulerConfig, TenantTree),
@@ -35,24 +68,27 @@ impl LaneHandle {
         clock: Clock,
         gauges: LaneGauges,
     ) -> Self {
-        let (messages, inbox) = mpsc::unbounded_channel();
         let mut scheduler = Scheduler::new(config);
         scheduler.set_tenants(Time::ZERO, tenants);
         let up = Arc::new(AtomicU32::new(0));
-        let lane = Self { name: name.as_str().into(), messages, up: Arc::clone(&up) };
         let driver = Driver {
-            up,
+            up: Arc::clone(&up),
             retired: false,
-            name,
-            reading: Some((client, lane.clone())),
+            name: name.clone(),
+            reading: None,
             scheduler,
             clock,
             gauges,
             replicas: HashMap::new(),
             waiters: HashMap::new(),
             gap_shown: Time::ZERO,
+            armed: None,
+            closed: false,
         };
-        drop(tasks::spawn("lane", driver.run(inbox)));
+        let shared = Arc::new(Shared { driver: Mutex::new(driver), sooner: Notify::new() });
+        let lane = Self { name: name.into(), shared: Arc::clone(&shared), up };
+        shared.driver.lock().reading = Some((client, lane.clone()));
+        drop(tasks::spawn("lane", watch_time(shared, clock)));
         lane
     }
 
@@ -118,7 +154,7 @@ impl LaneHandle {
         self.send(Message::Happened(Input::CacheSize { replica, device, host }));
     }
 
-    /// Nothing new is let in, and the loop ends with the last request.
+    /// Nothing new is let in, and the lane ends with the last request.
     pub(crate) fn retire(&self) {
         self.send(Message::Retire);
     }
@@ -130,12 +166,12 @@ impl LaneHandle {
 
     /// A request gets in line.
     pub(crate) fn arrive(&self, request: Request, prompt: Prompt) -> Ticket {
-        let (say, turns) = mpsc::unbounded_channel();
+        let (say, turns) = mailbox::new();
         self.send(Message::Arrive(request, prompt, say));
         Ticket::new(request.id, self.clone(), turns)
     }
 
-    /// What the lane looks like; none when its loop is gone.
+    /// What the lane looks like; none when it is gone.
     pub(crate) async fn status(&self) -> Option<LaneStatus> {
         let (reply, status) = oneshot::channel();
         self.send(Message::Status(reply));
@@ -143,7 +179,9 @@ impl LaneHandle {
     }
 
     pub(super) fn send(&self, message: Message) {
-        // The loop ends only with the process.
-        let _ = self.messages.send(message);
+        let late = self.shared.driver.lock().happened(message);
+        if late {
+            self.shared.sooner.notify_one();
+        }
     }
 }

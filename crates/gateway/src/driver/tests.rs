@@ -1,4 +1,4 @@
-//! The loop without its task: what it keeps, and what it forgets.
+//! The driver without its handle: what it keeps, and what it forgets.
 
 use pilotage_core::{Band, Failure, TenantId, Tokens};
 use pilotage_shell::metrics::Metrics;
@@ -19,6 +19,8 @@ fn driver() -> Driver {
         replicas: HashMap::new(),
         waiters: HashMap::new(),
         gap_shown: Time::ZERO,
+        armed: None,
+        closed: false,
         reading: None,
     }
 }
@@ -29,8 +31,8 @@ fn up(driver: &mut Driver, id: u32, name: &str) {
     driver.take(Message::Up(ReplicaId(id), Arc::new(replica)));
 }
 
-fn arrive(driver: &mut Driver, id: u64) -> mpsc::UnboundedReceiver<Turn> {
-    let (say, turns) = mpsc::unbounded_channel();
+fn arrive(driver: &mut Driver, id: u64) -> mailbox::Receiver<Turn> {
+    let (say, turns) = mailbox::new();
     let request = Request::new(RequestId(id), TenantId(0), Band::Standard, Tokens::default());
     driver.take(Message::Arrive(request, Prompt::default(), say));
     turns
@@ -74,8 +76,8 @@ async fn only_requests_at_the_replica_learn_that_it_is_gone() {
     let (mut here, mut elsewhere) = (arrive(&mut driver, 1), arrive(&mut driver, 2));
     let mut queued = arrive(&mut driver, 3);
     driver.take(Message::Down(ReplicaId(1)));
-    let said = |turns: &mut mpsc::UnboundedReceiver<Turn>| {
-        std::iter::from_fn(|| turns.try_recv().ok())
+    let said = |turns: &mut mailbox::Receiver<Turn>| {
+        std::iter::from_fn(|| turns.try_recv())
             .map(|turn| match turn {
                 Turn::Go(go) => go.replica.name.clone(),
                 Turn::Lost => "lost".to_owned(),

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use super::mailbox;
+use super::{Door, LaneHandle, Message, Replica};
 use pilotage_core::preempt::Reason;
 use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Why};
-use tokio::sync::mpsc;
-
-use super::{LaneHandle, Message, Replica};
 
 /// What the scheduler says to one request.
 #[derive(Debug)]
@@ -27,6 +26,7 @@ pub(super) enum Turn {
 #[derive(Clone, Debug)]
 pub(crate) struct Go {
     pub(crate) replica: Arc<Replica>,
+    pub(crate) door: Arc<Door>,
     pub(crate) attempt: u32,
     /// The request whose place it takes.
     pub(crate) displaces: Option<RequestId>,
@@ -46,7 +46,7 @@ pub(crate) enum Interruption {
 pub(crate) struct Ticket {
     id: RequestId,
     lane: LaneHandle,
-    turns: mpsc::UnboundedReceiver<Turn>,
+    turns: mailbox::Receiver<Turn>,
     /// Attempts that failed.
     failures: u32,
     ended: bool,
@@ -57,7 +57,7 @@ impl Ticket {
     pub(super) const fn new(
         id: RequestId,
         lane: LaneHandle,
-        turns: mpsc::UnboundedReceiver<Turn>,
+        turns: mailbox::Receiver<Turn>,
     ) -> Self {
         Self { id, lane, turns, failures: 0, ended: false }
     }

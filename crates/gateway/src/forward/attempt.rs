@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use pilotage_core::{FailureKind, RequestId, Time};
 use pilotage_lens::Mark;
 use pilotage_shell::client::ClientError;
 use pilotage_shell::id;
+use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::error::ApiError;
-use pilotage_wire::openai::usage::find_usage;
-use pilotage_wire::sse::Event;
-use pilotage_wire::{envelope, trace};
 
 use super::chunk::{Ends, Said};
 use super::events::{Block, Blocks};
 use super::{Order, Watch};
 use crate::app::Gateway;
-use crate::driver::{Go, Interruption, Replica, Ticket};
+use crate::driver::{Door, Go, Interruption, Ticket};
+use crate::names;
 
 /// What an attempt brought.
 pub(super) enum Answer {
@@ -37,7 +36,7 @@ pub(super) enum Answer {
 /// Where an attempt goes.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
-    pub(super) replica: &'a Replica,
+    pub(super) door: &'a Door,
     /// The request whose place it takes there.
     pub(super) displaces: Option<RequestId>,
 }
@@ -54,7 +53,7 @@ pub(super) async fn go_on(
     (path, body): (&'static str, Vec<u8>),
     now: Time,
 ) -> Result<Opened, FailureKind> {
-    let to = Target { replica: &go.replica, displaces: go.displaces };
+    let to = Target { door: &go.door, displaces: go.displaces };
     let request = request(&order, to, (path, body.into()), now);
     let response = gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
     match response.status().as_u16() {
@@ -74,6 +73,9 @@ const fn kind_of(error: &ClientError) -> FailureKind {
         ClientError::Broken(_) => FailureKind::Broken,
     }
 }
+
+/// Headers that a request to a replica has at most.
+const HEADERS: usize = 12;
 
 /// An answer that is no stream.
 pub(super) struct Whole {
@@ -196,14 +198,15 @@ async fn open(
         held += data.len();
         cutter.push(data, &mut blocks).map_err(|_| FailureKind::Broken)?;
         let mut begun = held > limits.held_bytes_max;
-        for event in blocks[seen..].iter().filter_map(|block| block.event.as_ref()) {
-            begun = begun || event.data == "[DONE]";
+        for block in &blocks[seen..] {
+            let Some(data) = block.data() else { continue };
+            begun = begun || data == "[DONE]";
             // An error before any token is a failed attempt; after one it breaks the stream.
-            if !begun && is_error(event) {
+            if !begun && block.is_error() {
                 return Err(FailureKind::Server);
             }
             begun = begun
-                || match ends.take(&event.data) {
+                || match ends.take(data, &Read::of(data)) {
                     Said::Chunk { token, .. } => token,
                     Said::Over => false,
                     Said::Failed => return Err(FailureKind::Server),
@@ -218,55 +221,42 @@ async fn open(
     }
 }
 
-/// Whether an event says that the engine failed.
-pub(super) fn is_error(event: &Event) -> bool {
-    event.name.as_deref() == Some("error") || event.data.starts_with("{\"error\"")
-}
-
-/// Whether a chunk is there for its usage alone.
-pub(super) fn is_usage_only(data: &str) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Chunk {
-        choices: Vec<serde::de::IgnoredAny>,
-    }
-    find_usage(data.as_bytes()).is_some()
-        && serde_json::from_str::<Chunk>(data).is_ok_and(|chunk| chunk.choices.is_empty())
-}
-
 fn request(
     order: &Order,
     to: Target<'_>,
     (path, body): (&'static str, Bytes),
     now: Time,
 ) -> Request<Full<Bytes>> {
-    let replica = to.replica;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = http::Method::POST;
-    if let Ok(uri) = format!("{}{path}", replica.url).parse() {
-        *request.uri_mut() = uri;
-    }
+    *request.uri_mut() = to.door.uri(path);
     let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, order.kind.clone());
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        }
-    };
-    if let Some(key) = &replica.key {
-        set("authorization", &format!("Bearer {}", key.expose()));
+    headers.reserve(HEADERS);
+    let mut set = |name: &HeaderName, value: HeaderValue| headers.insert(name.clone(), value);
+    if let Some(host) = to.door.host() {
+        set(&header::HOST, host.clone());
     }
-    set(envelope::REQUEST_ID, &order.request_id);
-    set(envelope::ORIGIN, &order.id.0.to_string());
+    set(&header::CONTENT_TYPE, order.kind.clone());
+    if let Some(key) = to.door.key() {
+        set(&header::AUTHORIZATION, key.clone());
+    }
+    if let Ok(id) = HeaderValue::from_str(&order.request_id) {
+        set(&names::REQUEST_ID, id);
+    }
+    set(&names::ORIGIN, order.id.0.into());
     if let Some(displaced) = to.displaces {
-        set(envelope::DISPLACES, &displaced.0.to_string());
+        set(&names::DISPLACES, displaced.0.into());
     }
     if order.copy {
-        set(envelope::MIRROR, "1");
+        set(&names::MIRROR, HeaderValue::from_static("1"));
     }
-    set(envelope::TENANT, &order.caller.id.0.to_string());
-    set(envelope::BAND, order.caller.band.name());
-    set(envelope::DEADLINE_MS, &left(now, order.until).as_millis().to_string());
-    set(trace::TRACEPARENT, &order.trace.child(id::random_u64()).to_string());
+    set(&names::TENANT, order.caller.id.0.into());
+    set(&names::BAND, HeaderValue::from_static(order.caller.band.name()));
+    let left_ms = left(now, order.until).as_millis();
+    set(&names::DEADLINE_MS, u64::try_from(left_ms).unwrap_or(u64::MAX).into());
+    if let Ok(trace) = HeaderValue::try_from(order.trace.child(id::random_u64()).to_string()) {
+        set(&names::TRACEPARENT, trace);
+    }
     request
 }
 

@@ -2,11 +2,8 @@
 //! or nothing that makes sense. Engines that end an answer twice, or with a word of their own, are
 //! put right; what is no chunk at all is a failure of the replica.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use pilotage_wire::openai::chunk::{Choice, Read};
+use serde_json::Value;
 
 /// Answers of one request whose ends are told apart.
 const ANSWERS_MAX: u32 = 128;
@@ -22,13 +19,13 @@ pub(super) struct Ends {
 
 /// What to do with an event.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Said<'a> {
+pub(super) enum Said {
     /// Pass it on: it holds a token, or not.
     Chunk {
         /// Whether it does.
         token: bool,
         /// What to pass on instead, where the engine was wrong.
-        mended: Option<Cow<'a, str>>,
+        mended: Option<String>,
     },
     /// Pass nothing on: the answer has its end already.
     Over,
@@ -38,80 +35,33 @@ pub(super) enum Said<'a> {
     Garbage,
 }
 
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Vec<Choice<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(default)]
-    index: u32,
-    #[serde(borrow, default)]
-    delta: Option<Delta<'a>>,
-    #[serde(borrow, default)]
-    text: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    finish_reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default)]
-    content: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    reasoning_content: Option<Cow<'a, str>>,
-    /// The newer name of it in vLLM.
-    #[serde(borrow, default)]
-    reasoning: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    tool_calls: Option<Vec<&'a RawValue>>,
-}
-
-impl Choice<'_> {
-    /// Whether it holds text or a part of a function call.
-    fn has_text(&self) -> bool {
-        let full = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| !text.is_empty());
-        let delta = self.delta.as_ref();
-        full(&self.text)
-            || delta.is_some_and(|delta| {
-                full(&delta.content)
-                    || full(&delta.reasoning_content)
-                    || full(&delta.reasoning)
-                    || delta.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
-            })
-    }
-}
-
 impl Ends {
-    /// Takes in the next event's data.
-    pub(super) fn take<'a>(&mut self, data: &'a str) -> Said<'a> {
-        let Ok(chunk) = serde_json::from_str::<Chunk<'_>>(data) else {
-            // Another protocol's event may have such names for other things.
-            let object = serde_json::from_str::<Map<String, Value>>(data).is_ok();
-            let other = Said::Chunk { token: false, mended: None };
-            return if object { other } else { Said::Garbage };
+    /// Takes in the next event's data, read already.
+    pub(super) fn take(&mut self, data: &str, read: &Read<'_>) -> Said {
+        let chunk = match read {
+            Read::Chunk(chunk) => chunk,
+            Read::Other => return Said::Chunk { token: false, mended: None },
+            Read::Garbage => return Said::Garbage,
         };
-        let gave_up = |choice: &Choice<'_>| choice.finish_reason.as_deref().is_some_and(is_failure);
-        if chunk.choices.iter().any(gave_up) {
+        let choices = chunk.choices();
+        if choices.iter().filter_map(Choice::finish_reason).any(is_failure) {
             return Said::Failed;
         }
         let bit = |choice: &Choice<'_>| 1_u128 << choice.index.min(ANSWERS_MAX - 1);
-        if !chunk.choices.is_empty() && chunk.choices.iter().all(|one| self.ended & bit(one) != 0) {
+        if !choices.is_empty() && choices.iter().all(|one| self.ended & bit(one) != 0) {
             return Said::Over;
         }
         let mut strange = false;
-        for choice in &chunk.choices {
+        for choice in choices {
             self.begun |= bit(choice);
-            if let Some(reason) = &choice.finish_reason {
+            if let Some(reason) = choice.finish_reason() {
                 self.ended |= bit(choice);
                 strange |= usual(reason) != reason;
             }
         }
-        let token = |choice: &Choice<'_>| choice.has_text() || choice.finish_reason.is_some();
-        let token = chunk.choices.iter().any(token);
-        let mended = if strange { mended(data).map(Cow::Owned) } else { None };
+        let token = |choice: &Choice<'_>| choice.has_token() || choice.finish_reason().is_some();
+        let token = choices.iter().any(token);
+        let mended = if strange { mended(data) } else { None };
         Said::Chunk { token, mended }
     }
 
@@ -154,8 +104,8 @@ mod tests {
         format!(r#"{{"choices":[{{{more}}}]}}"#)
     }
 
-    fn check(data: &str, expect: &Said<'_>) {
-        assert_eq!(Ends::default().take(data), *expect, "{data}");
+    fn check(data: &str, expect: &Said) {
+        assert_eq!(Ends::default().take(data, &Read::of(data)), *expect, "{data}");
     }
 
     #[test]
@@ -177,18 +127,22 @@ mod tests {
     #[test]
     fn ends_come_once_and_in_the_words_of_the_api() {
         let mut ends = Ends::default();
+        let take = |ends: &mut Ends, data: &str| ends.take(data, &Read::of(data));
         assert!(!ends.is_complete());
-        ends.take(&chunk(r#""index":0,"text":"a""#));
-        ends.take(&chunk(r#""index":1,"text":"b""#));
+        take(&mut ends, &chunk(r#""index":0,"text":"a""#));
+        take(&mut ends, &chunk(r#""index":1,"text":"b""#));
         let Said::Chunk { mended: Some(mended), .. } =
-            ends.take(r#"{"choices":[{"index":0,"text":"","finish_reason":"eos_token"}]}"#)
+            take(&mut ends, r#"{"choices":[{"index":0,"text":"","finish_reason":"eos_token"}]}"#)
         else {
             panic!("it is the engine's own word");
         };
         assert!(mended.contains(r#""finish_reason":"stop""#), "{mended}");
         assert!(!ends.is_complete(), "one of two");
-        assert_eq!(ends.take(&chunk(r#""index":0,"text":"","finish_reason":"stop""#)), Said::Over);
-        ends.take(&chunk(r#""index":1,"text":"","finish_reason":"length""#));
+        assert_eq!(
+            take(&mut ends, &chunk(r#""index":0,"text":"","finish_reason":"stop""#)),
+            Said::Over
+        );
+        take(&mut ends, &chunk(r#""index":1,"text":"","finish_reason":"length""#));
         assert!(ends.is_complete());
     }
 }

@@ -5,16 +5,49 @@
 //! the connection open holds none, and is passed on all the same. A block that lies within one
 //! piece of the stream is a slice of that piece: nothing is copied.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
-use pilotage_wire::sse::{Decoder, Event, SseError};
+use memchr::memchr2;
+use pilotage_wire::sse::{self, Decoder, Event, SseError};
 
 /// A part of a stream that ends with a blank line.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Block {
     /// As the engine sent it.
     pub(super) bytes: Bytes,
-    /// What it means; none when it only holds comments.
-    pub(super) event: Option<Event>,
+    meaning: Meaning,
+}
+
+/// What a block means.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Meaning {
+    /// Nothing: it only holds comments.
+    Nothing,
+    /// An event without a name, whose data lies there in its bytes.
+    Data(Range<usize>),
+    /// An event.
+    Event(Event),
+}
+
+impl Block {
+    /// The event's data; none when there is no event.
+    pub(super) fn data(&self) -> Option<&str> {
+        match &self.meaning {
+            Meaning::Nothing => None,
+            Meaning::Data(at) => std::str::from_utf8(self.bytes.get(at.clone())?).ok(),
+            Meaning::Event(event) => Some(&event.data),
+        }
+    }
+
+    /// Whether it is an event that says that the engine failed.
+    pub(super) fn is_error(&self) -> bool {
+        let named = match &self.meaning {
+            Meaning::Event(event) => event.name.as_deref() == Some("error"),
+            Meaning::Nothing | Meaning::Data(_) => false,
+        };
+        named || self.data().is_some_and(|data| data.starts_with("{\"error\""))
+    }
 }
 
 /// Cuts a stream into blocks, wherever its pieces were cut.
@@ -24,6 +57,8 @@ pub(super) struct Blocks {
     /// The begin of a block whose end has not come.
     rest: BytesMut,
     line: Line,
+    /// The stream's first block, which may begin with a mark of its own, is over.
+    begun: bool,
 }
 
 /// Where in a line the last byte was.
@@ -40,7 +75,8 @@ enum Line {
 impl Blocks {
     /// For blocks of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
-        Self { decoder: Decoder::new(limit), limit, rest: BytesMut::new(), line: Line::Empty }
+        let (decoder, rest) = (Decoder::new(limit), BytesMut::new());
+        Self { decoder, limit, rest, line: Line::Empty, begun: false }
     }
 
     /// Takes in the next piece of the stream, and adds the blocks that it completes to `blocks`.
@@ -52,13 +88,26 @@ impl Blocks {
         mut piece: Bytes,
         blocks: &mut Vec<Block>,
     ) -> Result<(), SseError> {
-        while let Some(end) = self.block_end(&piece) {
+        loop {
+            if let Some(end) = self.plain_end(&piece) {
+                let bytes = piece.split_to(end);
+                if bytes.len() > self.limit {
+                    return Err(SseError::TooLarge(self.limit));
+                }
+                let at = sse::DATA.len()..end - 2;
+                std::str::from_utf8(&bytes[at.clone()]).map_err(|_| SseError::Utf8)?;
+                blocks.push(Block { bytes, meaning: Meaning::Data(at) });
+                continue;
+            }
+            let Some(end) = self.block_end(&piece) else { break };
             let bytes = self.complete(piece.split_to(end));
             if bytes.len() > self.limit {
                 return Err(SseError::TooLarge(self.limit));
             }
             self.decoder.push(&bytes)?;
-            blocks.push(Block { bytes, event: self.decoder.next() });
+            let meaning = self.decoder.next().map_or(Meaning::Nothing, Meaning::Event);
+            blocks.push(Block { bytes, meaning });
+            self.begun = true;
             debug_assert_eq!(self.decoder.next(), None, "a block holds at most one event");
         }
         if self.rest.len() + piece.len() > self.limit {
@@ -75,6 +124,17 @@ impl Blocks {
         }
         self.rest.extend_from_slice(&end);
         self.rest.split().freeze()
+    }
+
+    /// Where the first block of this piece ends, if it is all there and one line of data, as nearly
+    /// all are.
+    fn plain_end(&self, piece: &[u8]) -> Option<usize> {
+        let whole = self.begun && self.rest.is_empty() && self.line == Line::Empty;
+        if !whole || !piece.starts_with(sse::DATA) {
+            return None;
+        }
+        let end = memchr2(b'\r', b'\n', piece)?;
+        (piece[end] == b'\n' && piece.get(end + 1) == Some(&b'\n')).then_some(end + 2)
     }
 
     /// Where the first block of this piece ends, if it does. Goes on where the last piece ended.
@@ -124,7 +184,7 @@ mod tests {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         blocks
             .into_iter()
-            .map(|block| (text(&block.bytes), block.event.map(|event| event.data)))
+            .map(|block| (text(&block.bytes), block.data().map(str::to_owned)))
             .collect()
     }
 
@@ -188,7 +248,7 @@ mod tests {
                     blocks.iter().flat_map(|block| block.bytes.to_vec()).collect();
                 assert_eq!(joined, bytes, "{stream:?} cut at {first} and {second}");
                 let found: Vec<String> =
-                    blocks.into_iter().filter_map(|block| Some(block.event?.data)).collect();
+                    blocks.iter().filter_map(|block| Some(block.data()?.to_owned())).collect();
                 assert_eq!(found, whole, "{stream:?} cut at {first} and {second}");
             }
         }
@@ -206,8 +266,11 @@ mod tests {
             });
             assert_eq!(result, Err(SseError::TooLarge(64)), "cut at {at}");
         }
-        let mut stream = Blocks::new(64);
-        let wrong = stream.push(Bytes::from_static(b"data: \xff\n\n"), &mut Vec::new());
-        assert_eq!(wrong, Err(SseError::Utf8));
+        for before in ["", "data: x\n\n"] {
+            let mut stream = Blocks::new(64);
+            stream.push(Bytes::from_static(before.as_bytes()), &mut Vec::new()).unwrap();
+            let wrong = stream.push(Bytes::from_static(b"data: \xff\n\n"), &mut Vec::new());
+            assert_eq!(wrong, Err(SseError::Utf8), "{before:?}");
+        }
     }
 }

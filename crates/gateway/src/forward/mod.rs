@@ -16,7 +16,6 @@ mod protocol;
 mod relay;
 mod watch;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -37,6 +36,7 @@ use crate::auth::Caller;
 use crate::body;
 use crate::config::Timeouts;
 use crate::driver::{Go, Replica, Ticket};
+use crate::names;
 use crate::reply::{self, Refused};
 use attempt::{Answer, Target, Whole, left};
 pub(crate) use cache::Cache;
@@ -76,21 +76,21 @@ pub(crate) struct Order {
 pub(crate) async fn answer(
     gateway: Gateway,
     endpoint: &'static Endpoint,
+    name: RequestName,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let RequestName(id) =
-        parts.extensions.get::<RequestName>().cloned().unwrap_or(RequestName(String::new()));
+    let RequestName(id) = name;
     let trace = trace(&parts.headers);
     let mut translator = Translator::new(endpoint.protocol, id.clone());
     let mut watch = Watch::new(gateway.clone(), endpoint.path, id, trace);
-    let why_wanted = parts.headers.get(envelope::WHY).is_some_and(|wanted| wanted == "1");
+    let why_wanted = parts.headers.get(&names::WHY).is_some_and(|wanted| wanted == "1");
     let how = (endpoint, &mut translator);
     let response = match serve(&gateway, how, parts.headers, body, &mut watch).await {
         Ok(mut response) => {
             response.headers_mut().extend(watch.take_limits());
-            if let Some(why) = watch.take_why().filter(|_| why_wanted) {
-                response.headers_mut().insert(envelope::WHY, why);
+            if let Some(why) = why_wanted.then(|| watch.why()).flatten() {
+                response.headers_mut().insert(names::WHY.clone(), why);
             }
             response
         }
@@ -140,21 +140,20 @@ pub(crate) struct Asking {
 /// One attempt after the other, as the scheduler says, until one answers.
 async fn attempts(
     gateway: &Gateway,
-    order: Order,
+    mut order: Order,
     mut ticket: Ticket,
     watch: &mut Watch,
 ) -> Result<Response, Missed> {
-    let order = Arc::new(order);
     let mut last = None;
     loop {
         let late = left(watch.now(), order.until);
         let turn = tokio::time::timeout(late, ticket.turn()).await.map_err(|_| out_of_time())?;
-        let Go { replica, attempt, displaces, why } = turn.map_err(|refusal| {
+        let Go { replica, door, attempt, displaces, why } = turn.map_err(|refusal| {
             let refusal = blamed(refusal, last);
             Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) }
         })?;
         watch.dispatched(&replica.name, attempt, &why);
-        let to = Target { replica: &replica, displaces };
+        let to = Target { door: &door, displaces };
         match attempt::run(gateway, &order, to, &mut ticket, watch).await {
             Ok(Answer::Whole(answer)) => {
                 let response = whole(answer, watch);
@@ -168,6 +167,8 @@ async fn attempts(
             Ok(Answer::Stream(opened)) => {
                 ticket.first_token();
                 let watch = watch.hand_over();
+                // There is no second first attempt: who goes on makes a body of its own.
+                order.body = Bytes::new();
                 return Ok(relay::response(gateway.clone(), order, opened, ticket, watch));
             }
             // Whose time is up is not tried again: its ticket is dropped, and what was computed for it
@@ -228,7 +229,7 @@ fn failed(ticket: &mut Ticket, kind: FailureKind, replica: &Replica, attempt: u3
 
 /// How long the client waits for its whole answer: what it says, else what its tenant's requests have.
 fn deadline(headers: &HeaderMap, caller: &Caller) -> Result<Option<Duration>, ApiError> {
-    let Some(sent) = headers.get(envelope::DEADLINE_MS) else { return Ok(caller.deadline) };
+    let Some(sent) = headers.get(&names::DEADLINE_MS) else { return Ok(caller.deadline) };
     let ms = sent.to_str().ok().and_then(|ms| ms.parse::<u64>().ok()).filter(|ms| *ms > 0);
     ms.map(|ms| Some(Duration::from_millis(ms))).ok_or_else(|| {
         let name = envelope::DEADLINE_MS;
@@ -256,7 +257,7 @@ fn whole(answer: Whole, watch: &mut Watch) -> Response {
 
 fn trace(headers: &HeaderMap) -> TraceParent {
     use pilotage_shell::id::random_u64;
-    let sent = headers.get(pilotage_wire::trace::TRACEPARENT).and_then(|value| value.to_str().ok());
+    let sent = headers.get(&names::TRACEPARENT).and_then(|value| value.to_str().ok());
     sent.and_then(TraceParent::parse).unwrap_or_else(|| {
         let random = u128::from(random_u64()) << 64 | u128::from(random_u64());
         TraceParent::start(random, random_u64())

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pilotage_core::admit::Left;
 use pilotage_core::prefix::blocks;
 use pilotage_core::traffic::router::NoRoute;
 use pilotage_core::traffic::{Asked, Choice, LaneId, Miss, Needs, Shadow, Tag, fallback};
 use pilotage_core::{Prompt, Request, RequestId, Stop, Time, Tokens};
 use pilotage_lens::Mark;
-use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::resume::{Resumable, Way};
@@ -23,6 +22,7 @@ use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirr
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::config::{Price, Resume, RouteConfig, Timeouts};
+use crate::names;
 use crate::quotas::{self, Lease};
 use crate::reply::Refused;
 use crate::table::{Lane, Now, Table};
@@ -261,13 +261,13 @@ fn needs(
     headers: &HeaderMap,
     tokens: Tokens,
 ) -> Result<Needs, ApiError> {
-    let tag = |name: &'static str| match headers.get(name).map(|value| value.to_str()) {
+    let tag = |name: &HeaderName| match headers.get(name).map(|value| value.to_str()) {
         None => Ok(None),
         Some(value) => {
             value.ok().and_then(|value| Tag::new(value).ok()).map(Some).ok_or_else(|| {
                 let message =
                     format!("`{name}` must be one short word of letters, digits and dashes");
-                ApiError::invalid_request(message).with_param(name)
+                ApiError::invalid_request(message).with_param(name.as_str())
             })
         }
     };
@@ -275,8 +275,8 @@ fn needs(
     Ok(Needs {
         features: endpoint.needs(peek),
         context_tokens: u64::from(tokens.input) + output,
-        language: tag(envelope::LANGUAGE)?,
-        tier: tag(envelope::TIER)?,
+        language: tag(&names::LANGUAGE)?,
+        tier: tag(&names::TIER)?,
     })
 }
 
@@ -288,7 +288,7 @@ fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking, adapter: Option<&str>
     if lane.handle.up() < 2 {
         return known;
     }
-    let session = asking.headers.get(envelope::SESSION).map(HeaderValue::as_bytes);
+    let session = asking.headers.get(&names::SESSION).map(HeaderValue::as_bytes);
     let session = session.or_else(|| peek.user.as_deref().map(str::as_bytes));
     let adapter = adapter.map_or(0, pilotage_core::traffic::key);
     // Templates write tools before messages.

@@ -2,7 +2,6 @@
 //! an error event: never silently. Where it breaks off and can go on elsewhere, see
 //! [`go_on`](super::go_on).
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +9,19 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
-use pilotage_core::{FailureKind, Time};
+use hyper::body::Frame;
+use pilotage_core::{FailureKind, Span, Time};
 use pilotage_lens::{Mark, Termination};
+use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::error::ApiError;
-use pilotage_wire::openai::usage::find_usage;
+use pilotage_wire::openai::usage::{Usage, find_usage};
 use pilotage_wire::resume::{Resumable, Shown};
 use pilotage_wire::sse;
 
-use super::attempt::{Opened, is_error, is_usage_only, left};
+use super::attempt::{Opened, left};
 use super::chunk::{Ends, Said};
 use super::events::Block;
 use super::go_on::{Asked, KEEP_OPEN, keep_open};
@@ -31,15 +32,15 @@ use crate::driver::{Interruption, Ticket};
 /// The response that streams the rest.
 pub(super) fn response(
     gateway: Gateway,
-    order: Arc<Order>,
+    mut order: Order,
     opened: Opened,
     ticket: Ticket,
     watch: Watch,
 ) -> Response {
     let relay = Relay {
-        resume: order.resume.clone(),
+        resume: order.resume.take(),
         gateway,
-        order,
+        order: Arc::new(order),
         source: Source::Open(opened),
         ticket,
         heard: watch.now(),
@@ -47,6 +48,7 @@ pub(super) fn response(
         ends: Ends::default(),
         cause: None,
         fresh: false,
+        wrote: Time::ZERO,
         produced: 0,
         dropped: false,
         over: false,
@@ -116,12 +118,20 @@ pub(super) struct Relay {
     pub(super) fresh: bool,
     /// When the attempt that goes on was last heard of.
     pub(super) heard: Time,
+    /// When something was last passed on.
+    wrote: Time,
     /// Events with tokens so far.
     pub(super) produced: u32,
     /// The last block was not for the client.
     pub(super) dropped: bool,
     over: bool,
 }
+
+/// Events that come this soon after each other are written together.
+const TOGETHER: Span = Span::from_nanos(500_000);
+
+/// Most pieces of a stream that are written together.
+const TOGETHER_MAX: usize = 32;
 
 /// Where the rest of a stream comes from.
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
@@ -167,7 +177,38 @@ impl Relay {
                 self.broke(broken, &mut out);
             }
         }
+        if !out.is_empty() && !self.over {
+            self.gather(&mut out).await;
+        }
         (!out.is_empty()).then(|| out.into())
+    }
+
+    /// Adds what comes with it: where events follow each other faster than they can be written, many go
+    /// on in one write. Nobody waits for that: others get their turn on the processor once, and what has
+    /// not come by then goes on by itself.
+    async fn gather(&mut self, out: &mut Out) {
+        let last = std::mem::replace(&mut self.wrote, self.watch.now());
+        if self.wrote.since(last) > TOGETHER {
+            return;
+        }
+        for _ in 0..TOGETHER_MAX {
+            tokio::task::yield_now().await;
+            let Source::Open(opened) = &mut self.source else { return };
+            let Some(frame) = opened.rest.frame().now_or_never() else { return };
+            let data = frame.and_then(Result::ok).map(Frame::into_data);
+            let more = match data {
+                Some(Ok(data)) => opened.cutter.push(data, &mut opened.blocks).map_err(drop),
+                Some(Err(_)) => Ok(()),
+                None => Err(()),
+            };
+            self.pass_all(out);
+            if more.is_err() && !self.over {
+                self.broke(Broken::Off, out);
+            }
+            if self.over || !matches!(self.source, Source::Open(_)) {
+                return;
+            }
+        }
     }
 
     /// Passes on what has come, up to where it breaks.
@@ -185,7 +226,7 @@ impl Relay {
 
     fn pass(&mut self, block: Block, out: &mut Out) -> Result<(), Broken> {
         let dropped = std::mem::take(&mut self.dropped);
-        let Some(event) = &block.event else {
+        let Some(data) = block.data() else {
             // A comment keeps the client's connection open as it did the engine's; half a line end
             // goes where its other half went.
             if !(dropped && &block.bytes[..] == b"\n") {
@@ -193,15 +234,16 @@ impl Relay {
             }
             return Ok(());
         };
-        if event.data == "[DONE]" {
+        if data == "[DONE]" {
             out.push(block.bytes);
             self.finish();
             return Ok(());
         }
-        if is_error(event) {
+        if block.is_error() {
             return Err(Broken::Said);
         }
-        let (token, mended) = match self.ends.take(&event.data) {
+        let read = Read::of(data);
+        let (token, mended) = match self.ends.take(data, &read) {
             Said::Chunk { token, mended } => (token, mended),
             Said::Over => {
                 self.watch.corrupted();
@@ -211,7 +253,15 @@ impl Relay {
             Said::Failed => return Err(Broken::Said),
             Said::Garbage => return Err(Broken::Off),
         };
-        self.pass_chunk(&event.data, mended, block.bytes, out);
+        match mended {
+            None => self.pass_chunk(data, &read, &block.bytes, out),
+            Some(mended) => {
+                self.watch.corrupted();
+                let mut event = Vec::new();
+                sse::encode_data(&mut event, mended.as_bytes());
+                self.pass_chunk(&mended, &Read::of(&mended), &event.into(), out);
+            }
+        }
         if token {
             self.count();
         }
@@ -219,35 +269,26 @@ impl Relay {
     }
 
     /// Passes on a chunk as the client shall see it.
-    fn pass_chunk(&mut self, data: &str, mended: Option<Cow<'_, str>>, raw: Bytes, out: &mut Out) {
-        let mut event = mended.as_ref().map(|mended| {
-            let mut event = Vec::new();
-            sse::encode_data(&mut event, mended.as_bytes());
-            Bytes::from(event)
-        });
-        if event.is_some() {
-            self.watch.corrupted();
-        }
-        let data = mended.as_deref().unwrap_or(data);
-        match self.resume.as_mut().and_then(|resume| resume.chunk(data)) {
-            Some(Shown::Event(shown)) => event = Some(shown.into()),
+    fn pass_chunk(&mut self, data: &str, read: &Read<'_>, event: &Bytes, out: &mut Out) {
+        let shown = match self.resume.as_mut().and_then(|resume| resume.chunk(data, read)) {
+            Some(Shown::Event(shown)) => Some(Bytes::from(shown)),
             Some(Shown::Nothing) => {
                 self.dropped = true;
                 return;
             }
-            None => {}
-        }
-        // Of a stream that went on, the usage is that of both parts, as the client is shown it.
-        let shown = event.as_deref().and_then(|event| event.strip_prefix(b"data: "));
-        if let Some(usage) = find_usage(shown.unwrap_or(data.as_bytes())) {
+            Some(Shown::Same) | None => None,
+        };
+        if let Some(usage) = told(data, read, shown.as_deref()) {
             self.watch.usage(&usage);
-            if !self.order.usage_wanted && is_usage_only(data) {
+            let alone =
+                |read: &Read<'_>| matches!(read, Read::Chunk(chunk) if chunk.choices().is_empty());
+            if !self.order.usage_wanted && alone(read) {
                 self.dropped = true;
                 return;
             }
         }
         self.watch.mark(Mark::LastToken);
-        out.push(event.unwrap_or(raw));
+        out.push(shown.unwrap_or_else(|| event.clone()));
     }
 
     /// An event with text is taken for one token: engines send about that. What it was is settled
@@ -374,6 +415,16 @@ impl Relay {
         // An engine that hangs after it said that it failed is left at once.
         self.source = Source::Line;
         self.watch.end(200, broken.termination());
+    }
+}
+
+/// The usage that a chunk tells. Of a stream that went on that is the one of both parts, as the client is
+/// shown it.
+fn told(data: &str, read: &Read<'_>, shown: Option<&[u8]>) -> Option<Usage> {
+    match (shown, read) {
+        (Some(shown), _) => find_usage(shown.strip_prefix(sse::DATA)?),
+        (None, Read::Chunk(chunk)) => serde_json::from_str(chunk.usage()?.get()).ok(),
+        (None, _) => find_usage(data.as_bytes()),
     }
 }
 

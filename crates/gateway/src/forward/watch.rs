@@ -299,7 +299,7 @@ impl Watch {
     }
 
     /// The reason of the last placement, as a header.
-    pub(crate) fn take_why(&self) -> Option<HeaderValue> {
+    pub(crate) fn why(&self) -> Option<HeaderValue> {
         let routed = self.routed.as_ref().map(|why| format!("{why}; ")).unwrap_or_default();
         HeaderValue::from_str(&format!("{routed}{}", self.why?)).ok()
     }
@@ -321,7 +321,7 @@ impl Watch {
             attempts: self.attempts,
             replica: self.replica.clone(),
             why: self.why,
-            routed: self.routed.take(),
+            routed: None,
             place: self.place.take(),
             tokens: self.tokens,
             counted: self.counted,

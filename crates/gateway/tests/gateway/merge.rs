@@ -395,6 +395,8 @@ async fn who_is_too_far_behind_is_cut_off_and_the_others_go_on() {
     let stream = whole_stream(20);
     for event in stream.split_inclusive("\n\n") {
         feed.send(Ok(event.to_owned().into())).unwrap();
+        // What comes at once is one piece.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let [slow, quick] = both;
     let (slow, quick) = (slow.await, quick.await);

@@ -11,6 +11,7 @@ use pilotage_gateway::Gateway;
 use pilotage_gateway::admin::More;
 use pilotage_operator::local::{Event, Supervisor};
 use pilotage_shell::clock::Clock;
+use pilotage_shell::descriptors;
 use pilotage_shell::metrics::Metrics;
 use pilotage_shell::serve::{ServeLimits, serve};
 use pilotage_shell::signals::Shutdown;
@@ -78,10 +79,12 @@ impl Serving {
             Arc::new(move || serde_json::to_value(&*shown.lock()).unwrap_or_default());
         let routes = gateway.admin_router(vec![("processes", processes), ("config", config)]);
         let stop = CancellationToken::new();
-        let limits = ServeLimits { drain_timeout: drain, ..ServeLimits::default() };
+        let usual = ServeLimits::default();
+        let connections_max = usual.connections_max.min(descriptors::raise());
+        let limits = ServeLimits { connections_max, drain_timeout: drain, ..usual };
         let listeners = vec![
-            listen(listener, gateway.router(), limits, &stop),
-            listen(admin, routes.clone(), limits, &stop),
+            listen(listener, &gateway, limits, &stop),
+            listen_admin(admin, routes.clone(), limits, &stop),
         ];
         installation.announce(at, admin_at)?;
         let fleet = Fleet::new(gateway.clone(), machine.engine_key, drain);
@@ -243,6 +246,21 @@ impl Serving {
 }
 
 fn listen(
+    listener: TcpListener,
+    gateway: &Gateway,
+    limits: ServeLimits,
+    stop: &CancellationToken,
+) -> JoinHandle<Option<usize>> {
+    let front = gateway.front();
+    let service = move |request: http::Request<hyper::body::Incoming>| {
+        // Large, and only there until the answer begins: a stream must not keep its memory.
+        let answer = Box::pin(front.clone().answer(request.map(axum::body::Body::new)));
+        async move { Ok(answer.await) }
+    };
+    tasks::spawn("listener", serve(listener, service, limits, stop.clone()))
+}
+
+fn listen_admin(
     listener: TcpListener,
     router: Router,
     limits: ServeLimits,

@@ -3,6 +3,7 @@
 use pilotage_core::traffic::tally::Sample;
 use pilotage_core::{Span, Tokens};
 use pilotage_lens::{Record, Termination};
+use pilotage_shell::access;
 
 use super::{Part, Watch};
 use crate::quotas::Lease;
@@ -21,6 +22,14 @@ impl Watch {
             self.gateway.inner.counts.generated(lane, self.tokens, self.attempts);
             return;
         }
+        let total = self.now().since(self.begun());
+        // What callers share is counted once, with the generation, and what was kept not again.
+        if matches!(self.part, Part::Request | Part::Caller(_, false))
+            && self.cache != Some("hit")
+            && let Some(failed) = outcome(termination)
+        {
+            self.sample(failed, total);
+        }
         let record = self.record(status, termination);
         let own = record.phases.read.as_nanos().saturating_sub(self.body.as_nanos());
         let counts = &self.gateway.inner.counts;
@@ -28,19 +37,10 @@ impl Watch {
             Part::Copy => counts.copied(&record),
             _ => counts.count(&record, Span::from_nanos(own)),
         }
-        // What callers share is counted once, with the generation, and what was kept not again.
-        if matches!(self.part, Part::Request | Part::Caller(_, false))
-            && self.cache != Some("hit")
-            && let Some(failed) = outcome(termination)
-        {
-            self.sample(failed, record.total);
-        }
         if matches!(self.part, Part::Request) && self.cache.is_none() {
             counts.generated(record.lane.as_deref(), record.tokens, record.attempts);
         }
-        if let Ok(line) = serde_json::to_string(&record) {
-            tracing::info!(target: "access", record = line, "request");
-        }
+        access::write(self.gateway.inner.clock.unix_ms(), &record);
     }
 
     /// Settles what was reserved.
@@ -78,14 +78,15 @@ impl Watch {
         }
     }
 
-    fn record(&self, status: u16, termination: Termination) -> Record {
+    /// The record, which takes over what only it needs from now on.
+    fn record(&mut self, status: u16, termination: Termination) -> Record {
         let phases = self.timeline.phases(self.now());
         Record {
-            request_id: self.request_id.clone(),
-            trace_id: format!("{:032x}", self.trace.trace),
-            tenant: self.tenant.clone(),
+            request_id: std::mem::take(&mut self.request_id),
+            trace_id: self.trace.trace,
+            tenant: self.tenant.take(),
             path: self.path,
-            lane: self.lane.clone(),
+            lane: self.lane.take(),
             band: self.band,
             stream: self.stream,
             status,
@@ -97,9 +98,9 @@ impl Watch {
             cache: self.cache,
             resumed: self.detours.resumed,
             corrupted: self.detours.corrupted,
-            earlier_replicas: self.detours.earlier.clone(),
-            replica: self.replica.clone(),
-            why: self.why.map(|why| why.to_string()),
+            earlier_replicas: std::mem::take(&mut self.detours.earlier),
+            replica: self.replica.take(),
+            why: self.why,
             tokens: self.tokens,
             phases,
             total: phases.total(),

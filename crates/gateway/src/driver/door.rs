@@ -1,0 +1,78 @@
+//! How requests get to a replica: what is the same for each of them, made once.
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
+
+use super::Replica;
+
+/// The parts of a replica's address, and the header with its key.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    at: Option<(Scheme, Authority, HeaderValue)>,
+    /// What all paths begin with there.
+    prefix: String,
+    key: Option<HeaderValue>,
+}
+
+impl Door {
+    /// Of an address that is none, all requests fail to connect.
+    pub(super) fn of(replica: &Replica) -> Self {
+        let url = replica.url.parse::<Uri>().unwrap_or_default().into_parts();
+        let at = url.scheme.zip(url.authority).and_then(|(scheme, authority)| {
+            // User and password are no part of the host.
+            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+            let host = HeaderValue::from_str(host).ok()?;
+            Some((scheme, authority, host))
+        });
+        let path = url.path_and_query.as_ref().map_or("", PathAndQuery::path);
+        let key = replica.key.as_ref().and_then(|key| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        Self { at, prefix: path.trim_end_matches('/').to_owned(), key }
+    }
+
+    /// The address of that path.
+    pub(crate) fn uri(&self, path: &'static str) -> Uri {
+        let path = match self.prefix.as_str() {
+            "" => Some(PathAndQuery::from_static(path)),
+            prefix => PathAndQuery::try_from(format!("{prefix}{path}")).ok(),
+        };
+        let mut parts = http::uri::Parts::default();
+        if let Some((scheme, authority, _)) = &self.at {
+            (parts.scheme, parts.authority) = (Some(scheme.clone()), Some(authority.clone()));
+        }
+        parts.path_and_query = path;
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    /// The header that names the host.
+    pub(crate) fn host(&self) -> Option<&HeaderValue> {
+        self.at.as_ref().map(|(_, _, host)| host)
+    }
+
+    /// The header with the replica's key.
+    pub(crate) const fn key(&self) -> Option<&HeaderValue> {
+        self.key.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pilotage_core::Capacity;
+
+    use super::*;
+
+    #[test]
+    fn paths_come_after_what_the_address_begins_with() {
+        let check = |url: &str, expect: &str, host: Option<&str>| {
+            let door = Door::of(&Replica::at("r", url, Capacity::of_requests(1)));
+            assert_eq!(door.uri("/v1/models").to_string(), expect, "{url}");
+            assert_eq!(door.host().map(|host| host.to_str().unwrap()), host, "{url}");
+        };
+        check("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/models", Some("127.0.0.1:8000"));
+        check("https://a.example/x/", "https://a.example/x/v1/models", Some("a.example"));
+        check("no address", "/v1/models", None);
+    }
+}

@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pilotage_core::health::BoardConfig;
+use pilotage_core::traffic::{Name, Region, Regions};
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, Input, Output, Policy, Prompt, QueueLimits, ReplicaId,
     Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare,
@@ -97,6 +98,10 @@ fn input(verb: &str, words: &[&str]) -> Input {
             replica: ReplicaId(number(words[0]) as u32),
             report: Report { kv_tokens: Some(number(words[1])), ..Report::default() },
         },
+        "located" => Input::Located {
+            replica: ReplicaId(number(words[0]) as u32),
+            site: regions().site(words.get(1).copied()),
+        },
         "evicted" => Input::Evicted {
             replica: ReplicaId(number(words[0]) as u32),
             tokens: if words[1] == "all" { u64::MAX } else { number(words[1]) },
@@ -113,6 +118,16 @@ fn input(verb: &str, words: &[&str]) -> Input {
         "drain" => Input::Drain,
         other => panic!("unknown command `{other}`"),
     }
+}
+
+/// `near`, then `far`, a wait of two seconds away.
+fn regions() -> Regions {
+    let region = |(tier, name): (u8, &str), ms| Region {
+        name: Name::from(name),
+        tier,
+        round_trip: Span::from_millis(ms),
+    };
+    Regions::new(vec![region((0, "near"), 1), region((1, "far"), 40)])
 }
 
 fn capacity(words: &[&str]) -> Capacity {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use pilotage_core::admit::Quota;
 use pilotage_core::health::BoardConfig;
 use pilotage_core::queue::tree::WEIGHT_ONE;
-use pilotage_core::traffic::{Capabilities, Charge, Feature, Features, LaneId, Route, Target};
+use pilotage_core::traffic::{
+    Capabilities, Charge, Feature, Features, LaneId, Regions, Route, Target,
+};
 use pilotage_core::{Band, SchedulerConfig};
 use pilotage_shell::secret::KeyHash;
 
@@ -56,6 +58,8 @@ pub struct LaneConfig {
     pub resume_from: u32,
     /// Its scheduler's limits.
     pub scheduler: SchedulerConfig,
+    /// Where its replicas are preferred, and when others are used; none where all are alike.
+    pub regions: Option<Regions>,
 }
 
 impl LaneConfig {
@@ -83,6 +87,7 @@ impl LaneConfig {
                 health: Some(BoardConfig::default()),
                 ..SchedulerConfig::default()
             },
+            regions: None,
         }
     }
 }

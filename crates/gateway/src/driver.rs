@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pilotage_core::health::{Change, Verdict};
+use pilotage_core::traffic::Regions;
 use pilotage_core::{
     Capacity, FailureKind, Input, Outcome, Output, Prompt, ReplicaId, Request, RequestId,
     Scheduler, SchedulerConfig, Span, TenantTree, Time, Why,
@@ -30,7 +31,7 @@ pub(crate) use door::Door;
 pub use handle::LaneHandle;
 pub(crate) use status::LaneStatus;
 use ticket::Turn;
-pub(crate) use ticket::{Go, Interruption, Ticket};
+pub(crate) use ticket::{Go, Interruption, Reason, Ticket};
 
 /// Where an attempt goes.
 #[derive(Debug)]
@@ -63,6 +64,7 @@ enum Message {
     Adapters(ReplicaId, Vec<u64>),
     Retire,
     Happened(Input),
+    Regions(Option<Regions>),
     Tenants(TenantTree),
     Up(ReplicaId, Arc<Replica>),
     Down(ReplicaId),
@@ -86,6 +88,8 @@ struct Driver {
     closed: bool,
     /// What reading engines' reports takes; none in tests of the driver alone.
     reading: Option<(Client, LaneHandle)>,
+    /// Where replicas are preferred.
+    regions: Option<Regions>,
 }
 
 /// Between two looks at every tenant.
@@ -170,6 +174,11 @@ impl Driver {
                 self.scheduler.set_config(now, *config);
                 self.drain(now);
             }
+            Message::Regions(regions) => {
+                self.regions = regions;
+                let all: Vec<ReplicaId> = self.replicas.keys().copied().collect();
+                all.into_iter().for_each(|id| self.locate(id));
+            }
             Message::Adapters(replica, adapters) => {
                 self.scheduler.set_adapters(replica, adapters);
             }
@@ -208,7 +217,16 @@ impl Driver {
         let door = Arc::new(Door::of(&replica));
         let known = Known { replica, door, last_failure: None, sent, listeners };
         self.replicas.insert(id, known);
-        self.handle(Input::ReplicaUp { replica: id, capacity });
+        // What waits must not go there before it is known where that is.
+        self.scheduler.handle(self.now(), Input::ReplicaUp { replica: id, capacity });
+        self.locate(id);
+    }
+
+    /// Tells how far a replica is.
+    fn locate(&mut self, id: ReplicaId) {
+        let region = self.replicas.get(&id).and_then(|known| known.replica.region.as_deref());
+        let site = self.regions.as_ref().map(|regions| regions.site(region)).unwrap_or_default();
+        self.handle(Input::Located { replica: id, site });
     }
 
     /// Reads from now on what a replica says about itself.
@@ -309,6 +327,7 @@ impl Driver {
                 if let (Some(waiter), Some((to, door))) = (self.waiters.get_mut(&id), to) {
                     waiter.at = Some(replica);
                     // A waiter that is gone has sent its cancellation, which comes next.
+                    let why = Reason { why, replica: Arc::clone(&to) };
                     let go = Go { replica: to, door, attempt, displaces, why };
                     waiter.say.send(Turn::Go(go));
                 }

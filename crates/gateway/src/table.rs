@@ -70,15 +70,20 @@ impl Table {
             let handle = match before.lane(&config.name) {
                 Some(lane) => {
                     lane.handle.set_config(config.scheduler);
+                    lane.handle.set_regions(config.regions.clone());
                     lane.handle.clone()
                 }
-                None => LaneHandle::start(
-                    config.name.clone(),
-                    (config.scheduler, start.tenants.clone()),
-                    start.client.clone(),
-                    start.clock,
-                    start.metrics.lane(&config.name),
-                ),
+                None => {
+                    let handle = LaneHandle::start(
+                        config.name.clone(),
+                        (config.scheduler, start.tenants.clone()),
+                        start.client.clone(),
+                        start.clock,
+                        start.metrics.lane(&config.name),
+                    );
+                    handle.set_regions(config.regions.clone());
+                    handle
+                }
             };
             Arc::new(Lane { config: config.clone(), handle })
         });

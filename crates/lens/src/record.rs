@@ -1,7 +1,7 @@
 //! One request, when it is over: who asked, what for, how it ended, where its time went. No word of
 //! the prompt or the answer, and no key.
 
-use pilotage_core::{Band, Span, Tokens, Why};
+use pilotage_core::{Band, Span, Tokens};
 use serde::Serialize;
 
 use crate::timeline::{Phases, millis};
@@ -114,8 +114,7 @@ pub struct Record {
     /// The replica of the last attempt.
     pub replica: Option<String>,
     /// Why that one.
-    #[serde(serialize_with = "spelled")]
-    pub why: Option<Why>,
+    pub why: Option<String>,
     /// Token counts, the engine's own.
     #[serde(flatten)]
     pub tokens: Tokens,
@@ -140,13 +139,6 @@ const fn is_not(flag: &bool) -> bool {
 
 fn hex<S: serde::Serializer>(id: &u128, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(&format_args!("{id:032x}"))
-}
-
-fn spelled<S: serde::Serializer>(why: &Option<Why>, out: S) -> Result<S::Ok, S::Error> {
-    match why {
-        Some(why) => out.collect_str(why),
-        None => out.serialize_none(),
-    }
 }
 
 fn optional<S: serde::Serializer>(span: &Option<Span>, out: S) -> Result<S::Ok, S::Error> {

@@ -10,9 +10,10 @@ use pilotage_core::health::{BoardConfig, BreakerConfig, ProbeConfig};
 use pilotage_core::{SchedulerConfig, Span};
 use serde::Serialize;
 
+use crate::api::route::SPILL_SECONDS_DEFAULT;
 use crate::api::{
-    Breaker, Dialect, Endpoint, Language, Model, Policy, Prices, QueueLimits, ResourceName, Resume,
-    Retries, Route, Scheduling,
+    Breaker, Dialect, Endpoint, Language, Model, Policy, Prices, QueueLimits, Region, ResourceName,
+    Resume, Retries, Route, Scheduling,
 };
 use crate::render;
 
@@ -45,6 +46,10 @@ pub struct Lane {
     pub scheduling: Scheduling,
     /// Which replica gets a request.
     pub policy: Policy,
+    /// Regions in the order in which they are preferred; all replicas are alike where there are none.
+    pub regions: Vec<Region>,
+    /// Seconds that a request would wait in the nearer regions before the next one is used.
+    pub spill_after_seconds: u32,
     /// How often to try again: as often as the most patient of the Routes that lead here allows.
     pub retries: Retries,
     /// How replicas are asked whether they are well.
@@ -214,6 +219,10 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
         queue: first(name, routes, |route| route.spec.queue.as_ref()),
         scheduling: first(name, routes, |route| route.spec.scheduling.as_ref()),
         policy: first(name, routes, |route| route.spec.policy.as_ref()),
+        regions: first(name, routes, regions),
+        spill_after_seconds: deciding(name, routes, spill)
+            .first()
+            .map_or(SPILL_SECONDS_DEFAULT, |(_, seconds)| **seconds),
         retries: retries(name, routes),
         health: health(model),
         breaker: spec.breaker,
@@ -264,6 +273,16 @@ fn first<'a, T: Clone + Default + 'a>(
     said: impl Fn(&'a Route) -> Option<&'a T>,
 ) -> T {
     deciding(model, routes, said).first().map(|(_, value)| (*value).clone()).unwrap_or_default()
+}
+
+/// The regions that a Route says, if it does.
+pub(crate) fn regions(route: &Route) -> Option<&Vec<Region>> {
+    Some(&route.spec.regions).filter(|regions| !regions.is_empty())
+}
+
+/// How long a wait a Route says is borne before another region is used.
+pub(crate) fn spill(route: &Route) -> Option<&u32> {
+    route.spec.spill_after_seconds.as_ref()
 }
 
 fn retries(model: &ResourceName, routes: &[&Route]) -> Retries {

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::api::route::SPILL_SECONDS_DEFAULT;
 use crate::api::{
-    self, Cache, Canary, Experiment, Hedge, Merge, Mirror, Model, Region, ResourceName, Retries,
-    Rule, Target, Timeouts,
+    self, Cache, Canary, Experiment, Hedge, Merge, Mirror, Model, ResourceName, Retries, Rule,
+    Target, Timeouts,
 };
 
 /// Public names and where their requests go. Lanes are named by their Models.
@@ -34,10 +33,6 @@ pub struct Route {
     pub canary: Option<Canary>,
     /// A lane that gets copies.
     pub mirror: Option<Mirror>,
-    /// Regions whose replicas are used, the preferred one first; any when there are none.
-    pub regions: Vec<Region>,
-    /// Seconds that a request would wait in the nearer regions before the next one is used.
-    pub spill_after_seconds: u32,
     /// Requests that share one answer.
     pub merge: Merge,
     /// Answers that are kept.
@@ -64,8 +59,6 @@ pub(crate) fn route(written: &api::Route, models: &[&Model]) -> Route {
         experiment: spec.experiment.clone(),
         canary: spec.canary.as_ref().map(complete_canary),
         mirror: spec.mirror.clone(),
-        regions: spec.regions.clone(),
-        spill_after_seconds: spec.spill_after_seconds.unwrap_or(SPILL_SECONDS_DEFAULT),
         merge: spec.merge,
         cache: spec.cache,
         hedge: spec.hedge,

@@ -32,7 +32,7 @@ pub use fit::{Capabilities, Feature, Features, Lack, Misfit, Needs};
 pub use merge::Charge;
 pub use mirror::Shadow;
 pub use name::{Name, Tag, TagError};
-pub use region::{Region, RegionState, Regions, Spill, Tier};
+pub use region::{Region, Regions};
 pub use router::{Asked, By, Choice, Live, NoRoute, Router, Why};
 pub use spec::{
     Experiment, HeaderMatch, LaneId, Mirror, Model, Role, Route, Rule, Sticky, Target, TokenRange,

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::canary::CanaryPlan;
 use super::fit::{Capabilities, Features, Needs};
 use super::name::{Name, Tag};
-use super::region::Regions;
 use crate::{Band, TenantId};
 
 /// One model's queue and replicas.
@@ -45,8 +44,6 @@ pub struct Route {
     pub experiment: Option<Experiment>,
     /// Sends copies elsewhere.
     pub mirror: Option<Mirror>,
-    /// Where replicas are preferred, and when others are used.
-    pub regions: Option<Regions>,
 }
 
 /// A model that requests go to.

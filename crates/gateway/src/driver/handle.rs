@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use pilotage_core::health::Probe;
+use pilotage_core::traffic::Regions;
 use pilotage_core::{
     Input, Prompt, ReplicaId, Report, Request, Scheduler, SchedulerConfig, TenantTree, Time,
 };
@@ -76,6 +77,7 @@ impl LaneHandle {
             retired: false,
             name: name.clone(),
             reading: None,
+            regions: None,
             scheduler,
             clock,
             gauges,
@@ -121,6 +123,11 @@ impl LaneHandle {
     /// Limits and policies from now on.
     pub(crate) fn set_config(&self, config: SchedulerConfig) {
         self.send(Message::Config(Box::new(config)));
+    }
+
+    /// Where replicas are preferred from now on.
+    pub(crate) fn set_regions(&self, regions: Option<Regions>) {
+        self.send(Message::Regions(regions));
     }
 
     /// Tenants from now on.

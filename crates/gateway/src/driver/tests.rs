@@ -22,6 +22,7 @@ fn driver() -> Driver {
         armed: None,
         closed: false,
         reading: None,
+        regions: None,
     }
 }
 

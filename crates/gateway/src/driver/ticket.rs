@@ -1,10 +1,11 @@
 //! A request's place in a lane, from its arrival to its end: what is said to it, and what it reports.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::mailbox;
 use super::{Door, LaneHandle, Message, Replica};
-use pilotage_core::preempt::Reason;
+use pilotage_core::preempt;
 use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Why};
 
 /// What the scheduler says to one request.
@@ -15,7 +16,7 @@ pub(super) enum Turn {
     /// The replica it was sent to is gone: no answer will come.
     Lost,
     /// Stop it, keep its tokens, and wait for another turn: somebody else goes first.
-    Stop(Reason),
+    Stop(preempt::Reason),
     /// It is over.
     Refused(Refusal),
     /// It is over: its replica failed so in the middle of the answer, and nobody goes on.
@@ -30,7 +31,22 @@ pub(crate) struct Go {
     pub(crate) attempt: u32,
     /// The request whose place it takes.
     pub(crate) displaces: Option<RequestId>,
-    pub(crate) why: Why,
+    pub(crate) why: Reason,
+}
+
+/// Why a request goes to a replica, with the region's name where that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Reason {
+    pub(super) why: Why,
+    pub(super) replica: Arc<Replica>,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.why)?;
+        let region = self.replica.region.as_ref();
+        region.map_or(Ok(()), |region| write!(f, " region={region}"))
+    }
 }
 
 /// What happens to a request while it is at a replica.
@@ -39,7 +55,7 @@ pub(crate) enum Interruption {
     /// The replica is gone.
     Lost,
     /// It has to make room.
-    Stop(Reason),
+    Stop(preempt::Reason),
 }
 
 /// A request's place: dropped before its end, it cancels the request wherever it is.

@@ -14,12 +14,13 @@ use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use pilotage_core::traffic::Charge;
-use pilotage_core::{Time, Tokens, Why};
+use pilotage_core::{Time, Tokens};
 use pilotage_lens::Termination;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Price;
+use crate::driver::Reason;
 use crate::quotas::Lease;
 use crate::reply::Refused;
 
@@ -48,7 +49,7 @@ pub(crate) struct Told {
     pub(crate) stops: u32,
     pub(crate) detours: super::watch::Detours,
     pub(crate) replica: Option<String>,
-    pub(crate) why: Option<Why>,
+    pub(crate) why: Option<Reason>,
     pub(crate) dispatched: Option<Time>,
     pub(crate) answered: Option<Time>,
     pub(crate) tokens: Tokens,

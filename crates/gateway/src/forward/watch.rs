@@ -8,7 +8,7 @@ mod shared;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use pilotage_core::{Band, Refusal, Span, Time, Tokens, Why, traffic};
+use pilotage_core::{Band, Refusal, Span, Time, Tokens, traffic};
 use pilotage_lens::{Mark, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 use pilotage_wire::trace::TraceParent;
@@ -17,6 +17,7 @@ use super::generation::{Generation, Told};
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::config::Price;
+use crate::driver::Reason;
 use crate::quotas::{Header, Lease};
 use crate::trials::Place;
 
@@ -60,7 +61,7 @@ pub(crate) struct Watch {
     stream: bool,
     attempts: u32,
     replica: Option<String>,
-    why: Option<Why>,
+    why: Option<Reason>,
     /// Why this model.
     routed: Option<traffic::Why>,
     /// Where its end counts; none once it counted.
@@ -160,7 +161,7 @@ impl Watch {
         }
     }
 
-    pub(crate) fn dispatched(&mut self, replica: &str, attempt: u32, why: &Why) {
+    pub(crate) fn dispatched(&mut self, replica: &str, attempt: u32, why: &Reason) {
         self.mark(Mark::Dispatched);
         self.moved(replica, attempt, why);
         self.begins();
@@ -177,14 +178,14 @@ impl Watch {
     }
 
     /// The request goes to a replica, perhaps in the middle of its answer.
-    pub(crate) fn moved(&mut self, replica: &str, attempt: u32, why: &Why) {
+    pub(crate) fn moved(&mut self, replica: &str, attempt: u32, why: &Reason) {
         self.attempts = attempt;
         self.detours.earlier.extend(self.replica.replace(replica.to_owned()));
-        self.why = Some(*why);
+        self.why = Some(why.clone());
         self.tell(|told| {
             told.attempts = attempt;
             told.replica = Some(replica.to_owned());
-            told.why = Some(*why);
+            told.why = Some(why.clone());
             told.detours.clone_from(&self.detours);
         });
     }
@@ -301,7 +302,7 @@ impl Watch {
     /// The reason of the last placement, as a header.
     pub(crate) fn why(&self) -> Option<HeaderValue> {
         let routed = self.routed.as_ref().map(|why| format!("{why}; ")).unwrap_or_default();
-        HeaderValue::from_str(&format!("{routed}{}", self.why?)).ok()
+        HeaderValue::from_str(&format!("{routed}{}", self.why.as_ref()?)).ok()
     }
 
     /// The watch for the rest of the way; this one is done.
@@ -320,7 +321,7 @@ impl Watch {
             stream: self.stream,
             attempts: self.attempts,
             replica: self.replica.clone(),
-            why: self.why,
+            why: self.why.clone(),
             routed: None,
             place: self.place.take(),
             tokens: self.tokens,

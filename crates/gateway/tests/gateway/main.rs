@@ -17,6 +17,7 @@ mod mirror;
 mod observed;
 mod outcomes;
 mod quotas;
+mod regions;
 mod replicas;
 mod responses;
 mod resume;

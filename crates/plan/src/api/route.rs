@@ -75,8 +75,9 @@ pub struct RouteSpec {
     /// A Model that gets copies of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
-    /// Regions in the order in which they are preferred; checked, and not followed yet: all replicas
-    /// are alike.
+    /// Regions in the order in which they are preferred. Replicas of other regions, or of none, come
+    /// after the last one. Without it all replicas are alike. It holds for the Model whichever Route
+    /// leads there, as `queue` does, and needs the policy `cost`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = REGIONS_MAX))]
     pub regions: Vec<Region>,

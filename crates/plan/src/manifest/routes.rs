@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::error::nearest;
 use super::link::{error, split};
 use super::{ManifestError, Problem};
-use crate::api::{Canary, Kind, Model, Resource, ResourceName, Route, Rule, Target, When};
-use crate::lane::deciding;
+use crate::api::{Canary, Kind, Model, Policy, Resource, ResourceName, Route, Rule, Target, When};
+use crate::lane::{deciding, regions, spill};
 
 /// All requests in percent.
 const WHOLE_PERCENT: u32 = 100;
@@ -278,6 +278,19 @@ fn lanes(model: &Model, routes: &[&Route], errors: &mut Vec<ManifestError>) {
     differ(model, "scheduling", &said, errors);
     let said = deciding(&model.metadata.name, routes, |route| route.spec.policy.as_ref());
     differ(model, "policy", &said, errors);
+    let policy = said.first().map(|(_, policy)| **policy).unwrap_or_default();
+    let said = deciding(&model.metadata.name, routes, spill);
+    differ(model, "spillAfterSeconds", &said, errors);
+    let said = deciding(&model.metadata.name, routes, regions);
+    differ(model, "regions", &said, errors);
+    if let Some((route, _)) = said.first().filter(|_| policy != Policy::Cost) {
+        let text = format!(
+            "only the policy `cost` weighs distance, and the Model `{}` has another; choose that, or \
+             leave out `regions`",
+            model.name()
+        );
+        errors.push(error(&route.origin, "spec.regions", Problem::Value(text)));
+    }
 }
 
 fn differ<T: PartialEq>(

@@ -90,7 +90,6 @@ impl Places<'_> {
                     lane: self.lane(mirror.model.as_str()),
                     basis_points: mirror.percent * 100,
                 }),
-                regions: regions(route),
             },
             timeouts: timeouts(&route.timeouts),
             merge: route.merge.enabled.then(|| Merge {
@@ -181,15 +180,15 @@ fn experiment(experiment: &api::Experiment) -> Experiment {
     }
 }
 
-fn regions(route: &Route) -> Option<Regions> {
-    let order = (0_u8..).zip(&route.regions).map(|(tier, region)| traffic::Region {
+fn regions(lane: &Lane) -> Option<Regions> {
+    let order = (0_u8..).zip(&lane.regions).map(|(tier, region)| traffic::Region {
         name: Name::from(region.name.as_str()),
         tier,
         round_trip: Span::from_millis(region.network_ms.into()),
     });
-    let spill_after = Span::from_secs(route.spill_after_seconds.into());
+    let spill_after = Span::from_secs(lane.spill_after_seconds.into());
     let order: Vec<traffic::Region> = order.collect();
-    (!order.is_empty()).then(|| Regions { spill_after, ..Regions::new(order) })
+    (!order.is_empty()).then_some(Regions { order, spill_after })
 }
 
 fn lane(lane: &Lane) -> LaneConfig {
@@ -206,6 +205,7 @@ fn lane(lane: &Lane) -> LaneConfig {
         resume,
         resume_from,
         scheduler: lane.scheduler_config(),
+        regions: regions(lane),
         ..LaneConfig::named(lane.name.clone(), lane.context_tokens)
     }
 }
@@ -398,7 +398,8 @@ spec:
         let canary = chat.canary.as_ref().unwrap();
         assert_eq!((canary.steps.len(), canary.confidence), (3, 0.9));
         assert_eq!((canary.tolerance.ttft_ratio, canary.tolerance.tpot_ratio), (1.25, 1.1));
-        let regions = chat.regions.as_ref().unwrap();
+        let [.., small] = &config.lanes[..] else { panic!("no lanes") };
+        let regions = small.regions.as_ref().unwrap();
         let order: Vec<_> = regions.order.iter().map(|one| (one.name.as_str(), one.tier)).collect();
         assert_eq!(order, [("paris", 0), ("oslo", 1)]);
         assert_eq!(

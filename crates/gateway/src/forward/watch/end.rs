@@ -100,7 +100,7 @@ impl Watch {
             corrupted: self.detours.corrupted,
             earlier_replicas: std::mem::take(&mut self.detours.earlier),
             replica: self.replica.take(),
-            why: self.why,
+            why: self.why.as_ref().map(ToString::to_string),
             tokens: self.tokens,
             phases,
             total: phases.total(),

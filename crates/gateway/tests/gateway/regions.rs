@@ -1,0 +1,61 @@
+//! Replicas in several regions: the near ones first, the others when those are gone.
+
+use pilotage_core::traffic::{Name, Region, Regions};
+use pilotage_core::{Capacity, Policy, ReplicaId, Span};
+use pilotage_gateway::{Gateway, Replica};
+
+use crate::support::{Engine, chat, config, engine, gateway, send, until_idle};
+
+fn regions(order: [&str; 2]) -> Regions {
+    let region =
+        |(tier, name)| Region { name: Name::from(name), tier, round_trip: Span::from_millis(10) };
+    Regions::new((0..).zip(order).map(region).collect())
+}
+
+fn up(gateway: &Gateway, id: u32, region: &str, engine: &Engine) {
+    let replica = Replica {
+        region: Some(region.to_owned()),
+        ..Replica::at(region, &engine.url, Capacity::of_requests(4))
+    };
+    gateway.lane("lane").unwrap().replica_up(ReplicaId(id), replica);
+}
+
+/// The region that the next request goes to, as its reason says.
+async fn region(gateway: &Gateway, engines: [&Engine; 2]) -> String {
+    engines.into_iter().for_each(|engine| engine.json(200, "{}"));
+    let mut request = chat(r#"{"model":"public"}"#);
+    request.headers_mut().insert("x-pilotage-why", "1".parse().unwrap());
+    let response = send(gateway, request).await;
+    assert_eq!(response.status(), 200);
+    let why = response.headers()["x-pilotage-why"].to_str().unwrap().to_owned();
+    drop(response);
+    until_idle(gateway).await;
+    why.rsplit_once("region=").unwrap().1.to_owned()
+}
+
+#[tokio::test]
+async fn the_nearest_that_takes_work_is_used() {
+    let (oslo, paris) = (engine().await, engine().await);
+    let both = [&oslo, &paris];
+    let mut config = config();
+    config.lanes[0].scheduler.policy = Policy::Cost;
+    config.lanes[0].regions = Some(regions(["paris", "oslo"]));
+    let gateway = gateway(config.clone(), &[]);
+    up(&gateway, 1, "oslo", &oslo);
+    up(&gateway, 2, "paris", &paris);
+    for _ in 0..8 {
+        assert_eq!(region(&gateway, both).await, "paris");
+    }
+    gateway.lane("lane").unwrap().replica_down(ReplicaId(2));
+    assert_eq!(region(&gateway, both).await, "oslo");
+    up(&gateway, 3, "paris", &paris);
+    for _ in 0..8 {
+        assert_eq!(region(&gateway, both).await, "paris");
+    }
+    // A new configuration holds for replicas that are there.
+    config.lanes[0].regions = Some(regions(["oslo", "paris"]));
+    gateway.set_config(&config).unwrap();
+    for _ in 0..8 {
+        assert_eq!(region(&gateway, both).await, "oslo");
+    }
+}

@@ -1,6 +1,7 @@
 //! What can be typed: flags as data, with help that teaches. What they mean is in `cmd/`.
 
 mod bench;
+mod explain;
 mod key;
 mod scripted;
 
@@ -16,6 +17,7 @@ pub(crate) use bench::{
     Asked, Bench, BenchCommand, BenchDiff, BenchFind, BenchFormat, BenchReport, BenchRun,
     BenchSweep, Each, LoadArgs, ResultArgs,
 };
+pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
 pub(crate) use scripted::{BenchEngine, EngineKind};
 
@@ -38,6 +40,7 @@ pub(crate) enum Command {
     Up(Box<Up>),
     Chat(Chat),
     Status(Status),
+    Explain(Explain),
     Model(Model),
     Key(Key),
     Sim(Sim),

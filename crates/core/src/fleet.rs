@@ -180,7 +180,7 @@ impl Replica {
     }
 
     /// Whether its own queue stays short.
-    fn can_prefill(&self, prefill: u64) -> bool {
+    pub(crate) fn can_prefill(&self, prefill: u64) -> bool {
         self.prefill == 0 || self.prefill.saturating_add(prefill) <= self.capacity.prefill_max
     }
 

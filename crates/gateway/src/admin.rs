@@ -1,4 +1,4 @@
-//! The admin listener: metrics and status, with a key of its own; health without one.
+//! The admin listener: metrics, status and explanations, with a key of its own; health without one.
 
 use std::sync::Arc;
 
@@ -6,13 +6,14 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{StatusCode, header};
 use pilotage_shell::secret::KeyHash;
 use pilotage_wire::openai::error::ApiError;
 use serde_json::{Value, json};
 
 use crate::app::{self, Gateway};
+use crate::forward::explain;
 use crate::{auth, reply};
 
 /// What others add to the status, under a name.
@@ -31,6 +32,7 @@ impl Gateway {
         let closed = Router::new()
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route("/explain/route", post(explain_route))
             .fallback(app::not_found)
             .method_not_allowed_fallback(app::method_not_allowed)
             .layer(middleware::from_fn_with_state(self.clone(), check))
@@ -56,6 +58,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let text = admin.gateway.inner.metrics.encode();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn explain_route(State(admin): State<Admin>, request: Request) -> Response {
+    explain::answer(admin.gateway, request).await
 }
 
 async fn status(State(admin): State<Admin>) -> Response {

@@ -3,6 +3,7 @@
 //! loop of its own only watches the time. Everybody else holds a cheap handle.
 
 mod door;
+mod explain;
 mod handle;
 mod mailbox;
 mod status;
@@ -28,6 +29,7 @@ use tokio::task::JoinHandle;
 use crate::metrics::LaneGauges;
 use crate::{kv_events, reports};
 pub(crate) use door::Door;
+pub(crate) use explain::LaneExplanation;
 pub use handle::LaneHandle;
 pub(crate) use status::LaneStatus;
 use ticket::Turn;
@@ -69,6 +71,7 @@ enum Message {
     Up(ReplicaId, Arc<Replica>),
     Down(ReplicaId),
     Status(oneshot::Sender<LaneStatus>),
+    Explain(Box<(Request, Prompt)>, oneshot::Sender<LaneExplanation>),
 }
 
 struct Driver {
@@ -205,6 +208,9 @@ impl Driver {
             }
             Message::Status(reply) => {
                 let _ = reply.send(self.status());
+            }
+            Message::Explain(asked, reply) => {
+                let _ = reply.send(self.explain(&asked.0, &asked.1));
             }
         }
     }

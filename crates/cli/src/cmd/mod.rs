@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod completions;
 mod engine;
+mod explain;
 mod key;
 mod model;
 mod reference;
@@ -25,6 +26,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Chat(args) => block_on(chat::run(args)),
+        Command::Explain(args) => block_on(explain::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Reference(args) => reference::run(&args),

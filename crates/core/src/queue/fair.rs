@@ -30,6 +30,9 @@ pub(super) const ROOT: Slot = 0;
 /// Tenants outside the tree that get a node of their own; all others share one.
 const STRANGERS_MAX: usize = 4096;
 
+/// Whom those share theirs with. Not a tenant's id: ids are places in a list.
+const CROWD: TenantId = TenantId(u32::MAX - 1);
+
 /// Orders among the children of a node, and counters of a child.
 const ORDERS: usize = 2;
 
@@ -178,8 +181,6 @@ impl Fair {
 
     /// Where a tenant's requests wait. A tenant outside the tree is its own organisation.
     pub(super) fn leaf(&mut self, tenant: TenantId) -> Slot {
-        /// Not a tenant's id: ids are places in a list.
-        const CROWD: TenantId = TenantId(u32::MAX - 1);
         if let Some(slot) = self.leaves.get(&tenant) {
             return *slot;
         }
@@ -191,6 +192,12 @@ impl Fair {
         let slot = self.add(Node::new(tenant, ROOT, u64::from(WEIGHT_ONE), Limits::FREE));
         self.leaves.insert(tenant, slot);
         slot
+    }
+
+    /// A tenant's leaf, if it has one, or will share one with others outside the tree.
+    pub(super) fn find(&self, tenant: TenantId) -> Option<Slot> {
+        let crowd = || self.leaves.get(&CROWD).filter(|_| self.strangers >= STRANGERS_MAX);
+        self.leaves.get(&tenant).or_else(crowd).copied()
     }
 
     fn add(&mut self, node: Node) -> Slot {

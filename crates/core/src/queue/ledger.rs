@@ -125,13 +125,22 @@ impl Queue {
         Some(self.need_of(self.waiting.get(&id)?))
     }
 
+    /// The same for a request that comes now.
+    pub fn need_of_new(&self, tenant: TenantId, tokens: Tokens) -> u64 {
+        self.need_after(tenant, tokens, 0)
+    }
+
     fn need_of(&self, waiting: &Waiting) -> u64 {
-        let tokens = waiting.ticket.tokens;
+        let Ticket { tenant, tokens, .. } = waiting.ticket;
+        self.need_after(tenant, tokens, waiting.spent.output)
+    }
+
+    fn need_after(&self, tenant: TenantId, tokens: Tokens, spent: u32) -> u64 {
         if self.config.gate == Gate::Peak {
-            return u64::from(tokens.input) + u64::from(waiting.spent.output) + 1;
+            return u64::from(tokens.input) + u64::from(spent) + 1;
         }
-        let predictor = self.predictors.get(&waiting.ticket.tenant).copied().unwrap_or_default();
-        let output = predictor.reserve(tokens.output).max(waiting.spent.output);
+        let predictor = self.predictors.get(&tenant).copied().unwrap_or_default();
+        let output = predictor.reserve(tokens.output).max(spent);
         u64::from(tokens.input) + u64::from(output)
     }
 
@@ -139,6 +148,14 @@ impl Queue {
     /// not lend.
     pub fn usable(&self, id: RequestId, free: u64) -> u64 {
         self.waiting.get(&id).map_or(0, |waiting| self.fair.usable(waiting.leaf, free))
+    }
+
+    /// The same for a request of this tenant that comes now.
+    pub fn usable_by(&self, tenant: TenantId, free: u64) -> u64 {
+        match self.fair.find(tenant) {
+            Some(leaf) => self.fair.usable(leaf, free),
+            None => free.saturating_sub(self.fair.node(ROOT).children_held),
+        }
     }
 
     /// Gives a waiting request its turn: it leaves the line, and its prompt is charged.
@@ -282,12 +299,13 @@ impl Queue {
     /// The estimated cost that is served before a new request of this tenant and band would be, as
     /// far as the order of today tells: all of the more urgent bands', and of its own band's no more
     /// than its fair part leaves to others.
-    pub fn ahead(&mut self, tenant: TenantId, band: Band) -> u64 {
-        let leaf = self.fair.leaf(tenant);
+    pub fn ahead(&self, tenant: TenantId, band: Band) -> u64 {
         let urgent = Band::ALL.into_iter().take_while(|other| *other < band);
         let urgent =
             urgent.fold(0_u64, |sum, other| sum.saturating_add(self.fair.backlog(ROOT, other)));
-        let own = self.fair.backlog(leaf, band) as f64 / self.fair.part(leaf, band).max(1e-9);
+        let own = self.fair.find(tenant).map_or(0.0, |leaf| {
+            self.fair.backlog(leaf, band) as f64 / self.fair.part(leaf, band).max(1e-9)
+        });
         let all = self.fair.backlog(ROOT, band);
         urgent.saturating_add(all.min(own as u64))
     }

@@ -218,14 +218,18 @@ impl Queue {
     /// [`QueueFull`] when a limit would be passed. A single request larger than `tokens_max` is
     /// let into an empty queue, so that it is not refused for ever.
     pub fn push(&mut self, ticket: Ticket) -> Result<(), QueueFull> {
-        let over_requests = self.requests >= self.limits.requests_max;
-        let tokens = self.tokens.saturating_add(ticket.tokens.total());
-        let over_tokens = self.requests > 0 && tokens > self.limits.tokens_max;
-        if over_requests || over_tokens {
+        if self.is_full_for(ticket.tokens) {
             return Err(QueueFull { requests: self.requests, tokens: self.tokens });
         }
         self.enter(ticket, ledger::Spent::default(), false);
         Ok(())
+    }
+
+    /// Whether there is no place for one request more, of so many tokens.
+    pub fn is_full_for(&self, tokens: Tokens) -> bool {
+        let over_requests = self.requests >= self.limits.requests_max;
+        let tokens = self.tokens.saturating_add(tokens.total());
+        over_requests || (self.requests > 0 && tokens > self.limits.tokens_max)
     }
 
     fn enter(&mut self, ticket: Ticket, spent: ledger::Spent, front: bool) {

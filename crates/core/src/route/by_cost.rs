@@ -4,7 +4,7 @@
 //! random: several gateways that know the same of the same replicas must not all send their next
 //! request to one of them.
 
-use super::{Pick, View, power_of_two};
+use super::{Candidate, Pick, View, power_of_two};
 use crate::Span;
 
 /// What makes no difference: below it estimates are noise.
@@ -25,9 +25,7 @@ impl Pick for ByCost {
         let total = |at: &usize| view.candidates[*at].costs.total();
         let all = 0..view.candidates.len();
         let best = all.clone().min_by_key(total)?;
-        let least = total(&best);
-        let window = WINDOW_MIN.as_nanos().max(least.as_nanos() / WINDOW_PART);
-        let most = least + Span::from_nanos(window);
+        let most = near_most(view.candidates)?;
         let near = |at: &usize| view.candidates[*at].open && total(at) <= most;
         let open = all.clone().filter(near).count() as u64;
         if open == 0 {
@@ -42,4 +40,11 @@ impl Pick for ByCost {
         };
         Some(if busy(other) < busy(one) { other } else { one })
     }
+}
+
+/// The most that a candidate costs that is as good as the best.
+pub(super) fn near_most(candidates: &[Candidate<'_>]) -> Option<Span> {
+    let least = candidates.iter().map(|candidate| candidate.costs.total()).min()?;
+    let window = WINDOW_MIN.as_nanos().max(least.as_nanos() / WINDOW_PART);
+    Some(least + Span::from_nanos(window))
 }

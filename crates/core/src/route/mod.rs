@@ -322,6 +322,11 @@ pub fn candidates<'a>(
     .collect()
 }
 
+/// The most that a candidate costs that is as good as the best; none where there are none.
+pub fn near_most(candidates: &[Candidate<'_>]) -> Option<Span> {
+    by_cost::near_most(candidates)
+}
+
 /// Requests that wait and have chosen no replica yet.
 fn undecided(known: Knowledge<'_>) -> f64 {
     let chosen: u32 = known.wanted.values().sum();

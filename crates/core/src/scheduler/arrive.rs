@@ -45,18 +45,7 @@ impl Scheduler {
 
     /// Lets a request into the queue, unless that is full or waiting there would be in vain.
     fn admit(&mut self, now: Time, request: &Request) -> Result<(), Refusal> {
-        if self.draining {
-            return Err(Refusal::Draining);
-        }
-        let until = [request.deadline, request.answer_by].into_iter().flatten().min();
-        if let Some(until) = until {
-            let wait = self.predicted_wait(request.tenant, request.band).unwrap_or(Span::ZERO);
-            let left = until.since(now);
-            // A prediction refuses only what it is sure of: answers that end early bring turns sooner.
-            if wait.as_nanos() / 3 * 2 > left.as_nanos() {
-                return Err(Refusal::Unreachable { wait, left });
-            }
-        }
+        self.is_worth_waiting(now, request)?;
         let ticket = ticket(request, now);
         let Err(full) = self.queue.push(ticket) else { return Ok(()) };
         // There is place again when about one of the waiting has gone.
@@ -79,6 +68,23 @@ impl Scheduler {
             let QueueFull { requests, tokens } = full;
             Refusal::QueueFull { requests, tokens, retry_after }
         })
+    }
+
+    /// Refuses what comes too late, or would wait longer than it can.
+    pub(super) fn is_worth_waiting(&self, now: Time, request: &Request) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(Refusal::Draining);
+        }
+        let until = [request.deadline, request.answer_by].into_iter().flatten().min();
+        if let Some(until) = until {
+            let wait = self.predicted_wait(request.tenant, request.band).unwrap_or(Span::ZERO);
+            let left = until.since(now);
+            // A prediction refuses only what it is sure of: answers that end early bring turns sooner.
+            if wait.as_nanos() / 3 * 2 > left.as_nanos() {
+                return Err(Refusal::Unreachable { wait, left });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 mod arrive;
 mod config;
 mod event;
+pub mod explain;
 mod fail;
 mod judge;
 mod leave;
@@ -250,7 +251,7 @@ impl Scheduler {
 
     /// How long a new request of this tenant and band would wait, by the order and the speed of the
     /// last seconds; none when nothing is known. Zero when nobody waits.
-    pub fn predicted_wait(&mut self, tenant: TenantId, band: Band) -> Option<Span> {
+    pub fn predicted_wait(&self, tenant: TenantId, band: Band) -> Option<Span> {
         if self.queue.is_empty() {
             return Some(Span::ZERO);
         }

@@ -4,7 +4,7 @@
 //! prompt in its cache than take one that is free lets others take that, and keeps its turn.
 
 use super::{Held, Live, Output, Running, Scheduler};
-use crate::fleet::Claim;
+use crate::fleet::{Claim, Fleet};
 use crate::preempt::{self, Candidate, Victim};
 use crate::prefix::BLOCK_TOKENS;
 use crate::route::{self, Choice, Decision, Knowledge, Placement};
@@ -188,7 +188,8 @@ impl Scheduler {
             self.patient_until = Some(self.patient_until.map_or(until, |first| first.min(until)));
             return Placed::Apart;
         }
-        if !self.is_lent(now, ticket.id, claim.need) {
+        let usable = |free| self.queue.usable(ticket.id, free);
+        if !is_lent(now, &self.fleet, claim.need, usable) {
             return Placed::Full;
         }
         let Some(decision) = self.decide(now, ticket.id, &claim, ahead) else {
@@ -224,6 +225,7 @@ impl Scheduler {
         ahead: &[(ReplicaId, u32)],
     ) -> Option<Decision> {
         let live = self.live.get(&id)?;
+        let placement = placement(now, live, claim);
         let known = Knowledge {
             index: &self.index,
             speeds: &self.speeds,
@@ -234,19 +236,7 @@ impl Scheduler {
             waiting: self.queue.len(),
             shares: self.config.shares_prefixes,
         };
-        let placement = placement(now, live, claim);
         Some(route::choose(now, &mut *self.pick, &self.fleet, known, &placement))
-    }
-
-    /// Whether what others do not lend stays free beside this request.
-    fn is_lent(&self, now: Time, id: RequestId, need: u64) -> bool {
-        if self.queue.usable(id, u64::MAX) == u64::MAX {
-            return true;
-        }
-        let free = self.fleet.free(now);
-        free == u64::MAX
-            || self.queue.usable(id, free) >= need.min(free)
-            || self.fleet.iter().all(|replica| replica.requests == 0)
     }
 
     fn send(
@@ -430,6 +420,17 @@ impl Scheduler {
             self.stopping += 1;
         }
     }
+}
+
+/// Whether what others do not lend stays free beside a request that may use so much of what is free.
+pub(super) fn is_lent(now: Time, fleet: &Fleet, need: u64, usable: impl Fn(u64) -> u64) -> bool {
+    if usable(u64::MAX) == u64::MAX {
+        return true;
+    }
+    let free = fleet.free(now);
+    free == u64::MAX
+        || usable(free) >= need.min(free)
+        || fleet.iter().all(|replica| replica.requests == 0)
 }
 
 fn placement<'a>(now: Time, live: &'a Live, claim: &Claim) -> Placement<'a> {

@@ -33,7 +33,7 @@ pub use merge::Charge;
 pub use mirror::Shadow;
 pub use name::{Name, Tag, TagError};
 pub use region::{Region, Regions};
-pub use router::{Asked, By, Choice, Live, NoRoute, Router, Why};
+pub use router::{Asked, By, Choice, Explained, Live, NoRoute, Offer, Router, Why};
 pub use spec::{
     Experiment, HeaderMatch, LaneId, Mirror, Model, Role, Route, Rule, Sticky, Target, TokenRange,
     When,

@@ -5,6 +5,8 @@
 //! stage only those count that fit the request, and, as long as there is one, that are open; the canary
 //! takes its share first, and the rest is split by weight with draws that repeat for the same key.
 
+mod explain;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -17,6 +19,7 @@ use super::mirror::{self, Shadow};
 use super::name::Name;
 use super::spec::{Experiment, LaneId, Model, Role, Route, Sticky, Target};
 use crate::{Band, RequestId, TenantId};
+pub use explain::{Explained, Offer};
 
 /// What is known of a request when its model is chosen.
 #[derive(Clone, Copy, Debug)]
@@ -318,12 +321,18 @@ impl Router {
         drawn.or_else(|| split(route, &fitting, asked))
     }
 
-    fn nothing_fits(&self, route: &Route, asked: &Asked<'_>) -> NoRoute {
+    /// The models that a request may be led to, one perhaps several times: those of rules that hold,
+    /// the targets, the fallbacks.
+    fn offered(&self, route: &Route, asked: &Asked<'_>) -> impl Iterator<Item = &Model> {
         let rules = route.rules.iter().filter(|rule| rule.when.holds(asked));
         let targets = rules.flat_map(|rule| &rule.targets).chain(&route.targets);
         let lanes = targets.map(|target| target.lane).chain(route.fallbacks.iter().copied());
+        lanes.filter_map(|lane| self.models.get(&lane))
+    }
+
+    fn nothing_fits(&self, route: &Route, asked: &Asked<'_>) -> NoRoute {
         let mut misfits: Vec<Misfit> = Vec::new();
-        for model in lanes.filter_map(|lane| self.models.get(&lane)) {
+        for model in self.offered(route, asked) {
             let known = misfits.iter().any(|misfit| misfit.model == model.name);
             if let Some(lack) = model.capabilities.lack(&asked.needs).filter(|_| !known) {
                 misfits.push(Misfit { model: model.name.clone(), lack });

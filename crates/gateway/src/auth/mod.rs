@@ -50,6 +50,19 @@ pub(crate) struct Caller {
     pub(crate) deadline: Option<Duration>,
 }
 
+impl Tenant {
+    /// It as the caller of a request with these headers.
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let asked = asked_band(headers)?;
+        Ok(Caller {
+            id: self.id,
+            name: self.name.clone(),
+            band: asked.unwrap_or_default().max(self.highest_band),
+            deadline: self.deadline,
+        })
+    }
+}
+
 impl Tenants {
     /// `client` fetches the keys of identity providers, when the first token of each comes. `ids`
     /// are the tenants', in their order.
@@ -102,12 +115,30 @@ impl Tenants {
             };
             return Err(ApiError::unauthenticated(message));
         };
-        let asked = asked_band(headers)?;
-        Ok(Caller {
-            id: tenant.id,
-            name: tenant.name.clone(),
-            band: asked.unwrap_or_default().max(tenant.highest_band),
-            deadline: tenant.deadline,
+        tenant.caller(headers)
+    }
+
+    /// The tenant of that name, for who needs to prove nothing; the only one where none is named.
+    ///
+    /// # Errors
+    /// Status 400: there is none of that name, or there are several to choose from.
+    pub(crate) fn named(
+        &self,
+        name: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Caller, ApiError> {
+        /// Most names that the error lists.
+        const NAMES_MAX: usize = 20;
+        let found = match name {
+            Some(name) => self.tenants.iter().find(|tenant| tenant.name == name),
+            None if self.open || self.tenants.len() == 1 => self.tenants.first(),
+            None => None,
+        };
+        found.map(|tenant| tenant.caller(headers)).unwrap_or_else(|| {
+            let names = self.tenants.iter().map(|tenant| tenant.name.as_str()).take(NAMES_MAX);
+            let list = names.collect::<Vec<_>>().join("`, `");
+            let message = format!("`tenant` must say whose request it is: one of `{list}`");
+            Err(ApiError::invalid_request(message).with_param("tenant"))
         })
     }
 

@@ -16,7 +16,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Driver, LaneStatus, Message, Replica, Ticket, mailbox};
+use super::{Driver, LaneExplanation, LaneStatus, Message, Replica, Ticket, mailbox};
 use crate::metrics::LaneGauges;
 
 /// The way to a lane. Clones are the same one.
@@ -183,6 +183,17 @@ impl LaneHandle {
         let (reply, status) = oneshot::channel();
         self.send(Message::Status(reply));
         status.await.ok()
+    }
+
+    /// What would become of a request; none when the lane's loop is gone.
+    pub(crate) async fn explain(
+        &self,
+        request: Request,
+        prompt: Prompt,
+    ) -> Option<LaneExplanation> {
+        let (reply, told) = oneshot::channel();
+        self.send(Message::Explain(Box::new((request, prompt)), reply));
+        told.await.ok()
     }
 
     pub(super) fn send(&self, message: Message) {

@@ -6,6 +6,7 @@ mod cache;
 mod chunk;
 mod endpoint;
 mod events;
+pub(crate) mod explain;
 mod generation;
 mod go_on;
 mod media;

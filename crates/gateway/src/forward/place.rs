@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pilotage_core::admit::Left;
 use pilotage_core::prefix::blocks;
 use pilotage_core::traffic::router::NoRoute;
-use pilotage_core::traffic::{Asked, Choice, LaneId, Miss, Needs, Shadow, Tag, fallback};
+use pilotage_core::traffic::{Asked, Choice, LaneId, Live, Miss, Needs, Shadow, Tag, fallback};
 use pilotage_core::{Prompt, Request, RequestId, Stop, Time, Tokens};
 use pilotage_lens::Mark;
 use pilotage_wire::openai::error::ApiError;
@@ -164,10 +164,8 @@ pub(super) async fn send(
     // What goes on as text may become another answer: only a failure is worth that.
     let exact = resume.as_ref().is_some_and(|resume| resume.way() == Way::Tokens);
     let request = Request {
-        deadline: Some((now + span(timeouts.queue)).min(until)),
-        answer_by: asking.deadline.map(|_| until),
         stop: if exact { Stop::Anytime } else { Stop::BeforeFirstToken },
-        ..Request::new(id, caller.id, caller.band, tokens)
+        ..request(asking, (id, tokens), (now, until), &timeouts)
     };
     let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
     if let Some(copy) = copy {
@@ -194,8 +192,23 @@ pub(super) async fn send(
     attempts(gateway, order, ticket, watch).await
 }
 
+/// A request as its lane gets it.
+pub(super) fn request(
+    asking: &Asking,
+    (id, tokens): (RequestId, Tokens),
+    (now, until): (Time, Time),
+    timeouts: &Timeouts,
+) -> Request {
+    let Asking { caller, deadline, .. } = asking;
+    Request {
+        deadline: Some((now + span(timeouts.queue)).min(until)),
+        answer_by: deadline.map(|_| until),
+        ..Request::new(id, caller.id, caller.band, tokens)
+    }
+}
+
 /// A public name, or one with an adapter behind a colon.
-fn named<'a>(table: &Table, public: &'a str) -> (&'a str, Option<&'a str>) {
+pub(super) fn named<'a>(table: &Table, public: &'a str) -> (&'a str, Option<&'a str>) {
     if table.route(public).is_some() {
         return (public, None);
     }
@@ -207,7 +220,7 @@ fn named<'a>(table: &Table, public: &'a str) -> (&'a str, Option<&'a str>) {
 
 /// The lanes in the order in which they are asked: one without replicas comes after those that have
 /// some, so that nobody waits for it in vain, and is waited for when there is no other.
-fn open_first(table: &Table, first: LaneId, fallbacks: &[LaneId]) -> Vec<Arc<Lane>> {
+pub(super) fn open_first(table: &Table, first: LaneId, fallbacks: &[LaneId]) -> Vec<Arc<Lane>> {
     let all = std::iter::once(&first).chain(fallbacks);
     let mut lanes: Vec<_> = all.filter_map(|id| table.lane_at(*id).cloned()).collect();
     lanes.sort_by_key(|lane| !lane.handle.is_open());
@@ -220,6 +233,28 @@ fn choose(
     (name, id): (&str, RequestId),
     asking: &Asking,
 ) -> Result<Choice, Refused> {
+    let chosen = with_asked(gateway, table, (name, id), asking, |asked, live| {
+        table.router.choose(name, asked, live)
+    })?;
+    chosen.map_err(|error| match error {
+        NoRoute::UnknownModel => gateway.no_model(name).into(),
+        NoRoute::NothingFits(_) => {
+            ApiError::invalid_request(format!("{error}; change the request, or ask another model"))
+                .with_param("model")
+                .with_code("no_model_fits")
+                .into()
+        }
+    })
+}
+
+/// Asks the router something about a request, with what is known of that and of the lanes.
+pub(super) fn with_asked<T>(
+    gateway: &Gateway,
+    table: &Table,
+    (name, id): (&str, RequestId),
+    asking: &Asking,
+    ask: impl FnOnce(&Asked<'_>, &dyn Live) -> T,
+) -> Result<T, ApiError> {
     let names = table.router.headers();
     let headers: Vec<(&str, &str)> = names
         .iter()
@@ -243,15 +278,7 @@ fn choose(
     };
     let share = |route: &_| gateway.inner.trials.share(route);
     let live = Now { table, canary_share: &share };
-    table.router.choose(name, &asked, &live).map_err(|error| match error {
-        NoRoute::UnknownModel => gateway.no_model(name).into(),
-        NoRoute::NothingFits(_) => {
-            ApiError::invalid_request(format!("{error}; change the request, or ask another model"))
-                .with_param("model")
-                .with_code("no_model_fits")
-                .into()
-        }
-    })
+    Ok(ask(&asked, &live))
 }
 
 /// What a request needs of a model, as far as its body and headers tell.
@@ -281,7 +308,12 @@ fn needs(
 }
 
 /// What identifies the prompt: nothing where there is nothing to choose.
-fn prompt(gateway: &Gateway, lane: &Lane, asking: &Asking, adapter: Option<&str>) -> Prompt {
+pub(super) fn prompt(
+    gateway: &Gateway,
+    lane: &Lane,
+    asking: &Asking,
+    adapter: Option<&str>,
+) -> Prompt {
     let (seed, peek, body) = (gateway.inner.seed, &asking.peek, &asking.body);
     let fingerprint = blocks::digest(seed, body).max(1);
     let known = Prompt { fingerprint, streams: peek.stream, ..Prompt::default() };

@@ -7,6 +7,7 @@ mod apis;
 mod bytes;
 mod cache;
 mod cancel;
+mod explain;
 mod failures;
 mod identity;
 mod kv_events;

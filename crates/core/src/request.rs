@@ -78,12 +78,23 @@ pub struct Request {
     pub answer_by: Option<Time>,
     /// What may be done to it once it runs.
     pub stop: Stop,
+    /// Whether a copy may be sent to a second replica when its answer takes unusually long to begin.
+    pub hedge: bool,
 }
 
 impl Request {
     /// A request without deadlines that runs to its end once it has its turn.
     pub const fn new(id: RequestId, tenant: TenantId, band: Band, tokens: Tokens) -> Self {
-        Self { id, tenant, band, tokens, deadline: None, answer_by: None, stop: Stop::Never }
+        Self {
+            id,
+            tenant,
+            band,
+            tokens,
+            deadline: None,
+            answer_by: None,
+            stop: Stop::Never,
+            hedge: false,
+        }
     }
 }
 

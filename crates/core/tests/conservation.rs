@@ -27,6 +27,8 @@ enum Step {
     Tenants(Vec<(u32, u32, u32)>),
     Fail(usize, bool, bool),
     Cancel(usize),
+    Hedge(usize),
+    Outrun(usize, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -51,6 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0usize..64, any::<bool>(), any::<bool>())
             .prop_map(|(pick, answered, resumable)| Step::Fail(pick, answered, resumable)),
         2 => (0usize..64).prop_map(Step::Cancel),
+        2 => (0usize..64).prop_map(Step::Hedge),
+        1 => (0usize..64, any::<bool>()).prop_map(|(pick, failed)| Step::Outrun(pick, failed)),
     ]
 }
 
@@ -115,6 +119,9 @@ impl Host {
                 }
                 Output::GiveUp { id, replica } => {
                     assert_eq!(self.running.get(&id), Some(&replica), "given up where it is not");
+                }
+                Output::Hedge { id } => {
+                    assert!(self.running.contains_key(&id), "copied where it is not");
                 }
                 Output::Abort { id, .. } => {
                     let at = self.running.remove(&id);
@@ -257,6 +264,28 @@ impl Host {
             Step::Cancel(pick) => {
                 let id = RequestId(pick as u64 % (self.arrived + 1));
                 self.feed(Input::Cancel { id });
+            }
+            ref other => self.apply_to_copies(other),
+        }
+    }
+
+    fn apply_to_copies(&mut self, step: &Step) {
+        match *step {
+            Step::Hedge(pick) => {
+                if let Some(of) = self.pick(pick) {
+                    self.arrived += 1;
+                    self.feed(Input::Hedge { of, id: RequestId(self.arrived) });
+                }
+            }
+            Step::Outrun(pick, failed) => {
+                if let Some(id) = self.pick(pick) {
+                    if failed {
+                        self.running.remove(&id);
+                        self.stopping.remove(&id);
+                    }
+                    let failed = failed.then_some(FailureKind::Broken);
+                    self.feed(Input::Outrun { id, failed });
+                }
             }
             _ => {}
         }

@@ -117,6 +117,9 @@ pub struct RouteConfig {
     pub merge: Option<Merge>,
     /// Whether answers are kept and given again.
     pub cache: Option<CacheConfig>,
+    /// Whether streams that take unusually long to begin get a second attempt, as far as their lane's
+    /// scheduler allows: see [`pilotage_core::health::HedgeConfig`].
+    pub hedge: bool,
 }
 
 /// How equal deterministic requests that run at the same time share one answer.
@@ -155,7 +158,7 @@ impl RouteConfig {
             targets: vec![Target::stable(LaneId(lane), 1)],
             ..Route::default()
         };
-        Self { traffic, timeouts: Timeouts::default(), merge: None, cache: None }
+        Self { traffic, timeouts: Timeouts::default(), merge: None, cache: None, hedge: false }
     }
 }
 

@@ -71,6 +71,8 @@ enum Message {
     Up(ReplicaId, Arc<Replica>),
     Down(ReplicaId),
     Status(oneshot::Sender<LaneStatus>),
+    /// A copy of the first request goes out under the second id.
+    Hedge(RequestId, RequestId, mailbox::Sender<Turn>),
     Explain(Box<(Request, Prompt)>, oneshot::Sender<LaneExplanation>),
 }
 
@@ -172,6 +174,10 @@ impl Driver {
                 self.scheduler.arrive_with(now, request, prompt);
                 self.drain(now);
             }
+            Message::Hedge(of, id, say) => {
+                self.waiters.insert(id, Waiter { say, at: None });
+                self.handle(Input::Hedge { of, id });
+            }
             Message::Config(config) => {
                 let now = self.now();
                 self.scheduler.set_config(now, *config);
@@ -263,11 +269,15 @@ impl Driver {
 
     /// Keeps the last failure of each replica for the status.
     fn remember(&mut self, input: Input) {
-        let Input::Failed { id, failure } = input else { return };
+        let (id, kind) = match input {
+            Input::Failed { id, failure } => (id, failure.kind),
+            Input::Outrun { id, failed: Some(kind) } => (id, kind),
+            _ => return,
+        };
         let at = self.waiters.get_mut(&id).and_then(|waiter| waiter.at.take());
         let now = self.now();
         if let Some(known) = at.and_then(|at| self.replicas.get_mut(&at)) {
-            known.last_failure = Some((failure.kind, now));
+            known.last_failure = Some((kind, now));
         }
     }
 
@@ -342,6 +352,11 @@ impl Driver {
                 self.gauges.stopped(reason);
                 if let Some(waiter) = self.waiters.get(&id) {
                     waiter.say.send(Turn::Stop(reason));
+                }
+            }
+            Output::Hedge { id } => {
+                if let Some(waiter) = self.waiters.get(&id) {
+                    let _ = waiter.say.send(Turn::Hedge);
                 }
             }
             Output::GiveUp { id, .. } => {

@@ -3,6 +3,7 @@
 
 mod caches;
 mod copies;
+mod hedges;
 mod kv;
 mod requests;
 mod resumes;
@@ -55,6 +56,7 @@ pub(crate) struct GatewayMetrics {
     copies: copies::Copies,
     caches: caches::Caches,
     resumes: resumes::Resumes,
+    hedges: hedges::Hedges,
     feeds: kv::Feeds,
 }
 
@@ -104,6 +106,7 @@ impl GatewayMetrics {
             copies: copies::Copies::new(metrics),
             caches: caches::Caches::new(metrics),
             resumes: resumes::Resumes::new(metrics),
+            hedges: hedges::Hedges::new(metrics),
             feeds: kv::Feeds::new(metrics),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
@@ -116,12 +119,14 @@ impl GatewayMetrics {
     fn zero(&self, lane: &str) {
         self.requests.zero(lane);
         self.resumes.zero(lane);
+        self.hedges.zero(lane);
     }
 
     /// A lane is gone, and its series with it; what comes late is counted anew.
     pub(crate) fn forget(&self, lane: &str) {
         self.requests.forget(lane);
         self.resumes.forget(lane);
+        self.hedges.forget(lane);
         for reason in Reason::ALL {
             self.stops.remove(&Stopped { lane: lane.to_owned(), reason: reason.name() });
         }
@@ -168,6 +173,11 @@ impl GatewayMetrics {
     /// Counts a request that a limit stopped.
     pub(crate) fn denied(&self, limit: Limit) {
         self.denials.get_or_create(&Denied { limit: limit.name() }).inc();
+    }
+
+    /// Counts what became of a second attempt.
+    pub(crate) fn hedge(&self, lane: &str, outcome: &'static str) {
+        self.hedges.count(lane, outcome);
     }
 
     /// Counts what became of an answer that broke off.

@@ -6,7 +6,7 @@
 //! (fallback, rule, canary, mirror). [`manifest::check`](crate::manifest::check) refuses two that
 //! differ, so that the first one here is as good as any.
 
-use pilotage_core::health::{BoardConfig, BreakerConfig, ProbeConfig};
+use pilotage_core::health::{BoardConfig, BreakerConfig, HedgeConfig, ProbeConfig};
 use pilotage_core::{SchedulerConfig, Span};
 use serde::Serialize;
 
@@ -50,6 +50,9 @@ pub struct Lane {
     pub regions: Vec<Region>,
     /// Seconds that a request would wait in the nearer regions before the next one is used.
     pub spill_after_seconds: u32,
+    /// Second attempts for a hundred streams that take long to begin: as many as the most generous of
+    /// the Routes allows that have them; zero where none has.
+    pub hedge_percent: u32,
     /// How often to try again: as often as the most patient of the Routes that lead here allows.
     pub retries: Retries,
     /// How replicas are asked whether they are well.
@@ -172,6 +175,13 @@ impl Lane {
         }
     }
 
+    fn hedge(&self) -> HedgeConfig {
+        match self.hedge_percent {
+            0 => HedgeConfig::default(),
+            percent => HedgeConfig { enabled: true, percent, ..HedgeConfig::default() },
+        }
+    }
+
     /// How replicas are judged, in the scheduler's terms.
     fn board(&self) -> BoardConfig {
         let seconds = |seconds: u32| Span::from_secs(seconds.into());
@@ -192,6 +202,7 @@ impl Lane {
                 ..ProbeConfig::default()
             },
             ejected_percent_max: said.ejected_percent_max,
+            hedge: self.hedge(),
             ..BoardConfig::default()
         }
     }
@@ -223,6 +234,7 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
         spill_after_seconds: deciding(name, routes, spill)
             .first()
             .map_or(SPILL_SECONDS_DEFAULT, |(_, seconds)| **seconds),
+        hedge_percent: hedge_percent(name, routes),
         retries: retries(name, routes),
         health: health(model),
         breaker: spec.breaker,
@@ -285,13 +297,22 @@ pub(crate) fn spill(route: &Route) -> Option<&u32> {
     route.spec.spill_after_seconds.as_ref()
 }
 
-fn retries(model: &ResourceName, routes: &[&Route]) -> Retries {
-    let leads = |route: &&&Route| {
+/// The Routes that lead to a Model in any way.
+fn leading<'a>(model: &ResourceName, routes: &[&'a Route]) -> impl Iterator<Item = &'a Route> {
+    routes.iter().copied().filter(move |route| {
         let spec = &route.spec;
         spec.targets.iter().any(|target| target.model == *model)
             || spec.others().iter().any(|(_, other)| *other == model)
-    };
-    let all = routes.iter().filter(leads).map(|route| route.spec.retries);
+    })
+}
+
+fn hedge_percent(model: &ResourceName, routes: &[&Route]) -> u32 {
+    let all = leading(model, routes).map(|route| route.spec.hedge);
+    all.filter(|hedge| hedge.enabled).map(|hedge| hedge.percent).max().unwrap_or(0)
+}
+
+fn retries(model: &ResourceName, routes: &[&Route]) -> Retries {
+    let all = leading(model, routes).map(|route| route.spec.retries);
     let most = all.reduce(|one, other| Retries {
         attempts_max: one.attempts_max.max(other.attempts_max),
         percent: one.percent.max(other.percent),

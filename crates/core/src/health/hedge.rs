@@ -2,7 +2,8 @@
 //!
 //! The tail of first-token times is often one stuck replica; a copy elsewhere cuts it for a few
 //! percent of extra work (Dean and Barroso, "The Tail at Scale", CACM 2013). It must never become
-//! load: only after nearly all requests of the size would have begun, only within a budget, only where another healthy replica has nothing to do.
+//! load: only after nearly all requests of the size would have begun, only within a budget, only where
+//! another healthy replica has a free place.
 
 use std::fmt;
 
@@ -23,11 +24,19 @@ pub struct HedgeConfig {
     pub samples_min: u64,
     /// How long at least is waited.
     pub wait_min: Span,
+    /// Copies for a hundred requests.
+    pub percent: u32,
 }
 
 impl Default for HedgeConfig {
     fn default() -> Self {
-        Self { enabled: false, quantile: 0.95, samples_min: 50, wait_min: Span::from_millis(200) }
+        Self {
+            enabled: false,
+            quantile: 0.95,
+            samples_min: 50,
+            wait_min: Span::from_millis(200),
+            percent: HEDGE_PERCENT,
+        }
     }
 }
 
@@ -64,8 +73,8 @@ pub enum NoHedge {
     Unsafe,
     /// Too little is known of how long such requests take.
     Unknown,
-    /// No other healthy replica has nothing to do.
-    NobodyIdle,
+    /// No other healthy replica has a free place.
+    NobodyFree,
     /// Enough copies were sent.
     NoBudget,
 }
@@ -78,7 +87,7 @@ impl fmt::Display for NoHedge {
             Self::Copied => "it was copied before",
             Self::Unsafe => "computing it twice could be seen",
             Self::Unknown => "too little is known of how long such requests take",
-            Self::NobodyIdle => "no other healthy replica is idle",
+            Self::NobodyFree => "no other healthy replica has a free place",
             Self::NoBudget => "the budget for copies is used up",
         })
     }
@@ -90,16 +99,23 @@ pub fn hedge_at(
     config: &HedgeConfig,
     request: &Hedgeable,
     pool: &Pool,
-    others_idle: bool,
+    others_free: bool,
     budget: &Budget,
 ) -> Result<Time, NoHedge> {
+    let due = hedge_due(config, request, pool)?;
+    if !others_free {
+        return Err(NoHedge::NobodyFree);
+    }
+    budget.allows().then_some(due).ok_or(NoHedge::NoBudget)
+}
+
+/// When that is, as far as it depends on the request alone.
+pub fn hedge_due(config: &HedgeConfig, request: &Hedgeable, pool: &Pool) -> Result<Time, NoHedge> {
     let refusals = [
         (!config.enabled, NoHedge::Disabled),
         (request.began, NoHedge::Began),
         (request.copied, NoHedge::Copied),
         (!request.safe, NoHedge::Unsafe),
-        (!others_idle, NoHedge::NobodyIdle),
-        (!budget.allows(), NoHedge::NoBudget),
     ];
     if let Some((_, refusal)) = refusals.into_iter().find(|(holds, _)| *holds) {
         return Err(refusal);
@@ -134,7 +150,7 @@ mod tests {
         check(Hedgeable { copied: true, ..request }, true, &rich, NoHedge::Copied);
         check(Hedgeable { safe: false, ..request }, true, &rich, NoHedge::Unsafe);
         check(Hedgeable { prefill: 9, ..request }, true, &rich, NoHedge::Unknown);
-        check(request, false, &rich, NoHedge::NobodyIdle);
+        check(request, false, &rich, NoHedge::NobodyFree);
         check(request, true, &poor, NoHedge::NoBudget);
         let off = HedgeConfig::default();
         assert_eq!(hedge_at(&off, &request, &pool, true, &rich), Err(NoHedge::Disabled));

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 pub use breaker::{Breaker, BreakerConfig, State};
 pub use budget::Budget;
 pub use heartbeat::{Heartbeat, HeartbeatConfig, Load};
-pub use hedge::{HEDGE_PERCENT, HedgeConfig, Hedgeable, NoHedge, hedge_at};
+pub use hedge::{HEDGE_PERCENT, HedgeConfig, Hedgeable, NoHedge, hedge_at, hedge_due};
 pub use outlier::{OutlierConfig, Pool, size_class};
 pub use poison::{Poison, PoisonConfig, Ruling, Trail};
 pub use probe::{Probe, ProbeConfig};
@@ -261,17 +261,30 @@ impl Board {
         &self.pool
     }
 
-    /// When a second copy of a request is due that runs on this replica, see [`hedge_at`].
+    /// When a second copy of a request is due, if it is then allowed.
+    ///
+    /// # Errors
+    /// It never is.
+    pub fn hedge_due(&self, request: &Hedgeable) -> Result<Time, NoHedge> {
+        hedge_due(&self.config.hedge, request, &self.pool)
+    }
+
+    /// When a second copy of a request is due that runs on this replica, see [`hedge_at`]; others have
+    /// a free place or not.
+    ///
+    /// # Errors
+    /// It is not, at the moment.
     pub fn hedge_at(
         &self,
         replica: ReplicaId,
         request: &Hedgeable,
+        is_free: impl Fn(ReplicaId) -> bool,
         budget: &Budget,
     ) -> Result<Time, NoHedge> {
-        let idle = self.replicas.iter().any(|(id, record)| {
-            *id != replica && record.verdict == Verdict::Healthy && record.requests() == 0
+        let free = self.replicas.iter().any(|(id, record)| {
+            *id != replica && record.verdict == Verdict::Healthy && is_free(*id)
         });
-        hedge_at(&self.config.hedge, request, &self.pool, idle, budget)
+        hedge_at(&self.config.hedge, request, &self.pool, free, budget)
     }
 
     /// Lets time pass for each, and says which hang.

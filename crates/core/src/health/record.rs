@@ -96,6 +96,7 @@ impl Record {
         !self.flights.is_empty() || !matches!(self.verdict, Verdict::Healthy | Verdict::Down)
     }
 
+    #[cfg(test)]
     pub(super) fn requests(&self) -> usize {
         self.flights.len()
     }

@@ -39,7 +39,10 @@ impl Scheduler {
             trail: Trail::default(),
             alone,
             held: None,
+            copied: false,
+            is_copy: false,
         };
+        self.earn_copies(now, &request);
         self.live.insert(request.id, live);
     }
 

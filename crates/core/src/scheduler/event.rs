@@ -3,7 +3,7 @@
 use crate::fleet::{Capacity, Report, Site};
 use crate::health::Probe;
 use crate::preempt::Reason;
-use crate::request::{Failure, Outcome, Request};
+use crate::request::{Failure, FailureKind, Outcome, Request};
 use crate::{ReplicaId, RequestId, Tokens, Why};
 
 /// Everything that can happen.
@@ -96,6 +96,20 @@ pub enum Input {
         /// How.
         failure: Failure,
     },
+    /// A copy goes out, as [`Output::Hedge`] asked. It is sent at once, or ends as cancelled.
+    Hedge {
+        /// Of which request.
+        of: RequestId,
+        /// The copy's own id.
+        id: RequestId,
+    },
+    /// Of a request and its copy, the other one's answer began first.
+    Outrun {
+        /// The one that was late, which costs its tenant nothing.
+        id: RequestId,
+        /// How it had failed by then, if it had.
+        failed: Option<FailureKind>,
+    },
     /// The client went away.
     Cancel {
         /// Whose request.
@@ -134,6 +148,12 @@ pub enum Output {
         urgent: RequestId,
         /// Why.
         reason: Reason,
+    },
+    /// The answer takes unusually long to begin: report [`Input::Hedge`] with an id of its own for a
+    /// copy, and take whichever answers first.
+    Hedge {
+        /// Which request.
+        id: RequestId,
     },
     /// Nothing comes from this replica: break the attempt off and report [`Input::Failed`], so that it
     /// is tried elsewhere.

@@ -26,7 +26,9 @@ impl Scheduler {
         let attempts = live.attempts();
         let guarded =
             self.board.is_some() && (live.alone || !live.trail.may_go_on(&PoisonConfig::default()));
-        let is_spent = guarded || attempts >= self.config.attempts_max || self.retry_credit < 100;
+        let is_copy = live.is_copy && !live.answered;
+        let is_spent =
+            is_copy || guarded || attempts >= self.config.attempts_max || self.retry_credit < 100;
         if live.answered {
             if is_spent || !failure.resumable {
                 self.queue.settle(now, id, None);
@@ -75,7 +77,7 @@ impl Scheduler {
         }
     }
 
-    fn suspend(&mut self, now: Time, replica: ReplicaId, kind: FailureKind) {
+    pub(super) fn suspend(&mut self, now: Time, replica: ReplicaId, kind: FailureKind) {
         let span = match kind {
             FailureKind::Connect | FailureKind::Broken => self.config.suspension_broken,
             FailureKind::Overloaded => self.config.suspension_overloaded,

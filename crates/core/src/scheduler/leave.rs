@@ -61,9 +61,13 @@ impl Scheduler {
     /// first.
     pub(super) fn release(&mut self, id: RequestId) -> Option<ReplicaId> {
         let live = self.live.get_mut(&id)?;
-        let Running { replica, tokens, prefill, paused, stopping, .. } = live.running.take()?;
+        let running = live.running.take()?;
+        let Running { replica, tokens, prefill, paused, stopping, copy_at, .. } = running;
         self.index.release(replica, live.prompt.blocks());
         self.stoppable.remove(&(live.request.band, id));
+        if let Some(at) = copy_at {
+            self.copies_due.remove(&(at, id));
+        }
         self.stopping -= u32::from(stopping);
         if let Some(since) = paused {
             self.paused.remove(&(replica, since, id));

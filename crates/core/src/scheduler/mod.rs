@@ -5,6 +5,7 @@ mod config;
 mod event;
 pub mod explain;
 mod fail;
+mod hedge;
 mod judge;
 mod leave;
 mod pace;
@@ -14,7 +15,7 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::health::{Board, Change, Poison, PoisonConfig, Signal, Standing, Trail};
+use crate::health::{Board, Budget, Change, Poison, PoisonConfig, Signal, Standing, Trail};
 use crate::preempt::Stop;
 use crate::prefix::Index;
 use crate::queue::{Queue, TenantTree, Ticket};
@@ -52,6 +53,10 @@ pub struct Scheduler {
     looked: Option<(RequestId, Time)>,
     /// Hundredths of a retry that may still be spent.
     retry_credit: u64,
+    /// What may be spent on copies.
+    copies: Budget,
+    /// When copies of requests are due that run.
+    copies_due: BTreeSet<(Time, RequestId)>,
     draining: bool,
     pick: Box<dyn Pick>,
     /// Who has which prompts in its cache, as far as is known.
@@ -97,6 +102,10 @@ struct Live {
     alone: bool,
     /// That it waits for a replica of its choice while others have room.
     held: Option<Held>,
+    /// A second attempt was asked for, or it is one.
+    copied: bool,
+    /// It is a second attempt whose answer has not begun.
+    is_copy: bool,
 }
 
 /// A request that waits for a replica of its choice.
@@ -131,6 +140,8 @@ struct Running {
     paused: Option<Time>,
     /// It was asked to stop.
     stopping: bool,
+    /// When a second attempt is due.
+    copy_at: Option<Time>,
 }
 
 impl Scheduler {
@@ -150,6 +161,8 @@ impl Scheduler {
             promised: None,
             looked: None,
             retry_credit: u64::from(config.retries_min) * 100,
+            copies: hedge::budget(config.health.map(|health| health.hedge)),
+            copies_due: BTreeSet::new(),
             draining: false,
             pick: config.policy.picker(),
             index: Index::default(),
@@ -187,6 +200,8 @@ impl Scheduler {
                 self.stopped(id);
             }
             Input::Unstoppable { id } => self.unstoppable(id),
+            Input::Hedge { of, id } => self.copy(now, of, id),
+            Input::Outrun { id, failed } => self.outrun(now, id, failed),
             Input::Cancel { id } => self.cancel(now, id),
             Input::Drain => self.draining = true,
             Input::Tick => {}
@@ -195,6 +210,7 @@ impl Scheduler {
         self.unlooked |= !matches!(input, Input::Progress { .. });
         self.judge(now);
         self.expire(now);
+        self.ask_for_copies(now);
         self.pace.observe(now, &self.queue);
     }
 
@@ -223,6 +239,7 @@ impl Scheduler {
         if config.health != self.config.health {
             // Judging begins anew; nobody is ejected until there is evidence again.
             self.board = config.health.map(|health| Board::new(health, SEED));
+            self.copies = hedge::budget(config.health.map(|health| health.hedge));
             let up: Vec<ReplicaId> =
                 self.fleet.iter().filter(|replica| replica.up).map(|replica| replica.id).collect();
             for replica in up {
@@ -279,6 +296,7 @@ impl Scheduler {
     /// When [`Input::Tick`] is due, if no other input comes first.
     pub fn next_wakeup(&self, now: Time) -> Option<Time> {
         let look = self.board.as_ref().and_then(Board::next_wakeup);
+        let look = [look, self.next_copy()].into_iter().flatten().min();
         if self.queue.is_empty() {
             return look;
         }
@@ -345,12 +363,16 @@ impl Scheduler {
 
     fn first_token(&mut self, now: Time, id: RequestId) {
         self.note_at(now, id, |id| Signal::FirstToken { id });
+        self.adopt_copy(id);
         let Some(live) = self.live.get_mut(&id) else { return };
         live.answered = true;
         if !live.is_stoppable() {
             self.stoppable.remove(&(live.request.band, id));
         }
         let Some(running) = &mut live.running else { return };
+        if let Some(at) = running.copy_at.take() {
+            self.copies_due.remove(&(at, id));
+        }
         let prefill = std::mem::take(&mut running.prefill);
         let took = now.since(running.since);
         if running.begun.is_none() {

@@ -41,7 +41,7 @@ impl Host {
                 }
                 Output::Stop { id, .. } => stopped.push(id),
                 Output::End { .. } => self.ended += 1,
-                Output::Abort { .. } | Output::GiveUp { .. } => {}
+                Output::Abort { .. } | Output::GiveUp { .. } | Output::Hedge { .. } => {}
             }
         }
         assert_eq!(invariant::check(&self.scheduler), []);

@@ -25,7 +25,7 @@ const SURE: Span = Span::from_millis(50);
 const PASSED_MAX: usize = 64;
 
 /// What became of a request whose turn it is.
-enum Placed {
+pub(super) enum Placed {
     Sent(Output),
     /// It waits for this replica, though another has room.
     Waits(ReplicaId),
@@ -181,7 +181,12 @@ impl Scheduler {
     }
 
     /// Sends a request, if there is room where it belongs.
-    fn place(&mut self, now: Time, ticket: &Ticket, ahead: &[(ReplicaId, u32)]) -> Placed {
+    pub(super) fn place(
+        &mut self,
+        now: Time,
+        ticket: &Ticket,
+        ahead: &[(ReplicaId, u32)],
+    ) -> Placed {
         let Some(claim) = self.claim(ticket.id) else { return Placed::Full };
         if self.waits_for_another(ticket.id) {
             let until = ticket.deadline.unwrap_or(now);
@@ -266,6 +271,7 @@ impl Scheduler {
             begun: None,
             paused: None,
             stopping: false,
+            copy_at: None,
         });
         if live.is_stoppable() {
             self.stoppable.insert((live.request.band, id));
@@ -275,6 +281,7 @@ impl Scheduler {
         self.unhold(id);
         self.fleet.book(choice.replica, id, claim);
         self.note_sent(now, id);
+        self.plan_copy(id);
         self.note_shared(choice.replica);
         let (replica, why) = (choice.replica, choice.why);
         Some(Output::Dispatch { id, replica, attempt, displaces, why })

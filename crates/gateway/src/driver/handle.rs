@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use pilotage_core::health::Probe;
 use pilotage_core::traffic::Regions;
 use pilotage_core::{
-    Input, Prompt, ReplicaId, Report, Request, Scheduler, SchedulerConfig, TenantTree, Time,
+    Input, Prompt, ReplicaId, Report, Request, RequestId, Scheduler, SchedulerConfig, TenantTree,
+    Time,
 };
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -176,6 +177,14 @@ impl LaneHandle {
         let (say, turns) = mailbox::new();
         self.send(Message::Arrive(request, prompt, say));
         Ticket::new(request.id, self.clone(), turns)
+    }
+
+    /// A copy of a request that runs goes out under an id of its own; where it may not, its ticket is
+    /// over at once.
+    pub(crate) fn hedge(&self, of: RequestId, id: RequestId) -> Ticket {
+        let (say, turns) = mailbox::new();
+        self.send(Message::Hedge(of, id, say));
+        Ticket::of_copy(id, self.clone(), turns)
     }
 
     /// What the lane looks like; none when it is gone.

@@ -85,6 +85,7 @@ async fn only_requests_at_the_replica_learn_that_it_is_gone() {
                 Turn::Stop(reason) => reason.name().to_owned(),
                 Turn::Refused(refusal) => refusal.to_string(),
                 Turn::Interrupted(kind) => format!("{kind:?}"),
+                Turn::Hedge => "hedge".to_owned(),
             })
             .collect::<Vec<_>>()
     };

@@ -7,6 +7,7 @@ use super::mailbox;
 use super::{Door, LaneHandle, Message, Replica};
 use pilotage_core::preempt;
 use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Why};
+use tokio::sync::Notify;
 
 /// What the scheduler says to one request.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) enum Turn {
     Lost,
     /// Stop it, keep its tokens, and wait for another turn: somebody else goes first.
     Stop(preempt::Reason),
+    /// A second attempt beside it is due.
+    Hedge,
     /// It is over.
     Refused(Refusal),
     /// It is over: its replica failed so in the middle of the answer, and nobody goes on.
@@ -66,6 +69,10 @@ pub(crate) struct Ticket {
     /// Attempts that failed.
     failures: u32,
     ended: bool,
+    /// It is a second attempt's, and another may win.
+    is_copy: bool,
+    /// Told when a second attempt is due.
+    second: Option<Arc<Notify>>,
 }
 
 impl Ticket {
@@ -75,7 +82,45 @@ impl Ticket {
         lane: LaneHandle,
         turns: mailbox::Receiver<Turn>,
     ) -> Self {
-        Self { id, lane, turns, failures: 0, ended: false }
+        Self { id, lane, turns, failures: 0, ended: false, is_copy: false, second: None }
+    }
+
+    /// The place of a second attempt.
+    pub(super) const fn of_copy(
+        id: RequestId,
+        lane: LaneHandle,
+        turns: mailbox::Receiver<Turn>,
+    ) -> Self {
+        let mut ticket = Self::new(id, lane, turns);
+        ticket.is_copy = true;
+        ticket
+    }
+
+    /// Its request.
+    pub(crate) const fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Where it waits.
+    pub(crate) const fn lane(&self) -> &LaneHandle {
+        &self.lane
+    }
+
+    /// What is told when a second attempt beside the one that runs is due, while
+    /// [`Self::interruption`] is waited for.
+    pub(crate) fn second(&mut self) -> Arc<Notify> {
+        Arc::clone(self.second.insert(Arc::default()))
+    }
+
+    /// The second attempt's answer began first: it is the request from now on.
+    pub(crate) const fn won(&mut self) {
+        self.is_copy = false;
+    }
+
+    /// The other attempt's answer began first; this one had failed by then, or not.
+    pub(crate) fn outrun(mut self, failed: Option<FailureKind>) {
+        self.ended = true;
+        self.lane.send(Message::Happened(Input::Outrun { id: self.id, failed }));
     }
 
     /// What the scheduler says next: where to go, or that it is over.
@@ -92,7 +137,7 @@ impl Ticket {
                     return Err(Refusal::Exhausted { attempts: self.failures, last });
                 }
                 // It was over there already when the news came.
-                Turn::Lost | Turn::Stop(_) => {}
+                Turn::Lost | Turn::Stop(_) | Turn::Hedge => {}
             }
         }
     }
@@ -103,6 +148,9 @@ impl Ticket {
             match self.turns.recv().await {
                 Some(Turn::Lost) => return Interruption::Lost,
                 Some(Turn::Stop(reason)) => return Interruption::Stop(reason),
+                Some(Turn::Hedge) => {
+                    self.second.iter().for_each(|second| second.notify_one());
+                }
                 // Nothing else is said to a request while it is at a replica.
                 Some(Turn::Go(_) | Turn::Refused(_) | Turn::Interrupted(_)) => {}
                 None => std::future::pending::<()>().await,
@@ -160,8 +208,12 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.ended {
-            self.lane.send(Message::Happened(Input::Cancel { id: self.id }));
+        if self.ended {
+            return;
         }
+        let id = self.id;
+        let gone =
+            if self.is_copy { Input::Outrun { id, failed: None } } else { Input::Cancel { id } };
+        self.lane.send(Message::Happened(gone));
     }
 }

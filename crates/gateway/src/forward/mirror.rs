@@ -70,6 +70,7 @@ async fn run(
         until: now + span(timeouts.total),
         charged: false,
         is_copy: true,
+        hedge: false,
     };
     match place::send(gateway, asking, &sent, None, &mut watch).await {
         Ok(response) => {

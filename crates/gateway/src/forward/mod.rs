@@ -9,6 +9,7 @@ mod events;
 pub(crate) mod explain;
 mod generation;
 mod go_on;
+mod hedge;
 mod media;
 mod merge;
 mod mirror;
@@ -42,6 +43,7 @@ use crate::reply::{self, Refused};
 use attempt::{Answer, Target, Whole, left};
 pub(crate) use cache::Cache;
 pub(crate) use endpoint::{ENDPOINTS, Endpoint};
+pub(crate) use hedge::OUTCOMES as HEDGE_OUTCOMES;
 pub(crate) use media::check_hosts;
 pub(crate) use merge::Merges;
 use protocol::Translator;
@@ -71,6 +73,8 @@ pub(crate) struct Order {
     resume: Option<Resumable>,
     /// Whether it is a copy, whose answer nobody sees: it is not tried twice.
     copy: bool,
+    /// Whether a second attempt may be made beside one whose answer does not begin.
+    hedge: bool,
 }
 
 /// Answers a request to an endpoint, in the protocol that its client speaks.
@@ -155,7 +159,7 @@ async fn attempts(
         })?;
         watch.dispatched(&replica.name, attempt, &why);
         let to = Target { door: &door, displaces };
-        match attempt::run(gateway, &order, to, &mut ticket, watch).await {
+        match hedge::run(gateway, &order, to, &mut ticket, watch).await {
             Ok(Answer::Whole(answer)) => {
                 let response = whole(answer, watch);
                 ticket.finished(watch.exact_tokens());

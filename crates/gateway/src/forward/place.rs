@@ -114,6 +114,7 @@ pub(super) async fn through(
             until: placed.until,
             charged: placed.charged,
             is_copy: false,
+            hedge: placed.route.hedge,
         };
         match send(gateway, asking, &sent, placed.copy.take(), watch).await {
             Ok(response) => return Ok(response),
@@ -141,6 +142,8 @@ pub(super) struct Sent<'a> {
     /// Whether its place in its tenant's quotas is still to be reserved.
     pub(super) charged: bool,
     pub(super) is_copy: bool,
+    /// Whether its route lets it have second attempts.
+    pub(super) hedge: bool,
 }
 
 pub(super) async fn send(
@@ -150,7 +153,9 @@ pub(super) async fn send(
     copy: Option<Copied>,
     watch: &mut Watch,
 ) -> Result<Response, Missed> {
-    let Sent { lane, timeouts, adapter, id, now, until, charged, is_copy } = *sent;
+    let Sent { lane, timeouts, adapter, id, now, until, charged, is_copy, hedge } = *sent;
+    // An answer in one piece always takes long to begin.
+    let hedge = hedge && !is_copy && asking.endpoint.generates && asking.peek.stream;
     let Asking { endpoint, caller, body, peek, .. } = asking;
     let config = &lane.config;
     watch.lane(&config.name, config.price);
@@ -165,6 +170,7 @@ pub(super) async fn send(
     let exact = resume.as_ref().is_some_and(|resume| resume.way() == Way::Tokens);
     let request = Request {
         stop: if exact { Stop::Anytime } else { Stop::BeforeFirstToken },
+        hedge,
         ..request(asking, (id, tokens), (now, until), &timeouts)
     };
     let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
@@ -188,6 +194,7 @@ pub(super) async fn send(
         served: served.to_owned(),
         resume,
         copy: is_copy,
+        hedge,
     };
     attempts(gateway, order, ticket, watch).await
 }

@@ -73,6 +73,8 @@ pub(crate) struct Watch {
     /// Whether its answer was kept.
     cache: Option<&'static str>,
     detours: Detours,
+    /// What became of a second attempt.
+    hedge: Option<&'static str>,
     lease: Option<Lease>,
     /// Prompt tokens, as far as the body tells.
     estimated_input: u32,
@@ -112,6 +114,7 @@ impl Watch {
             stops: 0,
             cache: None,
             detours: Detours::default(),
+            hedge: None,
             lease: None,
             estimated_input: 0,
             limits: Vec::new(),
@@ -272,6 +275,21 @@ impl Watch {
         self.gateway.inner.counts.resume(lane, outcome);
     }
 
+    /// There was a second attempt, of which that became.
+    pub(crate) fn hedged(&mut self, outcome: &'static str) {
+        self.hedge = Some(outcome);
+        let lane = self.lane.as_deref().unwrap_or_default();
+        self.gateway.inner.counts.hedge(lane, outcome);
+    }
+
+    /// A watch for an attempt that counts only once it has won: it leaves no record.
+    pub(crate) fn aside(&self) -> Self {
+        let (gateway, request_id) = (self.gateway.clone(), self.request_id.clone());
+        let mut aside = Self::new(gateway, self.path, request_id, self.trace);
+        (aside.part, aside.over) = (Part::Copy, true);
+        aside
+    }
+
     /// The engine said something that had to be put right.
     pub(crate) fn corrupted(&mut self) {
         self.detours.corrupted = true;
@@ -302,7 +320,8 @@ impl Watch {
     /// The reason of the last placement, as a header.
     pub(crate) fn why(&self) -> Option<HeaderValue> {
         let routed = self.routed.as_ref().map(|why| format!("{why}; ")).unwrap_or_default();
-        HeaderValue::from_str(&format!("{routed}{}", self.why.as_ref()?)).ok()
+        let hedge = self.hedge.map(|hedge| format!(" second_attempt={hedge}")).unwrap_or_default();
+        HeaderValue::from_str(&format!("{routed}{}{hedge}", self.why.as_ref()?)).ok()
     }
 
     /// The watch for the rest of the way; this one is done.
@@ -329,6 +348,7 @@ impl Watch {
             stops: self.stops,
             cache: self.cache,
             detours: std::mem::take(&mut self.detours),
+            hedge: self.hedge,
             lease: self.lease.take(),
             estimated_input: self.estimated_input,
             limits: Vec::new(),

@@ -9,6 +9,7 @@ mod cache;
 mod cancel;
 mod explain;
 mod failures;
+mod hedge;
 mod identity;
 mod kv_events;
 mod limits;

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use axum::serve::ListenerExt as _;
 use futures_util::stream;
 use http_body_util::BodyExt as _;
 use pilotage_core::health::BoardConfig;
@@ -58,6 +59,8 @@ pub(crate) async fn engine() -> Engine {
     let router = Router::new().fallback(reply).with_state((script, saw));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    // A piece that waits for an acknowledgement would be late where time is paused.
+    let listener = listener.tap_io(|tcp| tcp.set_nodelay(true).unwrap());
     drop(pilotage_shell::tasks::spawn(
         "engine",
         async move { axum::serve(listener, router).await },

@@ -96,7 +96,7 @@ pub struct RouteSpec {
     /// Answers that are kept.
     #[serde(default)]
     pub cache: Cache,
-    /// Second attempts beside slow ones; not carried out yet, which the log says.
+    /// Second attempts beside streams that take unusually long to begin.
     #[serde(default)]
     pub hedge: Hedge,
     /// When to stop waiting.

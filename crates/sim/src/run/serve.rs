@@ -125,8 +125,8 @@ impl Simulation<'_> {
                 }
                 self.scheduler.handle(self.now, Input::Stopped { id });
             }
-            // Engines here say themselves when they die.
-            Output::GiveUp { .. } => {}
+            // Engines here say themselves when they die, and nobody is sent twice.
+            Output::GiveUp { .. } | Output::Hedge { .. } => {}
             Output::Abort { id, replica } => {
                 if let Some(engine) = self.ids.iter().position(|other| *other == replica) {
                     let was_active = self.engines[engine].is_active(id);

@@ -51,9 +51,6 @@ fn check(plan: &Plan) -> anyhow::Result<()> {
                 .hint("let clients ask for NAME:ADAPTER")
                 .into());
         }
-        if route.hedge.enabled {
-            tracing::warn!(route = name, "there are no second attempts yet: `hedge` has no effect");
-        }
     }
     Ok(())
 }

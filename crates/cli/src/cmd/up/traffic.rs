@@ -97,6 +97,7 @@ impl Places<'_> {
                 charge: route.merge.charge.into(),
             }),
             cache: route.cache.enabled.then(|| cache(&route.cache)),
+            hedge: route.hedge.enabled,
         }
     }
 
@@ -360,6 +361,7 @@ spec:
   mirror: {model: big, percent: 5}
   merge: {enabled: true, charge: first}
   cache: {enabled: true, ttlSeconds: 60}
+  hedge: {enabled: true, percent: 7}
   regions: [{name: paris}, {name: oslo, networkMs: 30}]
   spillAfterSeconds: 4
 ---
@@ -398,7 +400,10 @@ spec:
         let canary = chat.canary.as_ref().unwrap();
         assert_eq!((canary.steps.len(), canary.confidence), (3, 0.9));
         assert_eq!((canary.tolerance.ttft_ratio, canary.tolerance.tpot_ratio), (1.25, 1.1));
+        assert_eq!([config.routes[0].hedge, config.routes[1].hedge], [true, false]);
         let [.., small] = &config.lanes[..] else { panic!("no lanes") };
+        let hedge = small.scheduler.health.unwrap().hedge;
+        assert_eq!((hedge.enabled, hedge.percent), (true, 7));
         let regions = small.regions.as_ref().unwrap();
         let order: Vec<_> = regions.order.iter().map(|one| (one.name.as_str(), one.tier)).collect();
         assert_eq!(order, [("paris", 0), ("oslo", 1)]);

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use memchr::memchr2;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -81,10 +82,14 @@ pub struct Edit {
     pub with: Vec<u8>,
 }
 
+/// How deep lists and objects may lie in each other: as deep as `serde_json` reads, whose own limit of 128
+/// refuses the last level. An engine is never asked to read deeper than that.
+pub const NESTING_MAX: usize = 127;
+
 /// Reads a body.
 ///
 /// # Errors
-/// Status 400 in OpenAI's shape: not UTF-8, not JSON (with line and column), not an object, a
+/// Status 400 in OpenAI's shape: not UTF-8, nested deeper than [`NESTING_MAX`], not JSON (with line and column), not an object, a
 /// field of interest twice, no `model`, or a field of interest of another type.
 pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
     let text = std::str::from_utf8(body).map_err(|error| {
@@ -96,6 +101,10 @@ pub fn peek(body: &[u8]) -> Result<Peek, ApiError> {
             "the body must be a JSON object, such as {\"model\": …}",
         ));
     };
+    if is_deep(body) {
+        let message = format!("the body is nested deeper than {NESTING_MAX} levels; flatten it");
+        return Err(ApiError::invalid_request(message).with_code("nested_too_deeply"));
+    }
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| not_json(&error))?;
     let Some(model) = fields.model else {
         return Err(ApiError::invalid_request("`model` is missing; name the model to use")
@@ -293,6 +302,40 @@ fn prompts(raw: &RawValue) -> u32 {
     if several { u32::try_from(list.len()).unwrap_or(u32::MAX) } else { 1 }
 }
 
+/// Whether lists and objects lie in each other too deep. Texts are leapt over; of what is no JSON, either
+/// answer will do.
+fn is_deep(body: &[u8]) -> bool {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(byte) = body.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at = text_end(body, at),
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > NESTING_MAX {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Where the text ends that begins here.
+fn text_end(body: &[u8], mut at: usize) -> usize {
+    while let Some(found) = body.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if body[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    body.len()
+}
+
 fn object_start(body: &[u8]) -> Option<usize> {
     let at = body.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))?;
     (body[at] == b'{').then_some(at + 1)
@@ -450,7 +493,32 @@ mod tests {
             Some("stream_options.include_usage"),
             "true",
         );
-        check(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes(), None, "EOF while parsing");
+        check(format!("{{\"a\":{}", "[".repeat(100_000)).as_bytes(), None, "deeper than 127");
+    }
+
+    #[test]
+    fn bodies_are_as_deep_as_can_be_read() {
+        let check = |depth: usize, open: &str, close: &str| {
+            let (open, close) = (open.repeat(depth - 1), close.repeat(depth - 1));
+            let body = format!(r#"{{"model":"m","a\\":"\"[[","b":{open}1{close}}}"#);
+            let read = serde_json::from_str::<Value>(&body).is_ok();
+            assert_eq!(
+                (read, peek(body.as_bytes()).is_ok()),
+                (depth <= NESTING_MAX, read),
+                "{depth}"
+            );
+        };
+        for depth in [1, 2, NESTING_MAX - 1, NESTING_MAX, NESTING_MAX + 1, 100_000] {
+            check(depth, "[", "]");
+            check(depth, r#"{"a":"#, "}");
+        }
+        // Side by side is not within each other, and brackets in texts are none.
+        let wide = format!(
+            r#"{{"model":"m","a":[{}[]],"b":"{}"}}"#,
+            "[{}],".repeat(1000),
+            "[".repeat(1000)
+        );
+        assert!(peek(wide.as_bytes()).is_ok());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use pilotage_wire::openai::error::ApiError;
 
 use super::chunk::{Ends, Said};
 use super::events::{Block, Blocks};
+use super::fit::{self, Form};
 use super::{Order, Watch};
 use crate::app::Gateway;
 use crate::driver::{Door, Go, Interruption, Ticket};
@@ -57,7 +58,7 @@ pub(super) async fn go_on(
     let request = request(&order, to, (path, body.into()), now);
     let response = gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
     match response.status().as_u16() {
-        200..=299 => Ok(Opened {
+        200 if order.expects.form(response.headers(), true) == Some(Form::Events) => Ok(Opened {
             blocks: Vec::new(),
             cutter: Blocks::new(gateway.inner.config.limits.event_bytes_max),
             rest: response.into_body(),
@@ -132,21 +133,28 @@ async fn read(
     watch: &mut Watch,
 ) -> Result<Answer, FailureKind> {
     let (parts, body) = response.into_parts();
-    let kind = parts.headers.get(header::CONTENT_TYPE);
-    let is = |name: &str| {
-        kind.and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.starts_with(name))
-    };
+    let is_json =
+        parts.headers.contains_key(header::CONTENT_TYPE) && fit::says(&parts.headers, fit::JSON);
     match parts.status.as_u16() {
-        200..=299 if order.stream && is("text/event-stream") => open(gateway, body, watch).await,
-        200..=299 => {
-            let whole = collect(gateway, parts, body).await?;
-            watch.mark(Mark::FirstToken);
-            Ok(Answer::Whole(whole))
-        }
+        200 => match order.expects.form(&parts.headers, order.stream) {
+            Some(Form::Events) => open(gateway, body, watch).await,
+            Some(Form::Whole) => {
+                let whole = collect(gateway, parts, body).await?;
+                let answers = whole.status == StatusCode::OK;
+                if answers && !order.expects.holds(whole.kind.as_ref(), &whole.body) {
+                    return Err(FailureKind::Server);
+                }
+                watch.mark(Mark::FirstToken);
+                Ok(Answer::Whole(whole))
+            }
+            None => Err(FailureKind::Server),
+        },
         429 | 503 => Err(FailureKind::Overloaded),
         // Our own key was refused, or the path is not there: the replica is not what we think.
         401 | 403 | 405 => Err(FailureKind::Server),
-        404 if !is("application/json") => Err(FailureKind::Server),
+        404 if !is_json => Err(FailureKind::Server),
+        // Nobody could read what it says.
+        400..=499 if fit::is_encoded(&parts.headers) => Err(FailureKind::Server),
         // The request is wrong, and would be anywhere: that is the answer.
         400..=499 => Ok(Answer::Whole(collect(gateway, parts, body).await?)),
         _ => Err(FailureKind::Server),

@@ -9,6 +9,7 @@ use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Format, Peek};
 use pilotage_wire::repeat;
 
+use super::fit::Expected;
 use super::protocol::Protocol;
 
 /// The path of chat completions, in which other protocols are told.
@@ -70,6 +71,15 @@ impl Endpoint {
         match self.feature {
             Feature::Embeddings | Feature::Rerank => true,
             _ => self.generates && repeat::is_deterministic(body),
+        }
+    }
+
+    /// What its answers are.
+    pub(super) const fn expects(&self) -> Expected {
+        match self.feature {
+            Feature::Speech | Feature::Transcription | Feature::Images => Expected::Media,
+            _ if self.generates => Expected::Completion,
+            _ => Expected::Json,
         }
     }
 

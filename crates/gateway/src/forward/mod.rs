@@ -7,6 +7,7 @@ mod chunk;
 mod endpoint;
 mod events;
 pub(crate) mod explain;
+mod fit;
 mod generation;
 mod go_on;
 mod hedge;
@@ -59,6 +60,8 @@ pub(crate) struct Order {
     request_id: String,
     trace: TraceParent,
     stream: bool,
+    /// What its answers are.
+    expects: fit::Expected,
     /// Whether the client itself asked for the usage of its stream.
     usage_wanted: bool,
     /// When waiting for the whole answer ends.

@@ -186,6 +186,7 @@ pub(super) async fn send(
         request_id: watch.request_id().to_owned(),
         trace: watch.trace(),
         stream: peek.stream,
+        expects: endpoint.expects(),
         usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
         until,
         timeouts,

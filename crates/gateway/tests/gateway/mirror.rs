@@ -153,7 +153,7 @@ async fn more_copies_than_the_limit_are_dropped() {
     let mut config = mirroring();
     config.limits.mirrors_max = 2;
     let gateway = both(config, &stable, &trial);
-    let slow = [trial.stream(), trial.stream()];
+    let slow = [trial.slow(), trial.slow()];
     for _ in 0..5 {
         stable.json(200, ANSWER);
         assert_eq!(answer(&gateway, asks(WHOLE)).await.0, 200);

@@ -152,7 +152,7 @@ async fn an_answer_that_nobody_waited_for_is_charged_and_not_tried_again() {
     let quota = Quota { budgets: vec![budget], ..Quota::default() };
     let mut engine = engine().await;
     let gateway = gateway(tenants(quota, Quota::default()), &[&engine]);
-    let _silent = engine.stream();
+    let _silent = engine.slow();
     let words = "word ".repeat(80);
     let mut request = chat(&format!(r#"{{"model":"public","messages":"{words}"}}"#));
     request.headers_mut().insert("x-pilotage-deadline-ms", "500".parse().unwrap());

@@ -19,7 +19,7 @@ const WHOLE: &str = r#"{"model":"public"}"#;
 async fn a_request_at_a_replica_that_goes_down_is_answered_by_another() {
     let (mut silent, other) = (engine().await, engine().await);
     let gateway = gateway(config(), &[&silent, &other]);
-    let feed = silent.stream();
+    let feed = silent.slow();
     other.json(200, r#"{"fine":true}"#);
     let down = async {
         silent.seen.recv().await.unwrap();

@@ -40,7 +40,7 @@ pub(crate) enum Answer {
     /// Status, media type and body.
     Whole(u16, &'static str, &'static str),
     /// A stream whose pieces the test sends; closing the channel ends it, an `Err` breaks it.
-    Stream(mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>),
+    Stream(&'static str, mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>),
 }
 
 /// A scripted engine: answers in order, and what it saw.
@@ -87,16 +87,13 @@ async fn reply(
         Some(Answer::Whole(status, kind, body)) => {
             builder.status(status).header("content-type", kind).body(Body::from(body)).unwrap()
         }
-        Some(Answer::Stream(pieces)) => {
+        Some(Answer::Stream(kind, pieces)) => {
             let pieces =
                 stream::unfold(
                     pieces,
                     |mut pieces| async move { Some((pieces.recv().await?, pieces)) },
                 );
-            builder
-                .header("content-type", "text/event-stream")
-                .body(Body::from_stream(pieces))
-                .unwrap()
+            builder.header("content-type", kind).body(Body::from_stream(pieces)).unwrap()
         }
         None => builder.status(StatusCode::INTERNAL_SERVER_ERROR).body(Body::empty()).unwrap(),
     }
@@ -105,8 +102,17 @@ async fn reply(
 impl Engine {
     /// The next answer is a stream, fed through what is returned.
     pub(crate) fn stream(&self) -> mpsc::UnboundedSender<Result<Bytes, std::io::Error>> {
+        self.pieces("text/event-stream")
+    }
+
+    /// The next answer is JSON, fed through what is returned.
+    pub(crate) fn slow(&self) -> mpsc::UnboundedSender<Result<Bytes, std::io::Error>> {
+        self.pieces("application/json")
+    }
+
+    fn pieces(&self, kind: &'static str) -> mpsc::UnboundedSender<Result<Bytes, std::io::Error>> {
         let (feed, pieces) = mpsc::unbounded_channel();
-        self.answers.send(Answer::Stream(pieces)).unwrap();
+        self.answers.send(Answer::Stream(kind, pieces)).unwrap();
         feed
     }
 

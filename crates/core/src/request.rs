@@ -172,7 +172,7 @@ pub enum Refusal {
     /// can be told; another request helps.
     #[error("{deaths} replicas died while they answered this request")]
     Poison {
-        /// How many; zero where a copy of it runs and is waited for.
+        /// How many.
         deaths: u32,
         /// When it is forgotten.
         retry_after: Span,

@@ -89,6 +89,7 @@ fn input(verb: &str, words: &[&str]) -> Input {
             capacity: capacity(&words[1..]),
         },
         "down" => Input::ReplicaDown { replica: ReplicaId(number(words[0]) as u32) },
+        "died" => Input::ReplicaDied { replica: ReplicaId(number(words[0]) as u32) },
         "first" => Input::FirstToken { id },
         "finish" => Input::Finished { id, tokens: None },
         "progress" => Input::Progress { id, output: number(words[1]) as u32 },

@@ -70,6 +70,7 @@ enum Message {
     Tenants(TenantTree),
     Up(ReplicaId, Arc<Replica>),
     Down(ReplicaId),
+    Died(ReplicaId),
     Status(oneshot::Sender<LaneStatus>),
     /// A copy of the first request goes out under the second id.
     Hedge(RequestId, RequestId, mailbox::Sender<Turn>),
@@ -205,13 +206,8 @@ impl Driver {
                 self.drain(now);
             }
             Message::Up(id, replica) => self.raise(id, replica),
-            Message::Down(id) => {
-                self.handle(Input::ReplicaDown { replica: id });
-                if let Some(known) = self.replicas.get_mut(&id) {
-                    known.listeners.clear();
-                }
-                self.lose(id);
-            }
+            Message::Down(id) => self.lower(id, Input::ReplicaDown { replica: id }),
+            Message::Died(id) => self.lower(id, Input::ReplicaDied { replica: id }),
             Message::Status(reply) => {
                 let _ = reply.send(self.status());
             }
@@ -239,6 +235,14 @@ impl Driver {
         let region = self.replicas.get(&id).and_then(|known| known.replica.region.as_deref());
         let site = self.regions.as_ref().map(|regions| regions.site(region)).unwrap_or_default();
         self.handle(Input::Located { replica: id, site });
+    }
+
+    fn lower(&mut self, id: ReplicaId, how: Input) {
+        self.handle(how);
+        if let Some(known) = self.replicas.get_mut(&id) {
+            known.listeners.clear();
+        }
+        self.lose(id);
     }
 
     /// Reads from now on what a replica says about itself.

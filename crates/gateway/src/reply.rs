@@ -110,29 +110,13 @@ fn told(refusal: Refusal) -> (ApiError, Termination) {
     }
 }
 
-/// Engines died under the like of the request; none did so finally where a copy of it is watched.
+/// Engines died under the like of the request.
 fn poison(deaths: u32) -> (ApiError, Termination) {
-    match deaths {
-        0 => (
-            ApiError::unavailable(
-                "an engine died while it answered this very request, and a copy of it is \
-                     running; retry later",
-            )
-            .with_code("request_is_watched"),
-            Termination::UpstreamError,
-        ),
-        _ => (
-            ApiError {
-                status: 422,
-                ..ApiError::invalid_request(format!(
-                    "{deaths} engines died while they answered this very request; change it to \
-                         have it answered"
-                ))
-            }
-            .with_code("request_kills_engines"),
-            Termination::BadRequest,
-        ),
-    }
+    let message = format!(
+        "{deaths} engines died while they answered this very request; change it to have it answered"
+    );
+    let error = ApiError { status: 422, ..ApiError::invalid_request(message) };
+    (error.with_code("request_kills_engines"), Termination::BadRequest)
 }
 
 fn exhausted(attempts: u32, last: FailureKind) -> (ApiError, Termination) {

@@ -156,6 +156,11 @@ fn limits() -> String {
     let rows = [
         ("Request body", format!("{} MiB", limits.body_bytes_max >> 20), "413"),
         (
+            "Nesting of a JSON body",
+            format!("{} levels", pilotage_wire::peek::NESTING_MAX),
+            "400, code `nested_too_deeply`",
+        ),
+        (
             "Time for a body",
             format!(
                 "{} s, and 1 s more for each {} KiB",

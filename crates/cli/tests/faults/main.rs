@@ -7,5 +7,6 @@ mod abuse;
 mod answer;
 mod catalogue;
 mod cuts;
+mod kills;
 mod rig;
 mod tls;

@@ -99,10 +99,10 @@ impl Rig {
         self.gateway.lane("lane").unwrap().replica_up(id, replica);
     }
 
-    /// That engine is gone.
+    /// That engine died.
     pub(crate) fn down(&self, index: usize) {
         let id = ReplicaId(u32::try_from(index).unwrap() + 1);
-        self.gateway.lane("lane").unwrap().replica_down(id);
+        self.gateway.lane("lane").unwrap().replica_died(id);
     }
 
     /// What the admin sees of the lane.

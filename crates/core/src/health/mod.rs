@@ -32,6 +32,7 @@ pub use budget::Budget;
 pub use heartbeat::{Heartbeat, HeartbeatConfig, Load};
 pub use hedge::{HEDGE_PERCENT, HedgeConfig, Hedgeable, NoHedge, hedge_at, hedge_due};
 pub use outlier::{OutlierConfig, Pool, size_class};
+pub(crate) use poison::GRACE;
 pub use poison::{Poison, PoisonConfig, Ruling, Trail};
 pub use probe::{Probe, ProbeConfig};
 use record::Record;

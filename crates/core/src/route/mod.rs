@@ -183,6 +183,8 @@ pub struct Placement<'a> {
     pub prompt: &'a Prompt,
     /// Replicas that already failed this request.
     pub tried: &'a [ReplicaId],
+    /// Replicas that it must not go to.
+    pub barred: &'a [ReplicaId],
     /// What it asks of a replica.
     pub claim: Claim,
     /// How long it waited.
@@ -290,10 +292,13 @@ pub fn candidates<'a>(
     placement: &Placement<'_>,
 ) -> Vec<Candidate<'a>> {
     let fresh = |replica: &Replica| !placement.tried.contains(&replica.id);
-    let some_fresh_up = fleet.iter().any(|replica| replica.up && fresh(replica));
+    let barred = |replica: &Replica| placement.barred.contains(&replica.id);
+    let some_fresh_up =
+        fleet.iter().any(|replica| replica.up && fresh(replica) && !barred(replica));
     let found = known.index.find(placement.prompt.blocks());
     let may =
         fleet.iter().filter(|replica| replica.is_open(now) && (!some_fresh_up || fresh(replica)));
+    let may = may.filter(|replica| !barred(replica));
     let open = fleet.iter().filter(|replica| replica.is_open(now)).count();
     let undecided = undecided(known) / open.max(1) as f64;
     may.map(|replica| {

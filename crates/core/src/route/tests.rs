@@ -47,6 +47,7 @@ impl World {
             tokens: Tokens { input, cached: 0, output: 64 },
             prompt,
             tried: &[],
+            barred: &[],
             claim: Claim { need: u64::from(input) + 64, most: 0, prefill: u64::from(input) },
             queued: Span::ZERO,
             held,

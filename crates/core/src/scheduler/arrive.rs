@@ -11,18 +11,14 @@ use crate::{Span, Time};
 impl Scheduler {
     pub(super) fn arrive(&mut self, now: Time, request: Request, prompt: Prompt) {
         debug_assert!(!self.live.contains_key(&request.id), "C-1: id used twice");
-        let credit_max = u64::from(self.config.retries_min) * 100 + 100_000;
-        self.retry_credit =
-            (self.retry_credit + u64::from(self.config.retry_percent)).min(credit_max);
-        let alone = self.rule(now, &request, prompt.fingerprint);
-        let admitted = alone.and_then(|alone| self.admit(now, &request).map(|()| alone));
-        let alone = match admitted {
-            Ok(alone) => alone,
-            Err(refusal) => {
-                self.end(request.id, Outcome::Refused(refusal));
-                return;
-            }
-        };
+        let earned = self.retry_credit + u64::from(self.config.retry_percent);
+        self.retry_credit = earned.min(self.credit_max());
+        let is_poison = self.is_poison(now, prompt.fingerprint);
+        let admitted = is_poison.map_or(Ok(()), Err).and_then(|()| self.admit(now, &request));
+        if let Err(refusal) = admitted {
+            self.end(request.id, Outcome::Refused(refusal));
+            return;
+        }
         let live = Live {
             request,
             arrived: now,
@@ -37,13 +33,19 @@ impl Scheduler {
             last_failure: FailureKind::Connect,
             prompt,
             trail: Trail::default(),
-            alone,
+            broke: Vec::new(),
+            doubt: None,
             held: None,
             copied: false,
             is_copy: false,
         };
         self.earn_copies(now, &request);
         self.live.insert(request.id, live);
+    }
+
+    /// The most that is saved up.
+    pub(super) fn credit_max(&self) -> u64 {
+        u64::from(self.config.retries_min) * 100 + 100_000
     }
 
     /// Lets a request into the queue, unless that is full or waiting there would be in vain.

@@ -16,8 +16,13 @@ pub enum Input {
         /// How much.
         capacity: Capacity,
     },
-    /// A replica takes no new work. What is in flight there is reported one by one.
+    /// A replica takes no new work, as it was meant to. What is in flight there is reported one by one.
     ReplicaDown {
+        /// Which one.
+        replica: ReplicaId,
+    },
+    /// The same of one that died: what ran there may be why.
+    ReplicaDied {
         /// Which one.
         replica: ReplicaId,
     },

@@ -140,7 +140,9 @@ impl Scheduler {
             waiting: self.queue.len() + 1,
             shares: self.config.shares_prefixes,
         };
+        let barred = self.barred_to(now, prompt.fingerprint);
         let placement = Placement {
+            barred: &barred,
             id: request.id,
             tokens: request.tokens,
             prompt,
@@ -165,8 +167,8 @@ impl Scheduler {
     }
 
     fn refusal(&self, now: Time, request: &Request, prompt: &Prompt) -> Option<Refusal> {
-        let ruled = self.rule(now, request, prompt.fingerprint);
-        ruled.map(drop).and_then(|()| self.is_worth_waiting(now, request)).err()
+        let poison = self.is_poison(now, prompt.fingerprint);
+        poison.or_else(|| self.is_worth_waiting(now, request).err())
     }
 
     fn line(&self, request: &Request) -> Line {

@@ -3,7 +3,7 @@
 //! client has, where the host says that it can.
 
 use super::{Live, Scheduler};
-use crate::health::{PoisonConfig, Trail};
+use crate::health::{GRACE, PoisonConfig, Trail};
 use crate::request::{Failure, FailureKind, Outcome, Refusal};
 use crate::{ReplicaId, RequestId, Ticket, Time};
 
@@ -11,6 +11,9 @@ use crate::{ReplicaId, RequestId, Ticket, Time};
 /// by the request, and a long answer may survive any number of restarts. What dies at once of what it
 /// is to go on with brings fewer.
 const PROGRESS_MIN: u32 = 16;
+
+/// Replicas that one request may have failed at, those that died under it among them.
+const TRIED_MAX: usize = 8;
 
 impl Scheduler {
     pub(super) fn fail(&mut self, now: Time, id: RequestId, failure: Failure) {
@@ -22,37 +25,102 @@ impl Scheduler {
         live.answered |= failure.answered;
         live.last_failure = failure.kind;
         live.tried.push(replica);
-        // Not the turns: one that was stopped for somebody else's sake did not fail.
-        let attempts = live.attempts();
-        let guarded =
-            self.board.is_some() && (live.alone || !live.trail.may_go_on(&PoisonConfig::default()));
         let is_copy = live.is_copy && !live.answered;
-        let is_spent =
-            is_copy || guarded || attempts >= self.config.attempts_max || self.retry_credit < 100;
+        if live.answered && !failure.resumable {
+            self.finish_failed(now, id);
+            return;
+        }
+        let is_spent = is_copy || self.is_spent(id);
+        if is_spent && (is_copy || !self.may_be_dead(id)) {
+            self.finish_failed(now, id);
+            return;
+        }
+        let dead = self.is_dead(replica);
+        let Some(live) = self.live.get_mut(&id) else { return };
         if live.answered {
-            if is_spent || !failure.resumable {
-                self.queue.settle(now, id, None);
-                self.end(id, Outcome::Interrupted { replica, kind: failure.kind });
-                return;
-            }
             live.resumes += 1;
             live.broken = true;
-            self.retry_credit -= 100;
             // A client waits in the middle of its answer: not for long.
             self.queue.go_on(id, Some(now + self.config.retry_wait));
-            return;
+        } else {
+            // The time that the failed attempt took must not be held against it.
+            let deadline =
+                live.request.deadline.map(|deadline| deadline.max(now + self.config.retry_wait));
+            self.queue.again(id, deadline);
         }
         if is_spent {
+            let until = now + GRACE;
+            live.doubt = Some(until);
+            self.doubts.insert((until, id));
+        } else if !dead {
+            // What a death costs is given back, so that of a known one nothing is taken.
+            self.retry_credit -= 100;
+        }
+    }
+
+    /// Ends a request that runs nowhere, whose last attempt came to nothing.
+    fn finish_failed(&mut self, now: Time, id: RequestId) {
+        let Some(live) = self.live.get(&id) else { return };
+        let (kind, attempts) = (live.last_failure, live.attempts());
+        let interrupted = live.tried.last().copied().filter(|_| live.answered);
+        let Some(replica) = interrupted else {
             self.queue.forgive(id);
-            let refusal = Refusal::Exhausted { attempts, last: failure.kind };
+            let refusal = Refusal::Exhausted { attempts, last: kind };
             self.end(id, Outcome::Refused(refusal));
             return;
+        };
+        self.queue.settle(now, id, None);
+        self.end(id, Outcome::Interrupted { replica, kind });
+    }
+
+    /// Whether a request has had its attempts. Not the turns: one that was stopped for somebody
+    /// else's sake did not fail; and, where deaths are judged, not what died under it: of that the
+    /// guard against requests that kill keeps account.
+    fn is_spent(&self, id: RequestId) -> bool {
+        let Some(live) = self.live.get(&id) else { return true };
+        let judged = self.board.is_some();
+        let died = |replica: ReplicaId| judged && self.is_dead(replica);
+        let alive = live.tried.iter().filter(|replica| !died(**replica)).count();
+        let guarded = judged && !live.trail.may_go_on(&PoisonConfig::default(), died);
+        let last_died = live.tried.last().is_some_and(|last| died(*last));
+        guarded
+            || alive >= self.config.attempts_max as usize
+            || live.tried.len() >= TRIED_MAX.max(self.config.attempts_max as usize)
+            || (self.retry_credit < 100 && !last_died)
+    }
+
+    fn is_dead(&self, replica: ReplicaId) -> bool {
+        !self.fleet.get(replica).is_some_and(|replica| replica.up)
+    }
+
+    /// Whether some replica broke off under a request and is not known to have died: the news of a death
+    /// comes a moment after it.
+    fn may_be_dead(&self, id: RequestId) -> bool {
+        let live = self.live.get(&id).filter(|live| live.tried.len() < TRIED_MAX);
+        let broke = |live: &Live| live.broke.iter().any(|replica| !self.is_dead(*replica));
+        self.board.is_some() && live.is_some_and(broke)
+    }
+
+    /// A replica died: a request whose attempts seemed to be over may have another one.
+    pub(super) fn doubt_less(&mut self, id: RequestId) {
+        if self.is_spent(id) {
+            return;
         }
-        self.retry_credit -= 100;
-        // The time that the failed attempt took must not be held against it.
-        let deadline =
-            live.request.deadline.map(|deadline| deadline.max(now + self.config.retry_wait));
-        self.queue.again(id, deadline);
+        if let Some(until) = self.live.get_mut(&id).and_then(|live| live.doubt.take()) {
+            self.doubts.remove(&(until, id));
+            self.retry_credit = self.retry_credit.saturating_sub(100);
+        }
+    }
+
+    /// Ends those of whose replicas no death was told.
+    pub(super) fn end_doubts(&mut self, now: Time) {
+        while let Some((until, id)) =
+            self.doubts.first().copied().filter(|(until, _)| *until <= now)
+        {
+            self.doubts.remove(&(until, id));
+            self.queue.remove(id);
+            self.finish_failed(now, id);
+        }
     }
 
     /// An attempt that brought enough of the answer begins the count of failures anew.
@@ -61,6 +129,7 @@ impl Scheduler {
         let Some(running) = live.running else { return };
         if live.output.saturating_sub(running.from) >= PROGRESS_MIN {
             live.tried.clear();
+            live.broke.clear();
             live.trail = Trail::default();
         }
     }
@@ -84,6 +153,15 @@ impl Scheduler {
             FailureKind::Server | FailureKind::Timeout => return,
         };
         self.fleet.suspend(replica, now + span);
+    }
+
+    /// Ends a request that waits: it kills replicas, or it waited too long.
+    pub(super) fn end_waiting(&mut self, now: Time, ticket: &Ticket, poison: Option<Refusal>) {
+        let answered = self.live.get(&ticket.id).is_some_and(|live| live.answered);
+        match poison.filter(|_| !answered) {
+            Some(refusal) => self.end(ticket.id, Outcome::Refused(refusal)),
+            None => self.end_late(now, ticket),
+        }
     }
 
     /// Ends a request that waited too long. One whose client has a part of its answer was not late:

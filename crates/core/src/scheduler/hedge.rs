@@ -30,8 +30,8 @@ impl Scheduler {
     }
 
     /// Notes when a copy of a request that was sent is due.
-    pub(super) fn plan_copy(&mut self, id: RequestId) {
-        let Some((_, request)) = self.copied(id) else { return };
+    pub(super) fn plan_copy(&mut self, now: Time, id: RequestId) {
+        let Some((_, request)) = self.copied(now, id) else { return };
         let due = self.board.as_ref().and_then(|board| board.hedge_due(&request).ok());
         let running = self.live.get_mut(&id).and_then(|live| live.running.as_mut());
         if let (Some(due), Some(running)) = (due, running) {
@@ -61,7 +61,7 @@ impl Scheduler {
 
     /// Nobody waits, another replica has a place, and the budgets allow it.
     fn may_copy(&self, now: Time, id: RequestId) -> bool {
-        let Some((replica, request)) = self.copied(id) else { return false };
+        let Some((replica, request)) = self.copied(now, id) else { return false };
         let free = |other: ReplicaId| {
             let other = self.fleet.get(other).filter(|other| other.is_open(now));
             other.is_some_and(|other| other.has_place())
@@ -72,7 +72,7 @@ impl Scheduler {
     }
 
     /// A request that runs, as far as a copy of it is concerned, and where it does.
-    fn copied(&self, id: RequestId) -> Option<(ReplicaId, Hedgeable)> {
+    fn copied(&self, now: Time, id: RequestId) -> Option<(ReplicaId, Hedgeable)> {
         let live = self.live.get(&id).filter(|live| live.request.hedge)?;
         let running = live.running?;
         let request = Hedgeable {
@@ -80,7 +80,7 @@ impl Scheduler {
             prefill: running.prefill,
             began: live.answered || running.begun.is_some(),
             copied: live.copied,
-            safe: live.tried.is_empty() && !live.alone && !running.stopping,
+            safe: live.tried.is_empty() && !self.is_suspected(now, live) && !running.stopping,
         };
         Some((running.replica, request))
     }
@@ -126,7 +126,8 @@ impl Scheduler {
             last_failure: live.last_failure,
             prompt: live.prompt.clone(),
             trail: Trail::default(),
-            alone: false,
+            broke: Vec::new(),
+            doubt: None,
             held: None,
             copied: true,
             is_copy: true,

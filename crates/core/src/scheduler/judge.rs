@@ -4,7 +4,7 @@
 
 use super::{Live, Output, Running, Scheduler};
 use crate::health::{Change, Ruling, Signal};
-use crate::{Failure, Refusal, ReplicaId, Request, RequestId, Time};
+use crate::{Failure, FailureKind, Refusal, ReplicaId, RequestId, Time};
 
 impl Scheduler {
     /// Tells the board something, where there is one.
@@ -40,7 +40,7 @@ impl Scheduler {
         let silent = if prompt.streams { 0 } else { u64::from(request.tokens.output) };
         self.note(now, replica, Signal::Sent { id, prefill, silent });
         if self.board.is_some() && fingerprint != 0 {
-            self.poison.sent(replica, id, fingerprint);
+            self.poison.sent(now, replica, id, fingerprint);
         }
         self.weigh(replica);
     }
@@ -53,6 +53,9 @@ impl Scheduler {
         self.poison.ended(now, replica, id, Some(kind));
         if let Some(live) = self.live.get_mut(&id) {
             live.trail.note(replica, kind);
+            if kind == FailureKind::Broken {
+                live.broke.push(replica);
+            }
         }
     }
 
@@ -70,23 +73,70 @@ impl Scheduler {
         self.poison.ended(now, replica, id, None);
     }
 
-    /// Whether a request may run, as far as replicas died under its like. What may run alone is not
-    /// tried again.
-    pub(super) fn rule(
-        &self,
-        now: Time,
-        request: &Request,
-        fingerprint: u64,
-    ) -> Result<bool, Refusal> {
-        if self.board.is_none() || fingerprint == 0 {
-            return Ok(false);
+    /// Why a request with this body is refused, if replicas died under its like.
+    pub(super) fn is_poison(&self, now: Time, fingerprint: u64) -> Option<Refusal> {
+        match self.ruling(now, fingerprint) {
+            Ruling::Refuse { deaths, retry_after } => Some(Refusal::Poison { deaths, retry_after }),
+            Ruling::Free | Ruling::Watched { .. } | Ruling::Trial { .. } => None,
         }
-        debug_assert!(!self.live.contains_key(&request.id), "C-1: id used twice");
-        match self.poison.rule(now, fingerprint) {
-            Ruling::Free => Ok(false),
-            Ruling::Alone { .. } => Ok(true),
-            Ruling::Wait { retry_after } => Err(Refusal::Poison { deaths: 0, retry_after }),
-            Ruling::Refuse { deaths, retry_after } => Err(Refusal::Poison { deaths, retry_after }),
+    }
+
+    /// Where a request may not run now, because replicas died under its like; none where it may not
+    /// run at all until something happens, or at that time.
+    pub(super) fn barred(&mut self, now: Time, id: RequestId) -> Option<Vec<ReplicaId>> {
+        let live = self.live.get(&id)?;
+        if live.doubt.is_some() {
+            return None;
+        }
+        let fingerprint = live.prompt.fingerprint;
+        let (from, alone) = match self.ruling(now, fingerprint) {
+            Ruling::Free => return Some(Vec::new()),
+            Ruling::Watched { .. } => (now, false),
+            Ruling::Trial { from, .. } => (from, true),
+            // It ends when its turn comes.
+            Ruling::Refuse { .. } => return None,
+        };
+        if from > now {
+            self.be_patient(from);
+            return None;
+        }
+        if alone && self.poison.running(fingerprint) > 0 {
+            return None;
+        }
+        let barred = self.poison.watched_at();
+        let some = self.fleet.iter().any(|replica| replica.up && !barred.contains(&replica.id));
+        some.then_some(barred)
+    }
+
+    /// Whether its like may have killed replicas.
+    pub(super) fn is_suspected(&self, now: Time, live: &Live) -> bool {
+        !matches!(self.ruling(now, live.prompt.fingerprint), Ruling::Free)
+    }
+
+    /// Where one that arrived now would not be sent, as others are watched there.
+    pub(super) fn barred_to(&self, now: Time, fingerprint: u64) -> Vec<ReplicaId> {
+        match self.ruling(now, fingerprint) {
+            Ruling::Free => Vec::new(),
+            _ => self.poison.watched_at(),
+        }
+    }
+
+    fn ruling(&self, now: Time, fingerprint: u64) -> Ruling {
+        if self.board.is_none() || fingerprint == 0 {
+            return Ruling::Free;
+        }
+        self.poison.rule(now, fingerprint)
+    }
+
+    /// A replica died. Its attempts are held against nobody who did not kill it: they are given back.
+    pub(super) fn died(&mut self, now: Time, replica: ReplicaId) {
+        self.poison.died(now, replica);
+        self.lower(now, replica);
+        let lost = self.live.values().filter(|live| live.tried.contains(&replica)).count();
+        self.retry_credit = (self.retry_credit + lost as u64 * 100).min(self.credit_max());
+        let doubts: Vec<RequestId> = self.doubts.iter().map(|(_, id)| *id).collect();
+        for id in doubts {
+            self.doubt_less(id);
         }
     }
 

@@ -93,7 +93,10 @@ impl Scheduler {
 
     pub(super) fn end(&mut self, id: RequestId, outcome: Outcome) {
         self.unhold(id);
-        self.live.remove(&id);
+        let live = self.live.remove(&id);
+        if let Some(until) = live.and_then(|live| live.doubt) {
+            self.doubts.remove(&(until, id));
+        }
         self.outputs.push_back(Output::End { id, outcome });
     }
 }

@@ -66,6 +66,8 @@ pub struct Scheduler {
     board: Option<Board>,
     /// Which requests kill them.
     poison: Poison,
+    /// Requests that have had their attempts, unless replicas turn out to be dead.
+    doubts: BTreeSet<(Time, RequestId)>,
     /// What the board found, for the host to tell.
     changes: VecDeque<Change>,
     /// Requests that wait for each replica, being their choice.
@@ -98,8 +100,10 @@ struct Live {
     prompt: Prompt,
     /// Replicas that were lost under it.
     trail: Trail,
-    /// Replicas died under its like: it is not tried again.
-    alone: bool,
+    /// Those whose connections broke.
+    broke: Vec<ReplicaId>,
+    /// It has had its attempts, unless the replicas of some turn out to be dead until then.
+    doubt: Option<Time>,
     /// That it waits for a replica of its choice while others have room.
     held: Option<Held>,
     /// A second attempt was asked for, or it is one.
@@ -169,6 +173,7 @@ impl Scheduler {
             speeds: Speeds::default(),
             board: config.health.map(|health| Board::new(health, SEED)),
             poison: Poison::new(PoisonConfig::default()),
+            doubts: BTreeSet::new(),
             changes: VecDeque::new(),
             wanted: BTreeMap::new(),
             placed: 0,
@@ -182,6 +187,7 @@ impl Scheduler {
         match input {
             Input::ReplicaUp { replica, capacity } => self.raise(now, replica, capacity),
             Input::ReplicaDown { replica } => self.lower(now, replica),
+            Input::ReplicaDied { replica } => self.died(now, replica),
             Input::Located { replica, site } => self.fleet.locate(replica, site),
             Input::Reported { replica, report } => self.report(now, replica, report),
             Input::Checked { replica, probe } => self.note(now, replica, Signal::Probe(probe)),
@@ -302,7 +308,9 @@ impl Scheduler {
         }
         let resumption = self.fleet.next_resumption(now);
         let patience = self.patient_until.filter(|until| *until > now);
-        let all = [self.queue.next_deadline(), resumption, self.next_look(now), patience, look];
+        let doubt = self.doubts.first().map(|(until, _)| *until);
+        let all =
+            [self.queue.next_deadline(), resumption, self.next_look(now), patience, look, doubt];
         all.into_iter().flatten().min()
     }
 
@@ -354,7 +362,6 @@ impl Scheduler {
 
     fn lower(&mut self, now: Time, replica: ReplicaId) {
         self.note(now, replica, Signal::Down);
-        self.poison.died(now, replica);
         self.fleet.lower(replica);
         self.index.remove(replica);
         self.speeds.forget(replica);
@@ -399,6 +406,7 @@ impl Scheduler {
         while let Some(ticket) = self.queue.pop_expired(now) {
             self.end_late(now, &ticket);
         }
+        self.end_doubts(now);
     }
 
     /// It runs to its end, and nobody waits for it to stop.

@@ -108,7 +108,7 @@ impl Scheduler {
         self.be_patient(until);
     }
 
-    fn be_patient(&mut self, until: Time) {
+    pub(super) fn be_patient(&mut self, until: Time) {
         self.patient_until = Some(self.patient_until.map_or(until, |first| first.min(until)));
     }
 
@@ -136,12 +136,14 @@ impl Scheduler {
     }
 
     fn end_if_late(&mut self, now: Time, ticket: &Ticket) -> bool {
+        let live = self.live.get(&ticket.id).filter(|live| live.doubt.is_none());
+        let poison = live.and_then(|live| self.is_poison(now, live.prompt.fingerprint));
         let late = self.is_late(now, ticket.id);
-        if late {
+        if late || poison.is_some() {
             self.queue.remove(ticket.id);
-            self.end_late(now, ticket);
+            self.end_waiting(now, ticket, poison);
         }
-        late
+        late || poison.is_some()
     }
 
     fn note_cached(&mut self, id: RequestId, cached: u32) {
@@ -188,6 +190,7 @@ impl Scheduler {
         ahead: &[(ReplicaId, u32)],
     ) -> Placed {
         let Some(claim) = self.claim(ticket.id) else { return Placed::Full };
+        let Some(barred) = self.barred(now, ticket.id) else { return Placed::Apart };
         if self.waits_for_another(ticket.id) {
             let until = ticket.deadline.unwrap_or(now);
             self.patient_until = Some(self.patient_until.map_or(until, |first| first.min(until)));
@@ -197,7 +200,7 @@ impl Scheduler {
         if !is_lent(now, &self.fleet, claim.need, usable) {
             return Placed::Full;
         }
-        let Some(decision) = self.decide(now, ticket.id, &claim, ahead) else {
+        let Some(decision) = self.decide(now, ticket.id, &claim, (ahead, &barred)) else {
             return Placed::Full;
         };
         match decision {
@@ -227,10 +230,10 @@ impl Scheduler {
         now: Time,
         id: RequestId,
         claim: &Claim,
-        ahead: &[(ReplicaId, u32)],
+        (ahead, barred): (&[(ReplicaId, u32)], &[ReplicaId]),
     ) -> Option<Decision> {
         let live = self.live.get(&id)?;
-        let placement = placement(now, live, claim);
+        let placement = Placement { barred, ..placement(now, live, claim) };
         let known = Knowledge {
             index: &self.index,
             speeds: &self.speeds,
@@ -281,7 +284,7 @@ impl Scheduler {
         self.unhold(id);
         self.fleet.book(choice.replica, id, claim);
         self.note_sent(now, id);
-        self.plan_copy(id);
+        self.plan_copy(now, id);
         self.note_shared(choice.replica);
         let (replica, why) = (choice.replica, choice.why);
         Some(Output::Dispatch { id, replica, attempt, displaces, why })
@@ -446,6 +449,7 @@ fn placement<'a>(now: Time, live: &'a Live, claim: &Claim) -> Placement<'a> {
         tokens: live.request.tokens,
         prompt: &live.prompt,
         tried: &live.tried,
+        barred: &[],
         claim: *claim,
         queued: now.since(live.arrived),
         held: live.held.map_or(Span::ZERO, |held| now.since(held.since)),

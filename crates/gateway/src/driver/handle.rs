@@ -106,6 +106,11 @@ impl LaneHandle {
         self.send(Message::Down(id));
     }
 
+    /// The same of one that was not meant to go: what ran there is suspected of it.
+    pub fn replica_died(&self, id: ReplicaId) {
+        self.send(Message::Died(id));
+    }
+
     /// Its name: the model's.
     pub(crate) fn name(&self) -> &str {
         &self.name

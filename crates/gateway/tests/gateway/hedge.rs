@@ -159,11 +159,15 @@ async fn what_may_not_be_sent_twice_is_not() {
     for (config, body) in [(off, STREAM), (hedging(), whole.as_str())] {
         let (mut slow, mut other) = (engine().await, engine().await);
         let gateway = known(config, &mut [&mut slow, &mut other]).await;
-        let feed = slow.stream();
+        let is_stream = body == STREAM;
+        let feed = if is_stream { slow.stream() } else { slow.slow() };
         let script = async {
             slow.seen.recv().await.unwrap();
             tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-            say(&feed, &[HI, USAGE, DONE]);
+            match is_stream {
+                true => say(&feed, &[HI, USAGE, DONE]),
+                false => feed.send(Ok("{}".into())).unwrap(),
+            }
             drop(feed);
         };
         let (response, ()) = tokio::join!(send(&gateway, chat(body)), script);

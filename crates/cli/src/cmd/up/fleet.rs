@@ -92,7 +92,17 @@ impl Fleet {
         self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
     }
 
-    /// It is gone, and what was in flight there with it. Whether it was about to go anyway.
+    /// It died, and what was in flight there with it. Whether it was about to go anyway.
+    pub(super) fn process_died(&mut self, name: &str) -> bool {
+        if let Some(up) = self.up.remove(name)
+            && let Some(lane) = self.gateway.lane(&up.lane)
+        {
+            lane.replica_died(up.id);
+        }
+        self.process_down(name)
+    }
+
+    /// It is gone. Whether it was about to go anyway.
     pub(super) fn process_down(&mut self, name: &str) -> bool {
         self.drop_current(name);
         let (gone, rest): (Vec<_>, Vec<_>) =
@@ -312,7 +322,7 @@ mod tests {
         assert_eq!(fleet.let_go(patience, &load(2)), ["a-0"]);
         raise(&mut fleet);
         assert!(fleet.rest(0, "a-0"));
-        assert!(fleet.process_down("a-0") && !fleet.is_resting(), "it died meanwhile");
+        assert!(fleet.process_died("a-0") && !fleet.is_resting(), "it died meanwhile");
         assert!(!fleet.process_down("a-0"));
     }
 }

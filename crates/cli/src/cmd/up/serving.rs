@@ -200,7 +200,7 @@ impl Serving {
                 }
             }
             Event::Down { name, reason, again_ms } => {
-                if self.fleet.process_down(&name) {
+                if self.fleet.process_died(&name) {
                     self.supervisor.release(&name);
                 }
                 tracing::warn!(process = name, reason, again_ms, "a process died");

@@ -71,8 +71,10 @@ pub struct Report {
     pub kv_tokens: Option<u64>,
     /// Requests that it runs or has waiting.
     pub requests: Option<u32>,
-    /// A count that grows with every step it takes.
+    /// A count that grows with what it does.
     pub steps: Option<u64>,
+    /// Whether that grows with every step it takes, and not only when an answer ends.
+    pub each_step: bool,
 }
 
 /// How old an engine's own report may be to be used: after that the ledger stands alone. Nothing

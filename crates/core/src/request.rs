@@ -76,6 +76,8 @@ pub struct Request {
     pub deadline: Option<Time>,
     /// When its first token stops being worth anything: it gets no turn when that cannot be met.
     pub answer_by: Option<Time>,
+    /// When nobody waits for the whole answer any more.
+    pub until: Option<Time>,
     /// What may be done to it once it runs.
     pub stop: Stop,
     /// Whether a copy may be sent to a second replica when its answer takes unusually long to begin.
@@ -92,6 +94,7 @@ impl Request {
             tokens,
             deadline: None,
             answer_by: None,
+            until: None,
             stop: Stop::Never,
             hedge: false,
         }

@@ -118,6 +118,8 @@ fn reported(page: &str, tokens_max: u64) -> Report {
     Report {
         kv_tokens: kv_tokens.map(|tokens| tokens as u64),
         requests: running.map(|running| running.saturating_add(waiting.unwrap_or(0))),
+        // SGLang's moves when an answer ends.
+        each_step: first(10..12).is_some(),
         steps: first(10..13).filter(|steps| (0.0..1e18).contains(steps)).map(|steps| steps as u64),
     }
 }

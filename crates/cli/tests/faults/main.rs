@@ -7,6 +7,7 @@ mod abuse;
 mod answer;
 mod catalogue;
 mod cuts;
+mod hung;
 mod kills;
 mod rig;
 mod tls;

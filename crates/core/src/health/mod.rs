@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 pub use breaker::{Breaker, BreakerConfig, State};
 pub use budget::Budget;
-pub use heartbeat::{Heartbeat, HeartbeatConfig, Load};
+pub use heartbeat::{Counted, Heartbeat, HeartbeatConfig, Load};
 pub use hedge::{HEDGE_PERCENT, HedgeConfig, Hedgeable, NoHedge, hedge_at, hedge_due};
 pub use outlier::{OutlierConfig, Pool, size_class};
 pub(crate) use poison::GRACE;
@@ -126,6 +126,8 @@ pub enum Signal {
         /// Tokens that are computed before anything comes: the longest answer, if it comes in one
         /// piece.
         silent: u64,
+        /// Half of the time that it has left, where that has an end.
+        patience: Option<Span>,
     },
     /// A request's answer began.
     FirstToken {
@@ -158,12 +160,7 @@ pub enum Signal {
     /// A health check ended.
     Probe(Probe),
     /// Its own counter of work done, such as vLLM's `iteration_tokens_total` count.
-    Counter {
-        /// When it was read.
-        read: Time,
-        /// What it said.
-        value: u64,
-    },
+    Counter(Counted),
 }
 
 /// The health of all replicas of a lane.

@@ -67,6 +67,11 @@ impl Probes {
         }
     }
 
+    /// Whether they spoke against it when that was judged last.
+    pub(super) const fn is_bad(&self) -> bool {
+        self.bad
+    }
+
     /// What speaks against it now.
     pub(super) fn judge(
         &mut self,

@@ -21,6 +21,7 @@ struct Flight {
     sent: Time,
     prefill: u64,
     silent: u64,
+    patience: Option<Span>,
     began: Option<Time>,
     epoch: u32,
 }
@@ -112,8 +113,9 @@ impl Record {
         match signal {
             Signal::Up => false,
             Signal::Down => std::mem::take(&mut self.up),
-            Signal::Sent { id, prefill, silent } => {
-                self.send(now, id, prefill, silent);
+            Signal::Sent { id, prefill, silent, patience } => {
+                let flight = Flight { sent: now, prefill, silent, patience, began: None, epoch: 0 };
+                self.send(now, id, flight);
                 false
             }
             Signal::FirstToken { id } => self.begin(now, id, config, pool),
@@ -136,11 +138,11 @@ impl Record {
                 self.probes.add(probe, &config.probe);
                 true
             }
-            Signal::Counter { read, value } => self.heart.count(read, value) && self.live(now),
+            Signal::Counter(counted) => self.heart.count(counted) && self.live(now),
         }
     }
 
-    fn send(&mut self, now: Time, id: RequestId, prefill: u64, silent: u64) {
+    fn send(&mut self, now: Time, id: RequestId, flight: Flight) {
         if self.flights.len() >= FLIGHTS_MAX {
             return;
         }
@@ -152,7 +154,7 @@ impl Record {
             self.breaker.ended();
         }
         let epoch = self.breaker.sent();
-        self.flights.insert(id, Flight { sent: now, prefill, silent, began: None, epoch });
+        self.flights.insert(id, Flight { epoch, ..flight });
     }
 
     /// Something came from it. One that hung is given a trial.
@@ -252,8 +254,10 @@ impl Record {
         let waiting = self.flights.values().filter(|flight| flight.began.is_none());
         let prefill = waiting.fold(0, |sum: u64, flight| sum.saturating_add(flight.prefill));
         let silent = self.flights.values().map(|flight| flight.silent).max().unwrap_or(0);
+        let whole = self.flights.values().filter(|flight| flight.silent > 0);
+        let patience = whole.filter_map(|flight| flight.patience).min();
         let requests = u32::try_from(self.flights.len()).unwrap_or(u32::MAX);
-        Load { requests, prefill, silent }
+        Load { requests, prefill, silent, patience, unwell: self.probes.is_bad() }
     }
 
     /// Lets time pass; whether it turned out to hang.

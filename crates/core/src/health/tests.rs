@@ -75,14 +75,16 @@ fn acts(now: Time, text: &str, next_id: &mut u64) -> Vec<(Time, Act)> {
     match words[0] {
         "up" => one(Signal::Up),
         "down" => one(Signal::Down),
-        "send" => one(Signal::Sent { id: id(), prefill: number(3), silent: number(4) }),
+        "send" => {
+            one(Signal::Sent { id: id(), prefill: number(3), silent: number(4), patience: None })
+        }
         "first" => one(Signal::FirstToken { id: id() }),
         "token" => one(Signal::Token),
         "end" => one(Signal::Answered { id: id(), output: 10 }),
         "stop" => one(Signal::Stopped { id: id() }),
         "probe" if words[2] == "bad" => one(Signal::Probe(Probe::Failed)),
         "probe" => one(Signal::Probe(Probe::Good { latency: Span::from_secs(3) })),
-        "count" => one(Signal::Counter { read: now, value: number(2) }),
+        "count" => one(Signal::Counter(Counted { read: now, value: number(2), each_step: false })),
         "ok" | "fail" => {
             *next_id += 1;
             let id = RequestId(1_000_000 + *next_id);
@@ -90,12 +92,12 @@ fn acts(now: Time, text: &str, next_id: &mut u64) -> Vec<(Time, Act)> {
             if words[0] == "fail" {
                 let kind = KINDS.iter().find(|(name, _)| *name == words[2]).unwrap().1;
                 let retry_after = words.get(3).map(|secs| Span::from_secs(secs.parse().unwrap()));
-                let sent = note(now, Signal::Sent { id, prefill: 100, silent: 0 });
+                let sent = note(now, Signal::Sent { id, prefill: 100, silent: 0, patience: None });
                 return vec![sent, note(now, Signal::Failed { id, kind, retry_after })];
             }
             let came = now + Span::from_millis(number(3));
             vec![
-                note(now, Signal::Sent { id, prefill: number(2), silent: 0 }),
+                note(now, Signal::Sent { id, prefill: number(2), silent: 0, patience: None }),
                 note(came, Signal::FirstToken { id }),
                 note(came, Signal::Answered { id, output: 1 }),
             ]
@@ -175,7 +177,7 @@ fn signal() -> impl Strategy<Value = (u64, u32, Signal)> {
     let what = prop_oneof![
         2 => Just(Signal::Up),
         1 => Just(Signal::Down),
-        6 => (id(), 0u64..5000).prop_map(|(id, prefill)| Signal::Sent { id, prefill, silent: 0 }),
+        6 => (id(), 0u64..5000).prop_map(|(id, prefill)| Signal::Sent { id, prefill, silent: 0, patience: None }),
         3 => id().prop_map(|id| Signal::FirstToken { id }),
         2 => Just(Signal::Token),
         3 => id().prop_map(|id| Signal::Answered { id, output: 5 }),
@@ -187,7 +189,7 @@ fn signal() -> impl Strategy<Value = (u64, u32, Signal)> {
             let latency = Span::ZERO;
             Signal::Probe(if good { Probe::Good { latency } } else { Probe::Failed })
         }),
-        1 => (0u64..4).prop_map(|value| Signal::Counter { read: Time::ZERO, value }),
+        1 => (0u64..4).prop_map(|value| Signal::Counter(Counted { read: Time::ZERO, value, each_step: true })),
     ];
     (0u64..20_000, 0u32..4, what)
 }
@@ -239,7 +241,7 @@ proptest! {
             for replica in ids.iter().copied() {
                 board.note(now, replica, Signal::Probe(Probe::Good { latency: Span::ZERO }));
                 if board.takes(replica) {
-                    board.note(now, replica, Signal::Sent { id, prefill: 10, silent: 0 });
+                    board.note(now, replica, Signal::Sent { id, prefill: 10, silent: 0, patience: None });
                     board.note(now, replica, Signal::Answered { id, output: 1 });
                 }
             }

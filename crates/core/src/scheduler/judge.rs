@@ -4,7 +4,7 @@
 
 use super::{Live, Output, Running, Scheduler};
 use crate::health::{Change, Ruling, Signal};
-use crate::{Failure, FailureKind, Refusal, ReplicaId, RequestId, Time};
+use crate::{Failure, FailureKind, Refusal, ReplicaId, RequestId, Span, Time};
 
 impl Scheduler {
     /// Tells the board something, where there is one.
@@ -38,7 +38,8 @@ impl Scheduler {
         let (replica, prefill, fingerprint) = (*replica, *prefill, prompt.fingerprint);
         // An answer in one piece is silent until its end.
         let silent = if prompt.streams { 0 } else { u64::from(request.tokens.output) };
-        self.note(now, replica, Signal::Sent { id, prefill, silent });
+        let patience = request.until.map(|until| Span::from_nanos(until.since(now).as_nanos() / 2));
+        self.note(now, replica, Signal::Sent { id, prefill, silent, patience });
         if self.board.is_some() && fingerprint != 0 {
             self.poison.sent(now, replica, id, fingerprint);
         }

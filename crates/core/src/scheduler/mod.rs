@@ -15,7 +15,9 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::health::{Board, Budget, Change, Poison, PoisonConfig, Signal, Standing, Trail};
+use crate::health::{
+    Board, Budget, Change, Counted, Poison, PoisonConfig, Signal, Standing, Trail,
+};
 use crate::preempt::Stop;
 use crate::prefix::Index;
 use crate::queue::{Queue, TenantTree, Ticket};
@@ -356,7 +358,8 @@ impl Scheduler {
     fn report(&mut self, now: Time, replica: ReplicaId, report: Report) {
         self.fleet.report(now, replica, report);
         if let Some(value) = report.steps {
-            self.note(now, replica, Signal::Counter { read: now, value });
+            let counted = Counted { read: now, value, each_step: report.each_step };
+            self.note(now, replica, Signal::Counter(counted));
         }
     }
 

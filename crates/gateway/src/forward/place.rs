@@ -211,6 +211,7 @@ pub(super) fn request(
     Request {
         deadline: Some((now + span(timeouts.queue)).min(until)),
         answer_by: deadline.map(|_| until),
+        until: Some(until),
         ..Request::new(id, caller.id, caller.band, tokens)
     }
 }

@@ -19,6 +19,8 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tower::Service as _;
 
+use crate::dns::Resolver;
+
 /// How long a connection may take to open.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,12 +33,12 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A pooled client. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    inner: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
 }
 
 /// Opens connections, for whoever keeps account of them itself.
 #[derive(Clone, Debug)]
-pub struct Connector(HttpsConnector<HttpConnector>);
+pub struct Connector(HttpsConnector<HttpConnector<Resolver>>);
 
 /// An open connection, encrypted where the URL says so.
 pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -123,7 +125,7 @@ impl Connector {
             .map_err(std::io::Error::other)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut http = HttpConnector::new();
+        let mut http = HttpConnector::new_with_resolver(Resolver::system());
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod date;
 pub mod descriptors;
 pub mod dirs;
+pub mod dns;
 pub mod env;
 pub mod files;
 pub mod id;

@@ -1,5 +1,5 @@
 //! Places the requests of scenarios in every way there is, or in those named after `--`, and prints
-//! what each came to: `compare SCENARIO[,SCENARIO] [POLICY…] [--seeds N] [--rate PERCENT]`.
+//! what each came to: `compare SCENARIO[,SCENARIO] [POLICY…] [--seeds N] [--first SEED] [--rate PERCENT]`.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints a table")]
 
@@ -15,7 +15,8 @@ fn main() {
         words.drain(at..at + 2);
         value
     };
-    let (seeds, rate) = (option("--seeds", 1), option("--rate", 100));
+    let (seeds, first) = (option("--seeds", 1), option("--first", 0));
+    let rate = option("--rate", 100);
     let names: Vec<String> = words[0].split(',').map(str::to_owned).collect();
     let mut routes: Vec<Route> = words[1..].iter().map(|name| Route::find(name).unwrap()).collect();
     if routes.is_empty() {
@@ -25,7 +26,7 @@ fn main() {
         let text = scenario::find(&name)
             .map_or_else(|| std::fs::read_to_string(&name).unwrap(), |one| one.text.to_owned());
         println!("{name}");
-        for seed in 0..seeds {
+        for seed in first..first + seeds {
             let read = |file: &str| {
                 let folder = std::path::Path::new(&name).parent().unwrap();
                 std::fs::read_to_string(folder.join(file)).map_err(|error| error.to_string())

@@ -88,10 +88,18 @@ const RIVALS: &[Rival] = &[
     },
     Rival {
         name: "smg-cache-aware-tuned",
-        about: "SMG cache_aware, thresholds for small batches (0.3, 4, 1.2)",
+        about: "SMG cache_aware, thresholds for small batches (0.3, 12, 1.2)",
         scrape: None,
         make: |board| {
-            Box::new(smg::CacheAware::new(&board, "smg-cache-aware-tuned", 0.3, (4, 1.2)))
+            Box::new(smg::CacheAware::new(&board, "smg-cache-aware-tuned", 0.3, (12, 1.2)))
+        },
+    },
+    Rival {
+        name: "smg-cache-aware-tight",
+        about: "SMG cache_aware, tighter still (0.3, 4, 1.2)",
+        scrape: None,
+        make: |board| {
+            Box::new(smg::CacheAware::new(&board, "smg-cache-aware-tight", 0.3, (4, 1.2)))
         },
     },
     Rival {

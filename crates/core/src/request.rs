@@ -82,6 +82,19 @@ pub struct Request {
     pub stop: Stop,
     /// Whether a copy may be sent to a second replica when its answer takes unusually long to begin.
     pub hedge: bool,
+    /// How often it may be tried again; none where only its lane's limits count.
+    pub retry: Option<RetryLimit>,
+}
+
+/// How often requests may be tried again beside what their lane allows: the stricter of the two counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RetryLimit {
+    /// Whose: requests with the same number share a budget, such as those of one route.
+    pub group: u64,
+    /// Attempts for one request, the first one included.
+    pub attempts_max: u32,
+    /// Retries allowed for each hundred of its arrivals.
+    pub percent: u32,
 }
 
 impl Request {
@@ -97,6 +110,7 @@ impl Request {
             until: None,
             stop: Stop::Never,
             hedge: false,
+            retry: None,
         }
     }
 }

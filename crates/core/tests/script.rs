@@ -15,8 +15,8 @@ use pilotage_core::health::BoardConfig;
 use pilotage_core::traffic::{Name, Region, Regions};
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, Input, Output, Policy, Prompt, QueueLimits, ReplicaId,
-    Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop, TenantId, TenantShare,
-    TenantTree, Time, Tokens, invariant,
+    Report, Request, RequestId, RetryLimit, Scheduler, SchedulerConfig, Span, Stop, TenantId,
+    TenantShare, TenantTree, Time, Tokens, invariant,
 };
 
 #[test]
@@ -193,10 +193,22 @@ fn request(now: Time, id: RequestId, words: &[&str]) -> Request {
             // See `prompt`.
             Some(("prompt" | "body", _)) => {}
             Some(("deadline", ms)) => request.deadline = Some(now + Span::from_millis(number(ms))),
+            // See `retry_limit`.
+            Some(("attempts" | "retries", _)) => request.retry = Some(retry_limit(words)),
             _ => panic!("unknown word `{word}`"),
         }
     }
     request
+}
+
+/// `attempts=N retries=PERCENT`: what requests of one group are allowed beside their lane's limits.
+fn retry_limit(words: &[&str]) -> RetryLimit {
+    let said = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).map(number);
+    RetryLimit {
+        group: 1,
+        attempts_max: said("attempts=").map_or(u32::MAX, |attempts| attempts as u32),
+        percent: said("retries=").map_or(100, |percent| percent as u32),
+    }
 }
 
 /// `prompt=A+N`: a prompt of N blocks that shares its begin with all others of the letter A.

@@ -11,8 +11,7 @@ use crate::{Span, Time};
 impl Scheduler {
     pub(super) fn arrive(&mut self, now: Time, request: Request, prompt: Prompt) {
         debug_assert!(!self.live.contains_key(&request.id), "C-1: id used twice");
-        let earned = self.retry_credit + u64::from(self.config.retry_percent);
-        self.retry_credit = earned.min(self.credit_max());
+        self.retries.arrived(&self.config, request.retry.as_ref());
         let is_poison = self.is_poison(now, prompt.fingerprint);
         let admitted = is_poison.map_or(Ok(()), Err).and_then(|()| self.admit(now, &request));
         if let Err(refusal) = admitted {
@@ -41,11 +40,6 @@ impl Scheduler {
         };
         self.earn_copies(now, &request);
         self.live.insert(request.id, live);
-    }
-
-    /// The most that is saved up.
-    pub(super) fn credit_max(&self) -> u64 {
-        u64::from(self.config.retries_min) * 100 + 100_000
     }
 
     /// Lets a request into the queue, unless that is full or waiting there would be in vain.

@@ -2,6 +2,7 @@
 //! or it ends. Before its first token it begins anew elsewhere; after it, it goes on from what its
 //! client has, where the host says that it can.
 
+use super::retries::attempts_max;
 use super::{Live, Scheduler};
 use crate::health::{GRACE, PoisonConfig, Trail};
 use crate::request::{Failure, FailureKind, Outcome, Refusal};
@@ -37,6 +38,7 @@ impl Scheduler {
         }
         let dead = self.is_dead(replica);
         let Some(live) = self.live.get_mut(&id) else { return };
+        let limit = live.request.retry;
         if live.answered {
             live.resumes += 1;
             live.broken = true;
@@ -54,7 +56,7 @@ impl Scheduler {
             self.doubts.insert((until, id));
         } else if !dead {
             // What a death costs is given back, so that of a known one nothing is taken.
-            self.retry_credit -= 100;
+            self.retries.spend(limit.as_ref());
         }
     }
 
@@ -83,10 +85,12 @@ impl Scheduler {
         let alive = live.tried.iter().filter(|replica| !died(**replica)).count();
         let guarded = judged && !live.trail.may_go_on(&PoisonConfig::default(), died);
         let last_died = live.tried.last().is_some_and(|last| died(*last));
+        let limit = live.request.retry.as_ref();
+        let most = attempts_max(&self.config, limit) as usize;
         guarded
-            || alive >= self.config.attempts_max as usize
-            || live.tried.len() >= TRIED_MAX.max(self.config.attempts_max as usize)
-            || (self.retry_credit < 100 && !last_died)
+            || alive >= most
+            || live.tried.len() >= TRIED_MAX.max(most)
+            || (!self.retries.has_one(limit) && !last_died)
     }
 
     fn is_dead(&self, replica: ReplicaId) -> bool {
@@ -108,7 +112,8 @@ impl Scheduler {
         }
         if let Some(until) = self.live.get_mut(&id).and_then(|live| live.doubt.take()) {
             self.doubts.remove(&(until, id));
-            self.retry_credit = self.retry_credit.saturating_sub(100);
+            let limit = self.live.get(&id).and_then(|live| live.request.retry);
+            self.retries.spend(limit.as_ref());
         }
     }
 

@@ -50,7 +50,8 @@ impl Scheduler {
         while let Some((_, id)) = self.copies_due.first().copied().filter(|(at, _)| *at <= now) {
             self.copies_due.pop_first();
             if self.may_copy(now, id) && self.copies.spend(now) {
-                self.retry_credit -= 100;
+                let limit = self.live.get(&id).and_then(|live| live.request.retry);
+                self.retries.spend(limit.as_ref());
                 if let Some(live) = self.live.get_mut(&id) {
                     live.copied = true;
                 }
@@ -62,13 +63,16 @@ impl Scheduler {
     /// Nobody waits, another replica has a place, and the budgets allow it.
     fn may_copy(&self, now: Time, id: RequestId) -> bool {
         let Some((replica, request)) = self.copied(now, id) else { return false };
+        let limit = self.live.get(&id).and_then(|live| live.request.retry);
         let free = |other: ReplicaId| {
             let other = self.fleet.get(other).filter(|other| other.is_open(now));
             other.is_some_and(|other| other.has_place())
         };
         let due =
             self.board.as_ref().map(|board| board.hedge_at(replica, &request, free, &self.copies));
-        self.queue.is_empty() && self.retry_credit >= 100 && due.is_some_and(|due| due.is_ok())
+        self.queue.is_empty()
+            && self.retries.has_one(limit.as_ref())
+            && due.is_some_and(|due| due.is_ok())
     }
 
     /// A request that runs, as far as a copy of it is concerned, and where it does.

@@ -133,8 +133,9 @@ impl Scheduler {
     pub(super) fn died(&mut self, now: Time, replica: ReplicaId) {
         self.poison.died(now, replica);
         self.lower(now, replica);
-        let lost = self.live.values().filter(|live| live.tried.contains(&replica)).count();
-        self.retry_credit = (self.retry_credit + lost as u64 * 100).min(self.credit_max());
+        for live in self.live.values().filter(|live| live.tried.contains(&replica)) {
+            self.retries.give_back(&self.config, live.request.retry.as_ref());
+        }
         let doubts: Vec<RequestId> = self.doubts.iter().map(|(_, id)| *id).collect();
         for id in doubts {
             self.doubt_less(id);

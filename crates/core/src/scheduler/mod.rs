@@ -9,6 +9,7 @@ mod hedge;
 mod judge;
 mod leave;
 mod pace;
+mod retries;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -27,6 +28,7 @@ use crate::{Band, Capacity, Fleet, ReplicaId, Report, RequestId, Span, TenantId,
 pub use config::SchedulerConfig;
 pub use event::{Input, Output};
 use pace::Pace;
+use retries::Retries;
 
 /// Spreads the times at which replicas are tried again; replicas' ids make them differ.
 const SEED: u64 = 0x7011_07a6_e000_0001;
@@ -53,8 +55,7 @@ pub struct Scheduler {
     promised: Option<RequestId>,
     /// For whom room was looked for last, and when.
     looked: Option<(RequestId, Time)>,
-    /// Hundredths of a retry that may still be spent.
-    retry_credit: u64,
+    retries: Retries,
     /// What may be spent on copies.
     copies: Budget,
     /// When copies of requests are due that run.
@@ -166,7 +167,7 @@ impl Scheduler {
             asked: None,
             promised: None,
             looked: None,
-            retry_credit: u64::from(config.retries_min) * 100,
+            retries: Retries::new(&config),
             copies: hedge::budget(config.health.map(|health| health.hedge)),
             copies_due: BTreeSet::new(),
             draining: false,
@@ -255,6 +256,7 @@ impl Scheduler {
                 self.fleet.judge(replica, true, 1.0);
             }
         }
+        self.retries.forget_groups();
         if self.config.policy != config.policy {
             self.pick = config.policy.picker();
         }

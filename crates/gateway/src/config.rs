@@ -111,8 +111,12 @@ pub struct RouteConfig {
     /// Names, targets, rules and the rest. A lane's number is its place among the lanes of the same
     /// configuration, a tenant's its place among the tenants.
     pub traffic: Route,
+    /// The LoRA adapter that requests ask for when they name none.
+    pub adapter: Option<String>,
     /// When to stop waiting.
     pub timeouts: Timeouts,
+    /// How often to try again, where that is less than the lane allows.
+    pub retries: Option<Retries>,
     /// Whether equal requests share one answer.
     pub merge: Option<Merge>,
     /// Whether answers are kept and given again.
@@ -120,6 +124,15 @@ pub struct RouteConfig {
     /// Whether streams that take unusually long to begin get a second attempt, as far as their lane's
     /// scheduler allows: see [`pilotage_core::health::HedgeConfig`].
     pub hedge: bool,
+}
+
+/// How often a route's requests may be tried again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Retries {
+    /// Attempts for one request, the first one included.
+    pub attempts_max: u32,
+    /// Retries in percent of the route's requests.
+    pub percent: u32,
 }
 
 /// How equal deterministic requests that run at the same time share one answer.
@@ -158,7 +171,15 @@ impl RouteConfig {
             targets: vec![Target::stable(LaneId(lane), 1)],
             ..Route::default()
         };
-        Self { traffic, timeouts: Timeouts::default(), merge: None, cache: None, hedge: false }
+        Self {
+            traffic,
+            adapter: None,
+            timeouts: Timeouts::default(),
+            retries: None,
+            merge: None,
+            cache: None,
+            hedge: false,
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
+use crate::reports::HealthCheck;
 use crate::{kv_events, reports};
 pub(crate) use door::Door;
 pub(crate) use explain::LaneExplanation;
@@ -50,13 +51,34 @@ pub struct Replica {
     pub region: Option<String>,
     /// Where it publishes what its KV cache holds: `tcp://HOST:PORT`.
     pub kv_events: Option<String>,
+    /// What speaks with it, where it is trusted by other certificates than the system's.
+    pub client: Option<Client>,
+    /// How it is asked whether it is well.
+    pub health: HealthCheck,
+    /// The path at which it tells how full it is, below its URL.
+    pub metrics: Option<String>,
 }
 
 impl Replica {
     /// One of which no more is known than what it can take.
     pub fn at(name: impl Into<String>, url: impl Into<String>, capacity: Capacity) -> Self {
         let (name, url) = (name.into(), url.into());
-        Self { name, url, key: None, capacity, region: None, kv_events: None }
+        Self {
+            name,
+            url,
+            key: None,
+            capacity,
+            region: None,
+            kv_events: None,
+            client: None,
+            health: HealthCheck::default(),
+            metrics: Some("/metrics".to_owned()),
+        }
+    }
+
+    /// What speaks with it: its own client, or everybody's.
+    pub(crate) fn client<'a>(&'a self, everybodys: &'a Client) -> &'a Client {
+        self.client.as_ref().unwrap_or(everybodys)
     }
 }
 
@@ -253,8 +275,8 @@ impl Driver {
         sent: &Arc<AtomicU64>,
     ) -> Vec<Listener> {
         let Some((client, lane)) = &self.reading else { return Vec::new() };
-        let reading =
-            reports::read(client.clone(), self.clock, lane.clone(), (id, Arc::clone(replica)));
+        let client = replica.client(client).clone();
+        let reading = reports::read(client, self.clock, lane.clone(), (id, Arc::clone(replica)));
         let mut listeners = vec![Listener(tasks::spawn("reports", reading))];
         if let Some(address) = replica.kv_events.clone() {
             let feed = kv_events::Feed {

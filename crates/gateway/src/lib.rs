@@ -23,7 +23,8 @@ mod trials;
 pub use app::{ConfigError, Front, Gateway};
 pub use config::{
     CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, MediaLimits, Merge,
-    Oidc, Price, Resume, RouteConfig, StoredLimits, TenantConfig, Timeouts,
+    Oidc, Price, Resume, Retries, RouteConfig, StoredLimits, TenantConfig, Timeouts,
 };
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};
+pub use reports::HealthCheck;

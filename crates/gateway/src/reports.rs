@@ -3,6 +3,7 @@
 //! themselves; nothing waits for it, and an engine that says nothing, or something strange, is
 //! scheduled by the ledger alone.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,63 +27,130 @@ const EVERY_IDLE: Duration = Duration::from_secs(5);
 /// How long a reading may take. Engines that are busy answer late.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How a replica is asked whether it is well.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HealthCheck {
+    /// What is asked for, below its URL.
+    pub path: String,
+    /// Between two looks.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Whether nothing else will do than a status of 200 to 299. Otherwise an engine without such a
+    /// path is up, too, and only errors of its own count.
+    pub is_strict: bool,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        let path = "/health".to_owned();
+        Self { path, interval: EVERY, timeout: PATIENCE, is_strict: false }
+    }
+}
+
 /// Most bytes of an answer to a health check.
 const HEALTH_BYTES_MAX: usize = 64 << 10;
 
 /// What is read, by the names that engines have for it: vLLM's of today, its older one, SGLang's,
-/// TensorRT-LLM's.
-const NAMES: [&str; 13] = [
+/// TensorRT-LLM's, llama.cpp's, TGI's. Four kinds, in the order of [`Kind`].
+const NAMES: [&str; 20] = [
     "vllm:kv_cache_usage_perc",
     "vllm:gpu_cache_usage_perc",
     "sglang:token_usage",
     "trtllm_kv_cache_utilization",
+    "llamacpp:kv_cache_usage_ratio",
     "vllm:num_requests_running",
     "sglang:num_running_reqs",
     "trtllm_num_requests_running",
+    "llamacpp:requests_processing",
+    "tgi_batch_current_size",
     "vllm:num_requests_waiting",
     "sglang:num_queue_reqs",
     "trtllm_num_requests_waiting",
+    "llamacpp:requests_deferred",
+    "tgi_queue_size",
     "vllm:iteration_tokens_total_count",
     "vllm:generation_tokens_total",
     "sglang:generation_tokens_total",
+    "llamacpp:n_decode_total",
+    "tgi_batch_inference_count",
 ];
 
-/// Reads until the lane or the replica is gone; the caller ends it.
+/// Where in [`NAMES`] the names of one thing are.
+struct Kind;
+
+impl Kind {
+    const USED: Range<usize> = 0..5;
+    const RUNNING: Range<usize> = 5..10;
+    const WAITING: Range<usize> = 10..15;
+    const STEPS: Range<usize> = 15..20;
+    /// Of those, what moves with each step of the engine.
+    const EACH_STEP: [Range<usize>; 2] = [15..17, 18..20];
+}
+
+/// Looks and reads until the lane or the replica is gone; the caller ends it. One thing at a time, so
+/// that an engine has one connection more to hold, not two.
 pub(crate) async fn read(
     client: Client,
     clock: Clock,
     lane: LaneHandle,
     (id, replica): (ReplicaId, Arc<Replica>),
 ) {
-    let mut pause = EVERY;
+    let after = |pause: Duration| {
+        let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
+        clock.now_nanos().saturating_add(nanos)
+    };
+    let mut look_at = after(replica.health.interval);
+    let mut read_at = if replica.metrics.is_some() { after(EVERY) } else { u64::MAX };
     let mut adapters = String::new();
     loop {
-        tokio::time::sleep(pause).await;
-        lane.replica_checked(id, probe(&client, clock, &replica).await);
-        let page = tokio::time::timeout(PATIENCE, page(&client, &replica)).await;
-        let Some(page) = page.ok().flatten() else { continue };
-        let report = reported(&page, replica.capacity.tokens_max);
-        pause = if report.requests == Some(0) { EVERY_IDLE } else { EVERY };
-        lane.replica_reports(id, report);
-        if let Some(loaded) = loaded(&page).filter(|loaded| *loaded != adapters) {
-            lane.replica_adapters(id, loaded.split(',').map(pilotage_core::traffic::key).collect());
-            adapters = loaded;
+        clock.sleep_until_nanos(look_at.min(read_at)).await;
+        if look_at <= read_at {
+            lane.replica_checked(id, probe(&client, clock, &replica).await);
+            look_at = after(replica.health.interval);
+            continue;
         }
+        let page = tokio::time::timeout(PATIENCE, page(&client, &replica)).await.ok().flatten();
+        let pause = page.map(|page| tell(&lane, (id, &replica), &page, &mut adapters));
+        read_at = after(pause.unwrap_or(EVERY));
+    }
+}
+
+/// Tells the lane what a page of metrics says; when the next one is worth reading.
+fn tell(
+    lane: &LaneHandle,
+    (id, replica): (ReplicaId, &Replica),
+    page: &str,
+    adapters: &mut String,
+) -> Duration {
+    let report = reported(page, replica.capacity.tokens_max);
+    lane.replica_reports(id, report);
+    if let Some(loaded) = loaded(page).filter(|loaded| loaded != adapters) {
+        lane.replica_adapters(id, loaded.split(',').map(pilotage_core::traffic::key).collect());
+        *adapters = loaded;
+    }
+    if report.requests == Some(0) { EVERY_IDLE } else { EVERY }
+}
+
+impl HealthCheck {
+    fn takes(&self, status: StatusCode) -> bool {
+        let is_none_of_its_own = !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED;
+        status.is_success() || (!self.is_strict && is_none_of_its_own)
     }
 }
 
 async fn probe(client: &Client, clock: Clock, replica: &Replica) -> Probe {
     let begun = clock.now_nanos();
+    let health = &replica.health;
     let asking = async {
-        let response = client.request(get(replica, "/health")?).await.ok()?;
+        let response = client.request(get(replica, &health.path)?).await.ok()?;
         let status = response.status();
         // What is not read to its end costs a connection.
         let _ = Limited::new(response.into_body(), HEALTH_BYTES_MAX).collect().await;
         Some(status)
     };
-    match tokio::time::timeout(PATIENCE, asking).await {
-        // An engine without such a path is up.
-        Ok(Some(status)) if !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED => {
+    match tokio::time::timeout(health.timeout, asking).await {
+        Ok(Some(status)) if health.takes(status) => {
             Probe::Good { latency: Span::from_nanos(clock.now_nanos() - begun) }
         }
         _ => Probe::Failed,
@@ -98,7 +166,7 @@ fn get(replica: &Replica, path: &str) -> Option<Request<Full<Bytes>>> {
 }
 
 async fn page(client: &Client, replica: &Replica) -> Option<String> {
-    let response = client.request(get(replica, "/metrics")?).await.ok()?;
+    let response = client.request(get(replica, replica.metrics.as_deref()?)?).await.ok()?;
     if !response.status().is_success() {
         return None;
     }
@@ -110,17 +178,20 @@ async fn page(client: &Client, replica: &Replica) -> Option<String> {
 /// What a page says, with none for what it does not, or not sensibly.
 fn reported(page: &str, tokens_max: u64) -> Report {
     let told = prometheus::sums(page, &NAMES);
-    let first = |range: std::ops::Range<usize>| told[range].iter().find_map(|value| *value);
+    let first = |range: Range<usize>| told[range].iter().find_map(|value| *value);
     let count = |value: f64| (0.0..1e9).contains(&value).then_some(value as u32);
-    let used = first(0..4).filter(|used| (0.0..=1.0).contains(used));
+    let used = first(Kind::USED).filter(|used| (0.0..=1.0).contains(used));
     let kv_tokens = used.filter(|_| tokens_max != u64::MAX).map(|used| used * tokens_max as f64);
-    let (running, waiting) = (first(4..7).and_then(count), first(7..10).and_then(count));
+    let (running, waiting) =
+        (first(Kind::RUNNING).and_then(count), first(Kind::WAITING).and_then(count));
     Report {
         kv_tokens: kv_tokens.map(|tokens| tokens as u64),
         requests: running.map(|running| running.saturating_add(waiting.unwrap_or(0))),
         // SGLang's moves when an answer ends.
-        each_step: first(10..12).is_some(),
-        steps: first(10..13).filter(|steps| (0.0..1e18).contains(steps)).map(|steps| steps as u64),
+        each_step: Kind::EACH_STEP.into_iter().any(|kind| first(kind).is_some()),
+        steps: first(Kind::STEPS)
+            .filter(|steps| (0.0..1e18).contains(steps))
+            .map(|steps| steps as u64),
     }
 }
 
@@ -142,10 +213,28 @@ mod tests {
         };
         check("vllm:kv_cache_usage_perc{engine=\"0\"} 0.5\n", Some(500));
         check("sglang:token_usage 0.25\n", Some(250));
+        check("llamacpp:kv_cache_usage_ratio 0.1\n", Some(100));
         check("vllm:kv_cache_usage_perc 42\n", None);
         check("vllm:kv_cache_usage_perc NaN\n", None);
         check("something 0.5\n", None);
         assert_eq!(reported("vllm:kv_cache_usage_perc 0.5\n", u64::MAX).kv_tokens, None);
+    }
+
+    #[test]
+    fn only_a_path_that_was_named_must_be_there() {
+        let check = |status: u16, lenient: bool, strict: bool| {
+            let takes = |is_strict| {
+                let health = HealthCheck { is_strict, ..HealthCheck::default() };
+                health.takes(StatusCode::from_u16(status).unwrap())
+            };
+            assert_eq!((takes(false), takes(true)), (lenient, strict), "{status}");
+        };
+        check(200, true, true);
+        check(204, true, true);
+        check(401, true, false);
+        check(404, true, false);
+        check(501, true, false);
+        check(503, false, false);
     }
 
     #[test]
@@ -158,6 +247,14 @@ mod tests {
         let report = reported(page, u64::MAX);
         assert_eq!((report.requests, report.steps), (Some(5), Some(84)));
         assert_eq!(loaded(page).as_deref(), Some("sql,law"));
+        let others = "llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\nllamacpp:n_decode_total 7\n";
+        let report = reported(others, u64::MAX);
+        assert_eq!((report.requests, report.steps), (Some(3), Some(7)));
+        let others = "tgi_batch_current_size 4\ntgi_queue_size 6\n\
+                      tgi_batch_inference_count{method=\"decode\"} 5\n\
+                      tgi_batch_inference_count{method=\"prefill\"} 3\n";
+        let report = reported(others, u64::MAX);
+        assert_eq!((report.requests, report.steps), (Some(10), Some(8)));
         assert_eq!(reported("vllm:num_requests_running -1\n", 1).requests, None);
         assert_eq!(loaded("a 1\n"), None);
     }

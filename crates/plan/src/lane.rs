@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::api::route::SPILL_SECONDS_DEFAULT;
 use crate::api::{
-    Breaker, Dialect, Endpoint, Language, Model, Policy, Prices, QueueLimits, Region, ResourceName,
-    Resume, Retries, Route, Scheduling,
+    Breaker, Dialect, Endpoint, Language, Model, Origin, Policy, Prices, QueueLimits, Region,
+    ResourceName, Resume, Retries, Route, Scheduling,
 };
 use crate::render;
 
@@ -24,6 +24,9 @@ pub struct Lane {
     pub name: String,
     /// The name that the replicas know the model by.
     pub served_model: String,
+    /// What its weights are, as far as the manifest says: their digest. Whoever fetches weights of
+    /// which it says nothing finds out.
+    pub identity: String,
     /// Which server the replicas are.
     pub dialect: Dialect,
     /// The names of the processes and endpoints that requests may go to.
@@ -53,10 +56,13 @@ pub struct Lane {
     /// Second attempts for a hundred streams that take long to begin: as many as the most generous of
     /// the Routes allows that have them; zero where none has.
     pub hedge_percent: u32,
-    /// How often to try again: as often as the most patient of the Routes that lead here allows.
+    /// How often to try again: as often as the most patient of the Routes that lead here allows. What
+    /// another Route allows less holds for its own requests.
     pub retries: Retries,
     /// How replicas are asked whether they are well.
     pub health: HealthSpec,
+    /// The path at which they tell how full they are, below a replica's URL.
+    pub metrics_path: Option<String>,
     /// When a replica is left alone.
     pub breaker: Breaker,
     /// What its tokens cost; zeros are free.
@@ -86,7 +92,37 @@ pub struct EndpointSpec {
     pub kv_tokens: Option<u64>,
     /// Where it tells what its KV cache holds: `tcp://HOST:PORT`.
     pub kv_events: Option<String>,
+    /// Where the manifest has it, for messages.
+    #[serde(skip)]
+    pub written: Written,
 }
+
+/// The place of an endpoint in a manifest. It is no part of what the endpoint is: all places are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    origin: Origin,
+    index: usize,
+}
+
+impl Written {
+    /// File, line and path of one of its fields.
+    pub fn at(&self, field: &str) -> String {
+        let path = format!("spec.endpoints[{}].{field}", self.index);
+        match (&*self.origin.file, self.origin.line_of(&path)) {
+            ("", _) => path,
+            (file, 0) => format!("{file}: {path}"),
+            (file, line) => format!("{file}:{line}: {path}"),
+        }
+    }
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
 
 /// Where a key is; the key itself is in no plan.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -132,6 +168,9 @@ pub struct CapabilitySpec {
 pub struct HealthSpec {
     /// The path that answers with status 200 when all is well, below a replica's URL.
     pub path: String,
+    /// Whether nothing else will do than 200 to 299, as where the manifest names the path. Otherwise
+    /// a replica without such a path is well, too.
+    pub is_strict: bool,
     /// Seconds between two looks.
     pub interval_seconds: u32,
     /// Seconds that an answer may take.
@@ -171,6 +210,7 @@ impl Lane {
             retry_percent: self.retries.percent,
             policy: self.policy.into(),
             health: Some(self.board()),
+            shares_prefixes: self.dialect.shares_prefixes(),
             ..SchedulerConfig::default()
         }
     }
@@ -212,14 +252,15 @@ impl Lane {
 pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
     let name = &model.metadata.name;
     let spec = &model.spec;
-    let is_here = spec.source.is_some();
+    let dialect = if spec.source.is_some() { Dialect::Pilotage } else { spec.dialect };
     let processes = (0..spec.processes()).map(|index| render::process::name(model, index));
     let endpoints = spec.endpoints.iter().map(|endpoint| endpoint_name(model, endpoint));
     let served = spec.served_model.as_deref().unwrap_or_else(|| model.name());
     Lane {
         name: model.name().to_owned(),
         served_model: served.to_owned(),
-        dialect: if is_here { Dialect::Pilotage } else { spec.dialect },
+        identity: spec.digest.as_ref().map(ToString::to_string).unwrap_or_default(),
+        dialect,
         replicas: processes.chain(endpoints).collect(),
         region: spec.region.as_ref().map(ToString::to_string),
         context_tokens: spec.context,
@@ -237,6 +278,7 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
         hedge_percent: hedge_percent(name, routes),
         retries: retries(name, routes),
         health: health(model),
+        metrics_path: dialect.metrics_path().map(str::to_owned),
         breaker: spec.breaker,
         price: spec.price.as_ref().map(Price::from).unwrap_or_default(),
     }
@@ -244,7 +286,7 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
 
 /// The endpoints of a Model.
 pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
-    let spec = |endpoint: &Endpoint| EndpointSpec {
+    let spec = |(index, endpoint): (usize, &Endpoint)| EndpointSpec {
         name: endpoint_name(model, endpoint),
         lane: model.name().to_owned(),
         url: endpoint.url.to_string(),
@@ -255,8 +297,9 @@ pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
         slots: endpoint.parallel,
         kv_tokens: endpoint.kv_tokens,
         kv_events: endpoint.events_url(),
+        written: Written { origin: model.origin.clone(), index },
     };
-    model.spec.endpoints.iter().map(spec)
+    model.spec.endpoints.iter().enumerate().map(spec)
 }
 
 /// The Routes that decide what holds for a Model's lane, of those that say something; see the
@@ -356,6 +399,7 @@ fn health(model: &Model) -> HealthSpec {
     HealthSpec {
         path: said.path.clone().unwrap_or_else(|| dialect.health_path().to_owned()),
         interval_seconds: said.interval_seconds,
+        is_strict: said.path.is_some(),
         timeout_seconds: said.timeout_seconds,
         failures: said.failures,
         successes: said.successes,

@@ -25,7 +25,7 @@ pub mod world;
 
 pub use api::{Kind, Resource};
 pub use digest::Digest;
-pub use lane::{CapabilitySpec, EndpointSpec, HealthSpec, KeySource, Lane, Price};
+pub use lane::{CapabilitySpec, EndpointSpec, HealthSpec, KeySource, Lane, Price, Written};
 pub use manifest::{ManifestError, parse, parse_all};
 pub use plan::{Plan, PlanError, plan};
 pub use render::{ProcessSpec, Program, WeightsSpec};

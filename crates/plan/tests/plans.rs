@@ -393,3 +393,54 @@ proptest! {
         prop_assert_eq!(&read.metadata, &resource.metadata);
     }
 }
+
+/// A Model's lane, with this more in its manifest.
+#[expect(clippy::unwrap_used, reason = "the tests below write valid manifests")]
+fn lane(spec: &str) -> pilotage_plan::Lane {
+    let text = format!(
+        "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, spec: {{{spec}}}}}"
+    );
+    plan(&parse("f", &text).unwrap(), &World::with_cores(1)).unwrap().lanes.remove(0)
+}
+
+#[test]
+fn health_metrics_and_prefixes_follow_the_dialect() {
+    let metrics = |dialect: &str| {
+        let lane = lane(&format!("endpoints: [{{url: 'http://h'}}], dialect: {dialect}"));
+        lane.metrics_path
+    };
+    assert_eq!(metrics("auto").as_deref(), Some("/metrics"));
+    assert_eq!(metrics("trtllm").as_deref(), Some("/prometheus/metrics"));
+    assert_eq!(metrics("openai"), None);
+    let check = |more: &str, path: &str, is_strict: bool, shares: bool| {
+        let lane = lane(&format!("endpoints: [{{url: 'http://h'}}]{more}"));
+        assert_eq!((lane.health.path.as_str(), lane.health.is_strict), (path, is_strict), "{more}");
+        assert_eq!(lane.scheduler_config().shares_prefixes, shares, "{more}");
+    };
+    check("", "/health", false, false);
+    check(", dialect: vllm", "/health", false, true);
+    check(", dialect: sglang", "/health", false, true);
+    check(", dialect: pilotage", "/health", false, false);
+    check(", dialect: ollama", "/v1/models", false, false);
+    check(", dialect: vllm, health: {path: /ping}", "/ping", true, true);
+    assert!(!lane("source: 'file:a'").scheduler_config().shares_prefixes);
+}
+
+#[test]
+fn a_lane_is_known_by_its_weights() {
+    let digest = "sha256:".to_owned() + &"ab".repeat(32);
+    assert_eq!(lane(&format!("source: 'file:a', digest: '{digest}'")).identity, digest);
+    assert_eq!(lane("source: 'file:a'").identity, "");
+}
+
+#[test]
+fn endpoints_know_where_they_are_written() {
+    let text = "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: a}\nspec:\n  \
+                endpoints:\n  - url: http://h\n  - url: https://i\n    caFile: /ca.pem\n";
+    let plan = plan(&parse("f.yaml", text).unwrap(), &World::with_cores(1)).unwrap();
+    let at = |index: usize, field: &str| plan.endpoints[index].written.at(field);
+    assert_eq!(at(1, "caFile"), "f.yaml:8: spec.endpoints[1].caFile");
+    // What is not there is where its document begins.
+    assert_eq!(at(0, "keyFile"), "f.yaml:1: spec.endpoints[0].keyFile");
+    assert_eq!(pilotage_plan::Written::default().at("url"), "spec.endpoints[0].url");
+}

@@ -1,7 +1,6 @@
 //! The HTTP client: one pool of connections, whose errors tell whether the other side can have
 //! seen the request.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,13 +63,13 @@ impl Client {
         Ok(Self::with(Connector::new()?))
     }
 
-    /// A client that trusts the certificates in that file (PEM) and no others.
+    /// A client that trusts these certificates (PEM) and no others.
     ///
     /// # Errors
-    /// The file cannot be read, or holds no certificate.
-    pub fn trusting(path: &Path) -> std::io::Result<Self> {
+    /// There is no certificate in it, or one that cannot be read.
+    pub fn trusting(pem: &[u8]) -> std::io::Result<Self> {
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(std::io::Error::other)? {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate = certificate.map_err(std::io::Error::other)?;
             roots.add(certificate).map_err(std::io::Error::other)?;
         }
@@ -183,12 +182,14 @@ mod tests {
 
     #[test]
     fn certificates_are_there_or_said_to_be_missing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca.pem");
-        assert!(Client::trusting(&path).is_err());
-        std::fs::write(&path, "no certificate").unwrap();
-        let error = Client::trusting(&path).unwrap_err();
-        assert!(error.to_string().contains("no certificate"), "{error}");
+        let check = |pem: &str| {
+            let error = Client::trusting(pem.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("no certificate"), "{error}");
+        };
+        check("");
+        check("no certificate");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(Client::trusting(broken.as_bytes()).is_err());
     }
 
     #[tokio::test]

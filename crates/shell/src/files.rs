@@ -1,6 +1,7 @@
 //! Writing files so that a reader never sees half of one, and secrets so that only their owner
 //! sees them; reading keys; telling whether a file is another one by now.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -18,6 +19,12 @@ pub struct Stamp {
     bytes: u64,
     seconds: i64,
     nanos: i64,
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}.{:09}", self.inode, self.bytes, self.seconds, self.nanos)
+    }
 }
 
 /// The stamp of a file, or of the one that a link leads to; none when it cannot be seen.
@@ -43,6 +50,19 @@ pub fn read_key(path: &Path) -> io::Result<Secret> {
         return Err(io::Error::other("it holds no key: one word of printable characters"));
     }
     Ok(Secret::new(key.to_owned()))
+}
+
+/// The whole of a file that is not larger than that.
+///
+/// # Errors
+/// The file cannot be read, or is larger.
+pub fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it has more than {bytes_max} bytes")));
+    }
+    Ok(bytes)
 }
 
 /// Writes a whole file: readers see the old content or the new one.
@@ -103,6 +123,16 @@ mod tests {
         check(b"\xff", None);
         check(&[b'a'; KEY_BYTES_MAX as usize + 1], None);
         assert!(read_key(Path::new("/no/such/key")).is_err());
+    }
+
+    #[test]
+    fn files_are_read_up_to_their_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        fs::write(&path, b"1234").unwrap();
+        assert_eq!(read_bounded(&path, 4).unwrap(), b"1234");
+        assert!(read_bounded(&path, 3).unwrap_err().to_string().contains("more than 3"));
+        assert!(read_bounded(&folder.path().join("none"), 4).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use pilotage_gateway::{
     Gateway, GatewayConfig, LaneConfig, Limits, Replica, RouteConfig, TenantConfig, Timeouts,
 };
 use pilotage_lab::engine::{AnswerShape, Engine, EngineConfig};
+use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::metrics::Metrics;
 use pilotage_shell::secret::KeyHash;
@@ -87,14 +88,13 @@ impl Rig {
 
     /// An engine is at that address from now on.
     pub(crate) fn up(&self, index: usize, url: &str) {
-        let replica = Replica {
-            name: format!("replica-{index}"),
-            url: url.to_owned(),
-            key: None,
-            capacity: Capacity::of_requests(8),
-            region: None,
-            kv_events: None,
-        };
+        self.up_through(index, url, None);
+    }
+
+    /// The same for one that has a client of its own.
+    pub(crate) fn up_through(&self, index: usize, url: &str, client: Option<Client>) {
+        let name = format!("replica-{index}");
+        let replica = Replica { client, ..Replica::at(name, url, Capacity::of_requests(8)) };
         let id = ReplicaId(u32::try_from(index).unwrap() + 1);
         self.gateway.lane("lane").unwrap().replica_up(id, replica);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pilotage_lab::engine::Engine;
 use pilotage_lab::engine::fault::find;
+use pilotage_shell::client::Client;
 use pilotage_shell::tasks;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,6 +18,7 @@ use crate::answer::{Ask, Verdict};
 use crate::rig::{Rig, bare, engine};
 
 const GOOD: &str = include_str!("certificates/good.pem");
+const AUTHORITY: &str = include_str!("certificates/ca.pem");
 const KEY: &str = include_str!("certificates/key.pem");
 const BAD: [(&str, &str); 3] = [
     ("certificate-expired", include_str!("certificates/expired.pem")),
@@ -44,6 +46,22 @@ fn certificates() {
     assert!(inside.status.success() && said.contains("1 passed"), "{said}");
 }
 
+/// An endpoint's own `caFile` is all that it is trusted by.
+#[tokio::test]
+async fn the_authority_of_one_endpoint() {
+    let own = || Some(Client::trusting(AUTHORITY.as_bytes()).unwrap());
+    let (rig, _engines) = secured_for(own(), &[GOOD]).await;
+    assert_eq!(verdicts(&rig).await, vec![Verdict::Complete; 6]);
+    let nobodys = Client::trusting(BAD[0].1.as_bytes()).unwrap();
+    for (client, certificate) in [(None, GOOD), (Some(nobodys), GOOD), (own(), BAD[0].1)] {
+        let (rig, engines) = secured_for(client, &[certificate]).await;
+        let verdicts = verdicts(&rig).await;
+        let refused = |verdict: &Verdict| matches!(verdict, Verdict::Error(502 | 503));
+        assert!(verdicts.iter().all(refused), "{verdicts:?}");
+        assert_eq!(engines[0].stats().requests, 0);
+    }
+}
+
 async fn inside() {
     let (rig, _engines) = secured(&[GOOD]).await;
     assert_eq!(verdicts(&rig).await, vec![Verdict::Complete; 6]);
@@ -64,12 +82,18 @@ async fn inside() {
 
 /// A gateway with an engine for each certificate.
 async fn secured(certificates: &[&'static str]) -> (Rig, Vec<Engine>) {
+    secured_for(None, certificates).await
+}
+
+/// The same where the gateway has a client of their own for them.
+async fn secured_for(client: Option<Client>, certificates: &[&'static str]) -> (Rig, Vec<Engine>) {
     let rig = Rig { gateway: bare(), engines: Vec::new() };
     let mut engines = Vec::new();
     for (index, certificate) in certificates.iter().enumerate() {
         let engine = engine().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        rig.up(index, &format!("https://{}", listener.local_addr().unwrap()));
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        rig.up_through(index, &url, client.clone());
         let to = engine.addr();
         let chain = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();

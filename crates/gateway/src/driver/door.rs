@@ -2,16 +2,19 @@
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
+use pilotage_shell::client::Client;
 
 use super::Replica;
 
-/// The parts of a replica's address, and the header with its key.
+/// The parts of a replica's address, the header with its key, and what speaks with it.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
     at: Option<(Scheme, Authority, HeaderValue)>,
     /// What all paths begin with there.
     prefix: String,
     key: Option<HeaderValue>,
+    /// Where it is trusted by other certificates than the system's.
+    client: Option<Client>,
 }
 
 impl Door {
@@ -30,7 +33,13 @@ impl Door {
             value.set_sensitive(true);
             Some(value)
         });
-        Self { at, prefix: path.trim_end_matches('/').to_owned(), key }
+        let (prefix, client) = (path.trim_end_matches('/').to_owned(), replica.client.clone());
+        Self { at, prefix, key, client }
+    }
+
+    /// What speaks with it: its own client, or everybody's.
+    pub(crate) fn client<'a>(&'a self, everybodys: &'a Client) -> &'a Client {
+        self.client.as_ref().unwrap_or(everybodys)
     }
 
     /// The address of that path.

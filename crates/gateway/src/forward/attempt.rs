@@ -56,7 +56,8 @@ pub(super) async fn go_on(
 ) -> Result<Opened, FailureKind> {
     let to = Target { door: &go.door, displaces: go.displaces };
     let request = request(&order, to, (path, body.into()), now);
-    let response = gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
+    let client = to.door.client(&gateway.inner.client);
+    let response = client.request(request).await.map_err(|error| kind_of(&error))?;
     match response.status().as_u16() {
         200 if order.expects.form(response.headers(), true) == Some(Form::Events) => Ok(Opened {
             blocks: Vec::new(),
@@ -110,8 +111,8 @@ pub(super) async fn run(
     let limit = if order.stream { timeouts.first_token.min(total) } else { total };
     let asking = async {
         let request = request(order, to, (order.path, order.body.clone()), watch.now());
-        let response =
-            gateway.inner.client.request(request).await.map_err(|error| kind_of(&error))?;
+        let client = to.door.client(&gateway.inner.client);
+        let response = client.request(request).await.map_err(|error| kind_of(&error))?;
         watch.mark(Mark::Answered);
         read(gateway, order, response, watch).await
     };

@@ -77,6 +77,7 @@ async fn explain(gateway: &Gateway, headers: &HeaderMap, sent: Body) -> Result<V
     let lanes = match &told.choice {
         Ok(choice) => {
             let lanes = place::open_first(&table, choice.lane, &choice.fallbacks);
+            let adapter = adapter.or(route.adapter.as_deref());
             in_lanes(gateway, &asking, (id, adapter), (lanes, until, route.timeouts)).await
         }
         Err(_) => Vec::new(),

@@ -100,6 +100,7 @@ fn key(asking: &Asking, placed: &Placed, tenant: Option<TenantId>) -> Key {
         asking.endpoint.path.as_bytes(),
         asking.caller.band.name().as_bytes(),
         tenant.as_ref().map_or(b"", |tenant| tenant.as_slice()),
+        placed.adapter.as_deref().unwrap_or_default().as_bytes(),
         &asking.body,
     ];
     // Where it goes and may go on to is part of it: rules, experiments and canaries stay what they are.

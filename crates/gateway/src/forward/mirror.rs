@@ -64,6 +64,8 @@ async fn run(
     let sent = Sent {
         lane,
         timeouts,
+        // It is never tried again, whatever would be allowed.
+        retry: None,
         adapter,
         id: gateway.next_id(),
         now,

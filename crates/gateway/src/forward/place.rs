@@ -11,7 +11,7 @@ use pilotage_core::admit::Left;
 use pilotage_core::prefix::blocks;
 use pilotage_core::traffic::router::NoRoute;
 use pilotage_core::traffic::{Asked, Choice, LaneId, Live, Miss, Needs, Shadow, Tag, fallback};
-use pilotage_core::{Prompt, Request, RequestId, Stop, Time, Tokens};
+use pilotage_core::{Prompt, Request, RequestId, RetryLimit, Stop, Time, Tokens};
 use pilotage_lens::Mark;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
@@ -21,7 +21,7 @@ use super::mirror::Copied;
 use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirror, span};
 use crate::app::Gateway;
 use crate::auth::Caller;
-use crate::config::{Price, Resume, RouteConfig, Timeouts};
+use crate::config::{Price, Resume, Retries, RouteConfig, Timeouts};
 use crate::names;
 use crate::quotas::{self, Lease};
 use crate::reply::Refused;
@@ -50,7 +50,8 @@ pub(super) struct Placed {
     pub(super) cache: Option<Arc<Cache>>,
     /// In the order in which they are asked.
     pub(super) lanes: Vec<Arc<Lane>>,
-    adapter: Option<String>,
+    /// The LoRA adapter that it asks for, or its route does.
+    pub(super) adapter: Option<String>,
     /// When the request was understood.
     now: Time,
     /// When it is over at the latest.
@@ -81,7 +82,7 @@ fn place(gateway: &Gateway, asking: &Asking, watch: &mut Watch) -> Result<Placed
         route: Arc::clone(route),
         cache: table.cache(&route.traffic.name).cloned(),
         lanes: open_first(&table, lane, &fallbacks),
-        adapter: adapter.map(str::to_owned),
+        adapter: adapter.map(str::to_owned).or_else(|| route.adapter.clone()),
         now,
         until: watch.begun() + span(total),
         charged: true,
@@ -107,6 +108,7 @@ pub(super) async fn through(
         let sent = Sent {
             lane,
             timeouts: placed.route.timeouts,
+            retry: retry(&placed.route),
             adapter,
             // Ids are a lane's own: the second lane must not take the request for another's.
             id: if at == 0 { placed.id } else { gateway.next_id() },
@@ -135,6 +137,8 @@ pub(super) async fn through(
 pub(super) struct Sent<'a> {
     pub(super) lane: &'a Arc<Lane>,
     pub(super) timeouts: Timeouts,
+    /// What its route allows less than its lane.
+    pub(super) retry: Option<RetryLimit>,
     pub(super) adapter: Option<&'a str>,
     pub(super) id: RequestId,
     pub(super) now: Time,
@@ -153,7 +157,7 @@ pub(super) async fn send(
     copy: Option<Copied>,
     watch: &mut Watch,
 ) -> Result<Response, Missed> {
-    let Sent { lane, timeouts, adapter, id, now, until, charged, is_copy, hedge } = *sent;
+    let Sent { lane, timeouts, retry, adapter, id, now, until, charged, is_copy, hedge } = *sent;
     // An answer in one piece always takes long to begin.
     let hedge = hedge && !is_copy && asking.endpoint.generates && asking.peek.stream;
     let Asking { endpoint, caller, body, peek, .. } = asking;
@@ -171,6 +175,7 @@ pub(super) async fn send(
     let request = Request {
         stop: if exact { Stop::Anytime } else { Stop::BeforeFirstToken },
         hedge,
+        retry,
         ..request(asking, (id, tokens), (now, until), &timeouts)
     };
     let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
@@ -225,6 +230,12 @@ pub(super) fn named<'a>(table: &Table, public: &'a str) -> (&'a str, Option<&'a 
         Some((name, adapter)) if table.route(name).is_some() => (name, Some(adapter)),
         _ => (public, None),
     }
+}
+
+fn retry(route: &RouteConfig) -> Option<RetryLimit> {
+    let Retries { attempts_max, percent } = route.retries?;
+    let group = pilotage_core::traffic::key(route.traffic.name.as_str());
+    Some(RetryLimit { group, attempts_max, percent })
 }
 
 /// The lanes in the order in which they are asked: one without replicas comes after those that have

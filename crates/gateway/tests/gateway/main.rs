@@ -23,5 +23,6 @@ mod regions;
 mod replicas;
 mod responses;
 mod resume;
+mod routes;
 mod support;
 mod turns;

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use pilotage_plan::{Digest, WeightsSource, WeightsSpec};
 use pilotage_shell::client::Client;
+use pilotage_shell::files::stamp;
 use pilotage_shell::secret::Secret;
 use thiserror::Error;
 
@@ -147,6 +148,19 @@ impl Store {
         let digest = fetched?;
         self.check(spec, digest, &partial)?;
         self.keep(spec, digest, &partial, progress)
+    }
+
+    /// What tells these weights from others under the same name: their digest, where it is known, else
+    /// what can be seen of the file without reading it.
+    pub fn identity(&self, spec: &WeightsSpec, path: &Path) -> String {
+        let kept = || {
+            self.list()
+                .into_iter()
+                .find(|entry| path.starts_with(self.folder.join(entry.digest.hex())))
+        };
+        let digest = spec.digest.or_else(|| kept().map(|entry| entry.digest));
+        let stamp = || stamp(path).map(|stamp| format!("file:{stamp}"));
+        digest.map(|digest| digest.to_string()).or_else(stamp).unwrap_or_default()
     }
 
     /// Everything in the cache.

@@ -163,8 +163,24 @@ async fn without_a_pin_the_first_download_is_told_and_found_again() {
     let loose = spec(&format!("{url}/w"), None);
     store.ensure(&loose, &notes).await.unwrap();
     store.ensure(&loose, &notes).await.unwrap();
+    let path = store.ensure(&loose, &notes).await.unwrap();
     assert_eq!(seen.lock().len(), 1);
     assert!(notes.0.lock().iter().any(|note| note.contains(&digest(b"weights").to_string())));
+    assert_eq!(store.identity(&loose, &path), digest(b"weights").to_string());
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_is_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.gguf");
+    let store = store(folder.path(), "", "");
+    let spec = |pin: Option<&[u8]>| spec(&format!("file:{}", path.display()), pin.map(digest));
+    pilotage_shell::files::write(&path, b"one").unwrap();
+    let first = store.identity(&spec(None), &path);
+    assert_eq!(store.identity(&spec(None), &path), first);
+    pilotage_shell::files::write(&path, b"two").unwrap();
+    assert_ne!(store.identity(&spec(None), &path), first);
+    assert_eq!(store.identity(&spec(Some(b"two")), &path), digest(b"two").to_string());
 }
 
 #[tokio::test(start_paused = true)]

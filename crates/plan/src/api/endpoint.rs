@@ -81,11 +81,12 @@ pub struct KvEvents {
     pub url: Option<EventsUrl>,
 }
 
-/// Which server answers: their APIs differ in what they call things.
+/// Which server answers. What follows from it: where it is asked whether it is well and how full it
+/// is, whether it keeps what prompts begin with only once, and whether it can pause a request.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
-    /// Found out by asking the server.
+    /// Not said: what all of them have in common is taken for granted.
     #[default]
     Auto,
     /// OpenAI's own API, and nothing beyond it.
@@ -123,9 +124,9 @@ pub enum Resume {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Health {
-    /// The path that answers with status 200 when all is well, below the endpoint's URL. Without it
-    /// `/health` for vLLM, SGLang, TGI, TensorRT-LLM, llama.cpp and Pilotage, `/v1/models` for
-    /// others.
+    /// The path that answers with a status of 200 to 299 when all is well, below the endpoint's URL.
+    /// Without it `/v1/models` for OpenAI and Ollama and `/health` for others, where an endpoint that
+    /// has no such path counts as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub path: Option<String>,
@@ -196,14 +197,36 @@ impl Dialect {
     /// The path that says whether such a server is well.
     pub const fn health_path(self) -> &'static str {
         match self {
-            Self::Vllm
+            Self::Auto
+            | Self::Vllm
             | Self::Sglang
             | Self::Tgi
             | Self::Trtllm
             | Self::LlamaCpp
             | Self::Pilotage => "/health",
-            Self::Auto | Self::OpenAi | Self::Ollama => "/v1/models",
+            Self::OpenAi | Self::Ollama => "/v1/models",
         }
+    }
+
+    /// The path of such a server's metrics; none where it has none, or its owner would rather not be
+    /// asked every second.
+    pub const fn metrics_path(self) -> Option<&'static str> {
+        match self {
+            Self::Trtllm => Some("/prometheus/metrics"),
+            Self::OpenAi | Self::Ollama => None,
+            Self::Auto
+            | Self::Vllm
+            | Self::Sglang
+            | Self::Tgi
+            | Self::LlamaCpp
+            | Self::Pilotage => Some("/metrics"),
+        }
+    }
+
+    /// Whether such a server keeps what several prompts begin with in its KV cache only once, as vLLM's
+    /// blocks and SGLang's tree do, even while all of them are computed.
+    pub const fn shares_prefixes(self) -> bool {
+        matches!(self, Self::Vllm | Self::Sglang)
     }
 }
 

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use pilotage_core::{Capacity, ReplicaId};
-use pilotage_gateway::{Gateway, Replica};
+use pilotage_gateway::{Gateway, HealthCheck, Replica};
 use pilotage_plan::api::Dialect;
-use pilotage_plan::{EndpointSpec, Lane, Plan, ProcessSpec};
+use pilotage_plan::{HealthSpec, Lane, Plan, ProcessSpec};
 use pilotage_shell::secret::Secret;
 
 use super::load::Load;
+use super::prepare::{Reached, Trust};
 
 /// Everything that the gateway may send requests to.
 pub(super) struct Fleet {
@@ -37,6 +38,10 @@ struct Of {
     context_tokens: u32,
     /// The region of those on this machine.
     region: Option<String>,
+    /// How those elsewhere are asked whether they are well.
+    health: HealthCheck,
+    /// Where those elsewhere tell how full they are.
+    metrics: Option<String>,
 }
 
 /// One replica.
@@ -51,11 +56,22 @@ struct Up {
     place: Place,
 }
 
-/// Where a replica is, and where it publishes what its KV cache holds.
-#[derive(Clone, Default, Eq, PartialEq)]
+/// Where a replica is, where it publishes what its KV cache holds, and how it is spoken with.
+#[derive(Clone, PartialEq)]
 struct Place {
     region: Option<String>,
     kv_events: Option<String>,
+    trust: Option<Trust>,
+    health: HealthCheck,
+    metrics: Option<String>,
+}
+
+impl Place {
+    /// That of our own engine on this machine. Whether it runs is the supervisor's to watch.
+    fn here(region: Option<String>) -> Self {
+        let metrics = Dialect::Pilotage.metrics_path().map(str::to_owned);
+        Self { region, kv_events: None, trust: None, health: HealthCheck::default(), metrics }
+    }
 }
 
 impl Fleet {
@@ -73,8 +89,12 @@ impl Fleet {
 
     /// What holds for lanes from now on; those that are there still and not in it keep what held.
     pub(super) fn set_lanes(&mut self, lanes: &[Lane]) {
-        let of =
-            |lane: &Lane| Of { context_tokens: lane.context_tokens, region: lane.region.clone() };
+        let of = |lane: &Lane| Of {
+            context_tokens: lane.context_tokens,
+            region: lane.region.clone(),
+            health: health(&lane.health),
+            metrics: lane.metrics_path.clone(),
+        };
         self.lanes.extend(lanes.iter().map(|lane| (lane.name.clone(), of(lane))));
     }
 
@@ -86,7 +106,7 @@ impl Fleet {
             ..self.capacity(&spec.served_model, spec.slots, None)
         };
         let region = self.lanes.get(&spec.served_model).and_then(|lane| lane.region.clone());
-        let place = Place { region, kv_events: None };
+        let place = Place::here(region);
         let (key, lane) = (Some(self.key.clone()), spec.served_model.as_str());
         let id = self.next_id();
         self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
@@ -140,25 +160,27 @@ impl Fleet {
 
     /// The endpoints from now on: new ones come up, those that differ come up anew, and what is not
     /// in it any more rests.
-    pub(super) fn set_endpoints(
-        &mut self,
-        now_nanos: u64,
-        plan: &Plan,
-        endpoints: &[(EndpointSpec, Option<Secret>)],
-    ) {
+    pub(super) fn set_endpoints(&mut self, now_nanos: u64, plan: &Plan, endpoints: &[Reached]) {
         let is_endpoint = |name: &str| name.contains('@');
         let old: Vec<String> = self.up.keys().filter(|name| is_endpoint(name)).cloned().collect();
         for name in old {
-            if !endpoints.iter().any(|(spec, _)| spec.name == name) {
+            if !endpoints.iter().any(|one| one.spec.name == name) {
                 self.rest(now_nanos, &name);
             }
         }
-        for (spec, key) in endpoints {
+        for Reached { spec, key, trust } in endpoints {
             let dialect = plan.lane(&spec.lane).map(|lane| lane.dialect);
             let pauses_max = if dialect == Some(Dialect::Pilotage) { spec.slots } else { 0 };
             let capacity =
                 Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, spec.kv_tokens) };
-            let place = Place { region: spec.region.clone(), kv_events: spec.kv_events.clone() };
+            let lane = self.lanes.get(&spec.lane);
+            let place = Place {
+                region: spec.region.clone(),
+                kv_events: spec.kv_events.clone(),
+                trust: trust.clone(),
+                health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
+                metrics: lane.and_then(|lane| lane.metrics.clone()),
+            };
             let is_same = |up: &Up| {
                 up.url == spec.url && up.key == *key && up.capacity == capacity && up.place == place
             };
@@ -214,7 +236,7 @@ impl Up {
             url: String::new(),
             key: None,
             capacity: Capacity::of_requests(0),
-            place: Place::default(),
+            place: Place::here(None),
         }
     }
 
@@ -223,8 +245,20 @@ impl Up {
             key: self.key.clone(),
             region: self.place.region.clone(),
             kv_events: self.place.kv_events.clone(),
+            client: self.place.trust.as_ref().map(|trust| trust.client.clone()),
+            health: self.place.health.clone(),
+            metrics: self.place.metrics.clone(),
             ..Replica::at(&self.name, &self.url, capacity)
         }
+    }
+}
+
+fn health(said: &HealthSpec) -> HealthCheck {
+    HealthCheck {
+        path: said.path.clone(),
+        interval: Duration::from_secs(said.interval_seconds.into()),
+        timeout: Duration::from_secs(said.timeout_seconds.into()),
+        is_strict: said.is_strict,
     }
 }
 
@@ -276,9 +310,13 @@ mod tests {
             let plan = planned(endpoints);
             fleet.set_lanes(&plan.lanes);
             let secret = secret.map(|secret| Secret::new(secret.to_owned()));
-            let with_keys: Vec<_> =
-                plan.endpoints.iter().map(|spec| (spec.clone(), secret.clone())).collect();
-            fleet.set_endpoints(0, &plan, &with_keys);
+            let reached = |spec: &pilotage_plan::EndpointSpec| Reached {
+                spec: spec.clone(),
+                key: secret.clone(),
+                trust: None,
+            };
+            let reached: Vec<_> = plan.endpoints.iter().map(reached).collect();
+            fleet.set_endpoints(0, &plan, &reached);
             (up(&fleet), fleet.resting.len())
         };
         let named = |names: &[(&str, u32)]| -> Vec<(String, u32)> {
@@ -294,6 +332,9 @@ mod tests {
         assert_eq!(set(two, Some("sk")), (named(&[("a@127.0.0.1:2", 3)]), 2), "another key");
         let capacity = fleet.up["a@127.0.0.1:2"].capacity;
         assert_eq!((capacity.requests_max, capacity.tokens_max), (64, 9));
+        let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(2));
+        let expect = HealthCheck { interval, timeout, ..HealthCheck::default() };
+        assert_eq!(fleet.up["a@127.0.0.1:2"].place.health, expect);
         let load = Load::of(&admin, &key).await.unwrap();
         let gone = fleet.let_go(1, &load);
         assert_eq!((gone.len(), fleet.is_resting()), (2, false));

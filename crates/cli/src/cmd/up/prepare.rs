@@ -1,11 +1,12 @@
 //! Everything that a plan needs before it can be carried out: weights on this machine, and the keys
-//! of endpoints. It changes nothing, so that a plan that cannot be had leaves the one before alone.
+//! and certificates of endpoints. It changes nothing, so that a plan that cannot be had leaves the one before alone.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use pilotage_plan::{EndpointSpec, KeySource, Plan, ProcessSpec, World};
+use pilotage_shell::client::Client;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::{env, files};
 
@@ -20,60 +21,98 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     /// Processes with the paths of their weights.
     pub(super) processes: Vec<(ProcessSpec, PathBuf)>,
-    /// Endpoints with the keys that they ask for.
-    pub(super) endpoints: Vec<(EndpointSpec, Option<Secret>)>,
+    /// Endpoints with what speaking to them takes.
+    pub(super) endpoints: Vec<Reached>,
 }
+
+/// An endpoint, and what speaking to it takes.
+#[derive(Clone)]
+pub(super) struct Reached {
+    pub(super) spec: EndpointSpec,
+    /// The key that it asks for.
+    pub(super) key: Option<Secret>,
+    /// What it is trusted by, instead of the system's certificates.
+    pub(super) trust: Option<Trust>,
+}
+
+/// Certificates, and a client that trusts no others.
+#[derive(Clone)]
+pub(super) struct Trust {
+    pem: Arc<[u8]>,
+    pub(super) client: Client,
+}
+
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.pem == other.pem
+    }
+}
+
+/// Most bytes of a file with certificates: the system's own have a quarter of that.
+const CA_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the manifests and prepares what they ask for.
 pub(super) async fn again(args: Arc<Up>, world: Arc<World>) -> anyhow::Result<Prepared> {
     prepare(manifests::plan(&args, &world)?).await
 }
 
-/// Fetches weights and reads keys.
-pub(super) async fn prepare(plan: Plan) -> anyhow::Result<Prepared> {
-    check(&plan)?;
-    let endpoints = plan.endpoints.iter().map(endpoint).collect::<anyhow::Result<_>>()?;
+/// Fetches weights, reads keys and certificates.
+pub(super) async fn prepare(mut plan: Plan) -> anyhow::Result<Prepared> {
+    let endpoints = reach(&plan.endpoints)?;
     let store = store::open()?;
     let mut processes = Vec::new();
+    let mut found = BTreeMap::new();
     for process in &plan.processes {
         let path = store.ensure(&process.weights, &Shown::default()).await?;
+        found.insert(process.served_model.clone(), store.identity(&process.weights, &path));
         processes.push((process.clone(), path));
+    }
+    for lane in plan.lanes.iter_mut().filter(|lane| lane.identity.is_empty()) {
+        lane.identity = found.remove(&lane.name).unwrap_or_default();
     }
     Ok(Prepared { plan, processes, endpoints })
 }
 
-/// Refuses what the gateway would answer otherwise than the plan says, and tells what it leaves out.
-fn check(plan: &Plan) -> anyhow::Result<()> {
-    for route in &plan.routes {
-        let name = &route.name;
-        if route.adapter.is_some() {
-            return Err(Wrong::new(format!("Route {name}: spec.adapter is not supported yet"))
-                .hint("let clients ask for NAME:ADAPTER")
-                .into());
-        }
+/// Endpoints that name the same certificates share a client, and with it connections.
+fn reach(endpoints: &[EndpointSpec]) -> anyhow::Result<Vec<Reached>> {
+    let mut trusted: BTreeMap<&str, Trust> = BTreeMap::new();
+    let mut reached = Vec::new();
+    for spec in endpoints {
+        let key = spec.key.as_ref().map(|source| key(spec, source)).transpose()?;
+        let trust = match spec.ca_file.as_deref() {
+            None => None,
+            Some(path) => match trusted.get(path) {
+                Some(known) => Some(known.clone()),
+                None => {
+                    let read = trust(Path::new(path)).map_err(|error| {
+                        let at = spec.written.at("caFile");
+                        Wrong::new(format!("{at}: cannot use the certificates in {path}: {error}"))
+                    })?;
+                    trusted.insert(path, read.clone());
+                    Some(read)
+                }
+            },
+        };
+        reached.push(Reached { spec: spec.clone(), key, trust });
     }
-    Ok(())
+    Ok(reached)
 }
 
-fn endpoint(spec: &EndpointSpec) -> anyhow::Result<(EndpointSpec, Option<Secret>)> {
-    if let Some(path) = &spec.ca_file {
-        return Err(Wrong::new(format!(
-            "{}: certificates for one endpoint ({path}) are not supported yet",
-            spec.name
-        ))
-        .hint("add them to a file with the system's, and name that in SSL_CERT_FILE")
-        .into());
-    }
-    let key = spec.key.as_ref().map(key).transpose();
-    Ok((spec.clone(), key.with_context(|| format!("no key for {}", spec.name))?))
+fn trust(path: &Path) -> std::io::Result<Trust> {
+    let pem = files::read_bounded(path, CA_BYTES_MAX)?;
+    let client = Client::trusting(&pem)?;
+    Ok(Trust { pem: pem.into(), client })
 }
 
-fn key(source: &KeySource) -> anyhow::Result<Secret> {
+fn key(spec: &EndpointSpec, source: &KeySource) -> anyhow::Result<Secret> {
     match source {
-        KeySource::File(path) => files::read_key(Path::new(path))
-            .map_err(|error| Wrong::new(format!("cannot use the key in {path}: {error}")).into()),
+        KeySource::File(path) => files::read_key(Path::new(path)).map_err(|error| {
+            let at = spec.written.at("keyFile");
+            Wrong::new(format!("{at}: cannot use the key in {path}: {error}")).into()
+        }),
         KeySource::Env(name) => env::named(name).map(Secret::new).ok_or_else(|| {
-            Wrong::new(format!("the environment variable {name} is not set"))
+            let at = spec.written.at("keyEnv");
+            Wrong::new(format!("{at}: the environment variable {name} is not set"))
                 .hint("set it for `pilotage up`, or use keyFile, which can be read again")
                 .into()
         }),
@@ -84,34 +123,74 @@ fn key(source: &KeySource) -> anyhow::Result<Secret> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_would_be_answered_otherwise_is_refused() {
-        let expect = |more: &str, good: bool| {
-            let text = format!(
-                "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, spec: \
-                 {{endpoints: [{{url: 'http://h'}}], adapters: [law]}}}}\n---\n{{apiVersion: \
-                 pilotage.dev/v1alpha1, kind: Route, metadata: {{name: r}}, spec: {{targets: \
-                 [{{model: a}}]{more}}}}}\n"
-            );
-            let resources = pilotage_plan::parse_all([("f", text.as_str())]).unwrap();
-            let plan = pilotage_plan::plan(&resources, &World::with_cores(1)).unwrap();
-            assert_eq!(check(&plan).is_ok(), good, "{more}");
-        };
-        expect("", true);
-        expect(", cache: {enabled: true}", true);
-        expect(", adapter: law", false);
+    /// Endpoints as `f.yaml` has them, one a line from the fifth on.
+    fn endpoints(lines: &[&str]) -> Vec<EndpointSpec> {
+        let mut text =
+            "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: a}\nspec: \
+                        {endpoints: [\n"
+                .to_owned();
+        for line in lines {
+            text.push_str(&format!("{line},\n"));
+        }
+        text.push_str("]}\n");
+        let resources = pilotage_plan::parse_all([("f.yaml", text.as_str())]).unwrap();
+        pilotage_plan::plan(&resources, &World::with_cores(1)).unwrap().endpoints
+    }
+
+    fn refusal(line: &str) -> String {
+        let error = reach(&endpoints(&["{url: 'http://first'}", line])).err().unwrap();
+        error.to_string()
     }
 
     #[test]
     fn keys_are_found_or_said_to_be_missing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
-        let source = KeySource::File(path.display().to_string());
-        let error = key(&source).unwrap_err().to_string();
-        assert!(error.contains(&path.display().to_string()), "{error}");
+        let line = format!("{{url: 'http://h', keyFile: '{}'}}", path.display());
+        let error = refusal(&line);
+        let expect = format!(
+            "f.yaml:6: spec.endpoints[1].keyFile: cannot use the key in {}",
+            path.display()
+        );
+        assert!(error.starts_with(&expect), "{error}");
         files::write_secret(&path, b"sk-1\n").unwrap();
-        assert_eq!(key(&source).unwrap().expose(), "sk-1");
-        let error = key(&KeySource::Env("NO_SUCH_KEY_ANYWHERE".to_owned())).unwrap_err();
-        assert!(error.to_string().contains("NO_SUCH_KEY_ANYWHERE"), "{error}");
+        let reached = reach(&endpoints(&[&line])).unwrap();
+        assert_eq!(reached[0].key.as_ref().unwrap().expose(), "sk-1");
+        let error = refusal("{url: 'http://h', keyEnv: NO_SUCH_KEY_ANYWHERE}");
+        assert!(error.starts_with("f.yaml:6: spec.endpoints[1].keyEnv: "), "{error}");
+        assert!(error.contains("NO_SUCH_KEY_ANYWHERE"), "{error}");
+    }
+
+    #[test]
+    fn certificates_are_read_or_said_to_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let line = format!("{{url: 'https://h', caFile: '{}'}}", path.display());
+        let check = |expect: &str| {
+            let error = refusal(&line);
+            let begin = "f.yaml:6: spec.endpoints[1].caFile: cannot use the certificates in ";
+            assert!(error.starts_with(begin) && error.contains(expect), "{error}");
+        };
+        check("No such file");
+        std::fs::write(&path, "no certificate").unwrap();
+        check("no certificate");
+        std::fs::write(&path, vec![b'a'; CA_BYTES_MAX as usize + 1]).unwrap();
+        check("more than");
+    }
+
+    #[test]
+    fn the_same_certificates_are_the_same_trust() {
+        let pem = |file: &str| {
+            let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/certificates");
+            tests.join(file).display().to_string()
+        };
+        let line =
+            |host: &str, file: &str| format!("{{url: 'https://{host}', caFile: '{}'}}", pem(file));
+        let lines = [line("a", "ca.pem"), line("b", "ca.pem"), line("c", "good.pem")];
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let reached = reach(&endpoints(&lines)).unwrap();
+        let trust = |at: usize| reached[at].trust.as_ref().unwrap();
+        assert!(trust(0) == trust(1) && trust(0) != trust(2));
+        assert!(Arc::ptr_eq(&trust(0).pem, &trust(1).pem), "one client for both");
     }
 }

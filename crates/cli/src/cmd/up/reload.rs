@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pilotage_plan::{EndpointSpec, Lane, Plan, ProcessSpec};
-use pilotage_shell::secret::Secret;
+use pilotage_plan::{Lane, Plan, ProcessSpec};
 use pilotage_shell::{clock::Clock, date};
 use serde::Serialize;
 
 use super::load::Load;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, Reached};
 
 /// What the status tells of the configuration.
 #[derive(Clone, Debug, Serialize)]
@@ -34,7 +33,7 @@ pub(super) type Shown = Arc<Mutex<Loaded>>;
 struct Left {
     lane: Lane,
     processes: Vec<(ProcessSpec, PathBuf)>,
-    endpoints: Vec<(EndpointSpec, Option<Secret>)>,
+    endpoints: Vec<Reached>,
     /// Until when it is served, in nanoseconds of the clock.
     until: u64,
 }
@@ -109,7 +108,7 @@ impl Current {
     }
 
     /// The endpoints to use.
-    pub(super) fn endpoints(&self) -> Vec<(EndpointSpec, Option<Secret>)> {
+    pub(super) fn endpoints(&self) -> Vec<Reached> {
         let left = self.left.iter().flat_map(|left| &left.endpoints);
         self.prepared.endpoints.iter().chain(left).cloned().collect()
     }
@@ -129,7 +128,7 @@ impl Current {
     fn leave(&self, lane: &Lane, until: u64) -> Left {
         let own = |name: &str| lane.replicas.iter().any(|replica| replica == name);
         let processes = self.prepared.processes.iter().filter(|(spec, _)| own(&spec.name));
-        let endpoints = self.prepared.endpoints.iter().filter(|(spec, _)| own(&spec.name));
+        let endpoints = self.prepared.endpoints.iter().filter(|one| own(&one.spec.name));
         Left {
             lane: lane.clone(),
             processes: processes.cloned().collect(),

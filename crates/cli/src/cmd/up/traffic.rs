@@ -9,7 +9,7 @@ use pilotage_core::traffic::{
 };
 use pilotage_gateway::{
     CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, Merge, Price,
-    Resume, RouteConfig, TenantConfig, Timeouts,
+    Resume, Retries, RouteConfig, TenantConfig, Timeouts,
 };
 use pilotage_plan::api::{self, Dialect, Identity, TenantKey};
 use pilotage_plan::{CapabilitySpec, Lane, Plan, Route, Timestamp};
@@ -91,7 +91,9 @@ impl Places<'_> {
                     basis_points: mirror.percent * 100,
                 }),
             },
+            adapter: route.adapter.clone(),
             timeouts: timeouts(&route.timeouts),
+            retries: self.retries(route),
             merge: route.merge.enabled.then(|| Merge {
                 across_tenants: route.merge.across_tenants,
                 charge: route.merge.charge.into(),
@@ -99,6 +101,13 @@ impl Places<'_> {
             cache: route.cache.enabled.then(|| cache(&route.cache)),
             hedge: route.hedge.enabled,
         }
+    }
+
+    /// What the Route allows less than a lane does: a budget of its own is kept only where it can matter.
+    fn retries(&self, route: &Route) -> Option<Retries> {
+        let api::Retries { attempts_max, percent } = route.retries;
+        let differs = |lane: &Lane| lane.retries != route.retries;
+        self.plan.lanes.iter().any(differs).then_some(Retries { attempts_max, percent })
     }
 
     fn rule(&self, rule: &api::Rule) -> Rule {
@@ -196,6 +205,7 @@ fn lane(lane: &Lane) -> LaneConfig {
     let (resume, resume_from) = resume(lane);
     LaneConfig {
         served_model: lane.served_model.clone(),
+        identity: lane.identity.clone(),
         capabilities: capabilities(&lane.capabilities),
         adapters: lane.adapters.clone(),
         price: Price {
@@ -328,6 +338,7 @@ metadata: {name: big}
 spec:
   endpoints: [{url: "http://big.example.com"}]
   servedModel: owner/Big
+  dialect: vllm
   capabilities: {vision: true, speech: true, languages: [de], tier: large}
   adapters: [law]
 ---
@@ -371,6 +382,11 @@ metadata: {name: two}
 spec:
   targets: [{model: small}, {model: big}]
   experiment: {name: e, by: user, salt: "1"}
+---
+apiVersion: pilotage.dev/v1alpha1
+kind: Route
+metadata: {name: lawyers}
+spec: {targets: [{model: big}], adapter: law, retries: {attemptsMax: 1, percent: 5}}
 "#;
 
     const LANES: [LaneId; 3] = [LaneId(0), LaneId(1), LaneId(2)];
@@ -429,9 +445,25 @@ spec:
     }
 
     #[test]
+    fn what_a_route_asks_for_beside_a_model_is_followed() {
+        let config = config();
+        let by_name = |name: &str| {
+            config.routes.iter().find(|route| route.traffic.name.as_str() == name).unwrap()
+        };
+        let lawyers = by_name("lawyers");
+        assert_eq!(lawyers.adapter.as_deref(), Some("law"));
+        assert_eq!(lawyers.retries, Some(Retries { attempts_max: 1, percent: 5 }));
+        let [big, next, _] = LANES.map(|lane| &config.lanes[lane.0 as usize]);
+        // The lane allows what its most patient route does.
+        assert_eq!((big.scheduler.attempts_max, big.scheduler.retry_percent), (3, 20));
+        assert_eq!((by_name("chat").adapter.as_ref(), by_name("chat").retries), (None, None));
+        assert!(big.scheduler.shares_prefixes && !next.scheduler.shares_prefixes);
+    }
+
+    #[test]
     fn lanes_and_experiments_are_what_the_router_takes() {
         let config = config();
-        let experiment = config.routes[1].traffic.experiment.clone().unwrap();
+        let experiment = config.routes[2].traffic.experiment.clone().unwrap();
         assert_eq!((experiment.name.as_str(), experiment.salt.as_str()), ("e", "1"));
         assert_eq!(experiment.by, Sticky::User);
         let lane = &config.lanes[0];

@@ -111,6 +111,7 @@ pub(super) fn look_up(
         lane.name.as_bytes(),
         lane.served_model.as_bytes(),
         lane.identity.as_bytes(),
+        placed.adapter.as_deref().unwrap_or_default().as_bytes(),
         &lane.context_tokens.to_le_bytes(),
         &asking.body,
     ]);

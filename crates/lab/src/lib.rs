@@ -7,7 +7,6 @@ pub mod arrivals;
 pub mod diff;
 pub mod engine;
 pub mod load;
-pub mod random;
 pub mod record;
 pub mod report;
 pub mod search;

@@ -11,7 +11,6 @@ pub mod explain;
 pub mod metrics;
 pub mod outcome;
 pub mod published;
-pub mod random;
 pub mod report;
 pub mod rival;
 pub mod run;

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
+use pilotage_chance::mix;
 use pilotage_core::{Prompt, RequestId, prefix};
 
 use crate::arrival::Arrival;
-use crate::random::mix;
 
 /// One request's text.
 #[derive(Clone, Copy, Debug)]

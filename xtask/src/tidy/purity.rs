@@ -7,12 +7,12 @@ use crate::rust::has_word;
 
 pub(super) const CHECK: Check = Check {
     name: "purity",
-    rule: "core, wire, plan, lens and sim import nothing that does I/O, tells the time or draws lots",
+    rule: "core, wire, plan, lens, chance and sim import nothing that does I/O, tells the time or draws lots",
     run,
 };
 
 /// The packages that are pure.
-const PURE: [&str; 5] = ["core", "wire", "plan", "lens", "sim"];
+const PURE: [&str; 6] = ["core", "wire", "plan", "lens", "chance", "sim"];
 
 /// Modules of `std` that they do not use.
 const MODULES: [&str; 5] = ["fs", "net", "env", "thread", "process"];

@@ -5,9 +5,8 @@ pub mod trace;
 
 use std::str::FromStr;
 
+use pilotage_chance::Draws;
 use thiserror::Error;
-
-use crate::random::Draws;
 
 /// How the gaps between arrivals vary.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,7 +90,7 @@ pub struct Arrivals {
 impl Arrivals {
     /// The times that belong to a seed. Rates of the profile are above zero at its end.
     pub fn new(seed: u64, process: Process, profile: Profile) -> Self {
-        Self { draws: Draws::new(seed, "arrivals"), process, profile, expected: 0.0 }
+        Self { draws: Draws::of_part(seed, "arrivals"), process, profile, expected: 0.0 }
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Neighbouring requests share their fate, so that whole blocks of them are drawn, not one by one.
 
-use crate::random::Draws;
+use pilotage_chance::Draws;
+
 use crate::stats::latency::quantile;
 
 /// Numbers drawn at most, which bounds the time.
@@ -70,7 +71,7 @@ fn drawn(
     (miss, resamples): (f64, usize),
     seed: u64,
 ) -> Vec<Ratio> {
-    let mut draws = Draws::new(seed, "bootstrap");
+    let mut draws = Draws::of_part(seed, "bootstrap");
     let mut all = vec![Vec::with_capacity(resamples); statistics.len()];
     let (mut one, mut other) = (Vec::new(), Vec::new());
     for _ in 0..resamples {
@@ -115,7 +116,7 @@ mod tests {
 
     #[test]
     fn statistics_are_those_of_sorted_values() {
-        let mut draws = Draws::new(3, "values");
+        let mut draws = Draws::of_part(3, "values");
         for count in [1, 2, 3, 10, 101, 500] {
             let values: Vec<f64> = (0..count).map(|_| draws.unit()).collect();
             let mut sorted = values.clone();
@@ -130,7 +131,7 @@ mod tests {
 
     /// Latencies with a long tail, each like the one before it to that part.
     fn latencies(seed: u64, count: usize, memory: f64, scale: f64) -> Vec<f64> {
-        let mut draws = Draws::new(seed, "latencies");
+        let mut draws = Draws::of_part(seed, "latencies");
         let mut state = 0.0;
         let next = |_| {
             state = memory * state + (1.0 - memory * memory).sqrt() * draws.normal();

@@ -1,8 +1,9 @@
 //! Comparisons of made-up runs.
 
+use pilotage_chance::Draws;
+
 use super::*;
 use crate::load::Run;
-use crate::random::Draws;
 use crate::record::Sample;
 use crate::record::tests::answered;
 use crate::report::{Environment, Setting, report};
@@ -11,7 +12,7 @@ use crate::workload::WarmUp;
 
 /// Ten requests a second for a minute whose latency is about `scale` times 50 ms to the first token.
 fn run(seed: u64, scale: f64, lost: f64) -> Report {
-    let mut draws = Draws::new(seed, "run");
+    let mut draws = Draws::of_part(seed, "run");
     let mut book = Book::default();
     let (mut now, mut until) = (0.0, 0);
     while now < 60_000.0 {

@@ -1,10 +1,12 @@
 //! The result as one HTML page that needs nothing else: what must be known to read the numbers, the
 //! numbers, and drawings of them.
 
+use pilotage_lens::page::escape;
+
 use crate::stats::latency::Latency;
 use crate::verdict::{Severity, Steady};
 
-use super::plot::{Line, Plot, escape, short, table};
+use super::plot::{Line, Plot, short, table};
 use super::{Report, Sweep};
 
 const STYLE: &str = include_str!("style.css");

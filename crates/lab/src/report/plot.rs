@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use pilotage_lens::page::{Scale, escape};
+
 /// The drawing's size: small, so that what is written in it stays readable on a phone.
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 270.0;
@@ -53,8 +55,8 @@ impl Plot<'_> {
     fn svg(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let most = |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, f64::max);
-        let x = Axis::new(most(&mut points().map(|point| point.0)), (LEFT, RIGHT));
-        let y = Axis::new(most(&mut points().map(|point| point.1)), (BOTTOM, TOP));
+        let x = Scale::new(most(&mut points().map(|point| point.0)), 5.0, (LEFT, RIGHT));
+        let y = Scale::new(most(&mut points().map(|point| point.1)), 5.0, (BOTTOM, TOP));
         let said: Vec<String> = self.lines.iter().map(Line::said).collect();
         let (id, title) = (self.id, escape(self.title));
         let mut svg = format!(
@@ -146,7 +148,7 @@ impl Line<'_> {
         format!("{}, at most {} at {}", self.name, short(value), short(at))
     }
 
-    fn path(&self, number: usize, x: Axis, y: Axis) -> String {
+    fn path(&self, number: usize, x: Scale, y: Scale) -> String {
         let mut path = String::new();
         for (at, value) in &self.points {
             let step = if path.is_empty() { 'M' } else { 'L' };
@@ -154,35 +156,6 @@ impl Line<'_> {
         }
         let name = escape(self.name);
         format!("<path class=\"line s{}\" d=\"{path}\"><title>{name}</title></path>", number % 4)
-    }
-}
-
-/// An axis from zero to a round number.
-#[derive(Clone, Copy, Debug)]
-struct Axis {
-    end: f64,
-    step: f64,
-    drawn: (f64, f64),
-}
-
-impl Axis {
-    fn new(most: f64, drawn: (f64, f64)) -> Self {
-        let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
-        let rough = most / 5.0;
-        let power = 10.0_f64.powf(rough.log10().floor());
-        let fits = [1.0, 2.0, 2.5, 5.0].into_iter().find(|factor| factor * power >= rough * 0.999);
-        let step = fits.unwrap_or(10.0) * power;
-        Self { end: (most / step - 1e-9).ceil() * step, step, drawn }
-    }
-
-    fn place(self, number: f64) -> f64 {
-        let (zero, end) = self.drawn;
-        zero + (number / self.end).clamp(0.0, 1.0) * (end - zero)
-    }
-
-    fn marks(self) -> impl Iterator<Item = f64> {
-        let count = (self.end / self.step + 1e-9) as u32;
-        (0..=count).map(move |number| f64::from(number) * self.step)
     }
 }
 
@@ -203,22 +176,6 @@ pub(super) fn table(caption: &str, head: &[String], rows: &[Vec<String>]) -> Str
          <caption>{0}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>",
         escape(caption),
     )
-}
-
-/// A text as HTML shows it.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 /// A number with about three digits that say something.
@@ -251,17 +208,6 @@ mod tests {
         check(2.0, "2");
         check(0.25, "0.25");
         check(0.01234, "0.0123");
-    }
-
-    #[test]
-    fn axes_end_at_round_numbers() {
-        let check = |most: f64, end: f64, marks: usize| {
-            let axis = Axis::new(most, (0.0, 100.0));
-            assert!((axis.end - end).abs() < 1e-9 && axis.marks().count() == marks, "{axis:?}");
-        };
-        check(0.0, 1.0, 6);
-        check(17_104.0, 20_000.0, 5);
-        check(f64::INFINITY, 1.0, 6);
     }
 
     #[test]

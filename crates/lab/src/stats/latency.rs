@@ -136,10 +136,10 @@ fn between(sorted: &[f64], part: f64) -> Option<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use pilotage_chance::Draws;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::random::Draws;
 
     #[test]
     fn percentiles_need_values_beyond_them() {
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn intervals_hold_the_true_value_as_often_as_they_say() {
         let held = |part: f64, truth: f64| {
-            let mut draws = Draws::new(1, "intervals");
+            let mut draws = Draws::of_part(1, "intervals");
             let held = (0..400).filter(|_| {
                 let mut values: Vec<f64> = (0..1_000).map(|_| draws.unit()).collect();
                 values.sort_unstable_by(f64::total_cmp);

@@ -246,12 +246,13 @@ fn drift(values: &[f64]) -> Option<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use pilotage_chance::Draws;
+
     use super::*;
-    use crate::random::Draws;
 
     /// A server with so many slots, asked at random times: what a client sees of it.
     fn queue(seed: u64, rate: f64, slots: usize, seconds: f64) -> Evidence {
-        let mut draws = Draws::new(seed, "queue");
+        let mut draws = Draws::of_part(seed, "queue");
         let mut free = vec![0.0_f64; slots];
         let (mut now, mut stays) = (0.0, Vec::new());
         loop {

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pilotage_chance::Draws;
 use thiserror::Error;
-
-use crate::random::Draws;
 
 /// Tokens that one length has at most.
 pub const TOKENS_MAX: u32 = 2_000_000;
@@ -116,7 +115,7 @@ mod tests {
     #[test]
     fn draws_have_their_middle() {
         let check = |length: Length, median: f64| {
-            let mut draws = Draws::new(1, "test");
+            let mut draws = Draws::of_part(1, "test");
             let mut drawn: Vec<u32> = (0..10_001).map(|_| length.draw(&mut draws)).collect();
             drawn.sort_unstable();
             let got = f64::from(drawn[5_000]);

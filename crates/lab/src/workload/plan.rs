@@ -1,8 +1,9 @@
 //! The requests of a run in order: when each is meant to be sent, whose it is and what it holds.
 
+use pilotage_chance::Draws;
+
 use crate::arrivals::trace::Row;
 use crate::arrivals::{Arrivals, Process, Profile};
-use crate::random::Draws;
 
 use super::Workload;
 
@@ -122,10 +123,10 @@ impl Plan {
         };
         Self {
             times,
-            input: Draws::new(spec.seed, "input"),
-            output: Draws::new(spec.seed, "output"),
-            tenants: Draws::new(spec.seed, "tenants"),
-            groups: Draws::new(spec.seed, "groups"),
+            input: Draws::of_part(spec.seed, "input"),
+            output: Draws::of_part(spec.seed, "output"),
+            tenants: Draws::of_part(spec.seed, "tenants"),
+            groups: Draws::of_part(spec.seed, "groups"),
             weights: spec.workload.tenants.iter().map(|tenant| tenant.weight).collect(),
             workload: spec.workload.clone(),
             number: 0,

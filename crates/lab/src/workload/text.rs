@@ -1,7 +1,7 @@
 //! What prompts say: words that mean nothing, four bytes a token, the same for the same seed.
 //! Nothing in them needs an escape in JSON, so that a body is put together by copying.
 
-use crate::random::{Draws, derive};
+use pilotage_chance::{Draws, derive};
 
 use super::plan::{Item, Opening};
 use crate::arrivals::trace::BLOCK_TOKENS;
@@ -23,7 +23,7 @@ pub struct Author {
 impl Author {
     /// The author of that seed, who begins groups of prompts with so many tokens.
     pub fn new(seed: u64, prefix_tokens: u32) -> Self {
-        let mut draws = Draws::new(seed, "text");
+        let mut draws = Draws::of_part(seed, "text");
         let mut corpus = String::with_capacity(CORPUS_BYTES + 16);
         while corpus.len() < CORPUS_BYTES {
             for _ in 0..=1 + draws.below(3) {

@@ -1,8 +1,9 @@
 //! Times to the first token, by tenant or by way of placing: a bar to the middle, a thin one to the
 //! worst hundredth.
 
-use super::scale::Scale;
-use super::text::{escape, short, time};
+use pilotage_lens::page::{Scale, escape};
+
+use super::text::{short, time};
 use super::{Latency, Tenant};
 use crate::compare::Row;
 

@@ -1,7 +1,9 @@
 //! The page of a comparison: the same requests, placed in several ways.
 
+use pilotage_lens::page::escape;
+
 use super::page::document;
-use super::text::{decimal, escape, figure, percent, time, whole};
+use super::text::{decimal, figure, percent, time, whole};
 use super::{bars, tables};
 use crate::compare::{Comparison, Row};
 

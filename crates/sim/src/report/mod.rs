@@ -7,7 +7,6 @@ mod bars;
 mod compared;
 mod page;
 mod plot;
-mod scale;
 mod tables;
 mod text;
 

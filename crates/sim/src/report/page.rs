@@ -1,7 +1,9 @@
 //! The page: what was run, who got what, and how fair that was.
 
+use pilotage_lens::page::escape;
+
 use super::plot::{Line, OTHER, Plot, told};
-use super::text::{decimal, escape, percent, time, whole};
+use super::text::{decimal, percent, time, whole};
 use super::{CounterGap, Report, Series, Tenant, bars, tables};
 
 const STYLE: &str = include_str!("style.css");

@@ -1,7 +1,8 @@
 //! Lines over time, as a drawing that scales with the page and says in words what it shows.
 
-use super::scale::Scale;
-use super::text::{escape, short, time};
+use pilotage_lens::page::{Scale, escape};
+
+use super::text::{short, time};
 
 /// The drawing's size. It is small, so that what is written in it stays readable on a phone.
 const WIDTH: f64 = 480.0;

@@ -1,6 +1,8 @@
 //! The tables of the page: tenants, measures, and the numbers behind each plot.
 
-use super::text::{decimal, escape, figure, percent, time, weight, whole};
+use pilotage_lens::page::escape;
+
+use super::text::{decimal, figure, percent, time, weight, whole};
 use super::{CounterGap, Latency, Report, Rounded, Series, Tenant};
 
 /// Rows of numbers that stand beside a plot, at most.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use pilotage_chance::derive;
 use pilotage_core::queue::tree::WHOLE;
 use pilotage_core::{
     Band, BandPolicy, Cost, FairConfig, Gate, Lift, Predict, PreemptConfig, QueueLimits,
@@ -17,7 +18,6 @@ use super::{
 use crate::arrival::{self, Arrival, seconds, time};
 use crate::engine::{EngineModel, prefill_max};
 use crate::metrics::Ticks;
-use crate::random::derive;
 use crate::rival::Route;
 use crate::trace;
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use pilotage_chance::{Draws, mix};
 use serde::{Deserialize, Serialize};
 
 use super::{Row, TraceError};
-use crate::random::{Draws, mix};
 
 /// How requests get their tenants.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

@@ -1,10 +1,10 @@
 //! Requests in bursts, or more evenly than by chance: gaps that vary as much as one says.
 
+use pilotage_chance::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::poisson::renewal;
 use super::{RATE_MAX, WorkloadError, positive, within};
-use crate::random::Draws;
 
 /// Arrivals with gamma distributed gaps.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use pilotage_chance::Draws;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{WorkloadError, positive, within};
-use crate::random::Draws;
 
 /// Most tokens of a prompt or an answer.
 pub const LENGTH_MAX: u32 = 10_000_000;

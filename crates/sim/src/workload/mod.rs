@@ -13,6 +13,7 @@ mod prefix;
 mod ramp;
 mod uniform;
 
+use pilotage_chance::{Draws, derive};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -26,7 +27,6 @@ pub use ramp::Ramp;
 pub use uniform::Uniform;
 
 use crate::arrival::{Arrival, time};
-use crate::random::{Draws, derive};
 
 /// Most arrivals of one workload.
 pub const ARRIVALS_MAX: u32 = 1_000_000;

@@ -1,9 +1,9 @@
 //! Requests at equal distances for a while, then none for a while, again and again.
 
+use pilotage_chance::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::{RATE_MAX, SECONDS_MAX, Uniform, WorkloadError, positive};
-use crate::random::Draws;
 
 /// Evenly spaced arrivals that pause. It begins with a time in which they come.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

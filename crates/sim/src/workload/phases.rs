@@ -1,9 +1,9 @@
 //! One pattern after another, as when an office wakes up, works and goes home.
 
+use pilotage_chance::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::{Pattern, SECONDS_MAX, WorkloadError, positive};
-use crate::random::Draws;
 
 /// A pattern and how long it holds. After the last one nothing comes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

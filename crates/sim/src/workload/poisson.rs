@@ -1,9 +1,9 @@
 //! Requests that know nothing of each other: exponential gaps at a steady rate.
 
+use pilotage_chance::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::ARRIVALS_MAX;
-use crate::random::Draws;
 
 /// Independent arrivals.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

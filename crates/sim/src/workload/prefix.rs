@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use pilotage_chance::{hash, mix};
 use serde::{Deserialize, Serialize};
 
 use super::{LENGTH_MAX, WorkloadError, within};
-use crate::random::{hash, mix};
 
 /// Most blocks of all prefixes of one tenant's part of a workload together.
 pub const PREFIX_BLOCKS_MAX: u32 = 1_000_000;

@@ -1,9 +1,9 @@
 //! Requests at a rate that rises or falls in a straight line.
 
+use pilotage_chance::Draws;
 use serde::{Deserialize, Serialize};
 
 use super::{RATE_MAX, WorkloadError, positive, within};
-use crate::random::Draws;
 
 /// Arrivals at a changing rate, as even as that allows.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

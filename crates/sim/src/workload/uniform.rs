@@ -1,8 +1,7 @@
 //! Requests at equal distances, the first at a random moment of the first gap.
 
+use pilotage_chance::Draws;
 use serde::{Deserialize, Serialize};
-
-use crate::random::Draws;
 
 /// A product such as 0.6 · 360 may come out a hair below the whole number it is.
 const ROUNDING: f64 = 1e-9;

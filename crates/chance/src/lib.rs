@@ -1,7 +1,9 @@
-//! Randomness that a seed decides: streams of numbers, and the distributions that workloads need.
+//! Randomness that a seed decides: streams of numbers, and the distributions that workloads need, for
+//! what simulates and what measures alike.
 //!
 //! Streams of one seed with different names are independent, so that changing how lengths are drawn
-//! leaves the times of arrival as they are.
+//! leaves the times of arrival as they are. What a seed and a name give never changes: results that
+//! were written down with a seed can be had again.
 
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
@@ -16,9 +18,24 @@ impl Draws {
         Self(Pcg64Mcg::seed_from_u64(mix(seed ^ hash(stream))))
     }
 
+    /// Another stream of that name: that of a part of the seed, as [`derive()`] has it.
+    pub fn of_part(seed: u64, stream: &str) -> Self {
+        Self(Pcg64Mcg::seed_from_u64(derive(seed, hash(stream))))
+    }
+
+    /// Any number.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// From zero up to but not including one.
     pub fn unit(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// One of `0..count`; zero where that is empty.
+    pub fn below(&mut self, count: usize) -> usize {
+        ((self.unit() * count as f64) as usize).min(count.saturating_sub(1))
     }
 
     /// One of `least..=most`; `least` where that is empty.
@@ -118,6 +135,7 @@ mod tests {
         check(&|draws| draws.gamma(4.0), 4.0, 2.0);
         check(&|draws| draws.gamma(0.25), 0.25, 0.5);
         check(&|draws| f64::from(draws.within(3, 6)), 4.5, 1.25_f64.sqrt());
+        check(&|draws| draws.below(3) as f64, 1.0, (2.0_f64 / 3.0).sqrt());
     }
 
     #[test]
@@ -139,5 +157,18 @@ mod tests {
         assert_ne!(first(1, "a"), first(1, "b"));
         assert_ne!(derive(1, 0), derive(1, 1));
         assert_ne!(derive(0, 1), derive(1, 0));
+        assert_eq!(Draws::new(1, "a").below(0), 0);
+    }
+
+    /// Whoever changes these changes every result that was published with a seed.
+    #[test]
+    fn what_a_seed_gives_stays() {
+        let bits = |mut draws: Draws| [draws.bits(), draws.bits()];
+        let moments = [8_655_071_142_201_146_876, 1_400_802_793_419_972_463];
+        assert_eq!(bits(Draws::new(42, "moments")), moments);
+        let arrivals = [3_760_599_376_368_300_418, 3_343_658_246_024_009_596];
+        assert_eq!(bits(Draws::of_part(42, "arrivals")), arrivals);
+        let (part, name) = (7_974_615_062_405_353_404, 12_760_393_443_857_713_778);
+        assert_eq!((derive(42, 7), hash("lengths")), (part, name));
     }
 }

@@ -19,8 +19,8 @@ macro_rules! builtins {
 }
 
 macro_rules! traces {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../../traces/vtc_osdi24/", $name)))),*]
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../traces/", $folder, "/", $name)))),*]
     };
 }
 
@@ -76,10 +76,15 @@ const BUILTINS: &[Builtin] = builtins![
     "routing/shared-system-prompt",
     "routing/no-reuse",
     "routing/capacity-73",
+    "routing/azure",
+    "routing/mooncake",
     "thousand-tenants",
 ];
 
-const TRACES: &[(&str, &str)] = traces![
+const RECORDED: &[(&str, &str)] =
+    traces!["recorded": "azure_conversation.csv", "mooncake_conversation.jsonl"];
+
+const MEASURED: &[(&str, &str)] = traces!["vtc_osdi24":
     "FCFS__overload.csv",
     "FCFS__proportional.csv",
     "FCFS__real.csv",
@@ -109,5 +114,5 @@ pub fn find(name: &str) -> Option<Builtin> {
 
 /// The trace of that file name.
 pub(super) fn trace(name: &str) -> Option<&'static str> {
-    TRACES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    RECORDED.iter().chain(MEASURED).find(|(known, _)| *known == name).map(|(_, text)| *text)
 }

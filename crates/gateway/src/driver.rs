@@ -382,7 +382,7 @@ impl Driver {
             }
             Output::Hedge { id } => {
                 if let Some(waiter) = self.waiters.get(&id) {
-                    let _ = waiter.say.send(Turn::Hedge);
+                    waiter.say.send(Turn::Hedge);
                 }
             }
             Output::GiveUp { id, .. } => {

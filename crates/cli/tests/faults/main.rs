@@ -9,5 +9,6 @@ mod catalogue;
 mod cuts;
 mod hung;
 mod kills;
+mod partition;
 mod rig;
 mod tls;

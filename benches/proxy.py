@@ -280,7 +280,7 @@ PROXIES = {"pilotage": pilotage, "nginx": nginx, "haproxy": haproxy, "envoy": en
 class Proxy:
     """A proxy that answers; `direct` is the first engine itself."""
 
-    def __init__(self, options, name, engines, count=None):
+    def __init__(self, options, name, engines, ready=None):
         self.name, self.child = name, None
         if name == "direct":
             self.url = engines.urls[0]
@@ -290,7 +290,10 @@ class Proxy:
         command, env = PROXIES[name](options, engines.urls, port)
         self.child = Child(name, options.proxy_core, command, env, nice=options.nice)
         try:
-            self.child.wait_for(self.url + "/v1/chat/completions", key=KEY, post=SMALL.read_bytes())
+            if ready:
+                self.child.wait_for(self.url + ready)
+            else:
+                self.child.wait_for(self.url + "/v1/chat/completions", key=KEY, post=SMALL.read_bytes())
         except RuntimeError:
             self.child.stop()
             raise
@@ -302,7 +305,9 @@ class Proxy:
 
 def load(options, proxy, file, *flags, wait=True):
     command = [options.load, "bench", "run", proxy.url, "--endpoint", "raw:/v1/chat/completions", "--body-file", file,
-               "--key-file", FOLDER / "key", "--model", "scripted", "-o", "json", "--warm-up", "0", *flags]
+               "--key-file", FOLDER / "key", "--model", "scripted", "-o", "json", *flags]
+    if "--warm-up" not in flags:
+        command += ["--warm-up", "0"]
     pinned = ["taskset", "-c", str(options.load_core)] + (["nice", "-n", str(options.nice)] if options.nice else [])
     pinned += [str(part) for part in command]
     if not wait:
@@ -361,7 +366,8 @@ def open_streams(options, name):
     for count in (1000, options.open_max):
         engines = Engines(options, chunks=1000, chunk_gap="20s")
         try:
-            proxy = Proxy(options, name, engines)
+            # An answer takes hours: whether the proxy is there is asked otherwise.
+            proxy = Proxy(options, name, engines, "/health/ready" if name == "pilotage" else "/health")
             sender = None
             try:
                 before = resident_mb(proxy.child.pid)

@@ -78,7 +78,7 @@ async fn status(State(admin): State<Admin>) -> Response {
     let mut body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": inner.clock.now_nanos() / 1_000_000_000,
-        "ready": admin.gateway.unready().await.is_empty(),
+        "ready": admin.gateway.unready().is_empty(),
         "lanes": lanes,
         "routes": inner.trials.status(),
     });

@@ -33,7 +33,7 @@ use crate::metrics::GatewayMetrics;
 use crate::names;
 use crate::quotas::Quotas;
 use crate::stored::Store;
-use crate::table::{Start, Table};
+use crate::table::{Lane, Start, Table};
 use crate::trials::Trials;
 use crate::{reply, responses};
 
@@ -267,21 +267,15 @@ impl Gateway {
     }
 
     /// Why a request would not be served; empty when it would be.
-    pub async fn unready(&self) -> Vec<String> {
+    pub fn unready(&self) -> Vec<String> {
         if self.inner.draining.load(Ordering::SeqCst) {
             return vec!["the gateway is stopping".to_owned()];
         }
-        let mut missing = Vec::new();
-        for lane in self.table().lanes() {
-            match lane.handle.status().await {
-                Some(status) if status.replicas.iter().any(|replica| replica.up) => {}
-                Some(status) => {
-                    missing.push(format!("`{}` has no replica that takes work", status.name));
-                }
-                None => missing.push("a lane has stopped".to_owned()),
-            }
-        }
-        missing
+        let table = self.table();
+        let closed = table.lanes().iter().filter(|lane| !lane.handle.is_open());
+        let told =
+            |lane: &Arc<Lane>| format!("`{}` has no replica that takes work", lane.config.name);
+        closed.map(told).collect()
     }
 
     /// The error of a request for a name that leads nowhere.
@@ -382,10 +376,11 @@ pub(crate) async fn live() -> Response {
 }
 
 pub(crate) async fn ready(State(gateway): State<Gateway>) -> Response {
-    let missing = gateway.unready().await;
-    if missing.is_empty() {
+    let missing = gateway.unready().len();
+    if missing == 0 {
         return reply::json(StatusCode::OK, &serde_json::json!({"status": "ready"}));
     }
+    // Which ones is for those to know who have a key: see the status.
     let body = serde_json::json!({"status": "not ready", "missing": missing});
     reply::json(StatusCode::SERVICE_UNAVAILABLE, &body)
 }

@@ -114,6 +114,8 @@ struct Driver {
     armed: Option<Time>,
     /// The lane is gone: nothing happens any more.
     closed: bool,
+    /// What is to be told.
+    news: Vec<News>,
     /// What reading engines' reports takes; none in tests of the driver alone.
     reading: Option<(Client, LaneHandle)>,
     /// Where replicas are preferred.
@@ -134,6 +136,25 @@ struct Known {
     listeners: Vec<Listener>,
 }
 
+/// What became of a replica in the eyes of its lane.
+struct News {
+    replica: Option<Arc<Replica>>,
+    from: &'static str,
+    to: Verdict,
+}
+
+impl News {
+    fn tell(&self, lane: &str) {
+        let Self { replica, from, to } = self;
+        let replica = replica.as_ref().map_or("", |replica| &replica.name);
+        if to.is_open() {
+            tracing::info!(lane, replica, from, %to, "a replica is judged anew");
+        } else {
+            tracing::warn!(lane, replica, from, %to, "a replica is judged anew");
+        }
+    }
+}
+
 /// Ends its task when it is dropped.
 struct Listener(JoinHandle<Option<()>>);
 
@@ -151,15 +172,16 @@ struct Waiter {
 
 impl Driver {
     /// Takes in what happened, and everything that follows from it. Returns whether the alarm is set
-    /// too late by now.
-    fn happened(&mut self, message: Message) -> bool {
+    /// too late by now, and what is to be told.
+    fn happened(&mut self, message: Message) -> (bool, Vec<News>) {
         if self.closed {
-            return false;
+            return (false, Vec::new());
         }
         self.take(message);
         self.show();
         let late = |at: Time| self.armed.is_none_or(|armed| at < armed);
-        self.is_over() || self.scheduler.next_wakeup(self.now()).is_some_and(late)
+        let late = self.is_over() || self.scheduler.next_wakeup(self.now()).is_some_and(late);
+        (late, std::mem::take(&mut self.news))
     }
 
     fn show(&mut self) {
@@ -337,23 +359,20 @@ impl Driver {
             self.perform(output);
         }
         while let Some(change) = self.scheduler.poll_change() {
-            self.tell(&change);
+            self.keep(&change);
         }
         debug_assert_eq!(pilotage_core::invariant::check(&self.scheduler), []);
     }
 
-    /// A replica is held for something else than before.
-    fn tell(&self, change: &Change) {
-        let name = self.replicas.get(&change.replica).map_or("", |known| &known.replica.name);
-        let (from, to) = (change.from.name(), change.to);
-        if to.is_open() {
-            tracing::info!(lane = self.name, replica = name, from, %to, "a replica is judged anew");
-        } else {
-            tracing::warn!(lane = self.name, replica = name, from, %to, "a replica is judged anew");
-        }
-        if matches!(to, Verdict::Ejected { .. }) {
+    /// A replica is held for something else than before: told once the lane's lock is free, for who reads
+    /// the log may be slow.
+    fn keep(&mut self, change: &Change) {
+        if matches!(change.to, Verdict::Ejected { .. }) {
             self.gauges.ejected();
         }
+        let known = self.replicas.get(&change.replica);
+        let replica = known.map(|known| Arc::clone(&known.replica));
+        self.news.push(News { replica, from: change.from.name(), to: change.to });
     }
 
     fn perform(&mut self, output: Output) {

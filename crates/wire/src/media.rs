@@ -97,7 +97,9 @@ impl Media {
     }
 
     fn add(&mut self, json: &str, place: Place) {
-        if !may_hold_media(json) {
+        // Elsewhere than in a conversation a part may lie in the list itself.
+        let nested = place != Place::Messages || is_nested(json.as_bytes());
+        if !nested || !names_media(json) {
             return;
         }
         let mut from = serde_json::Deserializer::from_str(json);
@@ -123,24 +125,16 @@ impl Media {
     }
 }
 
-/// Whether a part can be in there: all their members have one of these in their names, and a name
-/// can only be hidden behind `\u`.
-fn may_hold_media(json: &str) -> bool {
-    is_nested(json.as_bytes()) && names_media(json)
-}
-
-/// Whether anything but a list of flat objects can be in there: a part is an object in an object, or in
-/// a list in one. Most conversations are all text, and have no brackets but the first.
+/// Whether messages can be anything but a list of flat objects: a part is an object in one of them, or
+/// in a list in one. Most conversations are all text, and have no brackets but the first.
 fn is_nested(json: &[u8]) -> bool {
-    let flat = match json.first() {
-        Some(b'"') => return false,
-        Some(b'[') => memchr(b'[', &json[1..]).is_none(),
-        _ => false,
-    };
+    let flat = json.first() == Some(&b'[') && memchr(b'[', &json[1..]).is_none();
     let is_value = |at: usize| json[..at].trim_ascii_end().last() == Some(&b':');
     !flat || memchr_iter(b'{', json).any(is_value)
 }
 
+/// Whether a part can be in there: all their members have one of these in their names, and a name
+/// can only be hidden behind `\u`.
 fn names_media(json: &str) -> bool {
     const NEEDLES: [&str; 6] = ["image", "audio", "video", "file", "url", "\\u"];
     NEEDLES.iter().any(|needle| memmem::find(json.as_bytes(), needle.as_bytes()).is_some())
@@ -382,6 +376,19 @@ mod tests {
         let mut media = Media::default();
         media.add_messages(&format!(r#"[{{"role":"user","content":{content}}}]"#));
         media
+    }
+
+    #[test]
+    fn parts_outside_of_conversations_may_be_flat() {
+        let check = |json: &str, urls: &[&str]| {
+            let mut media = Media::default();
+            media.add_parts(json);
+            assert_eq!(media.urls, urls, "{json}");
+        };
+        check(r#"[{"image":"http://169.254.169.254/x"}]"#, &["http://169.254.169.254/x"]);
+        check(r#"[{"image_url":"http://10.0.0.1/"}]"#, &["http://10.0.0.1/"]);
+        check(r#"["image", "url"]"#, &[]);
+        check(r#""an image""#, &[]);
     }
 
     #[test]

@@ -415,8 +415,10 @@ fn is_one_prompt(prompt: &Value) -> bool {
 /// Whether a choice holds what a parser made of the answer.
 fn is_strange(choice: &Map<String, Value>) -> bool {
     let names = ["tool_calls", "reasoning_content", "reasoning", "function_call"];
-    let delta = choice.get("delta");
-    delta.is_some_and(|delta| names.iter().any(|name| !is_nothing(&delta[*name])))
+    let Some(delta) = choice.get("delta") else { return false };
+    let parts =
+        delta.get("content").is_some_and(|content| !content.is_null() && !content.is_string());
+    parts || names.iter().any(|name| !is_nothing(&delta[*name]))
 }
 
 /// The text of a choice, wherever its kind of answer has it.

@@ -43,18 +43,24 @@ impl Queue {
         })
     }
 
-    /// Those who come after a request in their order, at most so many: the line of its tenant, and the
-    /// lines of the tenants that are next.
-    pub(crate) fn behind(&self, first: &Ticket, most: usize) -> Vec<Ticket> {
-        let band = first.band;
+    /// Those of a band who come after a request in their order, at most so many of whom may go at all:
+    /// the line of its tenant, and the lines of the tenants that are next.
+    pub(crate) fn behind(
+        &self,
+        first: RequestId,
+        band: Band,
+        most: usize,
+        may: impl Fn(RequestId) -> bool,
+    ) -> Vec<Ticket> {
         let leaves = self.fair.near(band, u64::MAX, TENANTS_MAX);
         let lines = leaves.into_iter().flat_map(|leaf| {
             let line = self.fair.line(leaf, band);
-            line.iter().filter_map(|entry| self.in_line(entry)).take(most)
+            let waiting = line.iter().filter_map(|entry| self.in_line(entry));
+            waiting.filter(|waiting| may(waiting.ticket.id)).take(most)
         });
         let again = self.again[band as usize].values().filter_map(|id| self.waiting.get(id));
         let all = again.chain(lines).map(|waiting| waiting.ticket);
-        all.filter(|ticket| ticket.id != first.id).take(most).collect()
+        all.filter(|ticket| ticket.id != first && may(ticket.id)).take(most).collect()
     }
 
     /// A request gets its turn: the one in front of it, if there is one, was passed over.

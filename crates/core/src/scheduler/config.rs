@@ -36,6 +36,8 @@ pub struct SchedulerConfig {
     pub health: Option<BoardConfig>,
     /// Whether replicas keep what several prompts begin with only once, as vLLM and SGLang do.
     pub shares_prefixes: bool,
+    /// Whether the host tells when a replica has died. Of those elsewhere nobody does.
+    pub deaths_told: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -53,6 +55,7 @@ impl Default for SchedulerConfig {
             policy: Policy::default(),
             health: None,
             shares_prefixes: false,
+            deaths_told: true,
         }
     }
 }

@@ -90,6 +90,8 @@ impl Scheduler {
         guarded
             || alive >= most
             || live.tried.len() >= TRIED_MAX.max(most)
+            // Who allows one attempt means it, whatever became of it.
+            || (most == 1 && !live.tried.is_empty())
             || (!self.retries.has_one(limit) && !last_died)
     }
 
@@ -102,7 +104,7 @@ impl Scheduler {
     fn may_be_dead(&self, id: RequestId) -> bool {
         let live = self.live.get(&id).filter(|live| live.tried.len() < TRIED_MAX);
         let broke = |live: &Live| live.broke.iter().any(|replica| !self.is_dead(*replica));
-        self.board.is_some() && live.is_some_and(broke)
+        self.board.is_some() && self.config.deaths_told && live.is_some_and(broke)
     }
 
     /// A replica died: a request whose attempts seemed to be over may have another one.

@@ -59,24 +59,28 @@ impl Scheduler {
             return match self.place(now, &ticket, &ahead) {
                 Placed::Sent(output) => Some(output),
                 Placed::Full => self.make_room(now, (ticket.id, ticket.band)),
-                Placed::Apart => self.pass(now, &ticket, ahead),
+                // Who can go nowhere holds nobody up, however urgent it is.
+                Placed::Apart => self.pass(now, &ticket, &Band::ALL[ticket.band as usize..], ahead),
                 Placed::Waits(replica) => {
                     ahead.push((replica, 1));
-                    self.pass(now, &ticket, ahead)
+                    self.pass(now, &ticket, &[ticket.band], ahead)
                 }
             };
         }
     }
 
-    /// The one whose turn it is waits for a replica of its choice: those behind it may take what it
-    /// does not want. It keeps its turn, and waits at most as long as it can save by that.
+    /// The one whose turn it is waits for a replica of its choice: those behind it in these bands may take
+    /// what it does not want. It keeps its turn, and waits at most as long as it can save by that.
     fn pass(
         &mut self,
         now: Time,
         first: &Ticket,
+        bands: &[Band],
         mut ahead: Vec<(ReplicaId, u32)>,
     ) -> Option<Output> {
-        for ticket in self.queue.behind(first, PASSED_MAX) {
+        let may = |id: RequestId| self.live.get(&id).is_none_or(|live| live.doubt.is_none());
+        let behind = bands.iter().map(|band| self.queue.behind(first.id, *band, PASSED_MAX, may));
+        for ticket in behind.flatten().collect::<Vec<_>>() {
             if self.is_late(now, ticket.id) {
                 continue;
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pilotage_core::health::Probe;
@@ -42,8 +43,31 @@ impl fmt::Debug for Shared {
     }
 }
 
+impl Shared {
+    /// Takes in what happened; returns whether the loop has to look at the time anew.
+    fn happened(&self, lane: &str, message: Message) -> bool {
+        let (late, news) = self.driver.lock().happened(message);
+        news.iter().for_each(|news| news.tell(lane));
+        late
+    }
+}
+
+/// How long a lane whose loop ended in a panic is without one.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Keeps a loop that watches the time for a lane until that is gone.
+async fn keep_time(shared: Arc<Shared>, name: Arc<str>, clock: Clock) {
+    loop {
+        let watching = watch_time(Arc::clone(&shared), Arc::clone(&name), clock);
+        if tasks::spawn("lane", watching).await.is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
 /// Watches the time for a lane until that is gone.
-async fn watch_time(shared: Arc<Shared>, clock: Clock) {
+async fn watch_time(shared: Arc<Shared>, name: Arc<str>, clock: Clock) {
     loop {
         let Some(armed) = shared.driver.lock().arm() else { return };
         let alarm = async {
@@ -55,7 +79,7 @@ async fn watch_time(shared: Arc<Shared>, clock: Clock) {
         tokio::select! {
             () = shared.sooner.notified() => {}
             () = alarm => {
-                shared.driver.lock().happened(Message::Happened(Input::Tick));
+                shared.happened(&name, Message::Happened(Input::Tick));
             }
         }
     }
@@ -87,11 +111,12 @@ impl LaneHandle {
             gap_shown: Time::ZERO,
             armed: None,
             closed: false,
+            news: Vec::new(),
         };
         let shared = Arc::new(Shared { driver: Mutex::new(driver), sooner: Notify::new() });
         let lane = Self { name: name.into(), shared: Arc::clone(&shared), up };
         shared.driver.lock().reading = Some((client, lane.clone()));
-        drop(tasks::spawn("lane", watch_time(shared, clock)));
+        drop(tasks::spawn("lanes", keep_time(shared, Arc::clone(&lane.name), clock)));
         lane
     }
 
@@ -211,8 +236,7 @@ impl LaneHandle {
     }
 
     pub(super) fn send(&self, message: Message) {
-        let late = self.shared.driver.lock().happened(message);
-        if late {
+        if self.shared.happened(&self.name, message) {
             self.shared.sooner.notify_one();
         }
     }

@@ -21,6 +21,7 @@ fn driver() -> Driver {
         gap_shown: Time::ZERO,
         armed: None,
         closed: false,
+        news: Vec::new(),
         reading: None,
         regions: None,
     }

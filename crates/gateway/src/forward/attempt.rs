@@ -38,6 +38,8 @@ pub(super) enum Answer {
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) door: &'a Door,
+    /// As its lane knows the attempt: a second attempt is not the request itself.
+    pub(super) id: RequestId,
     /// The request whose place it takes there.
     pub(super) displaces: Option<RequestId>,
 }
@@ -50,11 +52,11 @@ pub(super) struct Target<'a> {
 pub(super) async fn go_on(
     gateway: Gateway,
     order: Arc<Order>,
-    go: Go,
+    (id, go): (RequestId, Go),
     (path, body): (&'static str, Vec<u8>),
     now: Time,
 ) -> Result<Opened, FailureKind> {
-    let to = Target { door: &go.door, displaces: go.displaces };
+    let to = Target { door: &go.door, id, displaces: go.displaces };
     let request = request(&order, to, (path, body.into()), now);
     let client = to.door.client(&gateway.inner.client);
     let response = client.request(request).await.map_err(|error| kind_of(&error))?;
@@ -252,7 +254,7 @@ fn request(
     if let Ok(id) = HeaderValue::from_str(&order.request_id) {
         set(&names::REQUEST_ID, id);
     }
-    set(&names::ORIGIN, order.id.0.into());
+    set(&names::ORIGIN, to.id.0.into());
     if let Some(displaced) = to.displaces {
         set(&names::DISPLACES, displaced.0.into());
     }

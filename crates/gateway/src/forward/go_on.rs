@@ -77,7 +77,13 @@ impl Relay {
         let (gateway, order) = (self.gateway.clone(), Arc::clone(&self.order));
         self.fresh = true;
         self.heard = now;
-        self.source = Source::Asked(Box::pin(attempt::go_on(gateway, order, go, request, now)));
+        self.source = Source::Asked(Box::pin(attempt::go_on(
+            gateway,
+            order,
+            (self.ticket.id(), go),
+            request,
+            now,
+        )));
     }
 
     /// Waits for the replica that was asked.

@@ -126,7 +126,7 @@ impl Second {
         let mut ticket = self.lane.hedge(self.of, gateway.next_id());
         let go = ticket.turn().await.ok()?;
         self.sent.store(true, Ordering::Relaxed);
-        let to = Target { door: &go.door, displaces: go.displaces };
+        let to = Target { door: &go.door, id: ticket.id(), displaces: go.displaces };
         match attempt::run(gateway, order, to, &mut ticket, watch).await {
             Ok(Answer::Stopped) => None,
             Ok(answer) => {

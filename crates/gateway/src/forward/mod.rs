@@ -26,7 +26,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use pilotage_core::traffic::Miss;
-use pilotage_core::{FailureKind, Refusal, RequestId, Span, Time};
+use pilotage_core::{FailureKind, Refusal, Span, Time};
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
@@ -67,7 +67,6 @@ pub(crate) struct Order {
     /// When waiting for the whole answer ends.
     until: Time,
     timeouts: Timeouts,
-    id: RequestId,
     /// Estimated prompt tokens.
     input: u32,
     /// The name that its replicas know the model or the adapter by.
@@ -161,7 +160,7 @@ async fn attempts(
             Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) }
         })?;
         watch.dispatched(&replica.name, attempt, &why);
-        let to = Target { door: &door, displaces };
+        let to = Target { door: &door, id: ticket.id(), displaces };
         match hedge::run(gateway, &order, to, &mut ticket, watch).await {
             Ok(Answer::Whole(answer)) => {
                 let response = whole(answer, watch);

@@ -195,7 +195,6 @@ pub(super) async fn send(
         usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),
         until,
         timeouts,
-        id,
         input: tokens.input,
         served: served.to_owned(),
         resume,

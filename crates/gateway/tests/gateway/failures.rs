@@ -196,7 +196,7 @@ async fn draining_refuses_the_new_and_finishes_the_old() {
     feed.send(Ok(HI.into())).unwrap();
     let running = send(&gateway, chat(STREAM)).await;
     gateway.drain();
-    assert_eq!(gateway.unready().await, ["the gateway is stopping"]);
+    assert_eq!(gateway.unready(), ["the gateway is stopping"]);
     assert_eq!(answer(&gateway, chat(WHOLE)).await.0, 503);
     feed.send(Ok("data: [DONE]\n\n".into())).unwrap();
     assert!(text(running).await.ends_with("[DONE]\n\n"));
@@ -206,11 +206,11 @@ async fn draining_refuses_the_new_and_finishes_the_old() {
 async fn readiness_follows_the_replicas() {
     let engine = engine().await;
     let gateway = gateway(config(), &[]);
-    assert_eq!(gateway.unready().await, ["`lane` has no replica that takes work"]);
+    assert_eq!(gateway.unready(), ["`lane` has no replica that takes work"]);
     up(&gateway, 1, &engine.url);
-    assert!(gateway.unready().await.is_empty());
+    assert!(gateway.unready().is_empty());
     gateway.lane("lane").unwrap().replica_down(ReplicaId(1));
-    assert!(!gateway.unready().await.is_empty());
+    assert!(!gateway.unready().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 
+use std::fmt;
+
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -66,9 +68,45 @@ struct Delta<'a> {
     text: Option<IgnoredAny>,
 }
 
-/// Text that is borrowed where it has no escapes.
-#[derive(Debug, Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+/// Text, borrowed where it has no escapes; none where there is something else in its place, such as a
+/// list of parts.
+#[derive(Debug)]
+struct Text<'a>(Option<Cow<'a, str>>);
+
+impl Text<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.as_ref().is_some_and(|text| text.is_empty())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(TextOrNot)
+    }
+}
+
+struct TextOrNot;
+
+impl<'de> Visitor<'de> for TextOrNot {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, or parts of one")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Text(Some(Cow::Borrowed(text))))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Text(Some(Cow::Owned(text.to_owned()))))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
+        while parts.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Text(None))
+    }
+}
 
 impl<'a> Read<'a> {
     /// Reads an event's data.
@@ -103,7 +141,7 @@ impl<'a> Chunk<'a> {
 impl<'a> Choice<'a> {
     /// Whether it holds text, or a part of a function call.
     pub fn has_token(&self) -> bool {
-        let full = |text: &Option<Text<'_>>| text.as_ref().is_some_and(|text| !text.0.is_empty());
+        let full = |text: &Option<Text<'_>>| text.as_ref().is_some_and(|text| !text.is_empty());
         let delta = self.delta.as_ref();
         full(&self.text)
             || delta.is_some_and(|delta| {
@@ -120,12 +158,12 @@ impl<'a> Choice<'a> {
             Some(delta) => &delta.content,
             None => &self.text,
         };
-        text.as_ref().map(|text| &*text.0)
+        text.as_ref()?.0.as_deref()
     }
 
     /// Why the answer ends with it, if it does.
     pub fn finish_reason(&self) -> Option<&str> {
-        self.finish_reason.as_ref().map(|reason| &*reason.0)
+        self.finish_reason.as_ref()?.0.as_deref()
     }
 
     /// Ids of its tokens.
@@ -134,9 +172,11 @@ impl<'a> Choice<'a> {
     }
 
     fn is_plain(&self) -> bool {
-        let empty = |text: &Option<Text<'_>>| text.as_ref().is_none_or(|text| text.0.is_empty());
+        let empty = |text: &Option<Text<'_>>| text.as_ref().is_none_or(Text::is_empty);
+        let is_text = |text: &Option<Text<'_>>| text.as_ref().is_none_or(|text| text.0.is_some());
         let delta = self.delta.as_ref().is_none_or(|delta| {
-            delta.text.is_none()
+            is_text(&delta.content)
+                && delta.text.is_none()
                 && delta.function_call.is_none()
                 && delta.tool_calls.as_ref().is_none_or(Vec::is_empty)
                 && empty(&delta.reasoning)
@@ -169,6 +209,7 @@ mod tests {
         check(r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#, "chunk");
         check(r#"{"choices":[{"delta":{"reasoning":"a"}}]}"#, "chunk");
         check(r#"{"choices":[{"delta":{}}],"prompt_token_ids":[1]}"#, "chunk");
+        check(r#"{"choices":[{"delta":{"content":[{"type":"text"}]}}]}"#, "chunk");
         check(r#"{"object":"error"}"#, "chunk");
         check(r#"{"type":"response.created","choices":7}"#, "other");
         for garbage in ["", "oops", "{\"choices\":", "[1]", "7", "<html>"] {
@@ -187,5 +228,6 @@ mod tests {
         check(r#"{"choices":[{"text":""}]}"#, Some(""), false);
         check(r#"{"choices":[{"delta":{"role":"assistant","content":null}}]}"#, None, false);
         check(r#"{"choices":[{"delta":{"tool_calls":[{}]}}]}"#, None, true);
+        check(r#"{"choices":[{"delta":{"content":[{"type":"thinking"}]}}]}"#, None, true);
     }
 }

@@ -109,14 +109,14 @@ impl Serving {
 
     /// Takes in what happens to processes until a signal, and names that.
     pub(super) async fn watch(&mut self, signals: &mut Shutdown) -> &'static str {
-        self.greet().await;
+        self.greet();
         let mut saving = tokio::time::interval(budgets::EVERY);
         loop {
             let busy = self.fleet.is_resting() || self.current.has_left();
             tokio::select! {
                 signal = signals.next() => return signal,
                 event = self.happened.recv() => match event {
-                    Some(event) => self.take(event).await,
+                    Some(event) => self.take(event),
                     None => std::future::pending().await,
                 },
                 () = tokio::time::sleep(LOOK), if busy => self.look().await,
@@ -191,11 +191,11 @@ impl Serving {
         self.trials.save(&self.gateway);
     }
 
-    async fn take(&mut self, event: Event) {
+    fn take(&mut self, event: Event) {
         match event {
             Event::Ready { name, spec, url } => {
                 self.fleet.process_up(&name, &spec, url);
-                if !self.greet().await {
+                if !self.greet() {
                     tracing::info!(process = name, "ready");
                 }
             }
@@ -218,8 +218,8 @@ impl Serving {
     }
 
     /// Says once that everything is ready, when it is.
-    async fn greet(&mut self) -> bool {
-        if self.greeting.is_none() || !self.gateway.unready().await.is_empty() {
+    fn greet(&mut self) -> bool {
+        if self.greeting.is_none() || !self.gateway.unready().is_empty() {
             return false;
         }
         self.greeting.take().inspect(banner::Greeting::show).is_some()

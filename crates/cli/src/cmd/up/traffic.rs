@@ -34,6 +34,14 @@ pub(super) struct Keys {
 pub(super) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig {
     let tenants = tenants(plan, keys.local.as_ref());
     let places = Places { plan, tenants: &tenants };
+    let lane = |one: &Lane| {
+        let mut config = lane(one);
+        // Whoever started a process hears of its death.
+        let mut processes = plan.processes.iter();
+        config.scheduler.deaths_told =
+            processes.any(|process| one.replicas.contains(&process.name));
+        config
+    };
     GatewayConfig {
         lanes: plan.lanes.iter().map(lane).collect(),
         routes: plan.routes.iter().map(|route| places.route(route)).collect(),

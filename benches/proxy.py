@@ -251,7 +251,7 @@ def envoy(options, urls, port):
 
 
 def smg(options, urls, port):
-    return [options.venv / "bin/smg", "launch", "--host", "127.0.0.1", "--port", port, "--prometheus-port",
+    return [options.smg_venv / "bin/smg", "launch", "--host", "127.0.0.1", "--port", port, "--prometheus-port",
             free_port(), "--log-level", "warn", "--disable-tokenizer-autoload", "--worker-urls", *urls], {}
 
 
@@ -441,6 +441,7 @@ def main():
     parser.add_argument("--engine", help="the binary that runs the engines, if it is another")
     parser.add_argument("--load", help="the binary that sends the load, if it is another")
     parser.add_argument("--venv", type=pathlib.Path, default=".venv", help="where Python's proxies are installed")
+    parser.add_argument("--smg-venv", type=pathlib.Path, help="where SMG is, whose script another proxy's package replaces")
     parser.add_argument("--only", default=",".join(PROXIES))
     parser.add_argument("--measure", default=",".join(MEASURES))
     parser.add_argument("--rounds", type=int, default=3)
@@ -453,6 +454,7 @@ def main():
     parser.add_argument("--nice", type=int, default=0)
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
+    options.smg_venv = options.smg_venv or options.venv
     options.engine, options.load = options.engine or options.pilotage, options.load or options.pilotage
     results = {}
     for name in options.only.split(","):

@@ -134,6 +134,39 @@ fn oidc_limits(limits: &Oidc) -> [(&'static str, String, &'static str); 7] {
     ]
 }
 
+/// Limits of what the whole process keeps.
+fn process_limits() -> [(&'static str, String, &'static str); 3] {
+    use pilotage_shell::{access, dns};
+    [
+        (
+            "Lines of the access log that wait for their reader",
+            format!("{} MiB", access::BYTES_MAX >> 20),
+            "left out, and their number told",
+        ),
+        (
+            "Names whose addresses are remembered",
+            format!("{}, {} addresses each", dns::NAMES_MAX, dns::ADDRESSES_MAX),
+            "the oldest goes",
+        ),
+        (
+            "Age of an address",
+            format!(
+                "{} s; {} s while names cannot be looked up",
+                dns::FRESH.as_secs(),
+                dns::STALE_MAX.as_secs()
+            ),
+            "looked up again; then no connection",
+        ),
+    ]
+}
+
+/// What a request may do to engines.
+fn poison_limits() -> [(&'static str, String, &'static str); 1] {
+    let poison = pilotage_core::health::PoisonConfig::default();
+    let most = poison.deaths_most();
+    [("Engines that die under a request", format!("{most}; 3 where it is alone"), "422")]
+}
+
 fn api_limits(limits: &Limits) -> [(&'static str, String, &'static str); 5] {
     let Limits { media, stored, .. } = limits;
     let oldest = "the oldest goes, of the tenant that keeps most";
@@ -195,6 +228,7 @@ fn limits() -> String {
         ("Copies for mirrors at once", limits.mirrors_max.to_string(), "dropped, and counted"),
     ];
     let rows = rows.into_iter().chain(api_limits(&limits)).chain(oidc_limits(&limits.oidc));
+    let rows = rows.chain(process_limits()).chain(poison_limits());
     let mut out = "# Limits\n\nThe gateway's own. Queues, timeouts and retries are a Route's, see [manifests](manifests.md).\n\n\
          | Limit | Value | Beyond it |\n|---|---|---|\n".to_owned();
     for (what, value, beyond) in rows {

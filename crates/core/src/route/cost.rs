@@ -7,9 +7,11 @@
 //! *queue*: prompts sent there before and not computed, and the wait for a place where there is none.
 //! *prefill*: the prompt's tokens that its cache has not, those in the host's memory at a quarter.
 //! *decode*: the expected answer, at the speed of a batch with one sequence more. *burden*: what others
-//! wait longer because its prompt is computed, those that run there and those that wait for it. Without
-//! it a busy fleet computes again what it has, for lack of places where it has it, and gets out of that
-//! no more. *memory*: a barrier
+//! wait longer because more of its prompt is computed than where the most of it is cached, those that
+//! run there and those that wait for it. Without it a busy fleet computes again what it has, for lack
+//! of places where it has it, and gets out of that no more. What nobody has is computed wherever it
+//! goes and is no burden: counting it sends long prompts to where few run, whose answers are slow for
+//! that and which get fewer still. *memory*: a barrier
 //! that grows without limit as the KV cache fills. *network*: what the replica is away, and what a
 //! more distant tier must be better by. *adapter*: loading it where it is not loaded.
 //!
@@ -57,7 +59,7 @@ pub struct Costs {
     pub prefill: Span,
     /// Its answer.
     pub decode: Span,
-    /// What others wait longer because its prompt is computed.
+    /// What others wait longer because more of its prompt is computed than need be.
     pub burden: Span,
     /// Scarce KV memory.
     pub memory: Span,
@@ -76,19 +78,24 @@ impl Costs {
     }
 }
 
-/// What a candidate would cost, where so many `others` wait for it as well.
+/// Prompt tokens to compute where so many are cached, of which so many are in the host's memory.
+pub(super) fn computed(input: u32, cached: u32, loaded: u32) -> f64 {
+    f64::from(input.saturating_sub(cached)) + f64::from(loaded) * HOST_PART
+}
+
+/// What a candidate would cost, where so many `others` wait for it as well, and some replica has to
+/// compute no more than `least` tokens of the prompt.
 pub(super) fn of(
     now: Time,
     candidate: &Candidate<'_>,
     speeds: &Speeds,
     (placement, claim): (&Placement<'_>, &Claim),
-    others: f64,
+    (others, least): (f64, f64),
 ) -> Costs {
     let replica = candidate.replica;
     let speed = speeds.of(replica.id);
     let (input, output) = (placement.tokens.input, placement.tokens.output);
-    let computed =
-        f64::from(input.saturating_sub(candidate.cached)) + f64::from(candidate.loaded) * HOST_PART;
+    let computed = computed(input, candidate.cached, candidate.loaded);
     let foreign = f64::from(replica.foreign_waiting(now));
     let places = f64::from(replica.capacity.requests_max.max(1));
     let mut queue = speed.prefill_seconds(replica.prefill as f64);
@@ -100,6 +107,7 @@ pub(super) fn of(
     let answer = speeds.answer(output);
     let decode = answer * speed.step_seconds(f64::from(replica.requests + 1));
     let prefill = speed.prefill_seconds(computed);
+    let avoidable = speed.prefill_seconds((computed - least).max(0.0));
     let disturbed = f64::from(replica.requests) + WAITING * others;
     let warmth = f64::from(replica.warmth()).max(0.01);
     let slow = |seconds: f64| span(seconds / warmth);
@@ -108,18 +116,23 @@ pub(super) fn of(
         queue: slow(queue),
         prefill: slow(prefill),
         decode: slow(decode),
-        burden: slow(prefill * disturbed),
+        burden: slow(avoidable * disturbed),
         memory: span(barrier(now, candidate, claim)),
         network: replica.site.network,
         adapter: span(if loads { ADAPTER_SECONDS } else { 0.0 }),
     }
 }
 
-/// How long a request waits at most for a replica that is not open, while another is.
+/// How long a request waits at most for a replica that is not open, while another is: for more of its
+/// prompt there, for less of a way, for an adapter. Not for one that is only believed to be faster,
+/// and would be believed so for as long as the other gets nothing to do.
 pub(super) fn patience(wanted: &Candidate<'_>, open: &Candidate<'_>) -> Span {
+    let has_more = wanted.cached > open.cached;
     let without_queue = |candidate: &Candidate<'_>| {
         let costs = candidate.costs;
-        costs.total().as_nanos().saturating_sub(costs.queue.as_nanos())
+        let known = costs.network + costs.adapter;
+        let all = costs.total().as_nanos().saturating_sub(costs.queue.as_nanos());
+        if has_more { all } else { known.as_nanos() }
     };
     let saved = without_queue(open).saturating_sub(without_queue(wanted));
     Span::from_nanos((saved as f64 * PATIENCE) as u64).min(PATIENCE_MAX)

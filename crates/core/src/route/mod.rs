@@ -301,30 +301,39 @@ pub fn candidates<'a>(
     let may = may.filter(|replica| !barred(replica));
     let open = fleet.iter().filter(|replica| replica.is_open(now)).count();
     let undecided = undecided(known) / open.max(1) as f64;
-    may.map(|replica| {
+    let may = may.map(|replica| {
         let there = found.iter().find(|(id, _)| *id == replica.id).map(|(_, found)| *found);
         let (cached, loaded) = match &placement.prompt.blocks {
             Some(_) => cached(there.unwrap_or_default(), placement),
             // The host told.
             None => (placement.tokens.cached, 0),
         };
-        let prefill = u64::from(placement.tokens.input.saturating_sub(cached));
-        let used = there.filter(|_| known.shares).map_or(0, |found| found.used);
-        let there_once = u64::from(used) * u64::from(BLOCK_TOKENS);
-        let need = placement.claim.need.saturating_sub(there_once.min(u64::from(cached)));
-        let claim = Claim { prefill, need, ..placement.claim };
-        let line = known.ahead.iter().find(|(id, _)| *id == replica.id);
-        let ahead = line.map_or(0, |(_, count)| *count);
-        let open = ahead == 0 && fleet.has_room(now, replica, &claim);
-        let mut candidate =
-            Candidate { replica, open, ahead, cached, loaded, costs: Costs::default() };
-        let wanted = known.wanted.get(&replica.id).copied().unwrap_or(0);
-        let wanted = wanted - u32::from(known.own == Some(replica.id)).min(wanted);
-        let others = f64::from(wanted) + undecided;
-        candidate.costs = cost::of(now, &candidate, known.speeds, (placement, &claim), others);
-        candidate
-    })
-    .collect()
+        (replica, there, cached, loaded)
+    });
+    let may: Vec<_> = may.collect();
+    let input = placement.tokens.input;
+    let computed = may.iter().map(|&(_, _, cached, loaded)| cost::computed(input, cached, loaded));
+    let least = computed.fold(f64::MAX, f64::min);
+    may.into_iter()
+        .map(|(replica, there, cached, loaded)| {
+            let prefill = u64::from(placement.tokens.input.saturating_sub(cached));
+            let used = there.filter(|_| known.shares).map_or(0, |found| found.used);
+            let there_once = u64::from(used) * u64::from(BLOCK_TOKENS);
+            let need = placement.claim.need.saturating_sub(there_once.min(u64::from(cached)));
+            let claim = Claim { prefill, need, ..placement.claim };
+            let line = known.ahead.iter().find(|(id, _)| *id == replica.id);
+            let ahead = line.map_or(0, |(_, count)| *count);
+            let open = ahead == 0 && fleet.has_room(now, replica, &claim);
+            let mut candidate =
+                Candidate { replica, open, ahead, cached, loaded, costs: Costs::default() };
+            let wanted = known.wanted.get(&replica.id).copied().unwrap_or(0);
+            let wanted = wanted - u32::from(known.own == Some(replica.id)).min(wanted);
+            let others = f64::from(wanted) + undecided;
+            candidate.costs =
+                cost::of(now, &candidate, known.speeds, (placement, &claim), (others, least));
+            candidate
+        })
+        .collect()
 }
 
 /// The most that a candidate costs that is as good as the best; none where there are none.

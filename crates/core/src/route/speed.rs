@@ -3,7 +3,7 @@
 //! A prompt's time is taken to be a part that is always there and one for each token, a decode step's
 //! a part that is always there and one for each sequence of the batch. Both are lines through what
 //! was seen, by least squares in which older samples count less. A replica of which little is known
-//! is taken to be like its lane.
+//! is taken to be like its lane is now: a few samples of it tell more of what came by than of itself.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::ReplicaId;
 /// What a sample is worth after the next one: about the last fifty count.
 const FADE: f64 = 0.98;
 
-/// Samples that the lane's own line stands for at a replica.
+/// Samples that the lane's own line stands for at a replica, for where its line begins and how steep it is.
 const LANE_WEIGHT: f64 = 4.0;
 
 /// Seconds for a prompt token before anything was measured: 8,000 tokens a second, SMG's stand-in for
@@ -57,13 +57,15 @@ struct Line {
     xy: f64,
     /// What is believed before anything was seen.
     prior: (f64, f64),
+    /// Samples that this counts for where the line begins.
+    like: f64,
 }
 
 impl Speeds {
     /// A replica's speed, the lane's where nothing is known of it.
     pub fn of(&self, replica: ReplicaId) -> Speed {
         let lane = self.lane.unwrap_or_default();
-        self.replicas.get(&replica).copied().unwrap_or(lane)
+        self.replicas.get(&replica).map_or(lane, |own| own.beside(&lane))
     }
 
     /// The answer that is to be expected where the most is `most` tokens.
@@ -98,16 +100,14 @@ impl Speeds {
     }
 
     fn update(&mut self, replica: ReplicaId, change: impl Fn(&mut Speed)) {
-        let lane = self.lane.get_or_insert_default();
-        let like_lane = lane.as_prior();
-        change(lane);
-        change(self.replicas.entry(replica).or_insert(like_lane));
+        change(self.lane.get_or_insert_default());
+        change(self.replicas.entry(replica).or_default());
     }
 }
 
 impl Default for Speed {
     fn default() -> Self {
-        let line = |prior| Line { weight: 0.0, x: 0.0, y: 0.0, xx: 0.0, xy: 0.0, prior };
+        let line = |prior| Line { weight: 0.0, x: 0.0, y: 0.0, xx: 0.0, xy: 0.0, prior, like: 0.0 };
         Self { prefill: line((0.0, PREFILL_PRIOR)), step: line(STEP_PRIOR), residence: None }
     }
 }
@@ -129,18 +129,18 @@ impl Speed {
         self.residence.unwrap_or_else(|| ANSWER_PRIOR * self.step_seconds(1.0))
     }
 
-    /// What a replica is taken for that belongs to this lane.
-    fn as_prior(&self) -> Self {
-        let line = |line: &Line| Line { prior: line.fit(), ..Line::empty() };
-        Self { prefill: line(&self.prefill), step: line(&self.step), residence: self.residence }
+    /// What it is taken for, belonging to this lane.
+    fn beside(&self, lane: &Self) -> Self {
+        let line = |own: Line, lane: &Line| Line { prior: lane.fit(), like: LANE_WEIGHT, ..own };
+        Self {
+            prefill: line(self.prefill, &lane.prefill),
+            step: line(self.step, &lane.step),
+            residence: self.residence.or(lane.residence),
+        }
     }
 }
 
 impl Line {
-    const fn empty() -> Self {
-        Self { weight: 0.0, x: 0.0, y: 0.0, xx: 0.0, xy: 0.0, prior: (0.0, 0.0) }
-    }
-
     fn add(&mut self, x: f64, y: f64) {
         if !(x.is_finite() && y.is_finite()) {
             return;
@@ -171,7 +171,9 @@ impl Line {
             / (spread * (1.0 + strength) + floor);
         let most = if mean_x > 0.0 { mean_y / mean_x } else { f64::MAX };
         let slope = slope.clamp(0.0, most.max(0.0));
-        (mean_y - slope * mean_x, slope)
+        let begin = mean_y - slope * mean_x;
+        let begin = begin * self.weight + self.prior.0 * self.like;
+        (begin / (self.weight + self.like), slope)
     }
 }
 
@@ -207,6 +209,27 @@ mod tests {
         assert!((step - 0.015).abs() < 1e-6, "{step}");
         let step = speeds.of(ReplicaId(0)).step_seconds(9.0);
         assert!((0.015..0.0165).contains(&step), "{step}");
+    }
+
+    #[test]
+    fn one_answer_says_little_of_a_replica() {
+        let mut speeds = Speeds::default();
+        for at in 0..200_u32 {
+            let sequences = f64::from(at % 8 + 1);
+            speeds.stepped(ReplicaId(0), sequences, 0.010 + 0.001 * sequences);
+            // That another was seen before its lane was known does not matter.
+            if at == 1 || at == 199 {
+                speeds.stepped(ReplicaId(1), sequences, 3.0 * (0.010 + 0.001 * sequences));
+            }
+        }
+        let slowness = speeds.of(ReplicaId(1)).step_seconds(8.0) / 0.018;
+        assert!((1.2..2.2).contains(&slowness), "{slowness}");
+        for at in 0..60_u32 {
+            let sequences = f64::from(at % 8 + 1);
+            speeds.stepped(ReplicaId(1), sequences, 3.0 * (0.010 + 0.001 * sequences));
+        }
+        let slowness = speeds.of(ReplicaId(1)).step_seconds(8.0) / 0.018;
+        assert!((2.7..3.1).contains(&slowness), "{slowness}");
     }
 
     #[test]

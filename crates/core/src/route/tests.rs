@@ -160,6 +160,40 @@ fn waits_for_a_cache_as_long_as_that_can_save() {
 }
 
 #[test]
+fn does_not_wait_for_one_that_is_only_faster() {
+    let mut world = World::new(&[(0, 0), (4, 100)]);
+    for _ in 0..100 {
+        world.speeds.stepped(ReplicaId(0), 1.0, 1.5);
+    }
+    let none = Prompt::default();
+    let next = world.decide(Policy::Cost, 1, &none);
+    assert!(matches!(next, Decision::Go(choice) if choice.replica == ReplicaId(0)), "{next:?}");
+    world.fleet.unbook(ReplicaId(1), RequestId(100), 100, 0);
+    let next = world.decide(Policy::Cost, 1, &none);
+    assert!(matches!(next, Decision::Go(choice) if choice.replica == ReplicaId(1)), "{next:?}");
+}
+
+#[test]
+fn what_nobody_has_is_no_burden() {
+    let mut world = World::new(&[(1, 10), (3, 10)]);
+    let long = prompt(1..33);
+    let burdens = |world: &World| {
+        let Decision::Go(choice) = world.decide(Policy::Cost, 1, &long) else { panic!("waits") };
+        let Why::Placed { costs, .. } = choice.why else { panic!("placed otherwise") };
+        (choice.replica.0, costs.burden)
+    };
+    assert_eq!(burdens(&world), (0, Span::ZERO));
+    // Half of it is there: the other replica's burden is that half, for the one that runs there.
+    world.index.hold(ReplicaId(1), &(1..17).collect::<Vec<_>>());
+    let claim = Claim { need: 6000, most: 6000, prefill: 6000 };
+    world.fleet.book(ReplicaId(1), RequestId(900), &claim);
+    world.fleet.unbook(ReplicaId(1), RequestId(100), 10, 0);
+    let (replica, burden) = burdens(&world);
+    assert_eq!(replica, 0);
+    assert!((150..250).contains(&burden.as_millis()), "{burden:?}");
+}
+
+#[test]
 fn equals_share_a_burst() {
     let world = World::new(&[(1, 50); 4]);
     let mut count = [0; 4];

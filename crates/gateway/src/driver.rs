@@ -171,6 +171,26 @@ struct Waiter {
 }
 
 impl Driver {
+    /// One without replicas, that reads nothing of what engines say.
+    fn new(name: String, scheduler: Scheduler, clock: Clock, gauges: LaneGauges) -> Self {
+        Self {
+            name,
+            up: Arc::default(),
+            retired: false,
+            scheduler,
+            clock,
+            gauges,
+            replicas: HashMap::new(),
+            waiters: HashMap::new(),
+            gap_shown: Time::ZERO,
+            armed: None,
+            closed: false,
+            news: Vec::new(),
+            reading: None,
+            regions: None,
+        }
+    }
+
     /// Takes in what happened, and everything that follows from it. Returns whether the alarm is set
     /// too late by now, and what is to be told.
     fn happened(&mut self, message: Message) -> (bool, Vec<News>) {

@@ -3,10 +3,9 @@
 
 mod caches;
 mod copies;
-mod hedges;
 mod kv;
+mod outcomes;
 mod requests;
-mod resumes;
 
 use std::sync::atomic::AtomicU64;
 
@@ -23,6 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 pub(crate) use caches::CacheGauges;
 pub(crate) use kv::{FeedState, KvCounts, ShownFeed};
+use outcomes::Outcomes;
 
 /// The label of requests that never got to a lane.
 const OTHER: &str = "_other";
@@ -55,8 +55,8 @@ pub(crate) struct GatewayMetrics {
     canary: Family<Routed, Gauge<f64, AtomicU64>>,
     copies: copies::Copies,
     caches: caches::Caches,
-    resumes: resumes::Resumes,
-    hedges: hedges::Hedges,
+    resumes: Outcomes,
+    hedges: Outcomes,
     feeds: kv::Feeds,
 }
 
@@ -105,8 +105,8 @@ impl GatewayMetrics {
             canary: metrics.register("pilotage_canary_share", "Part of a route's requests that its canary gets, from 0 to 1", Family::default()),
             copies: copies::Copies::new(metrics),
             caches: caches::Caches::new(metrics),
-            resumes: resumes::Resumes::new(metrics),
-            hedges: hedges::Hedges::new(metrics),
+            resumes: Outcomes::of_resumes(metrics),
+            hedges: Outcomes::of_hedges(metrics),
             feeds: kv::Feeds::new(metrics),
             denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };

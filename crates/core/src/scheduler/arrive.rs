@@ -18,26 +18,7 @@ impl Scheduler {
             self.end(request.id, Outcome::Refused(refusal));
             return;
         }
-        let live = Live {
-            request,
-            arrived: now,
-            attempt: 0,
-            tried: Vec::new(),
-            running: None,
-            answered: false,
-            stops: 0,
-            output: 0,
-            resumes: 0,
-            broken: false,
-            last_failure: FailureKind::Connect,
-            prompt,
-            trail: Trail::default(),
-            broke: Vec::new(),
-            doubt: None,
-            held: None,
-            copied: false,
-            is_copy: false,
-        };
+        let live = Live::new(now, request, prompt);
         self.earn_copies(now, &request);
         self.live.insert(request.id, live);
     }
@@ -87,7 +68,33 @@ impl Scheduler {
     }
 }
 
-fn ticket(request: &Request, arrived: Time) -> Ticket {
+impl Live {
+    /// One that has not had a turn.
+    pub(super) fn new(now: Time, request: Request, prompt: Prompt) -> Self {
+        Self {
+            request,
+            arrived: now,
+            attempt: 0,
+            tried: Vec::new(),
+            running: None,
+            answered: false,
+            stops: 0,
+            output: 0,
+            resumes: 0,
+            broken: false,
+            last_failure: FailureKind::Connect,
+            prompt,
+            trail: Trail::default(),
+            broke: Vec::new(),
+            doubt: None,
+            held: None,
+            copied: false,
+            is_copy: false,
+        }
+    }
+}
+
+pub(super) fn ticket(request: &Request, arrived: Time) -> Ticket {
     Ticket {
         id: request.id,
         tenant: request.tenant,

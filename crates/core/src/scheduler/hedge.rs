@@ -5,10 +5,10 @@
 //! where it runs. It never waits, and is not tried again before its answer begins: from then on it is a
 //! request like any other. The one that was outrun is taken back, and its tenant pays for one of them.
 
+use super::arrive::ticket;
 use super::turn::Placed;
 use super::{Live, Output, Scheduler};
-use crate::health::{Budget, HedgeConfig, Hedgeable, Trail};
-use crate::queue::Ticket;
+use crate::health::{Budget, HedgeConfig, Hedgeable};
 use crate::request::{Failure, FailureKind, Outcome, Request};
 use crate::{ReplicaId, RequestId, Span, Time};
 
@@ -108,33 +108,14 @@ impl Scheduler {
             return false;
         }
         let request = Request { id, deadline: None, answer_by: None, hedge: false, ..live.request };
-        let ticket = Ticket {
-            id,
-            tenant: request.tenant,
-            band: request.band,
-            tokens: request.tokens,
-            arrived: now,
-            deadline: None,
-        };
+        let ticket = ticket(&request, now);
         let copy = Live {
-            request,
-            arrived: now,
             attempt: live.attempt,
             tried: vec![running.replica],
-            running: None,
-            answered: false,
-            stops: 0,
-            output: 0,
-            resumes: 0,
-            broken: false,
             last_failure: live.last_failure,
-            prompt: live.prompt.clone(),
-            trail: Trail::default(),
-            broke: Vec::new(),
-            doubt: None,
-            held: None,
             copied: true,
             is_copy: true,
+            ..Live::new(now, request, live.prompt.clone())
         };
         if self.queue.push(ticket).is_err() {
             return false;

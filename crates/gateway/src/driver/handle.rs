@@ -1,6 +1,5 @@
 //! The way to a lane, for everybody to whom something happens there.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -96,23 +95,8 @@ impl LaneHandle {
     ) -> Self {
         let mut scheduler = Scheduler::new(config);
         scheduler.set_tenants(Time::ZERO, tenants);
-        let up = Arc::new(AtomicU32::new(0));
-        let driver = Driver {
-            up: Arc::clone(&up),
-            retired: false,
-            name: name.clone(),
-            reading: None,
-            regions: None,
-            scheduler,
-            clock,
-            gauges,
-            replicas: HashMap::new(),
-            waiters: HashMap::new(),
-            gap_shown: Time::ZERO,
-            armed: None,
-            closed: false,
-            news: Vec::new(),
-        };
+        let driver = Driver::new(name.clone(), scheduler, clock, gauges);
+        let up = Arc::clone(&driver.up);
         let shared = Arc::new(Shared { driver: Mutex::new(driver), sooner: Notify::new() });
         let lane = Self { name: name.into(), shared: Arc::clone(&shared), up };
         shared.driver.lock().reading = Some((client, lane.clone()));

@@ -9,22 +9,7 @@ use crate::metrics::GatewayMetrics;
 fn driver() -> Driver {
     let name = "lane".to_owned();
     let gauges = GatewayMetrics::new(&Metrics::new()).lane(&name);
-    Driver {
-        up: Arc::default(),
-        retired: false,
-        name,
-        scheduler: Scheduler::new(SchedulerConfig::default()),
-        clock: Clock::start(),
-        gauges,
-        replicas: HashMap::new(),
-        waiters: HashMap::new(),
-        gap_shown: Time::ZERO,
-        armed: None,
-        closed: false,
-        news: Vec::new(),
-        reading: None,
-        regions: None,
-    }
+    Driver::new(name, Scheduler::new(SchedulerConfig::default()), Clock::start(), gauges)
 }
 
 fn up(driver: &mut Driver, id: u32, name: &str) {

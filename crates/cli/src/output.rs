@@ -9,6 +9,7 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use pilotage_shell::env::{self, Var};
 use serde::Serialize;
+use serde_json::Value;
 
 /// What the output looks like.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -24,6 +25,16 @@ pub(crate) enum Format {
 pub(crate) fn line(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}");
+}
+
+/// The elements of a list of JSON; none where it is no list.
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A value of JSON as a table shows it: a text without its quotes.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A piece of data as it comes, shown at once.

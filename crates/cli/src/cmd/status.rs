@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::args::Status;
 use crate::exit::Wrong;
 use crate::installation::Installation;
-use crate::output::{self, Format};
+use crate::output::{self, Format, list, text};
 
 /// Prints the status.
 pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
@@ -97,14 +97,6 @@ fn tenants(status: &Value) -> Vec<Vec<String>> {
         }
     }
     rows
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::output;
+use crate::output::{self, list, text};
 
 /// The parts of a cost, as they are told, and the columns that show them.
 const PARTS: [(&str, &str); 8] = [
@@ -175,14 +175,6 @@ fn others(lane: &Value) -> String {
     };
     let all: Vec<String> = list(&lane["policies"]).iter().map(one).collect();
     all.join(", ")
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

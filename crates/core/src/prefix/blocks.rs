@@ -15,17 +15,20 @@ pub const BLOCKS_MAX: usize = 4096;
 /// Odd numbers with about as many ones as zeros (the fractional parts of √2, √3 and √5).
 const KEYS: [u64; 3] = [0x6a09_e667_f3bc_c909, 0xbb67_ae85_84ca_a73b, 0x3c6e_f372_fe94_f82b];
 
-/// The names of a prompt's blocks. What is incomplete at its end has none.
-pub fn name(seed: u64, prompt: &[u8]) -> Vec<u64> {
+/// The names of a prompt's blocks, and one number for all of it. What is incomplete at its end, or behind
+/// the last block that is named, has no name.
+pub fn name(seed: u64, prompt: &[u8]) -> (Vec<u64>, u64) {
     let mut state = seed;
     let blocks = prompt.chunks_exact(BYTES).take(BLOCKS_MAX);
-    blocks
+    let names: Vec<u64> = blocks
         .map(|block| {
             state = absorb(state, block);
             // Zero is the name of what nobody looks for.
             state.max(1)
         })
-        .collect()
+        .collect();
+    let whole = digest(state, &prompt[names.len() * BYTES..]);
+    (names, whole)
 }
 
 /// One number for any bytes, with a seed.
@@ -97,7 +100,9 @@ mod tests {
         ) {
             let (left, right) = ([shared.clone(), one].concat(), [shared, other].concat());
             let bytes = left.iter().zip(&right).take_while(|(a, b)| a == b).count();
-            let (left, right) = (name(7, &left), name(7, &right));
+            let same = left == right;
+            let ((left, one), (right, other)) = (name(7, &left), name(7, &right));
+            prop_assert_eq!(one == other, same);
             let names = left.iter().zip(&right).take_while(|(a, b)| a == b).count();
             prop_assert_eq!(names, bytes / BYTES);
             prop_assert!(left.iter().skip(names).all(|name| !right.contains(name)));
@@ -112,9 +117,12 @@ mod tests {
             assert!(seen.insert(digest(2, &at.to_le_bytes())), "{at} with another seed");
         }
         let zeros = vec![0; BYTES * 20];
-        let names = name(0, &zeros);
+        let (names, _) = name(0, &zeros);
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 20, "each covers all before it");
         assert_ne!(digest(0, &[0; 3]), digest(0, &[0; 4]));
-        assert_eq!(name(0, &vec![1; BYTES * (BLOCKS_MAX + 5)]).len(), BLOCKS_MAX);
+        let long = |last: u8| [vec![1; BYTES * (BLOCKS_MAX + 5)], vec![last]].concat();
+        let ((names, one), (_, other)) = (name(0, &long(1)), name(0, &long(2)));
+        assert_eq!(names.len(), BLOCKS_MAX);
+        assert_ne!(one, other, "the number is of all of it");
     }
 }

@@ -326,7 +326,7 @@ fn needs(
     })
 }
 
-/// What identifies the prompt: nothing where there is nothing to choose.
+/// What identifies the prompt, and where there is a choice, its blocks. Each byte is read once.
 pub(super) fn prompt(
     gateway: &Gateway,
     lane: &Lane,
@@ -334,19 +334,21 @@ pub(super) fn prompt(
     adapter: Option<&str>,
 ) -> Prompt {
     let (seed, peek, body) = (gateway.inner.seed, &asking.peek, &asking.body);
-    let fingerprint = blocks::digest(seed, body).max(1);
+    let adapter = adapter.map_or(0, pilotage_core::traffic::key);
+    // Templates write tools before messages.
+    let tools = peek.tools.clone().map_or(0, |tools| blocks::digest(seed, &body[tools]));
+    let (start, end) = peek.input.as_ref().map_or((0, 0), |input| (input.start, input.end));
+    let (named, input) = blocks::name(seed ^ tools ^ adapter, &body[start..end]);
+    let before = blocks::digest(seed ^ input, &body[..start]);
+    let fingerprint = blocks::digest(before, &body[end..]).max(1);
     let known = Prompt { fingerprint, streams: peek.stream, ..Prompt::default() };
     if lane.handle.up() < 2 {
         return known;
     }
     let session = asking.headers.get(&names::SESSION).map(HeaderValue::as_bytes);
     let session = session.or_else(|| peek.user.as_deref().map(str::as_bytes));
-    let adapter = adapter.map_or(0, pilotage_core::traffic::key);
-    // Templates write tools before messages.
-    let tools = peek.tools.clone().map_or(0, |tools| blocks::digest(seed, &body[tools]));
-    let named = peek.input.clone().map(|input| blocks::name(seed ^ tools ^ adapter, &body[input]));
     Prompt {
-        blocks: named.filter(|named| !named.is_empty()).map(Arc::from),
+        blocks: Some(named).filter(|named| !named.is_empty()).map(Arc::from),
         session: session.map_or(0, |session| blocks::digest(seed, session).max(1)),
         adapter,
         ..known

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use pilotage_core::health::Probe;
 use pilotage_core::{ReplicaId, Report, Span};
 use pilotage_shell::client::Client;
@@ -157,12 +157,12 @@ async fn probe(client: &Client, clock: Clock, replica: &Replica) -> Probe {
     }
 }
 
-fn get(replica: &Replica, path: &str) -> Option<Request<Full<Bytes>>> {
+fn get(replica: &Replica, path: &str) -> Option<Request<Bytes>> {
     let mut request = Request::get(format!("{}{path}", replica.url));
     if let Some(key) = &replica.key {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
     }
-    request.body(Full::new(Bytes::new())).ok()
+    request.body(Bytes::new()).ok()
 }
 
 async fn page(client: &Client, replica: &Replica) -> Option<String> {

@@ -1,22 +1,33 @@
 //! The HTTP client: one pool of connections, whose errors tell whether the other side can have
-//! seen the request.
+//! seen the request. Whoever waits for an answer drives its connection, and a connection has no
+//! buffers of its own: streams that wait for their next token cost next to nothing.
 
+mod exchange;
+mod framing;
+mod head;
+mod incoming;
+mod pool;
+mod socket;
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tower::Service as _;
+
+use exchange::Answered;
+pub use incoming::Incoming;
+use pool::{Origin, Pool};
 
 use crate::dns::Resolver;
 
@@ -30,9 +41,16 @@ pub const IDLE_PER_HOST_MAX: usize = 512;
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pooled client. Clones share the pool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
-    inner: legacy::Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    connector: Connector,
+    pool: Arc<Pool>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("idle", &self.pool.len()).finish_non_exhaustive()
+    }
 }
 
 /// Opens connections, for whoever keeps account of them itself.
@@ -80,12 +98,7 @@ impl Client {
     }
 
     fn with(connector: Connector) -> Self {
-        let inner = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .build(connector.0);
-        Self { inner }
+        Self { connector, pool: Arc::new(Pool::new()) }
     }
 
     /// Sends a request and waits for the head of the response. Dropping the future or the
@@ -95,16 +108,21 @@ impl Client {
     /// [`ClientError`]; the caller sets a limit on the time.
     pub async fn request(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
     ) -> Result<Response<Incoming>, ClientError> {
-        self.inner.request(request).await.map_err(|error| {
-            let cause = deepest(&error);
-            if error.is_connect() {
-                ClientError::Connect(cause)
-            } else {
-                ClientError::Broken(cause)
-            }
-        })
+        let (parts, body) = request.into_parts();
+        let nowhere = || ClientError::Connect(format!("`{}` names no host", parts.uri.path()));
+        let origin = Origin::of(&parts.uri).ok_or_else(nowhere)?;
+        let mut socket = match self.pool.take(&origin) {
+            Some(socket) => socket,
+            None => Box::pin(self.connector.connect(&parts.uri)).await?.into(),
+        };
+        let head = head::write(&parts, body.len());
+        let Answered { head, rest } = exchange::run(&mut socket, &parts.method, head, body)
+            .await
+            .map_err(|error| ClientError::Broken(error.to_string()))?;
+        let home = head.reusable.then(|| (Arc::clone(&self.pool), origin));
+        Ok(head.response.map(|()| Incoming::new(head.framing, rest, socket, home)))
     }
 }
 
@@ -118,7 +136,7 @@ impl Connector {
     }
 
     fn with_roots(roots: RootCertStore) -> std::io::Result<Self> {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(std::io::Error::other)?
@@ -173,43 +191,4 @@ fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn get(port: u16) -> Request<Full<Bytes>> {
-        Request::get(format!("http://127.0.0.1:{port}/")).body(Full::default()).unwrap()
-    }
-
-    #[test]
-    fn certificates_are_there_or_said_to_be_missing() {
-        let check = |pem: &str| {
-            let error = Client::trusting(pem.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains("no certificate"), "{error}");
-        };
-        check("");
-        check("no certificate");
-        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(Client::trusting(broken.as_bytes()).is_err());
-    }
-
-    #[tokio::test]
-    async fn a_refused_connection_is_no_broken_one() {
-        let port = crate::port::free().unwrap();
-        let error = Client::new().unwrap().request(get(port)).await.unwrap_err();
-        assert!(matches!(error, ClientError::Connect(_)), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_connection_closed_without_an_answer_is_broken() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let accept = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut buffer = [0; 64];
-            tokio::io::AsyncReadExt::read(&mut stream, &mut buffer).await.unwrap();
-        };
-        let client = Client::new().unwrap();
-        let (answer, ()) = tokio::join!(client.request(get(port)), accept);
-        assert!(matches!(answer.unwrap_err(), ClientError::Broken(_)));
-    }
-}
+mod tests;

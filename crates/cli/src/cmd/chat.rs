@@ -5,8 +5,8 @@ use std::io::{BufRead as _, IsTerminal as _};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, Request, header};
-use http_body_util::{BodyExt as _, Full};
-use pilotage_shell::client::Client;
+use http_body_util::BodyExt as _;
+use pilotage_shell::client::{Client, Incoming};
 use pilotage_shell::secret::Secret;
 use pilotage_wire::sse::Decoder;
 use serde_json::{Value, json};
@@ -148,18 +148,13 @@ impl Talk {
         bail!("the answer ended in the middle")
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-    ) -> anyhow::Result<hyper::body::Incoming> {
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Incoming> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         request = request.header(header::CONTENT_TYPE, "application/json");
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
         }
-        let response = self.client.request(request.body(Full::new(body))?).await;
+        let response = self.client.request(request.body(body)?).await;
         let response = response.map_err(|error| {
             Wrong::new(format!("cannot reach {}: {error}", self.url))
                 .hint("start it with `pilotage up`, or give --url")

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use pilotage_shell::client::Client;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
     let key = installation.existing_key("admin.key")?.context("the admin key is gone")?;
     let request = Request::get(format!("{}/status", state.admin_url))
         .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()))
-        .body(Full::new(Bytes::new()))?;
+        .body(Bytes::new())?;
     let response = Client::new()?.request(request).await.map_err(|error| {
         Wrong::new(format!("cannot reach {}: {error}", state.admin_url))
             .hint("it may have been killed; start it again with `pilotage up`")

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Uri, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use parking_lot::Mutex;
 use pilotage_shell::client::{Client, ClientError};
 use pilotage_shell::clock::Clock;
@@ -201,7 +201,7 @@ impl Inner {
         let request = Request::get(url)
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("pilotage/", env!("CARGO_PKG_VERSION")))
-            .body(Full::default())
+            .body(Bytes::new())
             .map_err(|_| FetchError::Url(shown(url)))?;
         let response = self.client.request(request).await?;
         let url = shown(url);

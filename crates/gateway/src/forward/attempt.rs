@@ -7,11 +7,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
 use pilotage_core::{FailureKind, RequestId, Time};
 use pilotage_lens::Mark;
-use pilotage_shell::client::ClientError;
+use pilotage_shell::client::{ClientError, Incoming};
 use pilotage_shell::id;
 use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::error::ApiError;
@@ -25,6 +24,7 @@ use crate::driver::{Door, Go, Interruption, Ticket};
 use crate::names;
 
 /// What an attempt brought.
+#[expect(clippy::large_enum_variant, reason = "it is moved once, and a stream is most often it")]
 pub(super) enum Answer {
     /// All of it.
     Whole(Whole),
@@ -237,8 +237,8 @@ fn request(
     to: Target<'_>,
     (path, body): (&'static str, Bytes),
     now: Time,
-) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(body));
+) -> Request<Bytes> {
+    let mut request = Request::new(body);
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = to.door.uri(path);
     let headers = request.headers_mut();

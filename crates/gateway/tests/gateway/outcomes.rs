@@ -54,7 +54,8 @@ async fn round(seed: u64) -> [u64; WAYS.len()] {
         }
     }
     let clients = join_all((0..REQUESTS).map(|_| {
-        let patience = (dice.roll(3) == 0).then(|| dice.roll(200));
+        // At least one turn: who leaves before that has not asked.
+        let patience = (dice.roll(3) == 0).then(|| 1 + dice.roll(200));
         client(&gateway, stream, patience)
     }));
     let (pause, victim) = (dice.roll(100), u32::try_from(dice.roll(3)).unwrap());
@@ -86,7 +87,7 @@ fn all(metrics: &str) -> u64 {
 
 /// One more answer of an engine; one that never ends is given back, to be kept.
 fn script(engine: &Engine, stream: bool, dice: &mut Dice) -> Option<Feed> {
-    match dice.roll(10) {
+    match dice.roll(11) {
         0 => engine.json(500, "{}"),
         1 => engine.json(503, "{}"),
         2 => engine.json(400, r#"{"error":{"message":"too hot"}}"#),
@@ -96,6 +97,11 @@ fn script(engine: &Engine, stream: bool, dice: &mut Dice) -> Option<Feed> {
         5 => feed(engine, &[ROLE, HI], true),
         6 => feed(engine, &[ROLE, HI], false),
         7 => feed(engine, &[HI, "data: {\"error\":{\"message\":\"x\"}}\n\n"], false),
+        8 => {
+            let silent = engine.stream();
+            silent.send(Ok(HI.into())).unwrap();
+            return Some(silent);
+        }
         _ => feed(engine, &[ROLE, HI, HI, DONE], false),
     }
     None

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use pilotage_plan::render::process::{PORT, WEIGHTS};
 use pilotage_plan::{ProcessSpec, Program};
 use pilotage_shell::{id, port};
@@ -151,8 +150,7 @@ impl Keeper {
     }
 
     async fn is_ready(&self, url: &str) -> bool {
-        let request =
-            Request::get(format!("{url}{}", self.spec.health_path)).body(Full::new(Bytes::new()));
+        let request = Request::get(format!("{url}{}", self.spec.health_path)).body(Bytes::new());
         let Ok(request) = request else { return false };
         let answer =
             tokio::time::timeout(READY_TIMEOUT, self.machine.client.request(request)).await;

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use pilotage_shell::client::Client;
+use http_body_util::BodyExt as _;
+use pilotage_shell::client::{Client, Incoming};
 use pilotage_shell::secret::Secret;
 
 use super::cache::Partial;
@@ -168,8 +167,7 @@ async fn ask(
         if let Some(token) = token.filter(|_| uri.authority() == first.authority()) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
         }
-        let request =
-            request.body(Full::new(Bytes::new())).map_err(|error| Cut::Final(error.to_string()))?;
+        let request = request.body(Bytes::new()).map_err(|error| Cut::Final(error.to_string()))?;
         let answer = tokio::time::timeout(STALL, client.request(request)).await;
         let answer = answer.map_err(|_| Cut::Transient("no answer came".to_owned()))?;
         let response = answer.map_err(|error| Cut::Transient(error.to_string()))?;

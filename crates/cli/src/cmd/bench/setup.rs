@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use pilotage_lab::arrivals::{Process, Profile, trace};
 use pilotage_lab::load::{CONNECTIONS_MAX, Endpoint, Limits, Options, Target};
 use pilotage_lab::report::Setting;
@@ -312,7 +312,7 @@ async fn first_model(url: &str, key: Option<&Secret>) -> anyhow::Result<String> 
     if let Some(key) = key {
         request = request.header(http::header::AUTHORIZATION, format!("Bearer {}", key.expose()));
     }
-    let request = request.body(Full::default());
+    let request = request.body(Bytes::new());
     let request =
         request.map_err(|_| flag("URL", format!("`{url}` is no http:// or https:// URL")))?;
     let asked = tokio::time::timeout(Duration::from_secs(30), async {

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use pilotage_shell::client::Client;
 use pilotage_shell::secret::Secret;
 use pilotage_wire::peek::{peek, splice};
@@ -38,7 +38,7 @@ async fn ask(args: &ExplainRoute) -> anyhow::Result<Value> {
     let request = Request::post(format!("{url}/explain/route"))
         .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()))
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(serde_json::to_vec(&question)?)))?;
+        .body(Bytes::from(serde_json::to_vec(&question)?))?;
     let response = Client::new()?.request(request).await.map_err(|error| {
         Wrong::new(format!("cannot reach {url}: {error}"))
             .hint("give the admin listener's address in --url, or start `pilotage up`")

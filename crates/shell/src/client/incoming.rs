@@ -1,0 +1,152 @@
+//! The body of an answer, read as it is asked for. At its end the connection waits for another request;
+//! dropped before that, it is closed, which tells the other side to stop.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::framing::{Framing, Garbage};
+use super::pool::{Origin, Pool};
+use super::socket::Socket;
+
+/// A body that comes.
+pub struct Incoming {
+    framing: Framing,
+    /// What came with the head.
+    rest: Bytes,
+    /// Nothing once the connection is not needed.
+    socket: Option<Socket>,
+    /// Where the connection may wait after this.
+    home: Option<(Arc<Pool>, Origin)>,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("framing", &self.framing).finish_non_exhaustive()
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(
+        framing: Framing,
+        rest: Bytes,
+        socket: Socket,
+        home: Option<(Arc<Pool>, Origin)>,
+    ) -> Self {
+        let mut incoming = Self { framing, rest, socket: Some(socket), home };
+        incoming.settle();
+        incoming
+    }
+
+    /// At the end of the body: lets the connection go. More than the body came on one that is not clean.
+    fn settle(&mut self) {
+        if !self.framing.is_over() {
+            return;
+        }
+        if let (Some(socket), Some((pool, origin)), true) =
+            (self.socket.take(), self.home.take(), self.rest.is_empty())
+        {
+            pool.put(origin, socket);
+        }
+    }
+
+    /// Data in what came with the head.
+    fn of_rest(&mut self) -> Result<Bytes, Garbage> {
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(self.rest.len());
+                *left -= taken as u64;
+                Ok(self.rest.split_to(taken))
+            }
+            Framing::UntilClose => Ok(std::mem::take(&mut self.rest)),
+            Framing::Chunked(_) => {
+                let mut data = Vec::with_capacity(self.rest.len());
+                let taken = self.framing.take(&self.rest, &mut data)?;
+                let _ = self.rest.split_to(taken);
+                Ok(data.into())
+            }
+        }
+    }
+
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        while !self.framing.is_over() {
+            let data = if self.rest.is_empty() {
+                let Self { framing, socket: Some(socket), .. } = self else { break };
+                let read = ready!(socket.poll_take(context, |bytes| take(framing, bytes)));
+                match read.and_then(|taken| taken.map_err(garbage)) {
+                    Ok(Some((data, true))) => data,
+                    Ok(Some((data, false))) => {
+                        self.home = None;
+                        data
+                    }
+                    Ok(None) => {
+                        self.socket = None;
+                        return Poll::Ready(None);
+                    }
+                    Err(error) => return Poll::Ready(Some(self.fail(error))),
+                }
+            } else {
+                match self.of_rest() {
+                    Ok(data) => data,
+                    Err(error) => return Poll::Ready(Some(self.fail(garbage(error)))),
+                }
+            };
+            self.settle();
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Nothing that comes after this means anything.
+    fn fail(&mut self, error: io::Error) -> io::Result<Bytes> {
+        self.socket = None;
+        self.home = None;
+        self.rest = Bytes::new();
+        Err(error)
+    }
+}
+
+/// Data in what was read, and whether all of that was the body's; nothing at the end of the connection.
+fn take(framing: &mut Framing, bytes: &[u8]) -> Result<Option<(Bytes, bool)>, Garbage> {
+    if bytes.is_empty() {
+        return framing.close().map(|()| None);
+    }
+    let mut data = Vec::with_capacity(bytes.len());
+    let taken = framing.take(bytes, &mut data)?;
+    Ok(Some((data.into(), taken == bytes.len())))
+}
+
+fn garbage(error: Garbage) -> io::Error {
+    let kind = match error {
+        Garbage::Cut => io::ErrorKind::UnexpectedEof,
+        _ => io::ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, error)
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.poll_data(context).map(|data| data.map(|data| data.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.framing.is_over()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.framing.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -155,7 +155,11 @@ struct Suspect {
 pub struct Poison {
     config: PoisonConfig,
     suspects: BTreeMap<u64, Suspect>,
+    /// The same by when they were blamed last.
+    by_last: BTreeSet<(Time, u64)>,
     flights: BTreeMap<(ReplicaId, RequestId), u64>,
+    /// The same by their bodies: a death must not cost what runs elsewhere for each body.
+    by_body: BTreeSet<(u64, ReplicaId, RequestId)>,
     /// Those of them that are watched.
     watched: BTreeSet<(ReplicaId, RequestId)>,
     /// Ends that may belong to a death that is not known yet.
@@ -171,7 +175,9 @@ impl Poison {
         Self {
             config,
             suspects: BTreeMap::new(),
+            by_last: BTreeSet::new(),
             flights: BTreeMap::new(),
+            by_body: BTreeSet::new(),
             watched: BTreeSet::new(),
             broken: VecDeque::new(),
             pending: BTreeMap::new(),
@@ -222,6 +228,10 @@ impl Poison {
             return;
         }
         let before = self.flights.insert((replica, request), body);
+        if let Some(other) = before {
+            self.by_body.remove(&(other, replica, request));
+        }
+        self.by_body.insert((body, replica, request));
         if self.deaths(now, body) >= self.config.watch_from {
             self.watched.insert((replica, request));
         }
@@ -235,12 +245,13 @@ impl Poison {
 
     /// A request ended well, which clears its body.
     pub fn answered(&mut self, replica: ReplicaId, request: RequestId) {
-        let Some(body) = self.flights.remove(&(replica, request)) else { return };
-        self.watched.remove(&(replica, request));
+        let Some(body) = self.land(replica, request) else { return };
         self.pending.remove(&body);
-        if self.suspects.remove(&body).is_some() {
-            let flights = &self.flights;
-            self.watched.retain(|flight| flights.get(flight).is_some_and(|other| *other != body));
+        if let Some(suspect) = self.suspects.remove(&body) {
+            self.by_last.remove(&(suspect.last, body));
+            for flight in copies(&self.by_body, body) {
+                self.watched.remove(&flight);
+            }
         }
     }
 
@@ -252,8 +263,7 @@ impl Poison {
         request: RequestId,
         kind: Option<FailureKind>,
     ) {
-        let Some(body) = self.flights.remove(&(replica, request)) else { return };
-        self.watched.remove(&(replica, request));
+        let Some(body) = self.land(replica, request) else { return };
         if let Some(suspect) = self.suspects.get_mut(&body) {
             suspect.running = suspect.running.saturating_sub(1);
         }
@@ -278,8 +288,7 @@ impl Poison {
             self.flights.range(there).map(|((_, request), _)| *request).collect();
         let mut bodies: Vec<u64> = Vec::new();
         for request in ends {
-            bodies.extend(self.flights.remove(&(replica, request)));
-            self.watched.remove(&(replica, request));
+            bodies.extend(self.land(replica, request));
         }
         let pending = &mut self.pending;
         self.broken.retain(|(_, at, body)| {
@@ -328,15 +337,15 @@ impl Poison {
     }
 
     fn blame(&mut self, now: Time, replica: ReplicaId, body: u64, is_sole: bool) {
-        let known = self.suspects.contains_key(&body);
-        if !known && self.suspects.len() >= self.config.bodies_max.max(1) {
-            let oldest = self.suspects.iter().min_by_key(|(_, suspect)| suspect.last);
-            if let Some(oldest) = oldest.map(|(body, _)| *body) {
-                self.suspects.remove(&oldest);
-            }
+        let known = self.suspects.get(&body).map(|suspect| suspect.last);
+        if let Some(last) = known {
+            self.by_last.remove(&(last, body));
+        } else if self.suspects.len() >= self.config.bodies_max.max(1)
+            && let Some((_, oldest)) = self.by_last.pop_first()
+        {
+            self.suspects.remove(&oldest);
         }
-        let copies = self.flights.iter().filter(|(_, other)| **other == body);
-        let copies: Vec<(ReplicaId, RequestId)> = copies.map(|(flight, _)| *flight).collect();
+        self.by_last.insert((now, body));
         let fresh = Suspect { deaths: 0, sole: 0, last: now, running: 0, trial: None };
         let suspect = self.suspects.entry(body).or_insert(fresh);
         suspect.deaths += 1;
@@ -344,14 +353,27 @@ impl Poison {
         let counts = suspect.sole < self.config.trial_from || suspect.trial == Some(replica);
         suspect.sole += u32::from(is_sole && counts);
         suspect.last = now;
-        suspect.running = u32::try_from(copies.len()).unwrap_or(u32::MAX);
+        let running = copies(&self.by_body, body).count();
+        suspect.running = u32::try_from(running).unwrap_or(u32::MAX);
         if suspect.deaths >= self.config.watch_from {
-            self.watched.extend(copies);
+            self.watched.extend(copies(&self.by_body, body));
         }
     }
 
+    /// A request runs there no more; the body that it had, where it is known.
+    fn land(&mut self, replica: ReplicaId, request: RequestId) -> Option<u64> {
+        let body = self.flights.remove(&(replica, request))?;
+        self.by_body.remove(&(body, replica, request));
+        self.watched.remove(&(replica, request));
+        Some(body)
+    }
+
     fn forget(&mut self, now: Time) {
-        self.suspects.retain(|_, suspect| now.since(suspect.last) < self.config.remember);
+        let old = |(last, _): &(Time, u64)| now.since(*last) >= self.config.remember;
+        while let Some((_, body)) = self.by_last.first().copied().filter(old) {
+            self.by_last.pop_first();
+            self.suspects.remove(&body);
+        }
         while self.broken.front().is_some_and(|(at, ..)| now.since(*at) > GRACE) {
             self.forget_broken();
         }
@@ -364,6 +386,15 @@ impl Poison {
     }
 }
 
+/// Where requests with a body run.
+fn copies(
+    by_body: &BTreeSet<(u64, ReplicaId, RequestId)>,
+    body: u64,
+) -> impl Iterator<Item = (ReplicaId, RequestId)> {
+    let all = (body, ReplicaId(0), RequestId(0))..=(body, ReplicaId(u32::MAX), RequestId(u64::MAX));
+    by_body.range(all).map(|(_, replica, request)| (*replica, *request))
+}
+
 fn unpend(pending: &mut BTreeMap<u64, (u32, Time)>, body: u64) {
     if let Some((count, _)) = pending.get_mut(&body) {
         *count -= 1;
@@ -373,5 +404,7 @@ fn unpend(pending: &mut BTreeMap<u64, (u32, Time)>, body: u64) {
     }
 }
 
+#[cfg(test)]
+mod plain;
 #[cfg(test)]
 mod tests;

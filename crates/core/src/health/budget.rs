@@ -45,7 +45,8 @@ impl Budget {
         allowed
     }
 
-    fn refill(&mut self, now: Time) {
+    /// Notes the time: what comes back with it is there.
+    pub fn refill(&mut self, now: Time) {
         let each = self.refill.as_nanos().max(1);
         let whole = now.since(self.refilled).as_nanos() / each;
         if whole == 0 {

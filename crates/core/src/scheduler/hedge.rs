@@ -45,13 +45,12 @@ impl Scheduler {
         self.copies_due.first().map(|(at, _)| *at)
     }
 
-    /// Asks the host for the copies that are due.
+    /// Asks the host for the copies that are due. What they cost is spent when they are sent: of several
+    /// that were asked for, those are, for which there is enough.
     pub(super) fn ask_for_copies(&mut self, now: Time) {
         while let Some((_, id)) = self.copies_due.first().copied().filter(|(at, _)| *at <= now) {
             self.copies_due.pop_first();
-            if self.may_copy(now, id) && self.copies.spend(now) {
-                let limit = self.live.get(&id).and_then(|live| live.request.retry);
-                self.retries.spend(limit.as_ref());
+            if self.may_copy(now, id) {
                 if let Some(live) = self.live.get_mut(&id) {
                     live.copied = true;
                 }
@@ -103,6 +102,11 @@ impl Scheduler {
         let Some(running) = live.running.filter(|running| running.begun.is_none()) else {
             return false;
         };
+        let limit = live.request.retry;
+        self.copies.refill(now);
+        if !self.copies.allows() || !self.retries.has_one(limit.as_ref()) {
+            return false;
+        }
         let others = self.fleet.iter().filter(|one| one.id != running.replica);
         if !self.queue.is_empty() || !others.into_iter().any(|one| one.is_open(now)) {
             return false;
@@ -123,6 +127,8 @@ impl Scheduler {
         self.live.insert(id, copy);
         match self.place(now, &ticket, &[]) {
             Placed::Sent(output) => {
+                self.copies.spend(now);
+                self.retries.spend(limit.as_ref());
                 self.outputs.push_back(output);
                 true
             }
@@ -317,12 +323,52 @@ mod tests {
         let copied = (0..30).filter(|at| {
             let id = 1 + at * 2;
             world.arrive(id).unwrap();
-            let asked = !world.wait(1000).is_empty();
-            world.feed(Input::Finished { id: RequestId(id), tokens: None });
-            asked
+            let sent = !world.wait(1000).is_empty() && world.copy(id, id + 1).is_some();
+            for id in [id, id + 1] {
+                world.feed(Input::Outrun { id: RequestId(id), failed: None });
+            }
+            sent
         });
         // One is there at the beginning, and ten percent of thirty come.
         assert_eq!(copied.count(), 4);
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_sent_costs_nothing() {
+        let mut world = World::new(2);
+        world.scheduler.copies = Budget::new(0, 1, Span::from_secs(10_000));
+        world.scheduler.config.retry_percent = 0;
+        let retries = format!("{:?}", world.scheduler.retries);
+        world.arrive(1).unwrap();
+        assert_eq!(world.wait(1000), [1]);
+        // The place was taken meanwhile.
+        world.arrive(2).unwrap();
+        assert_eq!(world.copy(1, 3), None);
+        assert!(world.scheduler.copies.allows());
+        assert_eq!(format!("{:?}", world.scheduler.retries), retries);
+        for id in [1, 2] {
+            world.feed(Input::Finished { id: RequestId(id), tokens: None });
+        }
+        // What is sent does.
+        world.arrive(4).unwrap();
+        assert_eq!(world.wait(1000), [4]);
+        assert!(world.copy(4, 5).is_some() && !world.scheduler.copies.allows());
+        assert_ne!(format!("{:?}", world.scheduler.retries), retries);
+    }
+
+    #[test]
+    fn of_those_that_are_asked_for_at_once_as_many_are_sent_as_may() {
+        let mut world = World::new(4);
+        world.scheduler.copies = Budget::new(0, 1, Span::from_secs(10_000));
+        world.arrive(1).unwrap();
+        world.arrive(2).unwrap();
+        let mut asked = world.wait(1000);
+        asked.sort_unstable();
+        assert_eq!(asked, [1, 2]);
+        assert!(world.copy(1, 3).is_some());
+        assert_eq!(world.copy(2, 4), None);
+        world.feed(Input::Finished { id: RequestId(2), tokens: None });
+        assert_eq!(world.scheduler.live(), 2);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 
 use std::fmt;
 
+pub use super::judge::Apart;
 use super::{Scheduler, turn};
 use crate::fleet::{Claim, Replica};
-use crate::health::Verdict;
+use crate::health::{Ruling, Verdict};
 use crate::route::{self, Candidate, Costs, Decision, Knowledge, Placement, Policy, Prompt};
 use crate::{Refusal, ReplicaId, Request, Span, Time};
 
@@ -20,6 +21,8 @@ pub struct Explanation {
     /// Whether the KV tokens that it needs may be taken: those that other tenants' guarantees keep
     /// are not lent.
     pub lent: bool,
+    /// What is held against its like, where replicas died under them.
+    pub suspicion: Option<Suspicion>,
     /// The lane's policy.
     pub policy: Policy,
     /// Every replica, as it was considered.
@@ -31,11 +34,37 @@ pub struct Explanation {
 impl Explanation {
     /// What the lane's policy decides if it is the request's turn.
     pub fn decision(&self) -> Decision {
-        if !self.lent {
+        let apart = self.suspicion.is_some_and(|suspicion| suspicion.apart.is_some());
+        if !self.lent || apart {
             return Decision::Full;
         }
         let own = self.policies.iter().find(|(policy, _)| *policy == self.policy);
         own.map_or(Decision::Full, |(_, decision)| *decision)
+    }
+}
+
+/// Replicas died under requests with the same body: one that kills must not take a fleet down.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Suspicion {
+    /// What is said of it.
+    pub ruling: Ruling,
+    /// Why it runs nowhere now, if it does not.
+    pub apart: Option<Apart>,
+    /// How long it waits for its trial to begin, at least.
+    pub wait: Span,
+}
+
+impl fmt::Display for Suspicion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ruling)?;
+        match self.apart {
+            Some(Apart::Calm { .. }) => {
+                write!(f, ", in {} ms if none dies until then", self.wait.as_millis())
+            }
+            Some(Apart::Copy) => f.write_str(", after one with the same body that has its trial"),
+            Some(Apart::Watched) => f.write_str(", and at each replica there is one"),
+            Some(Apart::Refused) | None => Ok(()),
+        }
     }
 }
 
@@ -87,6 +116,8 @@ pub enum Closed {
     Down,
     /// It is held not to work, or to have no room.
     Judged(Verdict),
+    /// Another request runs there that may kill replicas, as this one.
+    Watched,
     /// An attempt there failed a moment ago.
     Suspended {
         /// For so long still.
@@ -110,6 +141,7 @@ impl fmt::Display for Closed {
         match self {
             Self::Down => f.write_str("it is being taken away"),
             Self::Judged(verdict) => write!(f, "{verdict}"),
+            Self::Watched => f.write_str("another request that may kill replicas runs there"),
             Self::Suspended { left } => {
                 write!(f, "an attempt there failed, left alone for {} ms", left.as_millis())
             }
@@ -140,7 +172,13 @@ impl Scheduler {
             waiting: self.queue.len() + 1,
             shares: self.config.shares_prefixes,
         };
-        let barred = self.barred_to(now, prompt.fingerprint);
+        let suspicion = self.suspicion(now, prompt.fingerprint);
+        let apart = suspicion.is_some_and(|suspicion| suspicion.apart.is_some());
+        let barred = match self.apart(now, prompt.fingerprint) {
+            Ok(barred) => barred,
+            Err(Apart::Watched) => self.poison.watched_at(),
+            Err(Apart::Calm { .. } | Apart::Copy | Apart::Refused) => Vec::new(),
+        };
         let placement = Placement {
             barred: &barred,
             id: request.id,
@@ -153,6 +191,9 @@ impl Scheduler {
             attempt: 1,
         };
         let decide = |policy: Policy| {
+            if apart {
+                return Decision::Full;
+            }
             route::choose(now, &mut *policy.picker(), &self.fleet, known, &placement)
         };
         let usable = |free| self.queue.usable_by(request.tenant, free);
@@ -160,10 +201,21 @@ impl Scheduler {
             refusal: self.refusal(now, request, prompt),
             line: self.line(request),
             lent: turn::is_lent(now, &self.fleet, need, usable),
+            suspicion,
             policy: self.config.policy,
             replicas: self.considered(now, &claim, known, &placement),
             policies: Policy::ALL.map(|policy| (policy, decide(policy))).to_vec(),
         }
+    }
+
+    fn suspicion(&self, now: Time, fingerprint: u64) -> Option<Suspicion> {
+        let ruling = self.ruling(now, fingerprint);
+        let apart = self.apart(now, fingerprint).err();
+        let wait = match apart {
+            Some(Apart::Calm { from }) => from.since(now),
+            _ => Span::ZERO,
+        };
+        (ruling != Ruling::Free).then_some(Suspicion { ruling, apart, wait })
     }
 
     fn refusal(&self, now: Time, request: &Request, prompt: &Prompt) -> Option<Refusal> {
@@ -198,7 +250,7 @@ impl Scheduler {
                 id: replica.id,
                 closed: match seen {
                     Some(candidate) => no_room(candidate, claim),
-                    None => Some(self.closed(now, replica)),
+                    None => Some(self.closed(now, replica, placement.barred)),
                 },
                 costs: seen.map(|candidate| candidate.costs),
                 cached: seen.map_or(0, |candidate| candidate.cached),
@@ -214,13 +266,14 @@ impl Scheduler {
     }
 
     /// Why a replica takes no work.
-    fn closed(&self, now: Time, replica: &Replica) -> Closed {
+    fn closed(&self, now: Time, replica: &Replica, barred: &[ReplicaId]) -> Closed {
         if !replica.up {
             return Closed::Down;
         }
         let standing = self.standings().find(|standing| standing.replica == replica.id);
         match standing.filter(|standing| !standing.verdict.is_open()) {
             Some(standing) => Closed::Judged(standing.verdict),
+            None if barred.contains(&replica.id) => Closed::Watched,
             None => Closed::Suspended { left: replica.suspended_until.since(now) },
         }
     }
@@ -416,5 +469,95 @@ mod tests {
         world.scheduler.handle(world.now, Input::Failed { id: failed.unwrap(), failure });
         let alone = Some("an attempt there failed, left alone for 100 ms");
         check(&mut world, (0, 9, 1, 9, 0), [places, alone, gone]);
+    }
+
+    /// Two replicas died of a body, alone; the request is gone, and two replicas are left.
+    fn suspected() -> World {
+        let mut world = World::new(Policy::RoundRobin, &[(4, 4000, 0); 4]);
+        let health = Some(crate::health::BoardConfig::default());
+        let config = SchedulerConfig { health, ..world.scheduler.config };
+        world.scheduler.set_config(world.now, config);
+        for id in [1, 2] {
+            let (request, prompt) = killing(id);
+            world.scheduler.arrive_with(world.now, request, prompt);
+            world.drain();
+            let replica = world.scheduler.live[&request.id].running.unwrap().replica;
+            world.scheduler.handle(world.now, Input::ReplicaDied { replica });
+            world.scheduler.handle(world.now, Input::Cancel { id: request.id });
+            world.drain();
+        }
+        world
+    }
+
+    fn killing(id: u64) -> (Request, Prompt) {
+        let (request, _) = asked(id, &(0, id, 1, 9, 0));
+        (request, Prompt { fingerprint: 7, ..Prompt::default() })
+    }
+
+    #[test]
+    fn a_suspect_that_waits_for_its_trial_is_said_to() {
+        let mut world = suspected();
+        let check = |world: &World, id: u64, apart: Option<Apart>, said: Option<&str>| {
+            let (request, prompt) = killing(id);
+            let told = world.scheduler.explain(world.now, &request, &prompt);
+            let suspicion = told.suspicion;
+            assert_eq!(suspicion.and_then(|suspicion| suspicion.apart), apart);
+            assert_eq!(suspicion.map(|one| one.to_string()).as_deref(), said);
+            assert_eq!(told.decision() == Decision::Full, apart.is_some());
+            let decided =
+                told.policies.iter().all(|(_, one)| (*one == Decision::Full) == apart.is_some());
+            assert!(decided, "{:?}", told.policies);
+        };
+        let from = Time::from_millis(5000);
+        let trial = "2 replicas died under this request; it is tried once more when all is calm";
+        let soon = format!("{trial}, in 5000 ms if none dies until then");
+        check(&world, 9, Some(Apart::Calm { from }), Some(&soon));
+        // What is told is what happens.
+        let (request, prompt) = killing(3);
+        world.scheduler.arrive_with(world.now, request, prompt);
+        assert_eq!(world.drain(), []);
+        world.now = from;
+        check(&world, 9, None, Some(trial));
+        world.scheduler.handle(world.now, Input::Tick);
+        assert!(matches!(world.drain()[..], [Output::Dispatch { id: RequestId(3), .. }]));
+        let after = format!("{trial}, after one with the same body that has its trial");
+        check(&world, 9, Some(Apart::Copy), Some(&after));
+        // Others are free to go, and an answer clears of all.
+        let (request, prompt) = asked(10, &(0, 10, 1, 9, 0));
+        assert_eq!(world.scheduler.explain(world.now, &request, &prompt).suspicion, None);
+        world.scheduler.handle(world.now, Input::Finished { id: RequestId(3), tokens: None });
+        check(&world, 9, None, None);
+    }
+
+    #[test]
+    fn where_another_suspect_runs_is_said() {
+        let mut world = suspected();
+        let other = |id: u64| {
+            let (request, _) = killing(id);
+            (request, Prompt { fingerprint: id, ..Prompt::default() })
+        };
+        world.now = Time::from_millis(5000);
+        let (request, prompt) = killing(3);
+        world.scheduler.arrive_with(world.now, request, prompt);
+        world.drain();
+        let there = world.scheduler.live[&request.id].running.unwrap().replica;
+        // Another body that was there twice among others is watched, and nothing more.
+        for turn in [20, 21] {
+            for (id, body) in [(turn * 10, 50), (turn * 10 + 1, turn)] {
+                world.scheduler.poison.sent(world.now, ReplicaId(99), RequestId(id), body);
+            }
+            world.scheduler.poison.sent(world.now, ReplicaId(99), RequestId(turn * 10 + 2), 51);
+            world.scheduler.poison.died(world.now, ReplicaId(99));
+        }
+        let (request, prompt) = other(50);
+        let told = world.scheduler.explain(world.now, &request, &prompt);
+        let closed: Vec<_> = told.replicas.iter().map(|one| (one.id, one.closed)).collect();
+        let expect = |id| (id == there).then_some(Closed::Watched);
+        assert!(closed.iter().all(|(id, closed)| *closed == expect(*id)), "{closed:?}");
+        assert!(matches!(told.decision(), Decision::Go(choice) if choice.replica != there));
+        assert_eq!(
+            told.suspicion.unwrap().to_string(),
+            "2 replicas died under this request; it runs apart from the like"
+        );
     }
 }

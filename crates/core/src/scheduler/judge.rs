@@ -6,6 +6,22 @@ use super::{Live, Output, Running, Scheduler};
 use crate::health::{Change, Ruling, Signal};
 use crate::{Failure, FailureKind, Refusal, ReplicaId, RequestId, Span, Time};
 
+/// Why a request whose like may have killed replicas runs nowhere now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Apart {
+    /// Its trial begins once no replica has died for a while: then.
+    Calm {
+        /// When that is, if none dies until then.
+        from: Time,
+    },
+    /// Another request with the same body has its trial.
+    Copy,
+    /// At each replica another suspect runs.
+    Watched,
+    /// It is refused.
+    Refused,
+}
+
 impl Scheduler {
     /// Tells the board something, where there is one.
     pub(super) fn note(&mut self, now: Time, replica: ReplicaId, signal: Signal) {
@@ -89,24 +105,37 @@ impl Scheduler {
         if live.doubt.is_some() {
             return None;
         }
-        let fingerprint = live.prompt.fingerprint;
+        match self.apart(now, live.prompt.fingerprint) {
+            Ok(barred) => Some(barred),
+            Err(Apart::Calm { from }) => {
+                self.be_patient(from);
+                None
+            }
+            Err(Apart::Copy | Apart::Watched | Apart::Refused) => None,
+        }
+    }
+
+    /// Where a request with this body does not run now, as others are watched there.
+    ///
+    /// # Errors
+    /// Why it runs nowhere now, though it may be its turn.
+    pub(super) fn apart(&self, now: Time, fingerprint: u64) -> Result<Vec<ReplicaId>, Apart> {
         let (from, alone) = match self.ruling(now, fingerprint) {
-            Ruling::Free => return Some(Vec::new()),
+            Ruling::Free => return Ok(Vec::new()),
             Ruling::Watched { .. } => (now, false),
             Ruling::Trial { from, .. } => (from, true),
             // It ends when its turn comes.
-            Ruling::Refuse { .. } => return None,
+            Ruling::Refuse { .. } => return Err(Apart::Refused),
         };
         if from > now {
-            self.be_patient(from);
-            return None;
+            return Err(Apart::Calm { from });
         }
         if alone && self.poison.running(fingerprint) > 0 {
-            return None;
+            return Err(Apart::Copy);
         }
         let barred = self.poison.watched_at();
         let some = self.fleet.iter().any(|replica| replica.up && !barred.contains(&replica.id));
-        some.then_some(barred)
+        if some { Ok(barred) } else { Err(Apart::Watched) }
     }
 
     /// Whether its like may have killed replicas.
@@ -114,15 +143,7 @@ impl Scheduler {
         !matches!(self.ruling(now, live.prompt.fingerprint), Ruling::Free)
     }
 
-    /// Where one that arrived now would not be sent, as others are watched there.
-    pub(super) fn barred_to(&self, now: Time, fingerprint: u64) -> Vec<ReplicaId> {
-        match self.ruling(now, fingerprint) {
-            Ruling::Free => Vec::new(),
-            _ => self.poison.watched_at(),
-        }
-    }
-
-    fn ruling(&self, now: Time, fingerprint: u64) -> Ruling {
+    pub(super) fn ruling(&self, now: Time, fingerprint: u64) -> Ruling {
         if self.board.is_none() || fingerprint == 0 {
             return Ruling::Free;
         }

@@ -1,7 +1,8 @@
 //! What a lane would do with a request, told to who operates it: by replicas' names, in milliseconds.
 
+use pilotage_core::health::Ruling;
 use pilotage_core::route::{Costs, Decision};
-use pilotage_core::scheduler::explain::{Considered, Explanation};
+use pilotage_core::scheduler::explain::{Apart, Considered, Explanation, Suspicion};
 use pilotage_core::{Policy, Prompt, ReplicaId, Request, Span};
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ pub(crate) struct LaneExplanation {
     pub(crate) queue: LineExplained,
     /// Whether other tenants' guarantees leave room for it.
     pub(crate) lent: bool,
+    /// What is held against its like, where replicas died under them.
+    pub(crate) suspicion: Option<SuspicionExplained>,
     /// What happens when it is its turn.
     pub(crate) decision: Decided,
     pub(crate) replicas: Vec<ReplicaExplained>,
@@ -35,6 +38,17 @@ pub(crate) struct LineExplained {
     pub(crate) full: bool,
 }
 
+/// Replicas died under requests with the same body.
+#[derive(Debug, Serialize)]
+pub(crate) struct SuspicionExplained {
+    /// How it is treated for that: `watched`, `trial` or `refused`.
+    pub(crate) ruling: &'static str,
+    pub(crate) deaths: u32,
+    pub(crate) said: String,
+    /// Until its trial may begin.
+    pub(crate) wait_ms: Option<f64>,
+}
+
 /// What a policy decides.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "decision")]
@@ -45,6 +59,8 @@ pub(crate) enum Decided {
     Wait { replica: String, most_ms: f64 },
     /// Nobody has room.
     Full,
+    /// It waits, as its like may have killed replicas.
+    Apart,
 }
 
 /// What another policy decides.
@@ -98,7 +114,9 @@ impl Driver {
             Decision::Wait { replica, .. } => Some(replica),
             Decision::Full => None,
         };
-        let Explanation { refusal, line, lent, policy, replicas, policies } = told;
+        let Explanation { refusal, line, lent, suspicion, policy, replicas, policies } = told;
+        let is_apart = suspicion.is_some_and(|suspicion| suspicion.apart.is_some());
+        let decided = |decision| if is_apart { Decided::Apart } else { self.decided(decision) };
         let others = policies.into_iter().filter(|(other, _)| *other != policy);
         LaneExplanation {
             name: self.name.clone(),
@@ -112,13 +130,11 @@ impl Driver {
                 full: line.full,
             },
             lent,
-            decision: self.decided(decision),
+            suspicion: suspicion.map(SuspicionExplained::from),
+            decision: decided(decision),
             replicas: replicas.into_iter().map(|one| self.considered(one, chosen)).collect(),
             policies: others
-                .map(|(policy, decision)| PolicyExplained {
-                    policy,
-                    decided: self.decided(decision),
-                })
+                .map(|(policy, decision)| PolicyExplained { policy, decided: decided(decision) })
                 .collect(),
         }
     }
@@ -156,6 +172,20 @@ impl Driver {
 
     fn name_of(&self, id: ReplicaId) -> String {
         self.replicas.get(&id).map_or_else(|| id.0.to_string(), |known| known.replica.name.clone())
+    }
+}
+
+impl From<Suspicion> for SuspicionExplained {
+    fn from(suspicion: Suspicion) -> Self {
+        let (ruling, deaths) = match suspicion.ruling {
+            Ruling::Free => ("free", 0),
+            Ruling::Watched { deaths } => ("watched", deaths),
+            Ruling::Trial { deaths, .. } => ("trial", deaths),
+            Ruling::Refuse { deaths, .. } => ("refused", deaths),
+        };
+        let waits = matches!(suspicion.apart, Some(Apart::Calm { .. }));
+        let wait_ms = waits.then(|| ms(suspicion.wait));
+        Self { ruling, deaths, said: suspicion.to_string(), wait_ms }
     }
 }
 

@@ -3,12 +3,14 @@
 use axum::body::Body;
 use axum::http::Request;
 use pilotage_core::traffic::{Capabilities, Feature, Features};
-use pilotage_core::{Band, Policy};
+use pilotage_core::{Band, Policy, ReplicaId};
 use pilotage_gateway::{Gateway, TenantConfig};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::{chat, config, engine, gateway, send, status, text, until_idle, until_up};
+use crate::support::{
+    chat, config, engine, gateway, send, status, text, until_idle, until_queued, until_up,
+};
 
 async fn ask(gateway: &Gateway, key: &str, question: &Value) -> (u16, String) {
     let request = Request::post("/explain/route")
@@ -108,4 +110,45 @@ async fn it_is_asked_in_a_tenants_name_with_the_admin_key() {
     assert_eq!((&told["tenant"], &told["band"]), (&json!("other"), &json!("bulk")));
     let decision = &told["lanes"][0]["decision"];
     assert_eq!(decision, &json!({"decision": "full"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_kill_engines_is_said_to_wait_for_its_trial() {
+    let engines = [engine().await, engine().await, engine().await];
+    let feeds = engines.each_ref().map(|engine| engine.slow());
+    let gateway = gateway(config(), &engines.each_ref());
+    let body = json!({"model": "public", "messages": [{"role": "user", "content": "boom"}]});
+    let question = json!({"request": body});
+    let suspicion = async || told(&gateway, &question).await["lanes"][0].clone();
+    assert_eq!(suspicion().await["suspicion"], Value::Null);
+    let killed = async {
+        for _ in 0..2 {
+            let id = loop {
+                let lane = status(&gateway).await["lanes"][0].clone();
+                let replicas = lane["replicas"].as_array().unwrap();
+                let busy = |one: &&Value| one["in_flight"] == 1 && one["up"] == true;
+                match replicas.iter().find(busy) {
+                    Some(one) => break one["id"].as_u64().unwrap(),
+                    None => tokio::task::yield_now().await,
+                }
+            };
+            gateway.lane("lane").unwrap().replica_died(ReplicaId(u32::try_from(id).unwrap()));
+        }
+        until_queued(&gateway, 1).await;
+        suspicion().await
+    };
+    let text = body.to_string();
+    let lane = tokio::select! {
+        lane = killed => lane,
+        answer = send(&gateway, chat(&text)) => panic!("{}", answer.status()),
+    };
+    assert_eq!(lane["decision"], json!({"decision": "apart"}));
+    let told = &lane["suspicion"];
+    assert_eq!((&told["ruling"], &told["deaths"]), (&json!("trial"), &json!(2)));
+    assert!((1.0..=5000.0).contains(&told["wait_ms"].as_f64().unwrap()), "{told}");
+    assert!(told["said"].as_str().unwrap().contains("if none dies until then"), "{told}");
+    let others = lane["policies"].as_array().unwrap();
+    assert!(others.iter().all(|one| one["decision"] == "apart"), "{others:?}");
+    drop(feeds);
+    until_idle(&gateway).await;
 }

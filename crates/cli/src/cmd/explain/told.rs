@@ -88,10 +88,16 @@ fn verdict(lane: &Value) -> Vec<String> {
             decision["most_ms"],
             text(&decision["replica"])
         ),
+        Some("apart") => format!("waits: {}", text(&lane["suspicion"]["said"])),
         _ if lane["lent"] == false => "waits: what is free is kept for other tenants".to_owned(),
         _ => "waits: no replica has room for it".to_owned(),
     };
     let mut lines = vec![format!("{name}: {decided} (policy {})", text(&lane["policy"]))];
+    if let Some(said) =
+        lane["suspicion"]["said"].as_str().filter(|_| decision["decision"] != "apart")
+    {
+        lines.push(format!("guard: {said}"));
+    }
     if waiting > 0 {
         let wait = queue["wait_ms"].as_f64();
         let wait = wait
@@ -256,6 +262,22 @@ mod tests {
                 lane["decision"] = json!({"decision": "full"});
             },
             &["small: waits: what is free is kept for other tenants (policy cost)"],
+        );
+        let said = "2 replicas died under this request; it runs apart from the like";
+        check(
+            |lane| {
+                lane["suspicion"] = json!({"ruling": "watched", "deaths": 2, "wait_ms": null,
+                    "said": "2 replicas died under this request; it runs apart from the like"});
+            },
+            &["small: goes to b now (policy cost)", &format!("guard: {said}")],
+        );
+        check(
+            |lane| {
+                lane["suspicion"] = json!({"ruling": "trial", "deaths": 2, "wait_ms": 900.0,
+                    "said": "its trial begins in 900 ms"});
+                lane["decision"] = json!({"decision": "apart"});
+            },
+            &["small: waits: its trial begins in 900 ms (policy cost)"],
         );
     }
 

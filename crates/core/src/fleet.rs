@@ -75,6 +75,8 @@ pub struct Report {
     pub steps: Option<u64>,
     /// Whether that grows with every step it takes, and not only when an answer ends.
     pub each_step: bool,
+    /// When its process started, in milliseconds since 1970 by its own clock.
+    pub started_ms: Option<u64>,
 }
 
 /// How old an engine's own report may be to be used: after that the ledger stands alone. Nothing

@@ -38,7 +38,9 @@ pub use queue::{
     BandPolicy, Cost, FairConfig, Lift, Predict, Queue, QueueFull, QueueLimits, TenantShare,
     TenantTree, Ticket, TreeError,
 };
-pub use request::{Band, Failure, FailureKind, Outcome, Refusal, Request, RetryLimit, Tokens};
+pub use request::{
+    Band, Failure, FailureKind, Outcome, Refusal, Request, RetryLimit, Tokens, Told,
+};
 pub use route::{Policy, Prompt};
 pub use scheduler::{Input, Output, Scheduler, SchedulerConfig};
 pub use time::{Span, Time};

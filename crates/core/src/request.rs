@@ -124,17 +124,30 @@ pub struct Failure {
     pub answered: bool,
     /// Whether another attempt can go on from that part.
     pub resumable: bool,
+    /// What the replica told beside it.
+    pub told: Told,
+}
+
+/// What is heard of a replica with a failure.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Told {
+    /// When it has room again, as it says.
+    pub retry_after: Option<Span>,
+    /// Nobody listens at its address: whoever did is gone.
+    pub is_refused: bool,
 }
 
 impl Failure {
     /// A failure of which the client has seen nothing.
     pub const fn before_answer(kind: FailureKind) -> Self {
-        Self { kind, answered: false, resumable: false }
+        let told = Told { retry_after: None, is_refused: false };
+        Self { kind, answered: false, resumable: false, told }
     }
 
     /// A failure in the middle of the answer.
     pub const fn in_answer(kind: FailureKind, resumable: bool) -> Self {
-        Self { kind, answered: true, resumable }
+        let told = Told { retry_after: None, is_refused: false };
+        Self { kind, answered: true, resumable, told }
     }
 }
 
@@ -212,6 +225,8 @@ pub enum Refusal {
         attempts: u32,
         /// How the last one failed.
         last: FailureKind,
+        /// When the first replica has room again, where all say that they have none and until when.
+        retry_after: Option<Span>,
     },
     /// The process is shutting down. Retrying elsewhere helps.
     #[error("shutting down")]

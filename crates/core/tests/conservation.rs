@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, FairConfig, Gate, Input, Outcome, Output, QueueLimits,
     Refusal, ReplicaId, Report, Request, RequestId, Scheduler, SchedulerConfig, Span, Stop,
-    TenantId, TenantShare, TenantTree, Time, Tokens, invariant,
+    TenantId, TenantShare, TenantTree, Time, Tokens, Told, invariant,
 };
 use proptest::prelude::*;
 
@@ -257,7 +257,7 @@ impl Host {
                     }
                     let silent = pick % 3 == 0;
                     let kind = if silent { FailureKind::Timeout } else { FailureKind::Broken };
-                    let failure = Failure { kind, answered, resumable };
+                    let failure = Failure { kind, answered, resumable, told: Told::default() };
                     self.feed(Input::Failed { id, failure });
                 }
             }

@@ -16,7 +16,7 @@ use pilotage_core::traffic::{Name, Region, Regions};
 use pilotage_core::{
     Band, Capacity, Failure, FailureKind, Input, Output, Policy, Prompt, QueueLimits, ReplicaId,
     Report, Request, RequestId, RetryLimit, Scheduler, SchedulerConfig, Span, Stop, TenantId,
-    TenantShare, TenantTree, Time, Tokens, invariant,
+    TenantShare, TenantTree, Time, Tokens, Told, invariant,
 };
 
 #[test]
@@ -90,6 +90,11 @@ fn input(verb: &str, words: &[&str]) -> Input {
         },
         "down" => Input::ReplicaDown { replica: ReplicaId(number(words[0]) as u32) },
         "died" => Input::ReplicaDied { replica: ReplicaId(number(words[0]) as u32) },
+        "refused" => Input::Refused { replica: ReplicaId(number(words[0]) as u32) },
+        "started" => Input::Reported {
+            replica: ReplicaId(number(words[0]) as u32),
+            report: Report { started_ms: Some(number(words[1])), ..Report::default() },
+        },
         "first" => Input::FirstToken { id },
         "finish" => Input::Finished { id, tokens: None },
         "progress" => Input::Progress { id, output: number(words[1]) as u32 },
@@ -113,11 +118,21 @@ fn input(verb: &str, words: &[&str]) -> Input {
                 kind: failure_kind(words[1]),
                 answered: words[2..].contains(&"answered"),
                 resumable: words[2..].contains(&"resumable"),
+                told: told(&words[2..]),
             },
         },
         "cancel" => Input::Cancel { id },
         "drain" => Input::Drain,
         other => panic!("unknown command `{other}`"),
+    }
+}
+
+/// `refused`, `retry_after=MS`.
+fn told(words: &[&str]) -> Told {
+    let said = words.iter().find_map(|word| word.strip_prefix("retry_after="));
+    Told {
+        retry_after: said.map(|ms| Span::from_millis(number(ms))),
+        is_refused: words.contains(&"refused"),
     }
 }
 
@@ -230,6 +245,7 @@ fn config(words: &[&str]) -> SchedulerConfig {
                 config.queue = QueueLimits { requests_max: number(n) as u32, ..config.queue };
             }
             ("health", "on") => config.health = Some(BoardConfig::default()),
+            ("deaths", "derived") => config.deaths_told = false,
             ("policy", "cost") => config.policy = Policy::Cost,
             ("attempts_max", n) => config.attempts_max = number(n) as u32,
             ("retries_min", n) => config.retries_min = number(n) as u32,

@@ -23,7 +23,7 @@ use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
@@ -132,6 +132,8 @@ struct Known {
     last_failure: Option<(FailureKind, Time)>,
     /// Requests sent there.
     sent: Arc<AtomicU64>,
+    /// Tells the one that looks after it to look at once.
+    look: Arc<Notify>,
     /// The tasks that read what it says about itself.
     listeners: Vec<Listener>,
 }
@@ -139,18 +141,31 @@ struct Known {
 /// What became of a replica in the eyes of its lane.
 struct News {
     replica: Option<Arc<Replica>>,
-    from: &'static str,
-    to: Verdict,
+    what: Became,
+}
+
+enum Became {
+    /// It is held for something else than before.
+    Judged { from: &'static str, to: Verdict },
+    /// By all signs it died.
+    Dead,
 }
 
 impl News {
     fn tell(&self, lane: &str) {
-        let Self { replica, from, to } = self;
-        let replica = replica.as_ref().map_or("", |replica| &replica.name);
-        if to.is_open() {
-            tracing::info!(lane, replica, from, %to, "a replica is judged anew");
-        } else {
-            tracing::warn!(lane, replica, from, %to, "a replica is judged anew");
+        let replica = self.replica.as_ref().map_or("", |replica| &replica.name);
+        match self.what {
+            Became::Judged { from, to } if to.is_open() => {
+                tracing::info!(lane, replica, from, %to, "a replica is judged anew");
+            }
+            Became::Judged { from, to } => {
+                tracing::warn!(lane, replica, from, %to, "a replica is judged anew");
+            }
+            Became::Dead => tracing::warn!(
+                lane,
+                replica,
+                "a replica died: requests broke there, and its process is gone or a newer one"
+            ),
         }
     }
 }
@@ -285,9 +300,10 @@ impl Driver {
         let capacity = replica.capacity;
         self.forget_older(id, &replica.name);
         let sent = Arc::new(AtomicU64::new(0));
-        let listeners = self.listen(id, &replica, &sent);
+        let look = Arc::new(Notify::new());
+        let listeners = self.listen(id, &replica, (&sent, &look));
         let door = Arc::new(Door::of(&replica));
-        let known = Known { replica, door, last_failure: None, sent, listeners };
+        let known = Known { replica, door, last_failure: None, sent, look, listeners };
         self.replicas.insert(id, known);
         // What waits must not go there before it is known where that is.
         self.scheduler.handle(self.now(), Input::ReplicaUp { replica: id, capacity });
@@ -314,11 +330,16 @@ impl Driver {
         &self,
         id: ReplicaId,
         replica: &Arc<Replica>,
-        sent: &Arc<AtomicU64>,
+        (sent, look): (&Arc<AtomicU64>, &Arc<Notify>),
     ) -> Vec<Listener> {
         let Some((client, lane)) = &self.reading else { return Vec::new() };
         let client = replica.client(client).clone();
-        let reading = reports::read(client, self.clock, lane.clone(), (id, Arc::clone(replica)));
+        let reading = reports::read(
+            client,
+            self.clock,
+            lane.clone(),
+            (id, Arc::clone(replica), Arc::clone(look)),
+        );
         let mut listeners = vec![Listener(tasks::spawn("reports", reading))];
         if let Some(address) = replica.kv_events.clone() {
             let feed = kv_events::Feed {
@@ -346,6 +367,9 @@ impl Driver {
         let now = self.now();
         if let Some(known) = at.and_then(|at| self.replicas.get_mut(&at)) {
             known.last_failure = Some((kind, now));
+            if kind == FailureKind::Broken && self.scheduler.derives_deaths() {
+                known.look.notify_one();
+            }
         }
     }
 
@@ -381,6 +405,10 @@ impl Driver {
         while let Some(change) = self.scheduler.poll_change() {
             self.keep(&change);
         }
+        while let Some(id) = self.scheduler.poll_death() {
+            let replica = self.replicas.get(&id).map(|known| Arc::clone(&known.replica));
+            self.news.push(News { replica, what: Became::Dead });
+        }
         debug_assert_eq!(pilotage_core::invariant::check(&self.scheduler), []);
     }
 
@@ -392,7 +420,8 @@ impl Driver {
         }
         let known = self.replicas.get(&change.replica);
         let replica = known.map(|known| Arc::clone(&known.replica));
-        self.news.push(News { replica, from: change.from.name(), to: change.to });
+        let what = Became::Judged { from: change.from.name(), to: change.to };
+        self.news.push(News { replica, what });
     }
 
     fn perform(&mut self, output: Output) {

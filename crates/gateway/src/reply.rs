@@ -58,6 +58,7 @@ impl From<Refusal> for Refused {
             Refusal::Unreachable { wait, left } => {
                 Some(Span::from_nanos(wait.as_nanos().saturating_sub(left.as_nanos())))
             }
+            Refusal::Exhausted { retry_after, .. } => retry_after,
             _ => None,
         };
         let (error, termination) = told(refusal);
@@ -102,7 +103,7 @@ fn told(refusal: Refusal) -> (ApiError, Termination) {
             ApiError::unavailable(format!("no replica was free for {waited_ms} ms; retry later")),
             Termination::Deadline,
         ),
-        Refusal::Exhausted { attempts, last } => exhausted(attempts, last),
+        Refusal::Exhausted { attempts, last, .. } => exhausted(attempts, last),
         Refusal::Draining => (
             ApiError::unavailable("this gateway is stopping; retry on another one"),
             Termination::Draining,

@@ -12,9 +12,10 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use pilotage_core::health::Probe;
 use pilotage_core::{ReplicaId, Report, Span};
-use pilotage_shell::client::Client;
+use pilotage_shell::client::{Client, ClientError};
 use pilotage_shell::clock::Clock;
 use pilotage_wire::prometheus;
+use tokio::sync::Notify;
 
 use crate::driver::{LaneHandle, Replica};
 
@@ -52,8 +53,8 @@ impl Default for HealthCheck {
 const HEALTH_BYTES_MAX: usize = 64 << 10;
 
 /// What is read, by the names that engines have for it: vLLM's of today, its older one, SGLang's,
-/// TensorRT-LLM's, llama.cpp's, TGI's. Four kinds, in the order of [`Kind`].
-const NAMES: [&str; 20] = [
+/// TensorRT-LLM's, llama.cpp's, TGI's, and of any Prometheus client. Five kinds, in the order of [`Kind`].
+const NAMES: [&str; 21] = [
     "vllm:kv_cache_usage_perc",
     "vllm:gpu_cache_usage_perc",
     "sglang:token_usage",
@@ -74,6 +75,7 @@ const NAMES: [&str; 20] = [
     "sglang:generation_tokens_total",
     "llamacpp:n_decode_total",
     "tgi_batch_inference_count",
+    "process_start_time_seconds",
 ];
 
 /// Where in [`NAMES`] the names of one thing are.
@@ -84,36 +86,83 @@ impl Kind {
     const RUNNING: Range<usize> = 5..10;
     const WAITING: Range<usize> = 10..15;
     const STEPS: Range<usize> = 15..20;
+    const STARTED: Range<usize> = 20..21;
     /// Of those, what moves with each step of the engine.
     const EACH_STEP: [Range<usize>; 2] = [15..17, 18..20];
 }
 
+/// Between two looks at an engine of which it is not known whether it died,
+const EVERY_URGENT: Duration = Duration::from_millis(250);
+
+/// how long it is looked at so,
+const URGENT: Duration = Duration::from_secs(2);
+
+/// and at most, while nobody listens there.
+const URGENT_MAX: Duration = Duration::from_secs(60);
+
 /// Looks and reads until the lane or the replica is gone; the caller ends it. One thing at a time, so
-/// that an engine has one connection more to hold, not two.
+/// that an engine has one connection more to hold, not two. When it is told to look, requests have
+/// broken there, and whether it died is of interest at once.
 pub(crate) async fn read(
     client: Client,
     clock: Clock,
     lane: LaneHandle,
-    (id, replica): (ReplicaId, Arc<Replica>),
+    (id, replica, look): (ReplicaId, Arc<Replica>, Arc<Notify>),
 ) {
-    let after = |pause: Duration| {
-        let nanos = u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX);
-        clock.now_nanos().saturating_add(nanos)
-    };
+    let after = |pause: Duration| clock.now_nanos().saturating_add(nanos(pause));
     let mut look_at = after(replica.health.interval);
     let mut read_at = if replica.metrics.is_some() { after(EVERY) } else { u64::MAX };
     let mut adapters = String::new();
     loop {
-        clock.sleep_until_nanos(look_at.min(read_at)).await;
+        tokio::select! {
+            () = clock.sleep_until_nanos(look_at.min(read_at)) => {}
+            () = look.notified() => {
+                watch(&client, clock, &lane, (id, &replica), &mut adapters).await;
+                continue;
+            }
+        }
         if look_at <= read_at {
-            lane.replica_checked(id, probe(&client, clock, &replica).await);
+            let (probe, is_refused) = probe(&client, clock, &replica).await;
+            lane.replica_checked(id, probe);
+            if is_refused {
+                lane.replica_refused(id);
+            }
             look_at = after(replica.health.interval);
             continue;
         }
-        let page = tokio::time::timeout(PATIENCE, page(&client, &replica)).await.ok().flatten();
+        let page = page(&client, &replica).await;
         let pause = page.map(|page| tell(&lane, (id, &replica), &page, &mut adapters));
         read_at = after(pause.unwrap_or(EVERY));
     }
+}
+
+/// Looks for signs that an engine died until it is too late for them, and where it did, for its return.
+/// How it is besides is left to the looks that come at their times.
+async fn watch(
+    client: &Client,
+    clock: Clock,
+    lane: &LaneHandle,
+    (id, replica): (ReplicaId, &Replica),
+    adapters: &mut String,
+) {
+    let begun = clock.now_nanos();
+    let mut until = begun.saturating_add(nanos(URGENT));
+    while clock.now_nanos() < until {
+        if let (_, true) = probe(client, clock, replica).await {
+            lane.replica_refused(id);
+            let longer = clock.now_nanos().saturating_add(nanos(URGENT));
+            until = longer.min(begun.saturating_add(nanos(URGENT_MAX)));
+        } else if replica.metrics.is_some()
+            && let Some(page) = page(client, replica).await
+        {
+            tell(lane, (id, replica), &page, adapters);
+        }
+        clock.sleep_until_nanos(clock.now_nanos().saturating_add(nanos(EVERY_URGENT))).await;
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Tells the lane what a page of metrics says; when the next one is worth reading.
@@ -139,21 +188,28 @@ impl HealthCheck {
     }
 }
 
-async fn probe(client: &Client, clock: Clock, replica: &Replica) -> Probe {
+/// How it is, and whether nobody listens there.
+async fn probe(client: &Client, clock: Clock, replica: &Replica) -> (Probe, bool) {
     let begun = clock.now_nanos();
     let health = &replica.health;
     let asking = async {
-        let response = client.request(get(replica, &health.path)?).await.ok()?;
+        let response = client.request(get(replica, &health.path)?).await;
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => return Some(Err(error)),
+        };
         let status = response.status();
         // What is not read to its end costs a connection.
         let _ = Limited::new(response.into_body(), HEALTH_BYTES_MAX).collect().await;
-        Some(status)
+        Some(Ok(status))
     };
     match tokio::time::timeout(health.timeout, asking).await {
-        Ok(Some(status)) if health.takes(status) => {
-            Probe::Good { latency: Span::from_nanos(clock.now_nanos() - begun) }
+        Ok(Some(Ok(status))) if health.takes(status) => {
+            let latency = Span::from_nanos(clock.now_nanos() - begun);
+            (Probe::Good { latency }, false)
         }
-        _ => Probe::Failed,
+        Ok(Some(Err(ClientError::Refused(_)))) => (Probe::Failed, true),
+        _ => (Probe::Failed, false),
     }
 }
 
@@ -166,6 +222,10 @@ fn get(replica: &Replica, path: &str) -> Option<Request<Bytes>> {
 }
 
 async fn page(client: &Client, replica: &Replica) -> Option<String> {
+    tokio::time::timeout(PATIENCE, fetch(client, replica)).await.ok().flatten()
+}
+
+async fn fetch(client: &Client, replica: &Replica) -> Option<String> {
     let response = client.request(get(replica, replica.metrics.as_deref()?)?).await.ok()?;
     if !response.status().is_success() {
         return None;
@@ -192,6 +252,9 @@ fn reported(page: &str, tokens_max: u64) -> Report {
         steps: first(Kind::STEPS)
             .filter(|steps| (0.0..1e18).contains(steps))
             .map(|steps| steps as u64),
+        started_ms: first(Kind::STARTED)
+            .filter(|seconds| (0.0..1e15).contains(seconds))
+            .map(|seconds| (seconds * 1000.0) as u64),
     }
 }
 
@@ -256,6 +319,9 @@ mod tests {
         let report = reported(others, u64::MAX);
         assert_eq!((report.requests, report.steps), (Some(10), Some(8)));
         assert_eq!(reported("vllm:num_requests_running -1\n", 1).requests, None);
+        let started = |page: &str| reported(page, 1).started_ms;
+        assert_eq!(started("process_start_time_seconds 1.7e9\n"), Some(1_700_000_000_000));
+        assert_eq!(started("process_start_time_seconds NaN\n"), None);
         assert_eq!(loaded("a 1\n"), None);
     }
 }

@@ -66,6 +66,9 @@ pub enum ClientError {
     /// No connection was made, so the other side has seen nothing: trying elsewhere is safe.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// The same, as nobody listens at the address: whoever did is gone.
+    #[error("cannot connect: {0}")]
+    Refused(String),
     /// The connection broke before a response; the other side may have seen the request.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -157,14 +160,14 @@ impl Connector {
     /// A connection to the host of that URL.
     ///
     /// # Errors
-    /// [`ClientError::Connect`].
+    /// [`ClientError::Connect`] or [`ClientError::Refused`].
     pub async fn connect(&self, url: &Uri) -> Result<Stream, ClientError> {
         let mut connector = self.0.clone();
         let connected = async {
             std::future::poll_fn(|context| connector.poll_ready(context)).await?;
             connector.call(url.clone()).await
         };
-        connected.await.map_err(|error| ClientError::Connect(deepest(error.as_ref())))
+        connected.await.map_err(|error| unconnected(error.as_ref()))
     }
 }
 
@@ -177,6 +180,18 @@ fn roots() -> RootCertStore {
     }
     roots.add_parsable_certificates(found.certs);
     roots
+}
+
+fn unconnected(error: &(dyn std::error::Error + 'static)) -> ClientError {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if kind == Some(std::io::ErrorKind::ConnectionRefused) {
+            return ClientError::Refused(deepest(error));
+        }
+        cause = error.source();
+    }
+    ClientError::Connect(deepest(error))
 }
 
 /// The innermost error is the one that tells people something.

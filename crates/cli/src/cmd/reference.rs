@@ -160,11 +160,19 @@ fn process_limits() -> [(&'static str, String, &'static str); 3] {
     ]
 }
 
-/// What a request may do to engines.
-fn poison_limits() -> [(&'static str, String, &'static str); 1] {
-    let poison = pilotage_core::health::PoisonConfig::default();
-    let most = poison.deaths_most();
-    [("Engines that die under a request", format!("{most}; 3 where it is alone"), "422")]
+/// What a request may do to engines, and what they may say.
+fn poison_limits() -> [(&'static str, String, &'static str); 2] {
+    use pilotage_core::health::{BUSY_ALONE_MAX, BUSY_MAX, PoisonConfig};
+    let most = PoisonConfig::default().deaths_most();
+    let (some, all) = (BUSY_MAX.as_millis() / 1000, BUSY_ALONE_MAX.as_millis() / 1000);
+    [
+        ("Engines that die under a request", format!("{most}; 3 where it is alone"), "422"),
+        (
+            "An engine's `Retry-After`",
+            format!("{some} s; {all} s where no other takes work"),
+            "it is asked again",
+        ),
+    ]
 }
 
 fn api_limits(limits: &Limits) -> [(&'static str, String, &'static str); 5] {

@@ -1,5 +1,6 @@
 //! Engines that are killed one right after the other under load, and started again: no client notices,
-//! whether the news of a death comes before its broken connections or long after them.
+//! whether the news of a death comes before its broken connections or long after them, or never, because
+//! they run elsewhere and are back at their addresses.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use pilotage_shell::metrics::Metrics;
 use pilotage_shell::tasks;
 
 use crate::answer::{Ask, Verdict};
-use crate::rig::{AT_ONCE, Rig, config, engine, pass, paused};
+use crate::rig::{AT_ONCE, Rig, config, engine, engine_at, pass, paused};
 
 const ENGINES: usize = 3;
 
@@ -32,11 +33,27 @@ async fn killed(rig: &mut Rig, apart: Duration, news_after: Duration) {
     }
 }
 
-fn check(begun: Duration, apart: Duration, news_after: Duration) {
+/// The same, and nobody tells of it: they are back where they were.
+async fn killed_elsewhere(rig: &mut Rig, apart: Duration) {
+    let mut places = Vec::new();
+    for engine in &mut rig.engines {
+        places.extend(engine.take().map(|engine| engine.addr()));
+        pass(apart).await;
+    }
+    pass(START).await;
+    for (engine, place) in rig.engines.iter_mut().zip(places) {
+        *engine = Some(engine_at(place).await);
+    }
+}
+
+/// Engines die so long after clients asked, so long after each other; their deaths are told so long
+/// after each, if they are.
+fn check(begun: Duration, apart: Duration, news_after: Option<Duration>) {
     paused().block_on(async {
         let mut config = config();
         config.lanes[0].resume = Resume::Text;
         config.lanes[0].resume_from = 1;
+        config.lanes[0].scheduler.deaths_told = news_after.is_some();
         let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
         let mut rig = Rig { gateway, engines: Vec::new() };
         for index in 0..ENGINES {
@@ -48,7 +65,10 @@ fn check(begun: Duration, apart: Duration, news_after: Duration) {
         let sent: Vec<_> =
             asks.map(|ask| (ask, tasks::spawn("client", ask.send(rig.gateway.clone())))).collect();
         pass(begun).await;
-        killed(&mut rig, apart, news_after).await;
+        match news_after {
+            Some(news_after) => killed(&mut rig, apart, news_after).await,
+            None => killed_elsewhere(&mut rig, apart).await,
+        }
         for (ask, answer) in sent {
             let answer = answer.await.unwrap().unwrap();
             let verdict = ask.judge(&answer);
@@ -74,8 +94,17 @@ fn all_engines_killed_back_to_back_lose_no_request() {
             for news_after in [0, 2, 100] {
                 let [begun, apart, news_after] =
                     [begun, apart, news_after].map(Duration::from_millis);
-                check(begun, apart, news_after);
+                check(begun, apart, Some(news_after));
             }
+        }
+    }
+}
+
+#[test]
+fn nor_do_engines_elsewhere_of_whose_deaths_nobody_tells() {
+    for begun in [1, 4, 9, 15, 25] {
+        for apart in [0, 3, 20, 500] {
+            check(Duration::from_millis(begun), Duration::from_millis(apart), None);
         }
     }
 }

@@ -64,7 +64,12 @@ pub(crate) fn config() -> GatewayConfig {
 
 /// An engine that takes its time, so that requests meet.
 pub(crate) async fn engine() -> Engine {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    engine_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+}
+
+/// The same at an address.
+pub(crate) async fn engine_at(place: SocketAddr) -> Engine {
+    let listener = TcpListener::bind(place).await.unwrap();
     let answer = AnswerShape {
         first_gap: Duration::from_millis(5),
         chunk_gap: Duration::from_millis(2),

@@ -40,6 +40,12 @@ pub use verdict::{Change, Reason, Standing, Verdict};
 
 use crate::{FailureKind, ReplicaId, RequestId, Span, Time};
 
+/// How long a replica is left alone at most that says when it has room again (`Retry-After`).
+pub const BUSY_MAX: Span = Span::from_secs(60);
+
+/// The same where no other replica takes work.
+pub const BUSY_ALONE_MAX: Span = Span::from_secs(5);
+
 /// How a lane's replicas are judged.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoardConfig {
@@ -61,6 +67,9 @@ pub struct BoardConfig {
     pub busy: Span,
     /// How long at most, whatever it says.
     pub busy_max: Span,
+    /// How long at most the one that has room first is left alone where no other takes work: by then
+    /// one request tries whether it has, so that what engines say never stops the traffic.
+    pub busy_alone_max: Span,
     /// How often time alone is looked at.
     pub look_every: Span,
 }
@@ -76,7 +85,8 @@ impl Default for BoardConfig {
             hedge: HedgeConfig::default(),
             ejected_percent_max: 50,
             busy: Span::from_millis(100),
-            busy_max: Span::from_secs(60),
+            busy_max: BUSY_MAX,
+            busy_alone_max: BUSY_ALONE_MAX,
             look_every: Span::from_millis(250),
         }
     }
@@ -285,6 +295,15 @@ impl Board {
         hedge_at(&self.config.hedge, request, &self.pool, free, budget)
     }
 
+    /// When the first replica has room again by what they say; none where one may be asked now, or does
+    /// not say.
+    pub fn retry_after(&self, now: Time) -> Option<Span> {
+        let may = |verdict: &Verdict| !matches!(verdict, Verdict::Ejected { .. } | Verdict::Down);
+        let asked = self.replicas.values().filter(|record| may(&record.verdict));
+        let left = asked.map(|record| record.told_left(now));
+        left.reduce(|one, other| one.zip(other).map(|(one, other)| one.min(other))).flatten()
+    }
+
     /// Lets time pass for each, and says which hang.
     fn advance(&mut self, now: Time) -> Vec<ReplicaId> {
         let hung = self.replicas.iter_mut().filter_map(|(id, record)| {
@@ -347,7 +366,28 @@ impl Board {
         for (id, reason) in back {
             verdicts.insert(id, Verdict::Panic { reason });
         }
+        self.hurry(now, &mut verdicts);
         verdicts
+    }
+
+    /// Where nobody takes work, the one that has room first is tried before that.
+    fn hurry(&mut self, now: Time, verdicts: &mut BTreeMap<ReplicaId, Verdict>) {
+        if verdicts.values().any(Verdict::is_open) {
+            return;
+        }
+        let waits = |id: &ReplicaId| {
+            let record = self.replicas.get(id);
+            record.is_some_and(|record| record.may_hurry(now, &self.config))
+        };
+        let busy = verdicts.iter().filter_map(|(id, verdict)| match verdict {
+            Verdict::Busy { until } => Some((*until, *id)),
+            _ => None,
+        });
+        let Some((_, id)) = busy.filter(|(_, id)| waits(id)).min() else { return };
+        if let Some(record) = self.replicas.get_mut(&id) {
+            record.hurry(now);
+            verdicts.insert(id, record.judge(now, &self.config));
+        }
     }
 
     /// Parts are beside the best one's: where all are warming up, all get their whole part.

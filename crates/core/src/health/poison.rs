@@ -84,6 +84,15 @@ impl Trail {
         self.0.iter().filter(|replica| !died(**replica)).count() < config.replicas_max
     }
 
+    /// One of them is known by another id from now on.
+    pub(crate) fn rename(&mut self, replica: ReplicaId, to: ReplicaId) {
+        let was = self.0.len();
+        self.0.retain(|one| *one != replica);
+        if self.0.len() < was && !self.0.contains(&to) {
+            self.0.push(to);
+        }
+    }
+
     /// The replicas that were lost.
     pub fn lost(&self) -> &[ReplicaId] {
         &self.0

@@ -39,6 +39,12 @@ pub(super) struct Record {
     flights: BTreeMap<RequestId, Flight>,
     busy_until: Time,
     busy_in_a_row: u32,
+    /// When it said so last.
+    busy_since: Time,
+    /// When it has room again, as it said.
+    told_until: Time,
+    /// It is tried before that, with one request.
+    hurried: bool,
     /// Times as slow as its peers.
     pub(super) slow: Option<f64>,
     pub(super) verdict: Verdict,
@@ -57,6 +63,9 @@ impl Record {
             flights: BTreeMap::new(),
             busy_until: Time::ZERO,
             busy_in_a_row: 0,
+            busy_since: Time::ZERO,
+            told_until: Time::ZERO,
+            hurried: false,
             slow: None,
             verdict: Verdict::Down,
             weight: 0.0,
@@ -178,9 +187,15 @@ impl Record {
         if let Some(ratio) = pool.add(prefill, now.since(sent)) {
             self.pace.add(now, ratio);
         }
-        self.busy_in_a_row = 0;
         // A trial is good once its answer begins: the rest of it may take minutes.
-        self.good_trial(now, id, config) || revived
+        self.has_room() | self.good_trial(now, id, config) || revived
+    }
+
+    /// It took a request; whether that was in doubt.
+    fn has_room(&mut self) -> bool {
+        self.busy_in_a_row = 0;
+        self.told_until = Time::ZERO;
+        std::mem::take(&mut self.hurried)
     }
 
     /// Counts a good end or beginning, where a trial runs; whether anything changed.
@@ -203,12 +218,11 @@ impl Record {
     }
 
     fn answered(&mut self, now: Time, id: RequestId, output: u64, config: &BoardConfig) -> bool {
-        let changed = self.live(now) | self.good_trial(now, id, config);
+        let changed = self.live(now) | self.good_trial(now, id, config) | self.has_room();
         let Some(flight) = self.flights.remove(&id) else { return changed };
         let begun = flight.began.unwrap_or(flight.sent);
         let tokens = if flight.began.is_some() { output.saturating_sub(1) } else { output };
         self.heart.ended(now, now.since(begun), tokens);
-        self.busy_in_a_row = 0;
         if self.breaker.counts(flight.epoch) && self.breaker.state() == State::Closed {
             self.breaker.succeeded(now, &config.breaker);
         }
@@ -248,6 +262,25 @@ impl Record {
         let span = said.map_or(doubled, Span::as_nanos).min(config.busy_max.as_nanos());
         let until = now + spread(Span::from_nanos(span), id.0);
         self.busy_until = self.busy_until.max(until);
+        if said.is_some() {
+            self.told_until = until;
+        }
+        (self.busy_since, self.hurried) = (now, false);
+    }
+
+    /// How long it said that it has no room.
+    pub(super) fn told_left(&self, now: Time) -> Option<Span> {
+        (self.told_until > now).then(|| self.told_until.since(now))
+    }
+
+    /// Whether it was left alone for long enough where no other takes work.
+    pub(super) fn may_hurry(&self, now: Time, config: &BoardConfig) -> bool {
+        self.busy_since + config.busy_alone_max <= now
+    }
+
+    /// It is tried with one request.
+    pub(super) const fn hurry(&mut self, now: Time) {
+        (self.busy_until, self.hurried) = (now, true);
     }
 
     fn load(&self) -> Load {
@@ -299,6 +332,10 @@ impl Record {
             (State::Open { reason, until }, ..) => Verdict::Ejected { reason, until: Some(until) },
             (_, Some(reason), _) => Verdict::Ejected { reason, until: None },
             _ if self.busy_until > now => Verdict::Busy { until: self.busy_until },
+            _ if self.hurried => {
+                let last = FailureKind::Overloaded;
+                Verdict::Trial { reason: Reason::Failures { count: self.busy_in_a_row, last } }
+            }
             (State::HalfOpen { reason, .. }, ..) => Verdict::Trial { reason },
             (State::Closed, _, Some(ratio)) => Verdict::Slow { ratio },
             _ if self.warmth(now, config) < 1.0 => Verdict::Warming,
@@ -323,8 +360,9 @@ impl Record {
     }
 
     /// Whether a request may go there now.
-    pub(super) const fn takes(&self, config: &BreakerConfig) -> bool {
+    pub(super) fn takes(&self, config: &BreakerConfig) -> bool {
         match self.verdict {
+            Verdict::Trial { .. } if self.hurried => self.flights.is_empty(),
             Verdict::Trial { .. } => self.breaker.allows(config),
             _ => self.verdict.is_open(),
         }

@@ -36,7 +36,8 @@ pub struct SchedulerConfig {
     pub health: Option<BoardConfig>,
     /// Whether replicas keep what several prompts begin with only once, as vLLM and SGLang do.
     pub shares_prefixes: bool,
-    /// Whether the host tells when a replica has died. Of those elsewhere nobody does.
+    /// Whether the host tells when a replica has died. Of those elsewhere nobody does: then it is found
+    /// by signs.
     pub deaths_told: bool,
 }
 

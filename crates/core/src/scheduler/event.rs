@@ -26,6 +26,11 @@ pub enum Input {
         /// Which one.
         replica: ReplicaId,
     },
+    /// Nobody listens at a replica's address, as was found beside the requests.
+    Refused {
+        /// Which one.
+        replica: ReplicaId,
+    },
     /// A request came in.
     Arrive(Request),
     /// The first token of an answer was sent to the client: from here on there is no retry.

@@ -6,7 +6,7 @@ use super::retries::attempts_max;
 use super::{Live, Scheduler};
 use crate::health::{GRACE, PoisonConfig, Trail};
 use crate::request::{Failure, FailureKind, Outcome, Refusal};
-use crate::{ReplicaId, RequestId, Ticket, Time};
+use crate::{ReplicaId, RequestId, Span, Ticket, Time};
 
 /// Tokens by which an attempt shows that it was no bad one: a replica lost after that many is not lost
 /// by the request, and a long answer may survive any number of restarts. What dies at once of what it
@@ -19,9 +19,11 @@ const TRIED_MAX: usize = 8;
 impl Scheduler {
     pub(super) fn fail(&mut self, now: Time, id: RequestId, failure: Failure) {
         self.forget_older_failures(id);
+        let since = self.live.get(&id).and_then(|live| live.running).map(|running| running.since);
         self.note_failed(now, id, failure);
-        let Some(replica) = self.release(id) else { return };
-        self.suspend(now, replica, failure.kind);
+        let Some((there, since)) = self.release(id).zip(since) else { return };
+        self.suspend(now, there, failure.kind);
+        let replica = self.as_remembered(there, since);
         let Some(live) = self.live.get_mut(&id) else { return };
         live.answered |= failure.answered;
         live.last_failure = failure.kind;
@@ -31,7 +33,7 @@ impl Scheduler {
             self.finish_failed(now, id);
             return;
         }
-        let is_spent = is_copy || self.is_spent(id);
+        let is_spent = is_copy || self.is_spent(id) || self.is_sent_away(now, id, failure);
         if is_spent && (is_copy || !self.may_be_dead(id)) {
             self.finish_failed(now, id);
             return;
@@ -67,7 +69,8 @@ impl Scheduler {
         let interrupted = live.tried.last().copied().filter(|_| live.answered);
         let Some(replica) = interrupted else {
             self.queue.forgive(id);
-            let refusal = Refusal::Exhausted { attempts, last: kind };
+            let retry_after = self.retry_after(now).filter(|_| kind == FailureKind::Overloaded);
+            let refusal = Refusal::Exhausted { attempts, last: kind, retry_after };
             self.end(id, Outcome::Refused(refusal));
             return;
         };
@@ -95,6 +98,21 @@ impl Scheduler {
             || (!self.retries.has_one(limit) && !last_died)
     }
 
+    /// Whether all replicas have said that they have no room until then, which is too late for it.
+    fn is_sent_away(&self, now: Time, id: RequestId, failure: Failure) -> bool {
+        let Some(live) = self.live.get(&id).filter(|_| failure.told.retry_after.is_some()) else {
+            return false;
+        };
+        let deadline = live.request.deadline.filter(|_| !live.answered);
+        let left = self.retry_after(now).zip(deadline);
+        left.is_some_and(|(left, deadline)| now + left > deadline.max(now + self.config.retry_wait))
+    }
+
+    /// When the first replica has room again, where all say that they have none and until when.
+    fn retry_after(&self, now: Time) -> Option<Span> {
+        self.board.as_ref()?.retry_after(now)
+    }
+
     fn is_dead(&self, replica: ReplicaId) -> bool {
         !self.fleet.get(replica).is_some_and(|replica| replica.up)
     }
@@ -104,7 +122,7 @@ impl Scheduler {
     fn may_be_dead(&self, id: RequestId) -> bool {
         let live = self.live.get(&id).filter(|live| live.tried.len() < TRIED_MAX);
         let broke = |live: &Live| live.broke.iter().any(|replica| !self.is_dead(*replica));
-        self.board.is_some() && self.config.deaths_told && live.is_some_and(broke)
+        self.board.is_some() && live.is_some_and(broke)
     }
 
     /// A replica died: a request whose attempts seemed to be over may have another one.
@@ -183,6 +201,7 @@ impl Scheduler {
         let waited_ms = now.since(ticket.arrived).as_millis();
         let ahead = self.queue.ahead(ticket.tenant, ticket.band);
         let retry_after = self.pace.retry_after(ahead, ticket.id.0);
+        let retry_after = self.retry_after(now).map_or(retry_after, |told| told.max(retry_after));
         self.end(ticket.id, Outcome::Refused(Refusal::DeadlinePassed { waited_ms, retry_after }));
     }
 

@@ -64,10 +64,17 @@ impl Scheduler {
 
     /// A request failed.
     pub(super) fn note_failed(&mut self, now: Time, id: RequestId, failure: Failure) {
-        let Some(replica) = self.replica_of(id) else { return };
-        let Failure { kind, .. } = failure;
-        self.note(now, replica, Signal::Failed { id, kind, retry_after: None });
+        let running = self.live.get(&id).and_then(|live| live.running);
+        let Some(Running { replica, since, .. }) = running else { return };
+        let Failure { kind, told, .. } = failure;
+        self.note(now, replica, Signal::Failed { id, kind, retry_after: told.retry_after });
         self.poison.ended(now, replica, id, Some(kind));
+        if kind == FailureKind::Broken {
+            self.note_broke(now, replica);
+        } else if told.is_refused {
+            self.note_refused(now, replica);
+        }
+        let replica = self.as_remembered(replica, since);
         if let Some(live) = self.live.get_mut(&id) {
             live.trail.note(replica, kind);
             if kind == FailureKind::Broken {

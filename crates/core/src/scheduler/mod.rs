@@ -10,6 +10,7 @@ mod judge;
 mod leave;
 mod pace;
 mod retries;
+mod signs;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -29,6 +30,7 @@ pub use config::SchedulerConfig;
 pub use event::{Input, Output};
 use pace::Pace;
 use retries::Retries;
+use signs::Signs;
 
 /// Spreads the times at which replicas are tried again; replicas' ids make them differ.
 const SEED: u64 = 0x7011_07a6_e000_0001;
@@ -69,6 +71,10 @@ pub struct Scheduler {
     board: Option<Board>,
     /// Which requests kill them.
     poison: Poison,
+    /// Which replicas may have died of which nobody tells.
+    signs: Signs,
+    /// Those that did, for the host to tell.
+    deaths: VecDeque<ReplicaId>,
     /// Requests that have had their attempts, unless replicas turn out to be dead.
     doubts: BTreeSet<(Time, RequestId)>,
     /// What the board found, for the host to tell.
@@ -176,6 +182,8 @@ impl Scheduler {
             speeds: Speeds::default(),
             board: config.health.map(|health| Board::new(health, SEED)),
             poison: Poison::new(PoisonConfig::default()),
+            signs: Signs::default(),
+            deaths: VecDeque::new(),
             doubts: BTreeSet::new(),
             changes: VecDeque::new(),
             wanted: BTreeMap::new(),
@@ -191,6 +199,7 @@ impl Scheduler {
             Input::ReplicaUp { replica, capacity } => self.raise(now, replica, capacity),
             Input::ReplicaDown { replica } => self.lower(now, replica),
             Input::ReplicaDied { replica } => self.died(now, replica),
+            Input::Refused { replica } => self.note_refused(now, replica),
             Input::Located { replica, site } => self.fleet.locate(replica, site),
             Input::Reported { replica, report } => self.report(now, replica, report),
             Input::Checked { replica, probe } => self.note(now, replica, Signal::Probe(probe)),
@@ -358,6 +367,9 @@ impl Scheduler {
     }
 
     fn report(&mut self, now: Time, replica: ReplicaId, report: Report) {
+        if let Some(started_ms) = report.started_ms {
+            self.note_started(now, replica, started_ms);
+        }
         self.fleet.report(now, replica, report);
         if let Some(value) = report.steps {
             let counted = Counted { read: now, value, each_step: report.each_step };
@@ -370,6 +382,7 @@ impl Scheduler {
         self.fleet.lower(replica);
         self.index.remove(replica);
         self.speeds.forget(replica);
+        self.signs.forget(replica);
         self.queue.set_capacity(self.fleet.capacity());
     }
 

@@ -101,7 +101,8 @@ mod tests {
         check(Miss::Refused(full), true);
         let unreachable = Refusal::Unreachable { wait: Span::from_secs(9), left: Span::ZERO };
         check(Miss::Refused(unreachable), true);
-        let exhausted = Refusal::Exhausted { attempts: 2, last: FailureKind::Connect };
+        let exhausted =
+            Refusal::Exhausted { attempts: 2, last: FailureKind::Connect, retry_after: None };
         check(Miss::Refused(exhausted), true);
         check(Miss::Refused(Refusal::QueueShare { waiting: 5, retry_after }), false);
         check(Miss::Refused(Refusal::DeadlinePassed { waited_ms: 5, retry_after }), false);

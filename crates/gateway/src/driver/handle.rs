@@ -160,6 +160,11 @@ impl LaneHandle {
         self.send(Message::Happened(Input::Checked { replica, probe }));
     }
 
+    /// Nobody listens at a replica's address.
+    pub(crate) fn replica_refused(&self, replica: ReplicaId) {
+        self.send(Message::Happened(Input::Refused { replica }));
+    }
+
     /// Which adapters a replica has loaded, by their keys.
     pub(crate) fn replica_adapters(&self, replica: ReplicaId, adapters: Vec<u64>) {
         self.send(Message::Adapters(replica, adapters));

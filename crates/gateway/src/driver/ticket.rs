@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::mailbox;
 use super::{Door, LaneHandle, Message, Replica};
 use pilotage_core::preempt;
-use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Why};
+use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Told, Why};
 use tokio::sync::Notify;
 
 /// What the scheduler says to one request.
@@ -68,12 +68,16 @@ pub(crate) struct Ticket {
     turns: mailbox::Receiver<Turn>,
     /// Attempts that failed.
     failures: u32,
+    /// What the replica told beside the failure that is reported next.
+    told: Told,
     ended: bool,
     /// It is a second attempt's, and another may win.
     is_copy: bool,
     /// Told when a second attempt is due.
     second: Option<Arc<Notify>>,
 }
+
+const NOTHING: Told = Told { retry_after: None, is_refused: false };
 
 impl Ticket {
     /// The place of a request that gets in line.
@@ -82,7 +86,16 @@ impl Ticket {
         lane: LaneHandle,
         turns: mailbox::Receiver<Turn>,
     ) -> Self {
-        Self { id, lane, turns, failures: 0, ended: false, is_copy: false, second: None }
+        Self {
+            id,
+            lane,
+            turns,
+            failures: 0,
+            told: NOTHING,
+            ended: false,
+            is_copy: false,
+            second: None,
+        }
     }
 
     /// The place of a second attempt.
@@ -134,7 +147,11 @@ impl Ticket {
                 }
                 Turn::Interrupted(last) => {
                     self.ended = true;
-                    return Err(Refusal::Exhausted { attempts: self.failures, last });
+                    return Err(Refusal::Exhausted {
+                        attempts: self.failures,
+                        last,
+                        retry_after: None,
+                    });
                 }
                 // It was over there already when the news came.
                 Turn::Lost | Turn::Stop(_) | Turn::Hedge => {}
@@ -195,7 +212,13 @@ impl Ticket {
         self.fail(Failure::in_answer(kind, resumable));
     }
 
+    /// What a replica told beside the failure of the attempt that is to be reported.
+    pub(crate) const fn heard(&mut self, told: Told) {
+        self.told = told;
+    }
+
     fn fail(&mut self, failure: Failure) {
+        let failure = Failure { told: std::mem::take(&mut self.told), ..failure };
         self.failures += 1;
         self.lane.send(Message::Happened(Input::Failed { id: self.id, failure }));
     }

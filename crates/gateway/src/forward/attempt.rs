@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
-use pilotage_core::{FailureKind, RequestId, Time};
+use pilotage_core::{FailureKind, RequestId, Time, Told};
 use pilotage_lens::Mark;
 use pilotage_shell::client::{ClientError, Incoming};
 use pilotage_shell::id;
@@ -18,6 +18,7 @@ use pilotage_wire::openai::error::ApiError;
 use super::chunk::{Ends, Said};
 use super::events::{Block, Blocks};
 use super::fit::{self, Form};
+use super::sent_away::retry_after;
 use super::{Order, Watch};
 use crate::app::Gateway;
 use crate::driver::{Door, Go, Interruption, Ticket};
@@ -34,6 +35,41 @@ pub(super) enum Answer {
     Stopped,
 }
 
+/// How an attempt failed.
+#[derive(Clone, Copy)]
+pub(super) struct Failed {
+    pub(super) kind: FailureKind,
+    /// What was told beside it.
+    pub(super) told: Told,
+}
+
+impl From<FailureKind> for Failed {
+    fn from(kind: FailureKind) -> Self {
+        Self { kind, told: Told::default() }
+    }
+}
+
+impl From<ClientError> for Failed {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(_) => {
+                let told = Told { is_refused: true, ..Told::default() };
+                Self { kind: FailureKind::Connect, told }
+            }
+            ClientError::Connect(_) => FailureKind::Connect.into(),
+            ClientError::Broken(_) => FailureKind::Broken.into(),
+        }
+    }
+}
+
+impl Failed {
+    /// The replica has no room, and may say until when.
+    fn sent_away(gateway: &Gateway, headers: &HeaderMap) -> Self {
+        let retry_after = retry_after(headers, gateway.inner.clock.unix_ms());
+        Self { kind: FailureKind::Overloaded, told: Told { retry_after, ..Told::default() } }
+    }
+}
+
 /// Where an attempt goes.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
@@ -48,33 +84,26 @@ pub(super) struct Target<'a> {
 /// caller's to say.
 ///
 /// # Errors
-/// The kind of failure; the client waits in the middle of its answer.
+/// How it failed; the client waits in the middle of its answer.
 pub(super) async fn go_on(
     gateway: Gateway,
     order: Arc<Order>,
     (id, go): (RequestId, Go),
     (path, body): (&'static str, Vec<u8>),
     now: Time,
-) -> Result<Opened, FailureKind> {
+) -> Result<Opened, Failed> {
     let to = Target { door: &go.door, id, displaces: go.displaces };
     let request = request(&order, to, (path, body.into()), now);
     let client = to.door.client(&gateway.inner.client);
-    let response = client.request(request).await.map_err(|error| kind_of(&error))?;
+    let response = client.request(request).await?;
     match response.status().as_u16() {
         200 if order.expects.form(response.headers(), true) == Some(Form::Events) => Ok(Opened {
             blocks: Vec::new(),
             cutter: Blocks::new(gateway.inner.config.limits.event_bytes_max),
             rest: response.into_body(),
         }),
-        429 | 503 => Err(FailureKind::Overloaded),
-        _ => Err(FailureKind::Server),
-    }
-}
-
-const fn kind_of(error: &ClientError) -> FailureKind {
-    match error {
-        ClientError::Connect(_) => FailureKind::Connect,
-        ClientError::Broken(_) => FailureKind::Broken,
+        429 | 503 => Err(Failed::sent_away(&gateway, response.headers())),
+        _ => Err(FailureKind::Server.into()),
     }
 }
 
@@ -100,7 +129,7 @@ pub(super) struct Opened {
 /// Asks a replica.
 ///
 /// # Errors
-/// The kind of failure; the client has seen nothing.
+/// The kind of failure; the client has seen nothing. What was told beside it, the ticket reports.
 pub(super) async fn run(
     gateway: &Gateway,
     order: &Order,
@@ -114,19 +143,25 @@ pub(super) async fn run(
     let asking = async {
         let request = request(order, to, (order.path, order.body.clone()), watch.now());
         let client = to.door.client(&gateway.inner.client);
-        let response = client.request(request).await.map_err(|error| kind_of(&error))?;
+        let response = client.request(request).await?;
         watch.mark(Mark::Answered);
         read(gateway, order, response, watch).await
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         // What has come counts, even from a replica that is gone by now.
         biased;
-        answer = tokio::time::timeout(limit, asking) => answer.map_err(|_| FailureKind::Timeout)?,
+        answer = tokio::time::timeout(limit, asking) => {
+            answer.unwrap_or_else(|_| Err(FailureKind::Timeout.into()))
+        }
         interruption = ticket.interruption() => match interruption {
-            Interruption::Lost => Err(FailureKind::Broken),
+            Interruption::Lost => Err(FailureKind::Broken.into()),
             Interruption::Stop(_) => Ok(Answer::Stopped),
         },
-    }
+    };
+    outcome.map_err(|Failed { kind, told }| {
+        ticket.heard(told);
+        kind
+    })
 }
 
 async fn read(
@@ -134,33 +169,33 @@ async fn read(
     order: &Order,
     response: Response<Incoming>,
     watch: &mut Watch,
-) -> Result<Answer, FailureKind> {
+) -> Result<Answer, Failed> {
     let (parts, body) = response.into_parts();
     let is_json =
         parts.headers.contains_key(header::CONTENT_TYPE) && fit::says(&parts.headers, fit::JSON);
     match parts.status.as_u16() {
         200 => match order.expects.form(&parts.headers, order.stream) {
-            Some(Form::Events) => open(gateway, body, watch).await,
+            Some(Form::Events) => Ok(open(gateway, body, watch).await?),
             Some(Form::Whole) => {
                 let whole = collect(gateway, parts, body).await?;
                 let answers = whole.status == StatusCode::OK;
                 if answers && !order.expects.holds(whole.kind.as_ref(), &whole.body) {
-                    return Err(FailureKind::Server);
+                    return Err(FailureKind::Server.into());
                 }
                 watch.mark(Mark::FirstToken);
                 Ok(Answer::Whole(whole))
             }
-            None => Err(FailureKind::Server),
+            None => Err(FailureKind::Server.into()),
         },
-        429 | 503 => Err(FailureKind::Overloaded),
+        429 | 503 => Err(Failed::sent_away(gateway, &parts.headers)),
         // Our own key was refused, or the path is not there: the replica is not what we think.
-        401 | 403 | 405 => Err(FailureKind::Server),
-        404 if !is_json => Err(FailureKind::Server),
+        401 | 403 | 405 => Err(FailureKind::Server.into()),
+        404 if !is_json => Err(FailureKind::Server.into()),
         // Nobody could read what it says.
-        400..=499 if fit::is_encoded(&parts.headers) => Err(FailureKind::Server),
+        400..=499 if fit::is_encoded(&parts.headers) => Err(FailureKind::Server.into()),
         // The request is wrong, and would be anywhere: that is the answer.
         400..=499 => Ok(Answer::Whole(collect(gateway, parts, body).await?)),
-        _ => Err(FailureKind::Server),
+        _ => Err(FailureKind::Server.into()),
     }
 }
 

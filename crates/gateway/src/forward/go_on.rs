@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pilotage_core::{FailureKind, Time};
+use pilotage_core::Time;
 use pilotage_wire::resume::Resumable;
 
-use super::attempt::{self, Opened, left};
+use super::attempt::{self, Failed, Opened, left};
 use super::relay::{Broken, Out, Relay, Source};
 use super::span;
 use crate::driver::{Go, Interruption};
@@ -19,7 +19,7 @@ use crate::driver::{Go, Interruption};
 pub(super) const KEEP_OPEN: Duration = Duration::from_secs(10);
 
 /// A replica's answer to the request to go on.
-pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Opened, FailureKind>> + Send>>;
+pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Opened, Failed>> + Send>>;
 
 /// Tells the client that its answer is still to come.
 pub(super) fn keep_open(out: &mut Out) {
@@ -110,7 +110,10 @@ impl Relay {
                 self.source = Source::Open(opened);
                 Ok(())
             }
-            Ok(Err(kind)) => Err(Broken::Unresumed(kind)),
+            Ok(Err(Failed { kind, told })) => {
+                self.ticket.heard(told);
+                Err(Broken::Unresumed(kind))
+            }
             Err(_) => self.nothing_came((left, quiet, KEEP_OPEN), out),
         }
     }

@@ -17,6 +17,7 @@ mod mirror;
 mod place;
 mod protocol;
 mod relay;
+mod sent_away;
 mod watch;
 
 use std::time::Duration;
@@ -183,9 +184,9 @@ async fn attempts(
             Err(_) if left(watch.now(), order.until).is_zero() => return Err(out_of_time().into()),
             Err(kind) if order.copy => {
                 ticket.broke(kind, false);
-                return Err(
-                    Refused::from(Refusal::Exhausted { attempts: attempt, last: kind }).into()
-                );
+                let refusal =
+                    Refusal::Exhausted { attempts: attempt, last: kind, retry_after: None };
+                return Err(Refused::from(refusal).into());
             }
             Err(kind) => {
                 last = Some((attempt, kind));
@@ -217,8 +218,9 @@ fn out_of_time() -> Refused {
 /// A request whose time in the queue ran out after an attempt was refused because that failed.
 fn blamed(refusal: Refusal, last: Option<(u32, FailureKind)>) -> Refusal {
     match (refusal, last) {
-        (Refusal::DeadlinePassed { .. }, Some((attempts, last))) => {
-            Refusal::Exhausted { attempts, last }
+        (Refusal::DeadlinePassed { retry_after, .. }, Some((attempts, last))) => {
+            let retry_after = Some(retry_after).filter(|_| last == FailureKind::Overloaded);
+            Refusal::Exhausted { attempts, last, retry_after }
         }
         _ => refusal,
     }

@@ -25,6 +25,31 @@ async fn a_dead_replica_is_skipped() {
 }
 
 #[tokio::test]
+async fn a_replica_that_says_when_to_come_back_is_left_alone_until_then() {
+    let (one, other) = (engine().await, engine().await);
+    let gateway = gateway(config(), &[&one, &other]);
+    one.sent_away(429, "30");
+    other.json(200, r#"{"n":1}"#);
+    assert_eq!(answer(&gateway, chat(WHOLE)).await, (200, r#"{"n":1}"#.to_owned()));
+    until_idle(&gateway).await;
+    // Among equals it was the first.
+    other.json(200, r#"{"n":2}"#);
+    assert_eq!(answer(&gateway, chat(WHOLE)).await, (200, r#"{"n":2}"#.to_owned()));
+    let lane = status(&gateway).await["lanes"][0].clone();
+    let health = lane["replicas"][0]["health"].as_str().unwrap();
+    assert!(health.starts_with("busy"), "{lane}");
+    // Where all say so, the client is told when the first has room, as it cannot wait for that.
+    other.sent_away(503, "20");
+    let response = send(&gateway, chat(WHOLE)).await;
+    assert_eq!(response.status(), 503);
+    let number = |name: &str| response.headers()[name].to_str().unwrap().parse::<u64>().unwrap();
+    let (secs, ms) = (number("retry-after"), number("retry-after-ms"));
+    assert!((20..=25).contains(&secs) && secs == ms.div_ceil(1000), "{secs} s, {ms} ms");
+    drop(response);
+    until_idle(&gateway).await;
+}
+
+#[tokio::test]
 async fn server_errors_and_overload_go_to_another_replica() {
     for failing in [500, 503, 429, 401] {
         let (one, other) = (engine().await, engine().await);

@@ -39,6 +39,8 @@ pub(crate) struct Seen {
 pub(crate) enum Answer {
     /// Status, media type and body.
     Whole(u16, &'static str, &'static str),
+    /// Status, and when to come back.
+    SentAway(u16, &'static str),
     /// A stream whose pieces the test sends; closing the channel ends it, an `Err` breaks it.
     Stream(&'static str, mpsc::UnboundedReceiver<Result<Bytes, std::io::Error>>),
 }
@@ -87,6 +89,10 @@ async fn reply(
         Some(Answer::Whole(status, kind, body)) => {
             builder.status(status).header("content-type", kind).body(Body::from(body)).unwrap()
         }
+        Some(Answer::SentAway(status, after)) => {
+            let builder = builder.status(status).header("retry-after", after);
+            builder.body(Body::from("{}")).unwrap()
+        }
         Some(Answer::Stream(kind, pieces)) => {
             let pieces =
                 stream::unfold(
@@ -119,6 +125,11 @@ impl Engine {
     /// The next answer is this JSON.
     pub(crate) fn json(&self, status: u16, body: &'static str) {
         self.plain(status, "application/json", body);
+    }
+
+    /// The next answer is that it has no room, and when to come back.
+    pub(crate) fn sent_away(&self, status: u16, after: &'static str) {
+        self.answers.send(Answer::SentAway(status, after)).unwrap();
     }
 
     /// The next answer is this body, of that media type.

@@ -96,7 +96,7 @@ fn certificates_are_there_or_said_to_be_missing() {
 async fn a_refused_connection_is_no_broken_one() {
     let port = crate::port::free().unwrap();
     let error = Client::new().unwrap().request(get(port)).await.unwrap_err();
-    assert!(matches!(error, ClientError::Connect(_)), "{error}");
+    assert!(matches!(error, ClientError::Refused(_)), "{error}");
     let nowhere = Request::get("/x").body(Bytes::new()).unwrap();
     let error = Client::new().unwrap().request(nowhere).await.unwrap_err();
     assert!(matches!(error, ClientError::Connect(_)), "{error}");

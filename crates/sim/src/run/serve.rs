@@ -215,7 +215,11 @@ impl Simulation<'_> {
         for id in lost {
             let record = &mut self.out.records[place(id)];
             let answered = record.first_token.is_some();
-            let failure = Failure { kind: FailureKind::Broken, answered, resumable: false };
+            let failure = if answered {
+                Failure::in_answer(FailureKind::Broken, false)
+            } else {
+                Failure::before_answer(FailureKind::Broken)
+            };
             self.scheduler.handle(self.now, Input::Failed { id, failure });
         }
         self.work();

@@ -155,11 +155,14 @@ impl Trials {
     }
 }
 
-/// What is on trial: the model, and what it is upstream.
+/// What is on trial: the model, what it is upstream, and which weights these are, as far as that is
+/// known. Another revision is another trial.
 fn subject(route: &RouteConfig, lanes: &[LaneConfig]) -> Option<Name> {
     let target = route.traffic.targets.iter().find(|target| target.role == Role::Canary)?;
     let lane = lanes.get(target.lane.0 as usize)?;
-    Some(format!("{}@{}", lane.name, lane.served_model).as_str().into())
+    let LaneConfig { name, served_model, identity, .. } = lane;
+    let revision = if identity.is_empty() { String::new() } else { format!("#{identity}") };
+    Some(format!("{name}@{served_model}{revision}").as_str().into())
 }
 
 fn arm(lane: &str, tally: &Tally) -> Value {
@@ -175,4 +178,53 @@ fn arm(lane: &str, tally: &Tally) -> Value {
         "tpot_ms": {"p50": ms(tally.tpot.quantile(0.5)), "p95": ms(tally.tpot.quantile(0.95))},
         "total_ms": {"p50": ms(tally.total.quantile(0.5)), "p95": ms(tally.total.quantile(0.95))},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use pilotage_core::traffic::canary::Step;
+    use pilotage_core::traffic::{CanaryPlan, LaneId, Target};
+    use pilotage_shell::metrics::Metrics;
+
+    use super::*;
+
+    /// The route's trial of a model with these weights.
+    fn set(trials: &Trials, identity: &str) -> f64 {
+        let mut route = RouteConfig::to_lane(&["public"], 0);
+        route.traffic.targets.push(Target::canary(LaneId(1)));
+        let step = Step { percent: 10.0, duration_min: Span::ZERO, samples_min: 1 };
+        let steps = vec![step, Step { percent: 50.0, ..step }];
+        route.traffic.canary = Some(CanaryPlan { steps, ..CanaryPlan::default() });
+        let identity = identity.to_owned();
+        let lanes = [
+            LaneConfig::named("stable", 1000),
+            LaneConfig { identity, ..LaneConfig::named("next", 1000) },
+        ];
+        trials.set(&[route.clone()], &lanes);
+        trials.share(&route.traffic.name)
+    }
+
+    #[test]
+    fn another_revision_of_the_model_is_another_trial() {
+        let metrics = GatewayMetrics::new(&Metrics::new());
+        let trials = Trials::new(Clock::start(), 1, metrics);
+        assert_eq!(set(&trials, "sha256:1"), 0.1);
+        let route = RouteConfig::to_lane(&["public"], 0).traffic.name;
+        let place = |role| Place { route: route.clone(), role };
+        for _ in 0..1000 {
+            trials.ended(&place(Role::Stable), "stable", &Sample::default());
+            let failed = Sample { failed: true, ..Sample::default() };
+            trials.ended(&place(Role::Canary), "next", &failed);
+        }
+        assert_eq!(trials.share(&route), 0.0, "{}", trials.status());
+        assert_eq!(set(&trials, "sha256:1"), 0.0, "the same weights stay rolled back");
+        assert_eq!(set(&trials, "sha256:2"), 0.1);
+        // So it is after a restart.
+        let kept = trials.snapshot();
+        assert!(kept.to_string().contains("next@next#sha256:2"), "{kept}");
+        let after = Trials::new(Clock::start(), 1, GatewayMetrics::new(&Metrics::new()));
+        set(&after, "sha256:3");
+        after.restore(&kept);
+        assert!(after.snapshot().to_string().contains("next@next#sha256:3"));
+    }
 }

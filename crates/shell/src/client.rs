@@ -16,7 +16,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -29,6 +28,7 @@ use exchange::Answered;
 pub use incoming::Incoming;
 use pool::{Origin, Pool};
 
+use crate::dial::Dialer;
 use crate::dns::Resolver;
 
 /// How long a connection may take to open.
@@ -55,7 +55,7 @@ impl fmt::Debug for Client {
 
 /// Opens connections, for whoever keeps account of them itself.
 #[derive(Clone, Debug)]
-pub struct Connector(HttpsConnector<HttpConnector<Resolver>>);
+pub struct Connector(HttpsConnector<Dialer>);
 
 /// An open connection, encrypted where the URL says so.
 pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -145,15 +145,12 @@ impl Connector {
             .map_err(std::io::Error::other)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut http = HttpConnector::new_with_resolver(Resolver::system());
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let dialer = Dialer::new(Resolver::system(), CONNECT_TIMEOUT);
         let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(http);
+            .wrap_connector(dialer);
         Ok(Self(https))
     }
 

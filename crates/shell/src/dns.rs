@@ -3,8 +3,9 @@
 //!
 //! What was found is used as it is for [`FRESH`]. After that the name is looked up again, and when that fails, or
 //! takes longer than [`STALE_WAIT`], what was found before is used for up to [`STALE_MAX`], with the next try
-//! after [`RETRY`]. All addresses of a name are handed on: who connects tries one after another. What
-//! is written as an address is never looked up.
+//! after [`RETRY`]. A name at whose addresses nobody is reached is looked up before it is used again, once for
+//! all who want it, and no more often than every [`DOUBT_AFTER`]. All addresses of a name are handed on: who
+//! connects tries one after another. What is written as an address is never looked up.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tower::Service;
 
 use crate::clock::Clock;
@@ -37,21 +39,31 @@ pub const LOOK_UP_WAIT: Duration = Duration::from_secs(5);
 /// Between two tries to look up a name that cannot be.
 pub const RETRY: Duration = Duration::from_secs(5);
 
+/// How long after a look-up its addresses are not doubted, whoever is not reached there.
+pub const DOUBT_AFTER: Duration = Duration::from_secs(1);
+
 /// Names that are remembered; the one that was found first goes.
 pub const NAMES_MAX: usize = 1024;
 
 /// Addresses of one name that are used.
 pub const ADDRESSES_MAX: usize = 32;
 
-type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-type LookUp = dyn Fn(Name) -> Looking + Send + Sync;
+pub(crate) type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub(crate) type LookUp = dyn Fn(Name) -> Looking + Send + Sync;
 
 /// Finds addresses, and remembers them. Clones share what they know.
 #[derive(Clone)]
 pub struct Resolver {
     look_up: Arc<LookUp>,
-    known: Arc<Mutex<HashMap<String, Known>>>,
+    names: Arc<Mutex<Names>>,
     clock: Clock,
+}
+
+#[derive(Default)]
+struct Names {
+    known: HashMap<String, Known>,
+    /// Those that are being looked up; the sender goes when that is over.
+    asked: HashMap<String, watch::Receiver<()>>,
 }
 
 /// What was found.
@@ -59,13 +71,50 @@ pub struct Resolver {
 struct Known {
     addresses: Vec<SocketAddr>,
     found_nanos: u64,
+    /// When it was last looked up, in vain or not.
+    asked_nanos: u64,
     /// When it is looked up again.
     again_nanos: u64,
+    /// Nobody was reached there.
+    doubted: bool,
 }
+
+/// What to do for who wants the addresses of a name.
+enum Step {
+    /// These are used.
+    Use(Vec<SocketAddr>),
+    /// Somebody asks the name server: what comes of that is waited for.
+    Wait(Option<Vec<SocketAddr>>, watch::Receiver<()>),
+    /// The name server is asked.
+    Ask(Option<Vec<SocketAddr>>, Asking),
+}
+
+/// The one that asks the name server for a name, until it is dropped.
+struct Asking {
+    host: String,
+    names: Arc<Mutex<Names>>,
+    _over: watch::Sender<()>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut names = self.names.lock();
+        names.asked.remove(&self.host);
+        // Where nothing new was found, what is known is all there is.
+        if let Some(known) = names.known.get_mut(&self.host) {
+            known.doubted = false;
+        }
+    }
+}
+
+/// Times that one who waits for others' look-ups does so.
+const WAITS_MAX: usize = 2;
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("known", &self.known.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Resolver")
+            .field("known", &self.names.lock().known.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,14 +127,22 @@ impl Default for Resolver {
 impl Resolver {
     /// One that asks the operating system.
     pub fn system() -> Self {
-        Self::new(Arc::new(|name| {
+        Self::asking(Arc::new(|name| {
             let mut system = GaiResolver::new();
             Box::pin(async move { Ok(system.call(name).await?.collect()) })
         }))
     }
 
-    fn new(look_up: Arc<LookUp>) -> Self {
-        Self { look_up, known: Arc::default(), clock: Clock::start() }
+    pub(crate) fn asking(look_up: Arc<LookUp>) -> Self {
+        Self { look_up, names: Arc::default(), clock: Clock::start() }
+    }
+
+    /// Nobody was reached at a host's addresses.
+    pub(crate) fn doubt(&self, host: &str) {
+        let now = self.clock.now_nanos();
+        if let Some(known) = self.names.lock().known.get_mut(host) {
+            known.doubted |= now.saturating_sub(known.asked_nanos) >= nanos(DOUBT_AFTER);
+        }
     }
 
     /// The addresses of a host.
@@ -93,18 +150,35 @@ impl Resolver {
     /// # Errors
     /// It cannot be looked up, and was never or too long ago.
     async fn find(self, name: Name) -> io::Result<std::vec::IntoIter<SocketAddr>> {
-        let host = name.as_str().to_owned();
-        let before = match self.remembered(&host) {
-            Some((addresses, true)) => return Ok(addresses.into_iter()),
-            Some((addresses, false)) => Some(addresses),
-            None => None,
-        };
-        let wait = if before.is_some() { STALE_WAIT } else { LOOK_UP_WAIT };
+        let host = name.as_str();
+        for _ in 0..WAITS_MAX {
+            let (before, mut asked) = match self.step(host) {
+                Step::Use(addresses) => return Ok(addresses.into_iter()),
+                Step::Ask(before, asking) => return self.ask(name, before, asking).await,
+                Step::Wait(before, asked) => (before, asked),
+            };
+            // That it is over is an error here, and all that is wanted.
+            let _ = tokio::time::timeout(patience(before.as_ref()), asked.changed()).await;
+            if let Some(addresses) = self.known(host).or(before) {
+                return Ok(addresses.into_iter());
+            }
+        }
+        Err(io::Error::other("the name cannot be looked up"))
+    }
+
+    async fn ask(
+        &self,
+        name: Name,
+        before: Option<Vec<SocketAddr>>,
+        asking: Asking,
+    ) -> io::Result<std::vec::IntoIter<SocketAddr>> {
+        let wait = patience(before.as_ref());
         let found = match tokio::time::timeout(wait, (self.look_up)(name)).await {
             Ok(Ok(found)) if found.is_empty() => Err(io::Error::other("the name has no address")),
             Ok(found) => found,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the name server is silent")),
         };
+        let host = asking.host.clone();
         match (found, before) {
             (Ok(mut found), _) => {
                 found.truncate(ADDRESSES_MAX);
@@ -119,26 +193,44 @@ impl Resolver {
         }
     }
 
-    /// What is known of a host, and whether that need not be looked up. Whoever has to is one at a time:
-    /// the others go on with what is known.
-    fn remembered(&self, host: &str) -> Option<(Vec<SocketAddr>, bool)> {
+    /// What to do for a host. Whoever has to ask is one at a time: meanwhile the others go on with what
+    /// is known, unless nobody was reached there.
+    fn step(&self, host: &str) -> Step {
         let now = self.clock.now_nanos();
-        let mut all = self.known.lock();
-        let known = all.get_mut(host)?;
-        if now.saturating_sub(known.found_nanos) > nanos(STALE_MAX) {
-            all.remove(host);
-            return None;
+        let mut names = self.names.lock();
+        let Names { known, asked } = &mut *names;
+        let is_old = |known: &Known| now.saturating_sub(known.found_nanos) > nanos(STALE_MAX);
+        if known.get(host).is_some_and(is_old) {
+            known.remove(host);
         }
-        let fresh = now < known.again_nanos;
-        if !fresh {
-            known.again_nanos = now + nanos(RETRY);
+        let mut entry = known.get_mut(host);
+        let before = entry.as_ref().map(|known| known.addresses.clone());
+        let asked_by = asked.get(host).cloned();
+        match (&entry, before.clone(), asked_by) {
+            (Some(known), Some(addresses), asked)
+                if !known.doubted && (now < known.again_nanos || asked.is_some()) =>
+            {
+                return Step::Use(addresses);
+            }
+            (_, before, Some(asked)) => return Step::Wait(before, asked),
+            _ => {}
         }
-        Some((known.addresses.clone(), fresh))
+        if let Some(known) = &mut entry {
+            (known.asked_nanos, known.again_nanos) = (now, now + nanos(RETRY));
+        }
+        let (over, receiver) = watch::channel(());
+        asked.insert(host.to_owned(), receiver);
+        let names = Arc::clone(&self.names);
+        Step::Ask(before, Asking { host: host.to_owned(), names, _over: over })
+    }
+
+    fn known(&self, host: &str) -> Option<Vec<SocketAddr>> {
+        self.names.lock().known.get(host).map(|known| known.addresses.clone())
     }
 
     fn remember(&self, host: String, addresses: Vec<SocketAddr>) {
         let now = self.clock.now_nanos();
-        let mut all = self.known.lock();
+        let all = &mut self.names.lock().known;
         if all.len() >= NAMES_MAX && !all.contains_key(&host) {
             let oldest = all.iter().min_by_key(|(_, known)| known.found_nanos);
             if let Some(oldest) = oldest.map(|(host, _)| host.clone()) {
@@ -146,8 +238,15 @@ impl Resolver {
             }
         }
         let again_nanos = now + nanos(FRESH);
-        all.insert(host, Known { addresses, found_nanos: now, again_nanos });
+        let (found_nanos, asked_nanos) = (now, now);
+        let known = Known { addresses, found_nanos, asked_nanos, again_nanos, doubted: false };
+        all.insert(host, known);
     }
+}
+
+/// How long a look-up is waited for.
+const fn patience(before: Option<&Vec<SocketAddr>>) -> Duration {
+    if before.is_some() { STALE_WAIT } else { LOOK_UP_WAIT }
 }
 
 impl Service<Name> for Resolver {
@@ -192,7 +291,7 @@ mod tests {
         fn new() -> Self {
             let says = Arc::new(Mutex::new((Says::Error, 0)));
             let script = Arc::clone(&says);
-            let resolver = Resolver::new(Arc::new(move |_| {
+            let resolver = Resolver::asking(Arc::new(move |_| {
                 let mut script = script.lock();
                 script.1 += 1;
                 let says = script.0;
@@ -262,21 +361,52 @@ mod tests {
             let found = names.find(&format!("engine-{number}.example")).await.unwrap();
             assert_eq!(found.len(), ADDRESSES_MAX);
         }
-        assert_eq!(names.resolver.known.lock().len(), NAMES_MAX);
-        assert!(!names.resolver.known.lock().contains_key("engine-0.example"));
+        assert_eq!(names.resolver.names.lock().known.len(), NAMES_MAX);
+        assert!(!names.resolver.names.lock().known.contains_key("engine-0.example"));
     }
 
-    #[tokio::test]
-    async fn every_address_of_a_name_is_tried() {
-        use hyper_util::client::legacy::connect::HttpConnector;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        // Nobody listens on that port of the other address.
-        let resolver = Resolver::new(Arc::new(|_| {
-            Box::pin(async { Ok(vec![([127, 0, 0, 2], 0).into(), ([127, 0, 0, 1], 0).into()]) })
-        }));
-        let mut connector = HttpConnector::new_with_resolver(resolver);
-        let uri = format!("http://engine.example:{port}/").parse().unwrap();
-        assert!(connector.call(uri).await.is_ok());
+    #[tokio::test(start_paused = true)]
+    async fn what_is_doubted_is_looked_up_once_for_all_who_want_it() {
+        let names = Scripted::new();
+        names.check(Says::These(&[1]), Some(&[1]), 1).await;
+        // Not right after a look-up.
+        names.resolver.doubt("engine.example");
+        names.check(Says::These(&[2]), Some(&[1]), 1).await;
+        pass(DOUBT_AFTER).await;
+        names.resolver.doubt("engine.example");
+        names.resolver.doubt("other.example");
+        let found = futures_util::future::join_all((0..9).map(|_| names.find("engine.example")));
+        for found in found.await {
+            assert_eq!(found.unwrap().collect::<Vec<_>>(), [address(2)]);
+        }
+        assert_eq!(names.says.lock().1, 2);
+        // Where the name server says nothing new, what is known goes on.
+        pass(DOUBT_AFTER).await;
+        names.resolver.doubt("engine.example");
+        names.check(Says::Error, Some(&[2]), 3).await;
+        names.check(Says::These(&[3]), Some(&[2]), 3).await;
+        pass(RETRY).await;
+        names.check(Says::These(&[3]), Some(&[3]), 4).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_not_known_is_looked_up_once_for_all_who_want_it() {
+        let names = Scripted::new();
+        names.says.lock().0 = Says::These(&[1]);
+        let found = futures_util::future::join_all((0..9).map(|_| names.find("engine.example")));
+        assert!(found.await.iter().all(Result::is_ok));
+        assert_eq!(names.says.lock().1, 1);
+        // Who stops asking leaves it to the next.
+        names.says.lock().0 = Says::Nothing;
+        let given_up = tokio::time::timeout(Duration::from_millis(10), names.find("b.example"));
+        let waits = names.find("b.example");
+        let (given_up, waits) = tokio::join!(given_up, async {
+            pass(Duration::from_millis(1)).await;
+            names.says.lock().0 = Says::These(&[4]);
+            waits.await
+        });
+        assert!(given_up.is_err());
+        assert_eq!(waits.unwrap().collect::<Vec<_>>(), [address(4)]);
+        assert!(names.resolver.names.lock().asked.is_empty());
     }
 }

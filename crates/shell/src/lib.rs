@@ -6,6 +6,7 @@ pub mod client;
 pub mod clock;
 pub mod date;
 pub mod descriptors;
+mod dial;
 pub mod dirs;
 pub mod dns;
 pub mod env;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
+use pilotage_core::traffic::Zone;
 
 use crate::output::Format;
 
@@ -164,6 +165,10 @@ pub(crate) struct Up {
     /// Serve without API keys; only on a loopback address
     #[arg(long)]
     pub(crate) no_keys: bool,
+    /// The zone that this machine is in, as `endpoints[].zone` names it, or `REGION/ZONE`: among equals
+    /// replicas of the same zone come first
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<Zone>,
     /// A public host that engines may fetch images, audio, video and files from when a request names
     /// them by address; without one only `data:` URLs are taken. May be given several times
     #[arg(long = "media-host", value_name = "HOST[:PORT]")]

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pilotage_core::health::{Change, Verdict};
-use pilotage_core::traffic::Regions;
+use pilotage_core::traffic::{Regions, ZONE_ROUND_TRIP};
 use pilotage_core::{
     Capacity, FailureKind, Input, Outcome, Output, Prompt, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, Span, TenantTree, Time, Why,
+    Scheduler, SchedulerConfig, Site, Span, TenantTree, Time, Why,
 };
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -49,6 +49,10 @@ pub struct Replica {
     pub capacity: Capacity,
     /// The region it is in.
     pub region: Option<String>,
+    /// The zone inside of that.
+    pub zone: Option<String>,
+    /// Whether that is another one than the gateway's.
+    pub crosses_zones: bool,
     /// Where it publishes what its KV cache holds: `tcp://HOST:PORT`.
     pub kv_events: Option<String>,
     /// What speaks with it, where it is trusted by other certificates than the system's.
@@ -69,6 +73,8 @@ impl Replica {
             key: None,
             capacity,
             region: None,
+            zone: None,
+            crosses_zones: false,
             kv_events: None,
             client: None,
             health: HealthCheck::default(),
@@ -312,8 +318,11 @@ impl Driver {
 
     /// Tells how far a replica is.
     fn locate(&mut self, id: ReplicaId) {
-        let region = self.replicas.get(&id).and_then(|known| known.replica.region.as_deref());
+        let Some(replica) = self.replicas.get(&id).map(|known| &known.replica) else { return };
+        let region = replica.region.as_deref();
         let site = self.regions.as_ref().map(|regions| regions.site(region)).unwrap_or_default();
+        let between = if replica.crosses_zones { ZONE_ROUND_TRIP } else { Span::ZERO };
+        let site = Site { network: site.network + between, ..site };
         self.handle(Input::Located { replica: id, site });
     }
 

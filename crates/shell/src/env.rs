@@ -20,6 +20,8 @@ pub enum Var {
     LogFormat,
     /// The data directory.
     DataDir,
+    /// The zone that this machine is in.
+    Zone,
     /// The Python that runs pip.
     Python,
     /// The cache directory's parent.
@@ -80,7 +82,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 15] = [
+pub const TABLE: [Variable; 16] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -128,6 +130,13 @@ pub const TABLE: [Variable; 15] = [
         "PILOTAGE_DATA_DIR",
         "Keys, logs and state.",
         "`$XDG_DATA_HOME/pilotage`",
+        false,
+    ),
+    row(
+        Var::Zone,
+        "PILOTAGE_ZONE",
+        "The zone that this machine is in, `ZONE` or `REGION/ZONE`, where `pilotage up --zone` says nothing.",
+        "all zones are alike",
         false,
     ),
     row(

@@ -1,7 +1,7 @@
 //! Where the answer is expected to be complete first.
 //!
-//! Among replicas that are as good as the best, within a small window, it is the less busy of two at
-//! random: several gateways that know the same of the same replicas must not all send their next
+//! Among replicas that are as good as the best, within a small window, it is one of the nearest, and of
+//! those the less busy of two at random: several gateways that know the same of the same replicas must not all send their next
 //! request to one of them.
 
 use super::{Candidate, Pick, View, power_of_two};
@@ -27,6 +27,9 @@ impl Pick for ByCost {
         let best = all.clone().min_by_key(total)?;
         let most = near_most(view.candidates)?;
         let near = |at: &usize| view.candidates[*at].open && total(at) <= most;
+        let way = |at: &usize| view.candidates[*at].costs.network;
+        let shortest = all.clone().filter(near).map(|at| way(&at)).min();
+        let near = |at: &usize| near(at) && Some(way(at)) == shortest;
         let open = all.clone().filter(near).count() as u64;
         if open == 0 {
             return Some(best);

@@ -12,8 +12,8 @@
 //! of places where it has it, and gets out of that no more. What nobody has is computed wherever it
 //! goes and is no burden: counting it sends long prompts to where few run, whose answers are slow for
 //! that and which get fewer still. *memory*: a barrier
-//! that grows without limit as the KV cache fills. *network*: what the replica is away, and what a
-//! more distant tier must be better by. *adapter*: loading it where it is not loaded.
+//! that grows without limit as the KV cache fills. *network*: what the replica is away (a region, or
+//! another zone), and what a more distant tier must be better by. *adapter*: loading it where it is not loaded.
 //!
 //! All of it is our own ledger of what is in flight ([`crate::fleet`]), at speeds that were measured
 //! ([`super::speed`]); what engines report corrects it while it is fresh.

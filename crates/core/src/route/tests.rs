@@ -215,3 +215,27 @@ fn distance_and_adapters_are_seconds_too() {
     let adapted = Prompt { adapter: 77, ..Prompt::default() };
     assert_eq!(world.replica(Policy::Cost, 1, &adapted), Some(0), "farther, but it is loaded");
 }
+
+#[test]
+fn among_equals_the_nearest_share() {
+    use crate::traffic::ZONE_ROUND_TRIP;
+    let chosen = |loads: [(u32, u64); 4]| {
+        let mut world = World::new(&loads);
+        for id in [0, 1] {
+            let site = crate::Site { network: ZONE_ROUND_TRIP, region: 0 };
+            world.fleet.locate(ReplicaId(id), site);
+        }
+        let replica = |request: u64| world.replica(Policy::Cost, request, &prompt(0..0)).unwrap();
+        let counts = (0..200).map(replica);
+        counts.fold([0; 4], |mut counts, at| {
+            counts[at as usize] += 1;
+            counts
+        })
+    };
+    // Two are in another zone.
+    let [far, other, near, too] = chosen([(0, 0); 4]);
+    assert!(far + other == 0 && near > 50 && too > 50, "{near} {too}");
+    // A way of a millisecond is taken for more than that.
+    let [far, other, near, too] = chosen([(0, 0), (0, 0), (3, 90_000), (3, 90_000)]);
+    assert!(near + too == 0 && far > 50 && other > 50, "{far} {other}");
+}

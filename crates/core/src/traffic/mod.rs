@@ -32,7 +32,7 @@ pub use fit::{Capabilities, Feature, Features, Lack, Misfit, Needs};
 pub use merge::Charge;
 pub use mirror::Shadow;
 pub use name::{Name, Tag, TagError};
-pub use region::{Region, Regions};
+pub use region::{Region, Regions, ZONE_ROUND_TRIP, Zone, ZoneError};
 pub use router::{Asked, By, Choice, Explained, Live, NoRoute, Offer, Router, Why};
 pub use spec::{
     Experiment, HeaderMatch, LaneId, Mirror, Model, Role, Route, Rule, Sticky, Target, TokenRange,

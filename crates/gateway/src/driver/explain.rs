@@ -77,6 +77,7 @@ pub(crate) struct ReplicaExplained {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) region: Option<String>,
+    pub(crate) zone: Option<String>,
     pub(crate) chosen: bool,
     /// Whether it is as good as the best.
     pub(crate) near: bool,
@@ -157,6 +158,7 @@ impl Driver {
             id: one.id.0,
             name: self.name_of(one.id),
             region: known.and_then(|known| known.replica.region.clone()),
+            zone: known.and_then(|known| known.replica.zone.clone()),
             chosen: chosen == Some(one.id),
             near: one.near,
             closed: one.closed.map(|closed| closed.to_string()),

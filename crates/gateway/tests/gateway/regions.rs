@@ -59,3 +59,28 @@ async fn the_nearest_that_takes_work_is_used() {
         assert_eq!(region(&gateway, both).await, "oslo");
     }
 }
+
+#[tokio::test]
+async fn among_equals_the_zone_of_the_gateway_is_preferred() {
+    let (near, far) = (engine().await, engine().await);
+    let mut config = config();
+    config.lanes[0].scheduler.policy = Policy::Cost;
+    let gateway = gateway(config, &[]);
+    let raise = |id: u32, zone: &str, engine: &Engine, crosses_zones: bool| {
+        let replica = Replica {
+            region: Some(zone.to_owned()),
+            zone: Some(zone.to_owned()),
+            crosses_zones,
+            ..Replica::at(zone, &engine.url, Capacity::of_requests(4))
+        };
+        gateway.lane("lane").unwrap().replica_up(ReplicaId(id), replica);
+    };
+    raise(1, "far", &far, true);
+    raise(2, "near", &near, false);
+    for _ in 0..16 {
+        assert_eq!(region(&gateway, [&near, &far]).await, "near");
+    }
+    // One that is gone sends nobody away.
+    gateway.lane("lane").unwrap().replica_down(ReplicaId(2));
+    assert_eq!(region(&gateway, [&near, &far]).await, "far");
+}

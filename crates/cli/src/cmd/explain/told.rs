@@ -129,7 +129,12 @@ fn table(lane: &Value) -> (Vec<&'static str>, Vec<Vec<String>>) {
     };
     let parts: Vec<(&str, &'static str)> =
         PARTS.into_iter().filter(|(part, _)| *part == "total" || matters(part)).collect();
-    let regions = replicas.iter().any(|one| !one["region"].is_null());
+    let place = |one: &Value| {
+        let parts = ["region", "zone"].map(|part| one[part].as_str());
+        let parts: Vec<&str> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("/"))
+    };
+    let regions = replicas.iter().any(|one| place(one).is_some());
     let mut head = vec!["", "REPLICA"];
     head.extend(regions.then_some("REGION"));
     head.extend(parts.iter().map(|(_, column)| *column));
@@ -141,7 +146,7 @@ fn table(lane: &Value) -> (Vec<&'static str>, Vec<Vec<String>>) {
             _ => "",
         };
         let mut row = vec![mark.to_owned(), text(&one["name"])];
-        row.extend(regions.then(|| one["region"].as_str().unwrap_or("-").to_owned()));
+        row.extend(regions.then(|| place(one).unwrap_or_else(|| "-".to_owned())));
         row.extend(parts.iter().map(|(part, _)| {
             one["costs_ms"][*part].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}"))
         }));
@@ -206,7 +211,7 @@ mod tests {
                 {"name": "c", "region": null, "chosen": false, "near": false,
                  "closed": "all its places are taken", "costs_ms": null, "cached_tokens": 0,
                  "in_flight": 4, "places": 4},
-                {"name": "b", "region": "paris", "chosen": true, "near": true, "closed": null,
+                {"name": "b", "region": "paris", "zone": "a", "chosen": true, "near": true, "closed": null,
                  "costs_ms": costs(52.25, 2.0), "cached_tokens": 96, "in_flight": 0, "places": 4},
             ],
             "policies": [
@@ -223,7 +228,7 @@ mod tests {
         assert_eq!(head.join(" "), " REPLICA REGION TOTAL PREFILL NETWORK CACHED IN FLIGHT WHY");
         let rows: Vec<String> = rows.iter().map(|row| row.join("|")).collect();
         let expect = [
-            "->|b|paris|52.2|50.2|2.0|96|0/4|as good as any",
+            "->|b|paris/a|52.2|50.2|2.0|96|0/4|as good as any",
             "|a|oslo|90.0|50.0|40.0|0|1/4|costs more",
             "|c|-|-|-|-|0|4/4|all its places are taken",
         ];

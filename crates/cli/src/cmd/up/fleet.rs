@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use pilotage_core::traffic::Zone;
 use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, HealthCheck, Replica};
 use pilotage_plan::api::Dialect;
@@ -23,6 +24,8 @@ pub(super) struct Fleet {
     key: Secret,
     /// How long a replica that shall go may take.
     patience: Duration,
+    /// Where this process runs, where that was said.
+    zone: Option<Zone>,
     next: u32,
     /// Replicas by their own names: those of processes and of endpoints differ.
     up: BTreeMap<String, Up>,
@@ -60,6 +63,8 @@ struct Up {
 #[derive(Clone, PartialEq)]
 struct Place {
     region: Option<String>,
+    zone: Option<String>,
+    crosses_zones: bool,
     kv_events: Option<String>,
     trust: Option<Trust>,
     health: HealthCheck,
@@ -70,7 +75,15 @@ impl Place {
     /// That of our own engine on this machine. Whether it runs is the supervisor's to watch.
     fn here(region: Option<String>) -> Self {
         let metrics = Dialect::Pilotage.metrics_path().map(str::to_owned);
-        Self { region, kv_events: None, trust: None, health: HealthCheck::default(), metrics }
+        Self {
+            region,
+            zone: None,
+            crosses_zones: false,
+            kv_events: None,
+            trust: None,
+            health: HealthCheck::default(),
+            metrics,
+        }
     }
 }
 
@@ -80,11 +93,17 @@ impl Fleet {
             gateway,
             key,
             patience,
+            zone: None,
             next: 0,
             up: BTreeMap::new(),
             resting: Vec::new(),
             lanes: HashMap::new(),
         }
+    }
+
+    /// The same, where this process runs in that zone: replicas of others are a little further away.
+    pub(super) fn in_zone(self, zone: Option<Zone>) -> Self {
+        Self { zone, ..self }
     }
 
     /// What holds for lanes from now on; those that are there still and not in it keep what held.
@@ -106,7 +125,8 @@ impl Fleet {
             ..self.capacity(&spec.served_model, spec.slots, None)
         };
         let region = self.lanes.get(&spec.served_model).and_then(|lane| lane.region.clone());
-        let place = Place::here(region);
+        let zone = self.zone.as_ref().map(|zone| zone.name().to_owned());
+        let place = Place { zone, ..Place::here(region) };
         let (key, lane) = (Some(self.key.clone()), spec.served_model.as_str());
         let id = self.next_id();
         self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
@@ -174,8 +194,11 @@ impl Fleet {
             let capacity =
                 Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, spec.kv_tokens) };
             let lane = self.lanes.get(&spec.lane);
+            let (region, zone) = (spec.region.as_deref(), spec.zone.as_deref());
             let place = Place {
                 region: spec.region.clone(),
+                zone: spec.zone.clone(),
+                crosses_zones: self.zone.as_ref().is_some_and(|own| !own.holds(region, zone)),
                 kv_events: spec.kv_events.clone(),
                 trust: trust.clone(),
                 health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
@@ -244,6 +267,8 @@ impl Up {
         Replica {
             key: self.key.clone(),
             region: self.place.region.clone(),
+            zone: self.place.zone.clone(),
+            crosses_zones: self.place.crosses_zones,
             kv_events: self.place.kv_events.clone(),
             client: self.place.trust.as_ref().map(|trust| trust.client.clone()),
             health: self.place.health.clone(),
@@ -338,6 +363,33 @@ mod tests {
         let load = Load::of(&admin, &key).await.unwrap();
         let gone = fleet.let_go(1, &load);
         assert_eq!((gone.len(), fleet.is_resting()), (2, false));
+    }
+
+    #[tokio::test]
+    async fn who_is_in_another_zone_than_this_process_is_told() {
+        let check = |own: Option<&str>, expect: [bool; 3]| {
+            let (fleet, ..) = begin();
+            let mut fleet = fleet.in_zone(own.map(|own| own.parse().unwrap()));
+            let plan = planned(
+                "{url: 'http://127.0.0.1:1', region: oslo, zone: a}, \
+                 {url: 'http://127.0.0.1:2', region: oslo, zone: b}, {url: 'http://127.0.0.1:3'}",
+            );
+            fleet.set_lanes(&plan.lanes);
+            let reached: Vec<_> = (plan.endpoints.iter())
+                .map(|spec| Reached { spec: spec.clone(), key: None, trust: None })
+                .collect();
+            fleet.set_endpoints(0, &plan, &reached);
+            let told: Vec<bool> =
+                (fleet.up.values()).map(|up| up.replica(up.capacity).crosses_zones).collect();
+            assert_eq!(told, expect, "{own:?}");
+            let zones = fleet.up.values().map(|up| up.replica(up.capacity).zone);
+            let expect = [Some("a"), Some("b"), None].map(|zone| zone.map(str::to_owned));
+            assert_eq!(zones.collect::<Vec<_>>(), expect);
+        };
+        check(None, [false, false, false]);
+        check(Some("a"), [false, true, true]);
+        check(Some("oslo/b"), [true, false, true]);
+        check(Some("paris/a"), [true, true, true]);
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ impl Serving {
         listener: TcpListener,
         admin: TcpListener,
     ) -> anyhow::Result<Self> {
-        let Setup { prepared, keys, machine, installation, clock, drain } = setup;
+        let Setup { prepared, keys, machine, installation, clock, drain, zone } = setup;
         let (at, admin_at) = (listener.local_addr()?, admin.local_addr()?);
         let config = gateway_config(&prepared.plan, &keys);
         let gateway = Gateway::new(config, clock, Metrics::new())?;
@@ -87,7 +87,7 @@ impl Serving {
             listen_admin(admin, routes.clone(), limits, &stop),
         ];
         installation.announce(at, admin_at)?;
-        let fleet = Fleet::new(gateway.clone(), machine.engine_key, drain);
+        let fleet = Fleet::new(gateway.clone(), machine.engine_key, drain).in_zone(zone);
         let mut this = Self {
             gateway,
             supervisor,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use pilotage_core::traffic::Zone;
 use pilotage_operator::local::{Machine, START_TIMEOUT, STOP_TIMEOUT, has_room};
 use pilotage_plan::Plan;
 use pilotage_shell::client::Client;
@@ -23,6 +25,8 @@ pub(super) struct Setup {
     pub(super) clock: Clock,
     /// How long what ends may take to finish what it has.
     pub(super) drain: Duration,
+    /// Where this process runs.
+    pub(super) zone: Option<Zone>,
 }
 
 impl Setup {
@@ -57,8 +61,17 @@ impl Setup {
             installation: installation.clone(),
             clock,
             drain,
+            zone: zone(args)?,
         })
     }
+}
+
+/// The zone that was typed, or that of the environment.
+fn zone(args: &Up) -> anyhow::Result<Option<Zone>> {
+    let said = env::get(Var::Zone).filter(|zone| !zone.is_empty());
+    let named = || format!("{} is wrong", env::variable(Var::Zone).name);
+    let said = || said.map(|zone| zone.parse().with_context(named)).transpose();
+    args.zone.clone().map_or_else(said, |zone| Ok(Some(zone)))
 }
 
 /// The key in the environment, or the one that is kept.

@@ -97,8 +97,8 @@ const EVERY_URGENT: Duration = Duration::from_millis(250);
 /// how long it is looked at so,
 const URGENT: Duration = Duration::from_secs(2);
 
-/// and at most, while nobody listens there.
-const URGENT_MAX: Duration = Duration::from_secs(60);
+/// and at most, while nobody listens there: for so long requests wait for it rather than fail.
+const URGENT_MAX: Duration = Duration::from_secs(10);
 
 /// Looks and reads until the lane or the replica is gone; the caller ends it. One thing at a time, so
 /// that an engine has one connection more to hold, not two. When it is told to look, requests have

@@ -78,9 +78,12 @@ mod tests {
     use super::*;
     use crate::dns::DOUBT_AFTER;
 
+    /// What a name server says, and how often it was asked.
+    type Script = Arc<Mutex<(Vec<SocketAddr>, usize)>>;
+
     /// A dialer whose name server says what is set, and how often it was asked.
-    fn dialer() -> (Dialer, Arc<Mutex<(Vec<SocketAddr>, usize)>>) {
-        let says = Arc::new(Mutex::new((Vec::new(), 0)));
+    fn dialer() -> (Dialer, Script) {
+        let says: Script = Arc::new(Mutex::new((Vec::new(), 0)));
         let script = Arc::clone(&says);
         let resolver = Resolver::asking(Arc::new(move |_| {
             let mut script = script.lock();

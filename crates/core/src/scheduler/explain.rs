@@ -271,10 +271,13 @@ impl Scheduler {
             return Closed::Down;
         }
         let standing = self.standings().find(|standing| standing.replica == replica.id);
-        match standing.filter(|standing| !standing.verdict.is_open()) {
-            Some(standing) => Closed::Judged(standing.verdict),
-            None if barred.contains(&replica.id) => Closed::Watched,
-            None => Closed::Suspended { left: replica.suspended_until.since(now) },
+        let left = replica.suspended_until.since(now);
+        match standing {
+            Some(standing) if !standing.verdict.is_open() => Closed::Judged(standing.verdict),
+            _ if barred.contains(&replica.id) => Closed::Watched,
+            // Its trial runs.
+            Some(standing) if left == Span::ZERO => Closed::Judged(standing.verdict),
+            _ => Closed::Suspended { left },
         }
     }
 }

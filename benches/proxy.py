@@ -85,11 +85,11 @@ def resident_mb(pid):
 
 
 class Child:
-    """A process on one core, in a session of its own, with its output in a file."""
+    """A process on one core, or on several (`0,1`), in a session of its own, with its output in a file."""
 
-    def __init__(self, name, core, command, env=None, nice=0):
+    def __init__(self, name, core, command, env=None, nice=0, log=None):
         self.name = name
-        self.log = open(FOLDER / f"{name}.log", "ab")
+        self.log = open(log or FOLDER / f"{name}.log", "ab")
         pinned = ["taskset", "-c", str(core)] + (["nice", "-n", str(nice)] if nice else [])
         self.process = subprocess.Popen(pinned + [str(part) for part in command], stdin=subprocess.DEVNULL,
                                         stdout=self.log, stderr=self.log, start_new_session=True,
@@ -140,15 +140,15 @@ class Engines:
         self.child.stop()
 
 
-def pilotage(options, urls, port):
-    endpoints = "".join(f"\n    - {{ url: '{url}', parallel: 20000 }}" for url in urls)
+def pilotage(options, urls, port, endpoint="parallel: 20000", context=1_000_000):
+    endpoints = "".join(f"\n    - {{ url: '{url}', {endpoint} }}" for url in urls)
     manifest = FOLDER / "pilotage.yaml"
     manifest.write_text(f"""apiVersion: pilotage.dev/v1alpha1
 kind: Model
 metadata: {{ name: scripted }}
 spec:
   dialect: vllm
-  context: 1000000
+  context: {context}
   endpoints:{endpoints}
 ---
 apiVersion: pilotage.dev/v1alpha1

@@ -36,6 +36,9 @@ pub(crate) use status::LaneStatus;
 use ticket::Turn;
 pub(crate) use ticket::{Go, Interruption, Reason, Ticket};
 
+/// Replicas that are gone and still shown, with how they failed.
+const GONE_MAX: usize = 16;
+
 /// Where an attempt goes.
 #[derive(Debug)]
 pub struct Replica {
@@ -382,14 +385,19 @@ impl Driver {
         }
     }
 
-    /// A replica that comes back has a new id: its older selves go, once nothing runs there.
+    /// A replica that comes back has a new id: its older selves go, once nothing runs there. Of those that
+    /// never come back, as their addresses are gone, the last are kept.
     fn forget_older(&mut self, id: ReplicaId, name: &str) {
         let fleet = self.scheduler.fleet();
-        self.replicas.retain(|older, known| {
-            *older == id
-                || known.replica.name != name
-                || fleet.iter().any(|replica| replica.id == *older)
-        });
+        let is_there =
+            |older: &ReplicaId| *older == id || fleet.iter().any(|replica| replica.id == *older);
+        self.replicas.retain(|older, known| known.replica.name != name || is_there(older));
+        let mut gone: Vec<ReplicaId> =
+            self.replicas.keys().copied().filter(|older| !is_there(older)).collect();
+        gone.sort_unstable();
+        for oldest in &gone[..gone.len().saturating_sub(GONE_MAX)] {
+            self.replicas.remove(oldest);
+        }
     }
 
     /// Tells every request at this replica that it is gone.

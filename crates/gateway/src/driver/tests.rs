@@ -43,6 +43,21 @@ async fn replicas_that_come_back_leave_nothing_behind() {
 }
 
 #[tokio::test]
+async fn of_replicas_that_never_come_back_the_last_are_shown() {
+    let mut driver = driver();
+    up(&mut driver, 1, "stays");
+    for id in 2..100 {
+        up(&mut driver, id, &format!("at-{id}"));
+        driver.take(Message::Down(ReplicaId(id)));
+    }
+    up(&mut driver, 100, "new");
+    let mut ids: Vec<u32> = driver.status().replicas.iter().map(|replica| replica.id).collect();
+    ids.sort_unstable();
+    let last = 100 - u32::try_from(GONE_MAX).unwrap();
+    assert_eq!(ids, [1].into_iter().chain(last..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn requests_that_ended_leave_nothing_behind() {
     let mut driver = driver();
     up(&mut driver, 1, "one");

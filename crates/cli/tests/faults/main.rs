@@ -11,4 +11,5 @@ mod hung;
 mod kills;
 mod partition;
 mod rig;
+mod rolling;
 mod tls;

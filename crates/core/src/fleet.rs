@@ -174,7 +174,12 @@ impl Replica {
 
     /// Whether it takes new work at all.
     pub fn is_open(&self, now: Time) -> bool {
-        self.up && self.works && self.suspended_until <= now
+        self.is_working() && self.suspended_until <= now
+    }
+
+    /// Whether it takes new work now or in a moment: it is up, and not left alone.
+    pub(crate) const fn is_working(&self) -> bool {
+        self.up && self.works
     }
 
     /// KV tokens nobody holds, as far as the ledger and a fresh report tell.

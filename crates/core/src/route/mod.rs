@@ -283,6 +283,24 @@ pub fn choose(
     Decision::Go(chosen(pick.name(), &view, at, placement))
 }
 
+/// The replicas that a request may go to now: those that did not fail it, as long as one of them works. One
+/// that is left alone may be dead for long, and is not waited for.
+pub(crate) fn eligible<'a, 'b>(
+    now: Time,
+    fleet: &'a Fleet,
+    tried: &'b [ReplicaId],
+    barred: &'b [ReplicaId],
+) -> impl Iterator<Item = &'a Replica> {
+    let fresh = move |replica: &Replica| !tried.contains(&replica.id);
+    let allowed = move |replica: &&Replica| !barred.contains(&replica.id);
+    let some_fresh =
+        fleet.iter().filter(allowed).any(|replica| replica.is_working() && fresh(replica));
+    let may = move |replica: &&Replica| {
+        replica.is_open(now) && allowed(replica) && (!some_fresh || fresh(replica))
+    };
+    fleet.iter().filter(may)
+}
+
 /// Every replica that may take a request, with its costs: what [`choose`] picks from, and what an
 /// explanation shows.
 pub fn candidates<'a>(
@@ -291,14 +309,8 @@ pub fn candidates<'a>(
     known: Knowledge<'_>,
     placement: &Placement<'_>,
 ) -> Vec<Candidate<'a>> {
-    let fresh = |replica: &Replica| !placement.tried.contains(&replica.id);
-    let barred = |replica: &Replica| placement.barred.contains(&replica.id);
-    let some_fresh_up =
-        fleet.iter().any(|replica| replica.up && fresh(replica) && !barred(replica));
     let found = known.index.find(placement.prompt.blocks());
-    let may =
-        fleet.iter().filter(|replica| replica.is_open(now) && (!some_fresh_up || fresh(replica)));
-    let may = may.filter(|replica| !barred(replica));
+    let may = eligible(now, fleet, placement.tried, placement.barred);
     let open = fleet.iter().filter(|replica| replica.is_open(now)).count();
     let undecided = undecided(known) / open.max(1) as f64;
     let may = may.map(|replica| {

@@ -4,7 +4,7 @@
 //! prompt in its cache than take one that is free lets others take that, and keeps its turn.
 
 use super::{Held, Live, Output, Running, Scheduler};
-use crate::fleet::{Claim, Fleet};
+use crate::fleet::{Claim, Fleet, Replica};
 use crate::preempt::{self, Candidate, Victim};
 use crate::prefix::BLOCK_TOKENS;
 use crate::route::{self, Choice, Decision, Knowledge, Placement};
@@ -208,6 +208,10 @@ impl Scheduler {
             return Placed::Full;
         };
         match decision {
+            Decision::Full if self.has_nobody(now, ticket.id, &barred) => {
+                self.be_patient(ticket.deadline.unwrap_or(now));
+                Placed::Apart
+            }
             Decision::Full => Placed::Full,
             Decision::Go(choice) => {
                 self.note_cached(ticket.id, choice.cached);
@@ -220,6 +224,15 @@ impl Scheduler {
                 Placed::Waits(replica)
             }
         }
+    }
+
+    /// Whether there is room, but none where this request may go: it waits for replicas that are not there, and
+    /// others must not wait for it.
+    fn has_nobody(&self, now: Time, id: RequestId, barred: &[ReplicaId]) -> bool {
+        let Some(live) = self.live.get(&id) else { return false };
+        let is_open = |replica: &Replica| replica.is_open(now) && replica.has_place();
+        self.fleet.iter().any(is_open)
+            && route::eligible(now, &self.fleet, &live.tried, barred).next().is_none()
     }
 
     /// What a waiting request asks of a replica that has nothing of it.

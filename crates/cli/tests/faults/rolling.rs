@@ -196,49 +196,46 @@ impl House {
 
     /// All engines are replaced.
     async fn roll(&mut self, how: How) {
-        let all: Vec<usize> = (0..ENGINES).collect();
         match how {
-            How::Moved => {
-                for index in all {
-                    self.replace(index, None).await;
-                }
-            }
-            How::Replaced(grace) => {
-                for index in all {
-                    self.replace(index, Some(grace)).await;
-                }
-            }
-            How::Terminated(grace) => {
-                for index in all {
-                    let engine = self.slots[index].engine.take().unwrap();
-                    engine.terminate(grace).await;
-                    pass(self.while_down()).await;
-                    self.back(index).await;
-                    self.settle().await;
-                }
-            }
-            How::Killed => {
-                for index in all {
-                    self.kill(&[index]).await;
-                    pass(self.while_down()).await;
-                    self.back(index).await;
-                    self.settle().await;
-                }
-            }
+            How::Moved => self.each_replaced(None).await,
+            How::Replaced(grace) => self.each_replaced(Some(grace)).await,
+            How::Terminated(grace) => self.each_restarted(Some(grace)).await,
+            How::Killed => self.each_restarted(None).await,
             How::ButOne => {
-                self.kill(&all[1..]).await;
-                pass(self.while_down()).await;
-                for index in &all[1..] {
-                    self.back(*index).await;
-                }
+                let down = self.while_down();
+                self.together(1, down).await;
             }
-            How::All(down) => {
-                self.kill(&all).await;
-                pass(down).await;
-                for index in all {
-                    self.back(index).await;
-                }
+            How::All(down) => self.together(0, down).await,
+        }
+    }
+
+    async fn each_replaced(&mut self, grace: Option<Duration>) {
+        for index in 0..ENGINES {
+            self.replace(index, grace).await;
+        }
+    }
+
+    /// Each is told to end, or killed, and is back where it was.
+    async fn each_restarted(&mut self, grace: Option<Duration>) {
+        for index in 0..ENGINES {
+            if let Some(grace) = grace {
+                self.slots[index].engine.take().unwrap().terminate(grace).await;
+            } else {
+                self.kill(&[index]).await;
             }
+            pass(self.while_down()).await;
+            self.back(index).await;
+            self.settle().await;
+        }
+    }
+
+    /// Those from the first on are killed at once, and are back after this time.
+    async fn together(&mut self, first: usize, down: Duration) {
+        let which: Vec<usize> = (first..ENGINES).collect();
+        self.kill(&which).await;
+        pass(down).await;
+        for index in which {
+            self.back(index).await;
         }
     }
 

@@ -258,7 +258,7 @@ impl Work {
             );
             socket.write_all(head.as_bytes()).await?;
         }
-        cut.is_over();
+        cut.over();
         Ok(())
     }
 
@@ -360,7 +360,7 @@ impl Work {
 struct Cut<'a>(Option<&'a AtomicU64>);
 
 impl Cut<'_> {
-    fn is_over(mut self) {
+    fn over(mut self) {
         self.0 = None;
     }
 }

@@ -1,5 +1,5 @@
 //! Clients that break HTTP, on the listener itself: what is ambiguous is refused and its connection
-//! closed, what is slow is cut, what is large is bounded. The listener speaks HTTP/1.1 only.
+//! closed, what is slow is cut, what is large is bounded. Those that break HTTP/2 are in `floods` and `smuggling`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -192,11 +192,19 @@ async fn nothing_is_upgraded() {
     }
 }
 
+/// Neither in the middle of a connection of HTTP/1.1, nor by another of its versions.
 #[tokio::test(start_paused = true)]
-async fn http2_is_not_spoken() {
+async fn http2_is_not_spoken_later() {
     let (rig, at) = gateway().await;
-    let (answers, closed) = send(at, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-    assert!(closed && statuses(&answers).iter().all(|status| *status >= 400), "{answers}");
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let (answers, closed) = send(at, (hidden() + preface).as_bytes()).await;
+    let statuses = statuses(&answers);
+    assert!(
+        closed && statuses[0] == 200 && statuses[1..].iter().all(|late| *late >= 400),
+        "{answers}"
+    );
+    let (answers, closed) = send(at, b"PRI * HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(closed && !answers.contains("HTTP/1.1 200"), "{answers}");
     assert_eq!(rig.left().await, None);
 }
 

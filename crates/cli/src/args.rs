@@ -153,6 +153,13 @@ pub(crate) struct Up {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    /// Encrypt clients' connections with this certificate (PEM, those that lead to its authority after
+    /// it), read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM, without a password)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Where metrics and status are served, with the admin key
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     pub(crate) admin_listen: SocketAddr,

@@ -76,9 +76,8 @@ impl Installation {
     }
 
     /// Tells other commands where this process listens.
-    pub(crate) fn announce(&self, listen: SocketAddr, admin: SocketAddr) -> anyhow::Result<()> {
-        let state =
-            State { pid: std::process::id(), url: url_of(listen), admin_url: url_of(admin) };
+    pub(crate) fn announce(&self, url: String, admin_url: String) -> anyhow::Result<()> {
+        let state = State { pid: std::process::id(), url, admin_url };
         let path = self.state_path();
         files::write_secret(&path, &serde_json::to_vec_pretty(&state)?)
             .with_context(|| format!("cannot write {}", path.display()))
@@ -110,7 +109,7 @@ pub(crate) fn key_from_env() -> Option<Secret> {
 }
 
 /// A URL that reaches the listener from this machine.
-pub(crate) fn url_of(listen: SocketAddr) -> String {
+pub(crate) fn url_of(scheme: &str, listen: SocketAddr) -> String {
     let mut reachable = listen;
     if listen.ip().is_unspecified() {
         reachable.set_ip(match listen {
@@ -118,7 +117,7 @@ pub(crate) fn url_of(listen: SocketAddr) -> String {
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
     }
-    format!("http://{reachable}")
+    format!("{scheme}://{reachable}")
 }
 
 #[cfg(test)]
@@ -127,7 +126,8 @@ mod tests {
 
     #[test]
     fn urls_reach_the_listener() {
-        let check = |listen: &str, url: &str| assert_eq!(url_of(listen.parse().unwrap()), url);
+        let check =
+            |listen: &str, url: &str| assert_eq!(url_of("http", listen.parse().unwrap()), url);
         check("127.0.0.1:80", "http://127.0.0.1:80");
         check("0.0.0.0:8080", "http://127.0.0.1:8080");
         check("[::]:8080", "http://[::1]:8080");

@@ -14,6 +14,7 @@ mod unread;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -83,6 +84,19 @@ impl Entrance {
     /// One for clients of TLS alone.
     pub const fn encrypted(socket: TcpListener, certificates: Certificates) -> Self {
         Self { socket, certificates: Some(certificates) }
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// What the addresses of its clients begin with.
+    pub const fn scheme(&self) -> &'static str {
+        if self.certificates.is_some() { "https" } else { "http" }
     }
 }
 

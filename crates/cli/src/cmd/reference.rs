@@ -10,6 +10,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::env;
 use pilotage_shell::metrics::Metrics;
 use pilotage_shell::secret::KeyHash;
+use pilotage_shell::serve::Http2Limits;
 
 use crate::args::{Args, Reference};
 use crate::exit::Wrong;
@@ -191,6 +192,43 @@ fn api_limits(limits: &Limits) -> [(&'static str, String, &'static str); 5] {
     ]
 }
 
+fn http2_limits(limits: &Http2Limits) -> [(&'static str, String, &'static str); 8] {
+    let refused = "refused with REFUSED_STREAM, to be sent again";
+    let closed = "connection closed";
+    let windows = (limits.stream_window_bytes >> 10, limits.connection_window_bytes >> 10);
+    let pings = (limits.ping_interval.as_secs(), limits.ping_timeout.as_secs());
+    [
+        ("HTTP/2: requests at once on a connection", limits.streams_max.to_string(), refused),
+        ("HTTP/2: requests at once on a listener", limits.requests_max.to_string(), refused),
+        (
+            "HTTP/2: streams that are reset before they are looked at",
+            limits.resets_max.to_string(),
+            closed,
+        ),
+        (
+            "HTTP/2: streams that a connection has reset by its mistakes",
+            limits.mistakes_max.to_string(),
+            closed,
+        ),
+        ("HTTP/2: frame", format!("{} KiB", limits.frame_bytes_max >> 10), closed),
+        (
+            "HTTP/2: body that comes before it is read",
+            format!("{} KiB a stream, {} KiB a connection", windows.0, windows.1),
+            "the client waits",
+        ),
+        (
+            "HTTP/2: answer that is kept for a slow client",
+            format!("{} KiB a stream", limits.send_bytes_max >> 10),
+            "the rest waits",
+        ),
+        (
+            "HTTP/2: silence before a client is pinged, and time to answer",
+            format!("{} s, {} s", pings.0, pings.1),
+            closed,
+        ),
+    ]
+}
+
 fn limits() -> String {
     let limits = Limits::default();
     let serve = pilotage_shell::serve::ServeLimits::default();
@@ -235,7 +273,11 @@ fn limits() -> String {
         ),
         ("Copies for mirrors at once", limits.mirrors_max.to_string(), "dropped, and counted"),
     ];
-    let rows = rows.into_iter().chain(api_limits(&limits)).chain(oidc_limits(&limits.oidc));
+    let rows = rows
+        .into_iter()
+        .chain(http2_limits(&serve.http2))
+        .chain(api_limits(&limits))
+        .chain(oidc_limits(&limits.oidc));
     let rows = rows.chain(process_limits()).chain(poison_limits());
     let mut out = "# Limits\n\nThe gateway's own. Queues, timeouts and retries are a Route's, see [manifests](manifests.md).\n\n\
          | Limit | Value | Beyond it |\n|---|---|---|\n".to_owned();

@@ -7,6 +7,7 @@ mod abuse;
 mod answer;
 mod catalogue;
 mod cuts;
+mod encrypted;
 mod floods;
 mod frames;
 mod hung;

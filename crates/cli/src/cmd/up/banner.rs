@@ -1,12 +1,9 @@
 //! What is said once, when everything is ready: what runs, where, with which key, and a line to try
 //! it with.
 
-use std::net::SocketAddr;
-
 use pilotage_plan::Plan;
 use pilotage_shell::secret::Secret;
 
-use super::serving::shown;
 use crate::output;
 
 /// The text, ready to be shown.
@@ -15,13 +12,7 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    pub(super) fn new(
-        plan: &Plan,
-        key: Option<Secret>,
-        at: SocketAddr,
-        admin_at: SocketAddr,
-    ) -> Self {
-        let url = shown(at);
+    pub(super) fn new(plan: &Plan, key: Option<Secret>, url: &str, admin_url: &str) -> Self {
         let processes = plan.processes.iter().map(|spec| {
             format!("{} ({} sequences, {} threads)", spec.name, spec.slots, spec.threads)
         });
@@ -40,12 +31,11 @@ impl Greeting {
         let question =
             r#""messages": [{"role": "user", "content": "What is the capital of France?"}]"#;
         let text = format!(
-            "Pilotage is ready.\n\n  engines  {}\n  API      {url}/v1\n  admin    {}\n{key_row}\n\
+            "Pilotage is ready.\n\n  engines  {}\n  API      {url}/v1\n  admin    {admin_url}\n{key_row}\n\
              Try it:\n\ncurl {url}/v1/chat/completions \\\n{header}  -H 'Content-Type: application/json' \\\n  \
              -d '{{\"model\": \"{model}\", {question}, \"max_tokens\": 40}}'\n\n\
              Or `pilotage chat` in another terminal. Ctrl-C stops.",
             runs.join(", "),
-            shown(admin_at),
         );
         Self { text }
     }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pilotage_plan::World;
 use pilotage_shell::clock::Clock;
+use pilotage_shell::serve::{Certificates, Entrance};
 use pilotage_shell::{signals, tasks, telemetry};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -55,6 +56,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
     }
     telemetry::init();
     let mut signals = signals::Shutdown::listen()?;
+    let certificates = certificates(&args)?;
     let listener = bind(args.listen, "--listen").await?;
     let admin = bind(args.admin_listen, "--admin-listen").await?;
     let installation = Installation::at(args.data_dir.clone())?;
@@ -68,7 +70,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let mut serving = Serving::start(setup, listener, admin)?;
+    let mut serving = Serving::start(setup, entrance(listener, certificates), admin)?;
     let mut reload = signals::Reload::listen()?;
     let mut reading: Option<Reading> = None;
     let stopped = loop {
@@ -118,6 +120,23 @@ async fn read(reading: &mut Option<Reading>) -> anyhow::Result<Prepared> {
     let read = task.await;
     *reading = None;
     read.ok().flatten().unwrap_or_else(|| Err(anyhow::anyhow!("reading them was broken off")))
+}
+
+/// What clients' connections are encrypted with, if anything.
+fn certificates(args: &Up) -> anyhow::Result<Option<Certificates>> {
+    let Some((certificate, key)) = args.tls_cert.as_ref().zip(args.tls_key.as_ref()) else {
+        return Ok(None);
+    };
+    let certificates = Certificates::read(certificate, key).map_err(|error| {
+        Wrong::new(error.to_string()).hint("--tls-cert and --tls-key are of one certificate")
+    })?;
+    Ok(Some(certificates))
+}
+
+fn entrance(listener: TcpListener, certificates: Option<Certificates>) -> Entrance {
+    let Some(certificates) = certificates else { return listener.into() };
+    drop(tasks::spawn("certificates", certificates.clone().follow()));
+    Entrance::encrypted(listener, certificates)
 }
 
 async fn bind(listen: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {

@@ -1,7 +1,6 @@
 //! The gateway and its engines while they run: who came up goes into its lanes, who died comes out,
 //! and a new plan takes the place of the one before.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use pilotage_operator::local::{Event, Supervisor};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::descriptors;
 use pilotage_shell::metrics::Metrics;
-use pilotage_shell::serve::{ServeLimits, serve};
+use pilotage_shell::serve::{Entrance, ServeLimits, serve};
 use pilotage_shell::signals::Shutdown;
 use pilotage_shell::tasks;
 use tokio::net::TcpListener;
@@ -33,6 +32,7 @@ use super::setup::Setup;
 use super::traffic::{Keys, gateway_config, has_local};
 use super::trials::Trials;
 use crate::args::Up;
+use crate::installation::url_of;
 use crate::output;
 
 /// How often it is looked whether what shall go is free.
@@ -59,17 +59,18 @@ pub(super) struct Serving {
 impl Serving {
     pub(super) fn start(
         setup: Setup,
-        listener: TcpListener,
+        entrance: Entrance,
         admin: TcpListener,
     ) -> anyhow::Result<Self> {
         let Setup { prepared, keys, machine, installation, clock, drain, zone } = setup;
-        let (at, admin_at) = (listener.local_addr()?, admin.local_addr()?);
+        let url = url_of(entrance.scheme(), entrance.local_addr()?);
+        let admin_url = url_of("http", admin.local_addr()?);
         let config = gateway_config(&prepared.plan, &keys);
         let gateway = Gateway::new(config, clock, Metrics::new())?;
         let budgets = Budgets::restore(installation.folder(), &gateway)?;
         let trials = Trials::restore(installation.folder(), &gateway);
         let key = keys.local.clone().filter(|_| has_local(&prepared.plan));
-        let greeting = banner::Greeting::new(&prepared.plan, key, at, admin_at);
+        let greeting = banner::Greeting::new(&prepared.plan, key, &url, &admin_url);
         let current = Current::first(prepared, clock, drain);
         let (supervisor, happened) = Supervisor::start(&machine, current.processes());
         let (states, shown) = (supervisor.states(), current.shown());
@@ -83,10 +84,10 @@ impl Serving {
         let connections_max = usual.connections_max.min(descriptors::raise());
         let limits = ServeLimits { connections_max, drain_timeout: drain, ..usual };
         let listeners = vec![
-            listen(listener, &gateway, limits, &stop),
+            listen(entrance, &gateway, limits, &stop),
             listen_admin(admin, routes.clone(), limits, &stop),
         ];
-        installation.announce(at, admin_at)?;
+        installation.announce(url, admin_url)?;
         let fleet = Fleet::new(gateway.clone(), machine.engine_key, drain).in_zone(zone);
         let mut this = Self {
             gateway,
@@ -246,7 +247,7 @@ impl Serving {
 }
 
 fn listen(
-    listener: TcpListener,
+    entrance: Entrance,
     gateway: &Gateway,
     limits: ServeLimits,
     stop: &CancellationToken,
@@ -257,7 +258,7 @@ fn listen(
         let answer = Box::pin(front.clone().answer(request.map(axum::body::Body::new)));
         async move { Ok(answer.await) }
     };
-    tasks::spawn("listener", serve(listener, service, limits, stop.clone()))
+    tasks::spawn("listener", serve(entrance, service, limits, stop.clone()))
 }
 
 fn listen_admin(
@@ -271,9 +272,4 @@ fn listen_admin(
         async move { router.oneshot(request.map(axum::body::Body::new)).await }
     };
     tasks::spawn("listener", serve(listener, service, limits, stop.clone()))
-}
-
-/// Addresses as the banner shows them.
-pub(super) fn shown(listen: SocketAddr) -> String {
-    crate::installation::url_of(listen)
 }

@@ -121,6 +121,11 @@ async fn broken_chunks_are_refused() {
         "-2\r\n{}\r\n0\r\n\r\n",
         "ffffffffffffffffff\r\n{}",
         "2\r\n{}xx0\r\n\r\n",
+        "+2\r\n{}\r\n0\r\n\r\n",
+        "0x2\r\n{}\r\n0\r\n\r\n",
+        "1_0\r\n{}\r\n0\r\n\r\n",
+        "\r\n{}\r\n0\r\n\r\n",
+        "2\n{}\n0\n\n",
     ] {
         refused(&(request("transfer-encoding: chunked\r\n", chunks) + &hidden()), 400).await;
     }
@@ -158,6 +163,50 @@ async fn bare_line_feeds_hide_nothing() {
         request(&format!("x-a: b\ncontent-length: {}\r\ncontent-length: 3\r\n", body.len()), &body);
     let (answers, closed) = send(at, (sneaky + &hidden()).as_bytes()).await;
     assert_eq!((statuses(&answers), closed), (vec![400], true), "{answers}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_line_has_one_form() {
+    let headers = format!("host: a\r\nauthorization: Bearer {KEY}\r\n\r\n");
+    for line in [
+        "GET /v1/models HTTP/1.1 x",
+        "GET /v1/models HTTP/9.9",
+        "GET /v1/models HTTP/2.0",
+        "GET /v1/models http/1.1",
+        "GET /v1/models",
+        "GET\t/v1/models\tHTTP/1.1",
+        "GET /v1/mod\0els HTTP/1.1",
+        "GET /v1/models\rx HTTP/1.1",
+        "GET /v1/models x HTTP/1.1",
+        "G\0T /v1/models HTTP/1.1",
+        " GET /v1/models HTTP/1.1",
+    ] {
+        refused(&format!("{line}\r\n{headers}{}", hidden()), 400).await;
+    }
+}
+
+/// Nobody reads the body of a request that is answered without it; it is a body all the same.
+#[tokio::test(start_paused = true)]
+async fn bodies_that_nobody_reads_are_no_requests() {
+    let (rig, at) = gateway().await;
+    let body = hidden();
+    let length = body.len();
+    let key = format!("authorization: Bearer {KEY}\r\n");
+    for (line, key, expect) in [
+        ("GET /v1/models", key.as_str(), 200),
+        ("DELETE /v1/models", &key, 405),
+        ("POST /nowhere", &key, 404),
+        ("POST /v1/chat/completions", "", 401),
+    ] {
+        let chunked =
+            format!("transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n");
+        for rest in [format!("content-length: {length}\r\n\r\n{body}"), chunked] {
+            let request = format!("{line} HTTP/1.1\r\nhost: a\r\n{key}{rest}");
+            let (answers, closed) = send(at, request.as_bytes()).await;
+            assert_eq!((statuses(&answers), closed), (vec![expect], true), "{request}: {answers}");
+        }
+    }
+    assert_eq!(rig.left().await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -355,6 +355,24 @@ async fn a_stream_that_is_not_taken() {
     }
 }
 
+/// The window of a connection is that of all its streams.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_taken() {
+    let served = Served::new().await;
+    let mut wire = Wire::with(served.at, &setting(4, 1 << 20)).await;
+    let mut stream = 1;
+    while wire.heard.resets.is_empty() && !wire.heard.closed && stream < 200 {
+        wire.send(&streamed(stream)).await;
+        wire.hear_of(stream).await;
+        stream += 2;
+    }
+    let bytes: usize = wire.heard.bodies.values().map(Vec::len).sum();
+    assert_eq!(bytes, 65_535, "all that there is room for");
+    assert_eq!(wire.heard.resets.values().collect::<Vec<_>>(), [&CANCEL]);
+    drop(wire);
+    served.leaves_nothing().await;
+}
+
 /// One that takes a little now and then gets all of it.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_taken_slowly() {

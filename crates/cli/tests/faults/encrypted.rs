@@ -2,6 +2,7 @@
 //! of it ends, and a certificate that changes is taken over or stays as it was.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +30,10 @@ const ITS_KEY: &str = include_str!("certificates/key.pem");
 const OTHER_KEY: &str = include_str!("certificates/other-key.pem");
 
 /// Files that a listener's certificate is read from.
-struct Files(TempDir);
+pub(crate) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         files.write("tls.crt", GOOD);
         files.write("tls.key", ITS_KEY);
@@ -47,7 +48,7 @@ impl Files {
         fs::write(self.path(name), content).unwrap();
     }
 
-    fn read(&self) -> Result<Certificates, CertificateError> {
+    pub(crate) fn read(&self) -> Result<Certificates, CertificateError> {
         Certificates::read(&self.path("tls.crt"), &self.path("tls.key"))
     }
 }
@@ -60,8 +61,8 @@ async fn served(files: &Files) -> Served {
 }
 
 /// A connection to a server of that name, over which one of these protocols is spoken.
-async fn connect(
-    served: &Served,
+pub(crate) async fn connect(
+    at: SocketAddr,
     name: &str,
     protocols: &[&str],
 ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -75,7 +76,7 @@ async fn connect(
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let socket = TcpStream::connect(served.at).await.unwrap();
+    let socket = TcpStream::connect(at).await.unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }
 
@@ -84,7 +85,7 @@ async fn clients_choose_the_protocol() {
     let files = Files::new();
     let served = served(&files).await;
     let check = async |offered: &[&str], expect: Option<&str>| {
-        let io = connect(&served, "localhost", offered).await.unwrap();
+        let io = connect(served.at, "localhost", offered).await.unwrap();
         let chosen =
             io.get_ref().1.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
         assert_eq!(chosen.as_deref(), expect, "of {offered:?}");
@@ -109,7 +110,7 @@ async fn clients_choose_the_protocol() {
         io.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    assert!(connect(&served, "localhost", &["h3"]).await.is_err(), "there is none of these");
+    assert!(connect(served.at, "localhost", &["h3"]).await.is_err(), "there is none of these");
     pause();
     assert_eq!(served.rig.left().await, None);
     assert_eq!(served.ended().await, 0);
@@ -157,13 +158,13 @@ async fn what_is_no_tls_or_stops_ends() {
 async fn a_certificate_that_changes_is_taken_over() {
     let files = Files::new();
     let served = served(&files).await;
-    let shows = async |name: &str| connect(&served, name, &["h2"]).await.is_ok();
+    let shows = async |name: &str| connect(served.at, name, &["h2"]).await.is_ok();
     let look = async || {
         pause();
         pass(Duration::from_secs(3)).await;
         resume();
     };
-    let begun = client(connect(&served, "localhost", &["h2"]).await.unwrap()).await;
+    let begun = client(connect(served.at, "localhost", &["h2"]).await.unwrap()).await;
     assert_eq!((shows("localhost").await, shows("other.invalid").await), (true, false));
     // One that cannot be used changes nothing, whatever is wrong with it.
     for (name, content) in
@@ -191,7 +192,7 @@ async fn a_certificate_that_changes_is_taken_over() {
 async fn a_change_interrupts_nobody() {
     let files = Files::new();
     let served = served(&files).await;
-    let mut client = client(connect(&served, "localhost", &["h2"]).await.unwrap()).await;
+    let mut client = client(connect(served.at, "localhost", &["h2"]).await.unwrap()).await;
     assert_eq!(client.send_request(chat(false, 1)).await.unwrap().status(), 200);
     files.write("tls.crt", ANOTHER);
     // Within the time that a connection may idle, and after a look.
@@ -200,7 +201,7 @@ async fn a_change_interrupts_nobody() {
     pass(Duration::from_millis(2100)).await;
     resume();
     assert_eq!(asked.await.unwrap().status(), 200);
-    assert!(connect(&served, "other.invalid", &["h2"]).await.is_ok());
+    assert!(connect(served.at, "other.invalid", &["h2"]).await.is_ok());
 }
 
 #[test]

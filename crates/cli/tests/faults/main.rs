@@ -18,3 +18,4 @@ mod rig;
 mod rolling;
 mod smuggling;
 mod tls;
+mod unread;

@@ -7,7 +7,8 @@ answers, are killed and come back; tenants and keys that are replaced by a reloa
 
 Writes what it sampled every ten seconds (churn.csv), a plot (churn.svg) and what it makes of it (churn.json):
 the slope of resident memory over the last half, in KB a minute, with its confidence interval of 95 %. What
-lies on a plateau has a slope whose interval holds zero or is small beside what is there.
+lies on a plateau has a slope whose interval holds zero or is small beside what is there. `--read churn.csv` judges
+again what was sampled before.
 """
 
 import argparse
@@ -167,7 +168,7 @@ class Churn:
         except BaseException:
             self.fleet.stop()
             raise
-        self.counts, self.statuses = collections.Counter(), collections.Counter()
+        self.counts, self.statuses, self.errors = (collections.Counter() for _ in range(3))
         self.reloads, self.rows, self.begun = 0, [], time.monotonic()
         self.open = set()
 
@@ -182,6 +183,9 @@ class Churn:
         key = draw.choice(self.tenants.now)[1][-1]
         answer = await ask(self.gateway.port, body_of(self.prompt(number), 12, stream), key=key, cut_after=cut, timeout=120)
         self.statuses[answer.status] += 1
+        if answer.error and not answer.cut:
+            # Numbers differ from one to the next.
+            self.errors[f"{answer.status} " + re.sub(r"\d+", "N", answer.error[-160:])] += 1
         self.counts["cut" if answer.cut else "whole" if answer.whole and answer.status == 200 else "broken"] += 1
 
     async def load(self, until):
@@ -243,7 +247,7 @@ class Churn:
             each.cancel()
         return {"minutes": self.options.minutes, "rate": self.options.rate, "seed": self.options.seed, "kills": self.fleet.kills,
                 "reloads": self.reloads, "tenants_made": self.tenants.made, **self.counts,
-                "statuses": dict(self.statuses), "first": first, "idle": await self.idle(),
+                "statuses": dict(self.statuses), "errors": dict(self.errors.most_common(10)), "first": first, "idle": await self.idle(),
                 "verdict": verdict(self.rows)}
 
 
@@ -267,6 +271,14 @@ def slope_of(times, values):
     return slope, error * student(int(worth - 2))
 
 
+def without(values, cause):
+    """What is left of values once a line through what causes a part of them is taken off."""
+    middle, mean = statistics.fmean(cause), statistics.fmean(values)
+    spread = sum((each - middle) ** 2 for each in cause)
+    slope = sum((each - middle) * (value - mean) for each, value in zip(cause, values)) / spread if spread else 0
+    return [value - slope * (each - middle) for each, value in zip(cause, values)]
+
+
 def verdict(rows):
     half = [row for row in rows if row["seconds"] >= rows[-1]["seconds"] / 2]
     if len(half) < 6:
@@ -278,6 +290,10 @@ def verdict(rows):
         found[name] = {"per_minute": round(slope, 3), "from": round(slope - width, 3), "to": round(slope + width, 3),
                        "mean": round(statistics.fmean(row[name] for row in half), 1),
                        "most": max(row[name] for row in rows)}
+    # Requests in flight take memory, and a machine that is busy with other things has more of them.
+    busy = [row["descriptors"] for row in half]
+    slope, width = slope_of(without(minutes, busy), without([row["rss_kb"] for row in half], busy))
+    found["rss_kb_beside_connections"] = {"per_minute": round(slope, 3), "from": round(slope - width, 3), "to": round(slope + width, 3)}
     rss = found["rss_kb"]
     # In an hour, of what is there: what a leak that matters would exceed.
     found["percent_an_hour_at_most"] = round(rss["to"] * 60 / rss["mean"] * 100, 2)
@@ -315,7 +331,14 @@ def main():
     parser.add_argument("--cores", default="0,1")
     parser.add_argument("--nice", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default="churn", help="the folder for what comes out")
+    parser.add_argument("--read", type=pathlib.Path, help="judge and plot this churn.csv, and run nothing")
     options = parser.parse_args()
+    if options.read:
+        with open(options.read, newline="") as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        plot(rows, options.read.with_suffix(".svg"))
+        print(json.dumps(verdict(rows), indent=1))
+        return
     options.engine = options.engine or options.pilotage
     if not shutil.which(str(options.pilotage)):
         sys.exit(f"{options.pilotage}: not there")

@@ -22,6 +22,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import statistics
@@ -342,6 +343,8 @@ def main():
     options.engine = options.engine or options.pilotage
     if not shutil.which(str(options.pilotage)):
         sys.exit(f"{options.pilotage}: not there")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))
     options.out.mkdir(parents=True, exist_ok=True)
     churn = Churn(options)

@@ -494,6 +494,8 @@ fn all_engines_but_one_killed_lose_nothing() {
 #[test]
 fn all_engines_killed_at_once_are_waited_for() {
     for seconds in [1, 4] {
-        check("all_engines_killed_at_once", How::All(Duration::from_secs(seconds)), Deaths::Told);
+        for deaths in [Deaths::Told, Deaths::Untold] {
+            check("all_engines_killed_at_once", How::All(Duration::from_secs(seconds)), deaths);
+        }
     }
 }

@@ -8,7 +8,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::RwLock;
 use pilotage_core::RequestId;
 use pilotage_core::admit::Window;
@@ -332,6 +332,13 @@ pub struct Front {
 impl Front {
     /// Answers a request as [`Gateway::router`] does.
     pub async fn answer(self, request: Request) -> Response {
+        if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+            let message = "the request names two hosts; send one `Host` header";
+            let mut response = reply::error(&ApiError::invalid_request(message));
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            return response;
+        }
         let path = request.uri().path();
         let is = |endpoint: &&Endpoint| endpoint.path == path;
         let endpoint = match *request.method() {

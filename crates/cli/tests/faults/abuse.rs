@@ -96,6 +96,13 @@ async fn lengths_that_differ_are_refused() {
     }
 }
 
+/// Whoever stands in front may have looked at the other one.
+#[tokio::test(start_paused = true)]
+async fn two_hosts_are_refused() {
+    let headers = format!("host: b\r\ncontent-length: {}\r\n", CHAT.len());
+    refused(&(request(&headers, CHAT) + &hidden()), 400).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn encodings_that_nobody_knows_are_refused() {
     let chunked = format!("{:x}\r\n{CHAT}\r\n0\r\n\r\n", CHAT.len());

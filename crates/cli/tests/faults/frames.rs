@@ -205,9 +205,15 @@ pub(crate) fn opened(stream: u32) -> Vec<u8> {
     frame(HEADERS, WHOLE, stream, &block(&head(Some(1000))))
 }
 
-/// A request for a stream of so many tokens.
+/// A request for a stream of two tokens.
 pub(crate) fn streamed(stream: u32) -> Vec<u8> {
-    request(stream, &CHAT.replace("\"max_tokens\":2", "\"max_tokens\":2,\"stream\":true"))
+    streamed_of(2, stream)
+}
+
+/// A request for a stream of so many tokens.
+pub(crate) fn streamed_of(tokens: u32, stream: u32) -> Vec<u8> {
+    let asked = format!("\"max_tokens\":{tokens},\"stream\":true");
+    request(stream, &CHAT.replace("\"max_tokens\":2", &asked))
 }
 
 /// What came back so far.

@@ -175,10 +175,10 @@ pub(crate) fn bare() -> Gateway {
 pub(crate) async fn listen(gateway: &Gateway, limits: ServeLimits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
-    let router = gateway.router();
+    let front = gateway.front();
     let service = move |request: Request<hyper::body::Incoming>| {
-        let router = router.clone();
-        async move { router.oneshot(request.map(Body::new)).await }
+        let answer = Box::pin(front.clone().answer(request.map(Body::new)));
+        async move { Ok(answer.await) }
     };
     let serving = serve(listener, service, limits, CancellationToken::new());
     drop(pilotage_shell::tasks::spawn("gateway", serving));

@@ -121,11 +121,11 @@ impl Client {
             None => Box::pin(self.connector.connect(&parts.uri)).await?.into(),
         };
         let head = head::write(&parts, body.len());
-        let Answered { head, rest } = exchange::run(&mut socket, &parts.method, head, body)
+        let Answered { head, rest, unsent } = exchange::run(&mut socket, &parts.method, head, body)
             .await
             .map_err(|error| ClientError::Broken(error.to_string()))?;
         let home = head.reusable.then(|| (Arc::clone(&self.pool), origin));
-        Ok(head.response.map(|()| Incoming::new(head.framing, rest, socket, home)))
+        Ok(head.response.map(|()| Incoming::new((head.framing, rest), socket, home, unsent)))
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! What was found is used as it is for [`FRESH`]. After that the name is looked up again, and when that fails, or
 //! takes longer than [`STALE_WAIT`], what was found before is used for up to [`STALE_MAX`], with the next try
-//! after [`RETRY`]. A name at whose addresses nobody is reached is looked up before it is used again, once for
+//! after [`RETRY`]. A look-up goes on when nobody waits for it any more, for up to [`LOOK_UP_MAX`]: what comes late
+//! is right too. A name at whose addresses nobody is reached is looked up before it is used again, once for
 //! all who want it, and no more often than every [`DOUBT_AFTER`]. All addresses of a name are handed on: who
 //! connects tries one after another. What is written as an address is never looked up.
 
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use tower::Service;
 
 use crate::clock::Clock;
+use crate::tasks;
 
 /// How long what was found is used without asking again: about the time to live of names in
 /// clusters.
@@ -35,6 +37,9 @@ pub const STALE_WAIT: Duration = Duration::from_millis(500);
 
 /// and where nothing was.
 pub const LOOK_UP_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a look-up may take: resolvers give up on each of their servers after some seconds.
+pub const LOOK_UP_MAX: Duration = Duration::from_secs(20);
 
 /// Between two tries to look up a name that cannot be.
 pub const RETRY: Duration = Duration::from_secs(5);
@@ -62,8 +67,8 @@ pub struct Resolver {
 #[derive(Default)]
 struct Names {
     known: HashMap<String, Known>,
-    /// Those that are being looked up; the sender goes when that is over.
-    asked: HashMap<String, watch::Receiver<()>>,
+    /// Those that are being looked up: what went wrong, once that is over.
+    asked: HashMap<String, Asked>,
 }
 
 /// What was found.
@@ -79,21 +84,24 @@ struct Known {
     doubted: bool,
 }
 
+/// Hears how a look-up ended: it tells what went wrong, or nothing.
+type Asked = watch::Receiver<Option<String>>;
+
 /// What to do for who wants the addresses of a name.
 enum Step {
     /// These are used.
     Use(Vec<SocketAddr>),
-    /// Somebody asks the name server: what comes of that is waited for.
-    Wait(Option<Vec<SocketAddr>>, watch::Receiver<()>),
-    /// The name server is asked.
-    Ask(Option<Vec<SocketAddr>>, Asking),
+    /// The name server is asked: what comes of that is waited for.
+    Wait(Option<Vec<SocketAddr>>, Asked),
+    /// The same, and this one asks it.
+    Ask(Option<Vec<SocketAddr>>, Asked, Asking),
 }
 
 /// The one that asks the name server for a name, until it is dropped.
 struct Asking {
     host: String,
     names: Arc<Mutex<Names>>,
-    _over: watch::Sender<()>,
+    over: watch::Sender<Option<String>>,
 }
 
 impl Drop for Asking {
@@ -106,9 +114,6 @@ impl Drop for Asking {
         }
     }
 }
-
-/// Times that one who waits for others' look-ups does so.
-const WAITS_MAX: usize = 2;
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -150,46 +155,50 @@ impl Resolver {
     /// # Errors
     /// It cannot be looked up, and was never or too long ago.
     async fn find(self, name: Name) -> io::Result<std::vec::IntoIter<SocketAddr>> {
-        let host = name.as_str();
-        for _ in 0..WAITS_MAX {
-            let (before, mut asked) = match self.step(host) {
-                Step::Use(addresses) => return Ok(addresses.into_iter()),
-                Step::Ask(before, asking) => return self.ask(name, before, asking).await,
-                Step::Wait(before, asked) => (before, asked),
-            };
-            // That it is over is an error here, and all that is wanted.
-            let _ = tokio::time::timeout(patience(before.as_ref()), asked.changed()).await;
-            if let Some(addresses) = self.known(host).or(before) {
-                return Ok(addresses.into_iter());
+        let host = name.as_str().to_owned();
+        let (before, mut asked) = match self.step(&host) {
+            Step::Use(addresses) => return Ok(addresses.into_iter()),
+            Step::Wait(before, asked) => (before, asked),
+            Step::Ask(before, asked, asking) => {
+                tasks::spawn("look a name up", self.clone().ask(name, asking));
+                (before, asked)
             }
+        };
+        let wait = if before.is_some() { STALE_WAIT } else { LOOK_UP_WAIT };
+        let over = tokio::time::timeout(wait, asked.changed()).await;
+        if let Some(addresses) = self.known(&host).or(before) {
+            return Ok(addresses.into_iter());
         }
-        Err(io::Error::other("the name cannot be looked up"))
+        let wrong = asked.borrow().clone();
+        Err(match (over, wrong) {
+            (Ok(_), Some(wrong)) => io::Error::other(wrong),
+            (Ok(_), None) => io::Error::other("the name cannot be looked up"),
+            (Err(_), _) => io::Error::new(io::ErrorKind::TimedOut, "the name server is silent"),
+        })
     }
 
-    async fn ask(
-        &self,
-        name: Name,
-        before: Option<Vec<SocketAddr>>,
-        asking: Asking,
-    ) -> io::Result<std::vec::IntoIter<SocketAddr>> {
-        let wait = patience(before.as_ref());
-        let found = match tokio::time::timeout(wait, (self.look_up)(name)).await {
-            Ok(Ok(found)) if found.is_empty() => Err(io::Error::other("the name has no address")),
-            Ok(found) => found,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the name server is silent")),
+    async fn ask(self, name: Name, asking: Asking) {
+        let host = &asking.host;
+        let found = match tokio::time::timeout(LOOK_UP_MAX, (self.look_up)(name)).await {
+            Ok(Ok(found)) if found.is_empty() => Err("the name has no address".to_owned()),
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(_) => Err("the name server is silent".to_owned()),
         };
-        let host = asking.host.clone();
-        match (found, before) {
-            (Ok(mut found), _) => {
+        match found {
+            Ok(mut found) => {
                 found.truncate(ADDRESSES_MAX);
-                self.remember(host, found.clone());
-                Ok(found.into_iter())
+                self.remember(host.clone(), found);
             }
-            (Err(error), Some(before)) => {
-                tracing::warn!(host, %error, "cannot look a name up: what was known of it is used");
-                Ok(before.into_iter())
+            Err(error) => {
+                if self.known(host).is_some() {
+                    tracing::warn!(
+                        host,
+                        error,
+                        "cannot look a name up: what was known of it is used"
+                    );
+                }
+                asking.over.send_replace(Some(error));
             }
-            (Err(error), None) => Err(error),
         }
     }
 
@@ -218,10 +227,10 @@ impl Resolver {
         if let Some(known) = &mut entry {
             (known.asked_nanos, known.again_nanos) = (now, now + nanos(RETRY));
         }
-        let (over, receiver) = watch::channel(());
-        asked.insert(host.to_owned(), receiver);
+        let (over, receiver) = watch::channel(None);
+        asked.insert(host.to_owned(), receiver.clone());
         let names = Arc::clone(&self.names);
-        Step::Ask(before, Asking { host: host.to_owned(), names, _over: over })
+        Step::Ask(before, receiver, Asking { host: host.to_owned(), names, over })
     }
 
     fn known(&self, host: &str) -> Option<Vec<SocketAddr>> {
@@ -242,11 +251,6 @@ impl Resolver {
         let known = Known { addresses, found_nanos, asked_nanos, again_nanos, doubted: false };
         all.insert(host, known);
     }
-}
-
-/// How long a look-up is waited for.
-const fn patience(before: Option<&Vec<SocketAddr>>) -> Duration {
-    if before.is_some() { STALE_WAIT } else { LOOK_UP_WAIT }
 }
 
 impl Service<Name> for Resolver {
@@ -277,6 +281,8 @@ mod tests {
     #[derive(Clone, Copy, Debug)]
     enum Says {
         These(&'static [u8]),
+        /// These, after so many seconds.
+        Late(u64, &'static [u8]),
         Error,
         Nothing,
     }
@@ -296,8 +302,13 @@ mod tests {
                 script.1 += 1;
                 let says = script.0;
                 Box::pin(async move {
+                    if let Says::Late(seconds, _) = says {
+                        pass(Duration::from_secs(seconds)).await;
+                    }
                     match says {
-                        Says::These(hosts) => Ok(hosts.iter().map(|host| address(*host)).collect()),
+                        Says::These(hosts) | Says::Late(_, hosts) => {
+                            Ok(hosts.iter().map(|host| address(*host)).collect())
+                        }
                         Says::Error => Err(io::Error::other("no such name")),
                         Says::Nothing => std::future::pending().await,
                     }
@@ -342,13 +353,21 @@ mod tests {
         let begun = Clock::start();
         names.check(Says::Nothing, Some(&[1, 2]), 5).await;
         assert!(Duration::from_nanos(begun.now_nanos()) <= STALE_WAIT * 2);
+        // Until nobody believes in that look-up any more, there is no other.
         pass(RETRY).await;
+        names.check(Says::These(&[]), Some(&[1, 2]), 5).await;
+        pass(LOOK_UP_MAX).await;
         names.check(Says::These(&[]), Some(&[1, 2]), 6).await;
         pass(RETRY).await;
         names.check(Says::These(&[3]), Some(&[3]), 7).await;
+        pass(FRESH).await;
+        // What comes late is right too.
+        names.check(Says::Late(6, &[4]), Some(&[3]), 8).await;
+        pass(Duration::from_secs(6)).await;
+        names.check(Says::Error, Some(&[4]), 8).await;
         pass(STALE_MAX + RETRY).await;
-        names.check(Says::Error, None, 8).await;
-        names.check(Says::Nothing, None, 9).await;
+        names.check(Says::Error, None, 9).await;
+        names.check(Says::Nothing, None, 10).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -396,17 +415,17 @@ mod tests {
         let found = futures_util::future::join_all((0..9).map(|_| names.find("engine.example")));
         assert!(found.await.iter().all(Result::is_ok));
         assert_eq!(names.says.lock().1, 1);
-        // Who stops asking leaves it to the next.
-        names.says.lock().0 = Says::Nothing;
+        // Who stops waiting does not end what others wait for.
+        names.says.lock().0 = Says::Late(1, &[4]);
         let given_up = tokio::time::timeout(Duration::from_millis(10), names.find("b.example"));
         let waits = names.find("b.example");
         let (given_up, waits) = tokio::join!(given_up, async {
             pass(Duration::from_millis(1)).await;
-            names.says.lock().0 = Says::These(&[4]);
             waits.await
         });
         assert!(given_up.is_err());
         assert_eq!(waits.unwrap().collect::<Vec<_>>(), [address(4)]);
+        assert_eq!(names.says.lock().1, 2);
         assert!(names.resolver.names.lock().asked.is_empty());
     }
 }

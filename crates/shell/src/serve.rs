@@ -109,6 +109,9 @@ impl From<TcpListener> for Entrance {
 /// How long accepting pauses when the system has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a connection has to begin when the listener closes.
+const ENTER_GRACE: Duration = Duration::from_millis(250);
+
 /// What the connections of a listener share.
 struct Shared {
     limits: ServeLimits,
@@ -199,10 +202,16 @@ where
 {
     let first = sleep(shared.limits.header_timeout);
     tokio::pin!(first);
+    // Who was accepted in the last moment may have asked already.
+    let stopped = async {
+        shared.stop.cancelled().await;
+        sleep(ENTER_GRACE).await;
+    };
     let entered = tokio::select! {
+        biased;
         entered = enter(stream, &shared) => entered,
         () = first.as_mut() => return tracing::debug!(%peer, "a connection asked for nothing"),
-        () = shared.stop.cancelled() => return,
+        () = stopped => return,
     };
     // What few connections are must not make the tasks of all of them larger.
     match entered {

@@ -13,29 +13,35 @@ use super::socket::Socket;
 /// Heads before the answer's own, such as `100 Continue`.
 const INFORMATIONAL_MAX: u32 = 16;
 
-/// The head of an answer, and what of its body came with it.
+/// The head of an answer, what of its body came with it, and what of the request is not sent yet.
 pub(super) struct Answered {
     pub(super) head: Head,
     pub(super) rest: Bytes,
+    pub(super) unsent: Option<Box<Unsent>>,
+}
+
+/// What is to be sent of a request.
+pub(super) struct Unsent {
+    head: Bytes,
+    body: Bytes,
+    flushed: bool,
 }
 
 /// A request on its way.
 struct Exchange<'a> {
     socket: &'a mut Socket,
     method: &'a Method,
-    /// What is to be sent.
-    head: Bytes,
-    body: Bytes,
+    unsent: Unsent,
     /// The other side takes no more: it may have answered all the same.
     refused: Option<io::Error>,
-    flushed: bool,
     /// What came of a head that is not all there.
     came: Vec<u8>,
     informational: u32,
 }
 
-/// Sends a request and waits for the head of its answer, which may come before the request is sent: then
-/// it is not sent to its end, and nothing else may follow it.
+/// Sends a request and waits for the head of its answer, which may come before the request is sent. One that
+/// agrees may need the rest, which is sent while the answer is read; of one that does not, nothing more is
+/// sent. Nothing else may follow either.
 pub(super) async fn run(
     socket: &mut Socket,
     method: &Method,
@@ -45,10 +51,8 @@ pub(super) async fn run(
     let mut exchange = Exchange {
         socket,
         method,
-        head: head.into(),
-        body,
+        unsent: Unsent { head: head.into(), body, flushed: false },
         refused: None,
-        flushed: false,
         came: Vec::new(),
         informational: 0,
     };
@@ -65,7 +69,7 @@ enum Came {
 impl Exchange<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Answered>> {
         if self.refused.is_none()
-            && let Poll::Ready(Err(error)) = self.poll_send(context)
+            && let Poll::Ready(Err(error)) = self.unsent.poll(self.socket, context)
         {
             self.refused = Some(error);
         }
@@ -75,7 +79,14 @@ impl Exchange<'_> {
             match ready!(read).and_then(|came| came) {
                 Ok(Came::Some) => {}
                 Ok(Came::Head(mut answered)) => {
-                    answered.head.reusable &= self.is_sent();
+                    let sent = self.unsent.flushed && self.refused.is_none();
+                    answered.head.reusable &= sent;
+                    if !sent
+                        && self.refused.is_none()
+                        && answered.head.response.status().is_success()
+                    {
+                        answered.unsent = Some(Box::new(self.unsent.take()));
+                    }
                     return Poll::Ready(Ok(*answered));
                 }
                 Ok(Came::End) => {
@@ -86,14 +97,22 @@ impl Exchange<'_> {
             }
         }
     }
+}
 
-    fn is_sent(&self) -> bool {
-        self.flushed && self.refused.is_none()
+impl Unsent {
+    fn take(&mut self) -> Self {
+        let Self { head, body, flushed } = self;
+        Self { head: std::mem::take(head), body: std::mem::take(body), flushed: *flushed }
     }
 
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends on, until all is sent.
+    pub(super) fn poll(
+        &mut self,
+        socket: &mut Socket,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while !self.head.is_empty() || !self.body.is_empty() {
-            let sent = ready!(self.socket.poll_write(context, (&self.head, &self.body)))?;
+            let sent = ready!(socket.poll_write(context, (&self.head, &self.body)))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -102,7 +121,7 @@ impl Exchange<'_> {
             self.body.advance(sent - of_head);
         }
         if !self.flushed {
-            ready!(self.socket.poll_flush(context))?;
+            ready!(socket.poll_flush(context))?;
             self.flushed = true;
         }
         Poll::Ready(Ok(()))
@@ -131,7 +150,7 @@ fn take(
         let rest = &bytes[head.length..];
         if !head.response.status().is_informational() {
             let rest = Bytes::copy_from_slice(rest);
-            return Ok(Came::Head(Box::new(Answered { head, rest })));
+            return Ok(Came::Head(Box::new(Answered { head, rest, unsent: None })));
         }
         *informational += 1;
         if *informational > INFORMATIONAL_MAX {

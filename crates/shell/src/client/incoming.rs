@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::exchange::Unsent;
 use super::framing::{Framing, Garbage};
 use super::pool::{Origin, Pool};
 use super::socket::Socket;
@@ -23,6 +24,8 @@ pub struct Incoming {
     socket: Option<Socket>,
     /// Where the connection may wait after this.
     home: Option<(Arc<Pool>, Origin)>,
+    /// What of the request is sent while this is read.
+    unsent: Option<Box<Unsent>>,
 }
 
 impl fmt::Debug for Incoming {
@@ -33,12 +36,12 @@ impl fmt::Debug for Incoming {
 
 impl Incoming {
     pub(super) fn new(
-        framing: Framing,
-        rest: Bytes,
+        (framing, rest): (Framing, Bytes),
         socket: Socket,
         home: Option<(Arc<Pool>, Origin)>,
+        unsent: Option<Box<Unsent>>,
     ) -> Self {
-        let mut incoming = Self { framing, rest, socket: Some(socket), home };
+        let mut incoming = Self { framing, rest, socket: Some(socket), home, unsent };
         incoming.settle();
         incoming
     }
@@ -74,6 +77,12 @@ impl Incoming {
     }
 
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        // Who takes no more of the request may go on answering: that it failed says nothing.
+        if let (Some(unsent), Some(socket)) = (&mut self.unsent, &mut self.socket)
+            && unsent.poll(socket, context).is_ready()
+        {
+            self.unsent = None;
+        }
         while !self.framing.is_over() {
             let data = if self.rest.is_empty() {
                 let Self { framing, socket: Some(socket), .. } = self else { break };

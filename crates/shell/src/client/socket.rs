@@ -2,8 +2,9 @@
 //! read into one, so that thousands that wait for the next token hold nothing.
 
 use std::cell::RefCell;
+use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use hyper_rustls::MaybeHttpsStream;
@@ -78,8 +79,10 @@ impl Socket {
     }
 
     /// Whether it is open, as far as is known, with nothing to be read: what comes before anything was
-    /// asked is nobody's answer.
+    /// asked is nobody's answer. Looked at whatever the task has done before: one that has used its turn
+    /// up is told that nothing is there.
     pub(super) fn is_quiet(&mut self) -> bool {
-        self.poll_take(&mut Context::from_waker(Waker::noop()), |_| ()).is_pending()
+        let look = tokio::task::unconstrained(poll_fn(|context| self.poll_take(context, |_| ())));
+        pin!(look).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }

@@ -202,6 +202,20 @@ async fn an_answer_may_come_before_the_request_is_sent() {
 }
 
 #[tokio::test]
+async fn an_answer_that_agrees_gets_the_rest_of_the_request() {
+    const LENGTH: usize = 64 << 20;
+    let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let ended = b"5\r\nhello\r\n0\r\n\r\n";
+    let acts = vec![Act::Head, Act::Write(begun), Act::Read(LENGTH), Act::Write(ended)];
+    let (port, served) = server(vec![acts]).await;
+    let client = Client::new().unwrap();
+    let told = ask(&client, post(port, vec![b'x'; LENGTH])).await;
+    assert_eq!(told, Ok((200, b"hello".to_vec())));
+    assert_eq!(client.pool.len(), 0);
+    served.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_large_request_comes_whole() {
     const LENGTH: usize = 5 << 20;
     let (port, served) = server(vec![vec![Act::Head, Act::Read(LENGTH), Act::Write(OK)]]).await;
@@ -239,6 +253,24 @@ async fn a_connection_that_was_closed_is_not_used_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(served.await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn any_number_of_closed_connections_is_seen_through() {
+    const COUNT: usize = 300;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = Client::new().unwrap();
+    let origin = Origin::of(get(port).uri()).unwrap();
+    for _ in 0..COUNT {
+        let socket = client.connector.connect(get(port).uri()).await.unwrap();
+        client.pool.put(origin.clone(), socket.into());
+        drop(listener.accept().await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(client.pool.len(), COUNT);
+    assert!(client.pool.take(&origin).is_none());
+    assert_eq!(client.pool.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,21 +97,23 @@ impl Certificates {
         loop {
             sleep(LOOK).await;
             let now = look(&self.files.certificate, &self.files.key);
-            if now != seen {
+            if now != seen && self.renew() {
                 seen = now;
-                self.renew();
             }
         }
     }
 
-    fn renew(&self) {
+    /// Whether that is all until the files change again: what could not be read may be readable later.
+    fn renew(&self) -> bool {
         match self.files.read() {
             Ok(fresh) => {
                 *self.current.write() = fresh;
                 tracing::info!(file = %self.files.certificate.display(), "took over a certificate");
+                true
             }
             Err(error) => {
                 tracing::warn!(%error, "a new certificate cannot be used; the one before stays");
+                !matches!(error, CertificateError::File { .. })
             }
         }
     }

@@ -43,8 +43,8 @@ pub(super) struct Record {
     busy_since: Time,
     /// When it has room again, as it said.
     told_until: Time,
-    /// It is tried before that, with one request.
-    hurried: bool,
+    /// It is tried before its time, with one request, since then.
+    hurried: Option<Time>,
     /// Times as slow as its peers.
     pub(super) slow: Option<f64>,
     pub(super) verdict: Verdict,
@@ -65,7 +65,7 @@ impl Record {
             busy_in_a_row: 0,
             busy_since: Time::ZERO,
             told_until: Time::ZERO,
-            hurried: false,
+            hurried: None,
             slow: None,
             verdict: Verdict::Down,
             weight: 0.0,
@@ -195,7 +195,11 @@ impl Record {
     fn has_room(&mut self) -> bool {
         self.busy_in_a_row = 0;
         self.told_until = Time::ZERO;
-        std::mem::take(&mut self.hurried)
+        let in_doubt = self.hurried.take().is_some();
+        if in_doubt {
+            self.busy_until = Time::ZERO;
+        }
+        in_doubt
     }
 
     /// Counts a good end or beginning, where a trial runs; whether anything changed.
@@ -254,6 +258,10 @@ impl Record {
     /// It said that it has no room: it works. It is left alone for as long as it says, or for twice
     /// as long as the last time.
     fn overloaded(&mut self, now: Time, id: RequestId, said: Option<Span>, config: &BoardConfig) {
+        if self.hurried.take().is_some() {
+            // It was asked before the time that it said: what it says now counts.
+            self.busy_until = now;
+        }
         if self.busy_until <= now {
             self.busy_in_a_row = self.busy_in_a_row.saturating_add(1);
         }
@@ -265,7 +273,7 @@ impl Record {
         if said.is_some() {
             self.told_until = until;
         }
-        (self.busy_since, self.hurried) = (now, false);
+        self.busy_since = now;
     }
 
     /// How long it said that it has no room.
@@ -278,9 +286,9 @@ impl Record {
         self.busy_since + config.busy_alone_max <= now
     }
 
-    /// It is tried with one request.
+    /// It is tried with one request, until its time comes.
     pub(super) const fn hurry(&mut self, now: Time) {
-        (self.busy_until, self.hurried) = (now, true);
+        self.hurried = Some(now);
     }
 
     fn load(&self) -> Load {
@@ -327,15 +335,18 @@ impl Record {
         if !self.up {
             return Verdict::Down;
         }
+        if self.busy_until <= now {
+            self.hurried = None;
+        }
         let probes = self.probes.judge(now, !self.flights.is_empty(), &config.probe);
         match (self.breaker.state(), probes, self.slow) {
             (State::Open { reason, until }, ..) => Verdict::Ejected { reason, until: Some(until) },
             (_, Some(reason), _) => Verdict::Ejected { reason, until: None },
-            _ if self.busy_until > now => Verdict::Busy { until: self.busy_until },
-            _ if self.hurried => {
+            _ if self.hurried.is_some() => {
                 let last = FailureKind::Overloaded;
                 Verdict::Trial { reason: Reason::Failures { count: self.busy_in_a_row, last } }
             }
+            _ if self.busy_until > now => Verdict::Busy { until: self.busy_until },
             (State::HalfOpen { reason, .. }, ..) => Verdict::Trial { reason },
             (State::Closed, _, Some(ratio)) => Verdict::Slow { ratio },
             _ if self.warmth(now, config) < 1.0 => Verdict::Warming,
@@ -361,9 +372,12 @@ impl Record {
 
     /// Whether a request may go there now.
     pub(super) fn takes(&self, config: &BreakerConfig) -> bool {
-        match self.verdict {
-            Verdict::Trial { .. } if self.hurried => self.flights.is_empty(),
-            Verdict::Trial { .. } => self.breaker.allows(config),
+        match (self.verdict, self.hurried) {
+            // What ran there when it said that it has no room is not the one that tries.
+            (Verdict::Trial { .. }, Some(since)) => {
+                self.flights.values().all(|flight| flight.sent < since)
+            }
+            (Verdict::Trial { .. }, None) => self.breaker.allows(config),
             _ => self.verdict.is_open(),
         }
     }

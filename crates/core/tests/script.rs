@@ -67,6 +67,9 @@ fn play(script: &str) -> String {
         while let Some(output) = scheduler.poll(now) {
             writeln!(out, "=> {}", shown(&output)).unwrap();
         }
+        while let Some(replica) = scheduler.poll_death() {
+            writeln!(out, "=> Died {}", replica.0).unwrap();
+        }
         assert_eq!(invariant::check(&scheduler), [], "after `{line}`");
     }
     out

@@ -287,14 +287,20 @@ impl Poison {
         }
     }
 
-    /// A replica died that was not meant to: its process ended, or it said that its engine is dead.
-    pub fn died(&mut self, now: Time, replica: ReplicaId) {
+    /// A replica died that was not meant to: its process ended, or it said that its engine is dead. Of
+    /// what runs there, some may run in a process that took its place.
+    pub fn died(
+        &mut self,
+        now: Time,
+        replica: ReplicaId,
+        was_there: impl Fn(RequestId) -> bool,
+    ) {
         self.forget(now);
         self.last_death = Some(now);
         let first = (replica, RequestId(0));
         let there = first..=(replica, RequestId(u64::MAX));
-        let ends: Vec<RequestId> =
-            self.flights.range(there).map(|((_, request), _)| *request).collect();
+        let there = self.flights.range(there).map(|((_, request), _)| *request);
+        let ends: Vec<RequestId> = there.filter(|request| was_there(*request)).collect();
         let mut bodies: Vec<u64> = Vec::new();
         for request in ends {
             bodies.extend(self.land(replica, request));

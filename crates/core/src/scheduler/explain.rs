@@ -550,7 +550,7 @@ mod tests {
                 world.scheduler.poison.sent(world.now, ReplicaId(99), RequestId(id), body);
             }
             world.scheduler.poison.sent(world.now, ReplicaId(99), RequestId(turn * 10 + 2), 51);
-            world.scheduler.poison.died(world.now, ReplicaId(99));
+            world.scheduler.poison.died(world.now, ReplicaId(99), |_| true);
         }
         let (request, prompt) = other(50);
         let told = world.scheduler.explain(world.now, &request, &prompt);

@@ -70,7 +70,7 @@ impl Scheduler {
         self.note(now, replica, Signal::Failed { id, kind, retry_after: told.retry_after });
         self.poison.ended(now, replica, id, Some(kind));
         if kind == FailureKind::Broken {
-            self.note_broke(now, replica);
+            self.note_broke(now, replica, since);
         } else if told.is_refused {
             self.note_refused(now, replica);
         }
@@ -159,7 +159,7 @@ impl Scheduler {
 
     /// A replica died. Its attempts are held against nobody who did not kill it: they are given back.
     pub(super) fn died(&mut self, now: Time, replica: ReplicaId) {
-        self.poison.died(now, replica);
+        self.poison.died(now, replica, |_| true);
         self.lower(now, replica);
         for live in self.live.values().filter(|live| live.tried.contains(&replica)) {
             self.retries.give_back(&self.config, live.request.retry.as_ref());

@@ -39,15 +39,18 @@ impl Signs {
         self.died.remove(&replica);
     }
 
-    fn just_broke(&self, now: Time, replica: ReplicaId) -> bool {
-        self.broke.get(&replica).is_some_and(|at| now.since(*at) < GRACE)
+    /// When a request broke there, if it was a moment ago.
+    fn just_broke(&self, now: Time, replica: ReplicaId) -> Option<Time> {
+        self.broke.get(&replica).copied().filter(|at| now.since(*at) < GRACE)
     }
 }
 
 impl Scheduler {
-    /// A replica broke off under a request.
-    pub(super) fn note_broke(&mut self, now: Time, replica: ReplicaId) {
-        if self.derives_deaths() && self.fleet.get(replica).is_some_and(|replica| replica.up) {
+    /// A replica broke off under a request that ran there since then. One that was at a process that is
+    /// known to have died says nothing of the next.
+    pub(super) fn note_broke(&mut self, now: Time, replica: ReplicaId, since: Time) {
+        let is_up = self.fleet.get(replica).is_some_and(|replica| replica.up);
+        if self.derives_deaths() && is_up && self.as_remembered(replica, since) == replica {
             self.signs.broke.insert(replica, now);
         }
     }
@@ -56,8 +59,8 @@ impl Scheduler {
     pub(super) fn note_refused(&mut self, now: Time, replica: ReplicaId) {
         // Requests wait for another look rather than use up attempts there.
         self.suspend(now, replica, FailureKind::Connect);
-        if self.signs.just_broke(now, replica) {
-            self.died_elsewhere(now, replica);
+        if let Some(broke) = self.signs.just_broke(now, replica) {
+            self.died_elsewhere(now, replica, broke);
         }
     }
 
@@ -69,8 +72,8 @@ impl Scheduler {
         let before = self.signs.started_ms.entry(replica).or_insert(started_ms);
         let is_newer = started_ms >= before.saturating_add(APART_MS);
         *before = started_ms.max(*before);
-        if is_newer && self.signs.just_broke(now, replica) {
-            self.died_elsewhere(now, replica);
+        if let Some(broke) = self.signs.just_broke(now, replica).filter(|_| is_newer) {
+            self.died_elsewhere(now, replica, broke);
         }
     }
 
@@ -91,11 +94,15 @@ impl Scheduler {
         if died { DEAD } else { replica }
     }
 
-    fn died_elsewhere(&mut self, now: Time, replica: ReplicaId) {
+    /// A replica died when requests broke there: what was sent since is at the process that took its
+    /// place.
+    fn died_elsewhere(&mut self, now: Time, replica: ReplicaId, broke: Time) {
         self.signs.broke.remove(&replica);
-        self.signs.died.insert(replica, now);
+        self.signs.died.insert(replica, broke);
         self.deaths.push_back(replica);
-        self.poison.died(now, replica);
+        let live = &self.live;
+        let since = |id: &RequestId| Some(live.get(id)?.running?.since);
+        self.poison.died(now, replica, |id| since(&id).is_none_or(|since| since <= broke));
         // Its cache went with it.
         self.index.clear(replica);
         for live in self.live.values_mut().filter(|live| live.tried.contains(&replica)) {

@@ -146,7 +146,7 @@ fn check(steps: &[Step]) {
             }
             _ => {
                 plain.died(now, replica);
-                poison.died(now, replica);
+                poison.died(now, replica, |_| true);
             }
         }
         let said = |all: &BTreeMap<u64, Suspect>| -> Vec<(u64, u32, u32, u32, Time)> {

@@ -26,7 +26,7 @@ fn death(poison: &mut Poison, secs: u64, replica: u32, bodies: &[u64]) {
     for id in (secs * 1000..).take(bodies.len()) {
         poison.ended(at(secs), ReplicaId(replica), RequestId(id), Some(FailureKind::Broken));
     }
-    poison.died(at(secs + 1), ReplicaId(replica));
+    poison.died(at(secs + 1), ReplicaId(replica), |_| true);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn only_what_ran_there_is_blamed() {
     poison.ended(at(0), ReplicaId(1), RequestId(3), Some(FailureKind::Broken));
     poison.sent(at(0), ReplicaId(1), RequestId(4), 14);
     poison.ended(at(9), ReplicaId(1), RequestId(4), Some(FailureKind::Timeout));
-    poison.died(at(10), ReplicaId(1));
+    poison.died(at(10), ReplicaId(1), |_| true);
     assert_eq!(poison.suspects.keys().copied().collect::<Vec<_>>(), [11]);
 }
 

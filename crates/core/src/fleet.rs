@@ -114,6 +114,8 @@ pub struct Replica {
     reported: Option<Time>,
     /// Whether it works, as far as its answers tell.
     works: bool,
+    /// Whether it takes new work again in a moment.
+    soon: bool,
     /// How much of its part it is given, above zero and at most one.
     warmth: f32,
     /// LoRA adapters that it has loaded; none where it does not say.
@@ -137,6 +139,7 @@ impl Replica {
             foreign_requests: 0,
             reported: None,
             works: true,
+            soon: true,
             warmth: 1.0,
             adapters: None,
         }
@@ -174,12 +177,12 @@ impl Replica {
 
     /// Whether it takes new work at all.
     pub fn is_open(&self, now: Time) -> bool {
-        self.is_working() && self.suspended_until <= now
+        self.up && self.works && self.suspended_until <= now
     }
 
-    /// Whether it takes new work now or in a moment: it is up, and not left alone.
-    pub(crate) const fn is_working(&self) -> bool {
-        self.up && self.works
+    /// Whether it is worth waiting for: it takes new work now or in a moment.
+    pub(crate) const fn is_promising(&self) -> bool {
+        self.up && (self.works || self.soon)
     }
 
     /// KV tokens nobody holds, as far as the ledger and a fresh report tell.
@@ -275,10 +278,10 @@ impl Fleet {
         replica.suspended_until = Time::ZERO;
     }
 
-    /// Whether a replica works, and how much of its part it is given.
-    pub(crate) fn judge(&mut self, id: ReplicaId, works: bool, warmth: f32) {
+    /// Whether a replica works, or does in a moment, and how much of its part it is given.
+    pub(crate) fn judge(&mut self, id: ReplicaId, (works, soon): (bool, bool), warmth: f32) {
         if let Some(replica) = self.replicas.get_mut(&id) {
-            (replica.works, replica.warmth) = (works, warmth);
+            (replica.works, replica.soon, replica.warmth) = (works, soon, warmth);
         }
     }
 

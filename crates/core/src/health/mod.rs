@@ -249,6 +249,16 @@ impl Board {
         record.is_some_and(|record| record.takes(&self.config.breaker))
     }
 
+    /// Whether a request may go there in a moment, if not now: it is on trial, or has no room for so
+    /// short a time as one is left alone that nobody stands in for.
+    pub fn takes_soon(&self, now: Time, replica: ReplicaId) -> bool {
+        let verdict = self.replicas.get(&replica).map(|record| record.verdict);
+        verdict.is_some_and(|verdict| match verdict {
+            Verdict::Busy { until } => until <= now + self.config.busy_alone_max,
+            _ => verdict.is_open(),
+        })
+    }
+
     /// Where a replica stood at the last look.
     pub fn standing(&self, replica: ReplicaId) -> Option<Standing> {
         let Record { verdict, weight, .. } = self.replicas.get(&replica)?;

@@ -289,12 +289,7 @@ impl Poison {
 
     /// A replica died that was not meant to: its process ended, or it said that its engine is dead. Of
     /// what runs there, some may run in a process that took its place.
-    pub fn died(
-        &mut self,
-        now: Time,
-        replica: ReplicaId,
-        was_there: impl Fn(RequestId) -> bool,
-    ) {
+    pub fn died(&mut self, now: Time, replica: ReplicaId, was_there: impl Fn(RequestId) -> bool) {
         self.forget(now);
         self.last_death = Some(now);
         let first = (replica, RequestId(0));

@@ -283,8 +283,8 @@ pub fn choose(
     Decision::Go(chosen(pick.name(), &view, at, placement))
 }
 
-/// The replicas that a request may go to now: those that did not fail it, as long as one of them works. One
-/// that is left alone may be dead for long, and is not waited for.
+/// The replicas that a request may go to now: those that did not fail it, as long as one of them takes work
+/// now or in a moment. One that is left alone for longer may be dead, and is not waited for.
 pub(crate) fn eligible<'a, 'b>(
     now: Time,
     fleet: &'a Fleet,
@@ -294,7 +294,7 @@ pub(crate) fn eligible<'a, 'b>(
     let fresh = move |replica: &Replica| !tried.contains(&replica.id);
     let allowed = move |replica: &&Replica| !barred.contains(&replica.id);
     let some_fresh =
-        fleet.iter().filter(allowed).any(|replica| replica.is_working() && fresh(replica));
+        fleet.iter().filter(allowed).any(|replica| replica.is_promising() && fresh(replica));
     let may = move |replica: &&Replica| {
         replica.is_open(now) && allowed(replica) && (!some_fresh || fresh(replica))
     };

@@ -59,7 +59,7 @@ impl Scheduler {
         if self.board.is_some() && fingerprint != 0 {
             self.poison.sent(now, replica, id, fingerprint);
         }
-        self.weigh(replica);
+        self.weigh(now, replica);
     }
 
     /// A request failed.
@@ -176,7 +176,7 @@ impl Scheduler {
         let changes = board.assess(now);
         let ids: Vec<ReplicaId> = self.fleet.iter().map(|replica| replica.id).collect();
         for id in ids {
-            self.weigh(id);
+            self.weigh(now, id);
         }
         for change in changes {
             if change.interrupt {
@@ -202,10 +202,11 @@ impl Scheduler {
         self.outputs.extend(there.into_iter().map(|id| Output::GiveUp { id, replica }));
     }
 
-    fn weigh(&mut self, replica: ReplicaId) {
+    fn weigh(&mut self, now: Time, replica: ReplicaId) {
         let Some(board) = &self.board else { return };
         let weight = board.standing(replica).map_or(1.0, |standing| standing.weight);
-        self.fleet.judge(replica, board.takes(replica), weight as f32);
+        let works = (board.takes(replica), board.takes_soon(now, replica));
+        self.fleet.judge(replica, works, weight as f32);
     }
 
     fn replica_of(&self, id: RequestId) -> Option<ReplicaId> {

@@ -262,7 +262,7 @@ impl Scheduler {
                 self.fleet.iter().filter(|replica| replica.up).map(|replica| replica.id).collect();
             for replica in up {
                 self.note(now, replica, Signal::Up);
-                self.fleet.judge(replica, true, 1.0);
+                self.fleet.judge(replica, (true, true), 1.0);
             }
         }
         self.retries.forget_groups();

@@ -15,6 +15,9 @@ use crate::{FailureKind, RequestId, Span, Time};
 /// Requests on one replica that are watched; more run unwatched.
 const FLIGHTS_MAX: usize = 65_536;
 
+/// How long a replica without room is left alone at most though it says that it has room before.
+const BEYOND_SAID_MAX: Span = Span::from_secs(1);
+
 /// A request that runs there.
 #[derive(Clone, Copy, Debug)]
 struct Flight {
@@ -256,7 +259,7 @@ impl Record {
     }
 
     /// It said that it has no room: it works. It is left alone for as long as it says, or for twice
-    /// as long as the last time.
+    /// as long as the last time. Who says again and again that it has room at once is not asked as often.
     fn overloaded(&mut self, now: Time, id: RequestId, said: Option<Span>, config: &BoardConfig) {
         if self.hurried.take().is_some() {
             // It was asked before the time that it said: what it says now counts.
@@ -267,7 +270,9 @@ impl Record {
         }
         let times = self.busy_in_a_row.saturating_sub(1).min(32);
         let doubled = config.busy.as_nanos().saturating_mul(1 << times);
-        let span = said.map_or(doubled, Span::as_nanos).min(config.busy_max.as_nanos());
+        let least = doubled.min(BEYOND_SAID_MAX.as_nanos());
+        let span = said.map_or(doubled, |said| said.as_nanos().max(least));
+        let span = span.min(config.busy_max.as_nanos());
         let until = now + spread(Span::from_nanos(span), id.0);
         self.busy_until = self.busy_until.max(until);
         if said.is_some() {

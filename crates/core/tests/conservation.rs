@@ -283,7 +283,8 @@ impl Host {
                         self.running.remove(&id);
                         self.stopping.remove(&id);
                     }
-                    let failed = failed.then_some(FailureKind::Broken);
+                    let failure = Failure::before_answer(FailureKind::Broken);
+                    let failed = failed.then_some(failure);
                     self.feed(Input::Outrun { id, failed });
                 }
             }

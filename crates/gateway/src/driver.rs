@@ -372,7 +372,7 @@ impl Driver {
     fn remember(&mut self, input: Input) {
         let (id, kind) = match input {
             Input::Failed { id, failure } => (id, failure.kind),
-            Input::Outrun { id, failed: Some(kind) } => (id, kind),
+            Input::Outrun { id, failed: Some(failure) } => (id, failure.kind),
             _ => return,
         };
         let at = self.waiters.get_mut(&id).and_then(|waiter| waiter.at.take());

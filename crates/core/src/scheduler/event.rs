@@ -3,7 +3,7 @@
 use crate::fleet::{Capacity, Report, Site};
 use crate::health::Probe;
 use crate::preempt::Reason;
-use crate::request::{Failure, FailureKind, Outcome, Request};
+use crate::request::{Failure, Outcome, Request};
 use crate::{ReplicaId, RequestId, Tokens, Why};
 
 /// Everything that can happen.
@@ -118,7 +118,7 @@ pub enum Input {
         /// The one that was late, which costs its tenant nothing.
         id: RequestId,
         /// How it had failed by then, if it had.
-        failed: Option<FailureKind>,
+        failed: Option<Failure>,
     },
     /// The client went away.
     Cancel {

@@ -9,7 +9,7 @@ use super::arrive::ticket;
 use super::turn::Placed;
 use super::{Live, Output, Scheduler};
 use crate::health::{Budget, HedgeConfig, Hedgeable};
-use crate::request::{Failure, FailureKind, Outcome, Request};
+use crate::request::{Failure, Outcome, Request};
 use crate::{ReplicaId, RequestId, Span, Time};
 
 /// Copies that may be sent however few requests there are, and how soon one of them comes back.
@@ -146,19 +146,19 @@ impl Scheduler {
 
     /// The other attempt's answer began first, and this one had failed by then or had not: what it
     /// has cost is given back.
-    pub(super) fn outrun(&mut self, now: Time, id: RequestId, failed: Option<FailureKind>) {
+    pub(super) fn outrun(&mut self, now: Time, id: RequestId, failed: Option<Failure>) {
         if !self.live.contains_key(&id) {
             return;
         }
         self.queue.remove(id);
         match failed {
-            Some(kind) => self.note_failed(now, id, Failure::before_answer(kind)),
+            Some(failure) => self.note_failed(now, id, failure),
             None => self.note_stopped(now, id),
         }
         if let Some(replica) = self.release(id) {
             self.queue.forgive(id);
             match failed {
-                Some(kind) => self.suspend(now, replica, kind),
+                Some(failure) => self.suspend(now, replica, failure.kind),
                 None => self.outputs.push_back(Output::Abort { id, replica }),
             }
         }
@@ -169,9 +169,11 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::BoardConfig;
+    use crate::health::{BoardConfig, Verdict};
     use crate::preempt::PreemptConfig;
-    use crate::{Band, Capacity, Input, SchedulerConfig, TenantId, Tokens, invariant};
+    use crate::{
+        Band, Capacity, FailureKind, Input, SchedulerConfig, TenantId, Tokens, Told, invariant,
+    };
 
     const TENANT: TenantId = TenantId(0);
 
@@ -372,6 +374,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_replica_told_one_that_was_outrun_counts() {
+        let mut world = World::new(2);
+        let first = world.arrive(1).unwrap();
+        world.wait(1000);
+        world.copy(1, 2).unwrap();
+        world.feed(Input::FirstToken { id: RequestId(2) });
+        let told = Told { retry_after: Some(Span::from_secs(20)), is_refused: false };
+        let failure = Failure { told, ..Failure::before_answer(FailureKind::Overloaded) };
+        world.feed(Input::Outrun { id: RequestId(1), failed: Some(failure) });
+        world.feed(Input::Finished { id: RequestId(2), tokens: None });
+        world.wait(15_000);
+        let standing = world.scheduler.standings().find(|one| one.replica == first).unwrap();
+        assert!(matches!(standing.verdict, Verdict::Busy { .. }), "{standing:?}");
+    }
+
+    #[test]
     fn a_copy_that_fails_is_not_tried_again_and_one_that_won_is() {
         let mut world = World::new(3);
         world.arrive(1).unwrap();
@@ -387,7 +405,7 @@ mod tests {
         world.wait(1000);
         world.copy(1, 2).unwrap();
         world.feed(Input::FirstToken { id: RequestId(2) });
-        let failed = Some(FailureKind::Server);
+        let failed = Some(Failure::before_answer(FailureKind::Server));
         world.feed(Input::Outrun { id: RequestId(1), failed });
         let broken = Failure::in_answer(FailureKind::Server, true);
         let outputs = world.feed(Input::Failed { id: RequestId(2), failure: broken });

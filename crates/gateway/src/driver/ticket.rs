@@ -133,6 +133,8 @@ impl Ticket {
     /// The other attempt's answer began first; this one had failed by then, or not.
     pub(crate) fn outrun(mut self, failed: Option<FailureKind>) {
         self.ended = true;
+        let told = std::mem::take(&mut self.told);
+        let failed = failed.map(|kind| Failure { told, ..Failure::before_answer(kind) });
         self.lane.send(Message::Happened(Input::Outrun { id: self.id, failed }));
     }
 

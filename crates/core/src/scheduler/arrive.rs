@@ -76,6 +76,7 @@ impl Live {
             arrived: now,
             attempt: 0,
             tried: Vec::new(),
+            paid: Vec::new(),
             running: None,
             answered: false,
             stops: 0,

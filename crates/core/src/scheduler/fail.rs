@@ -58,6 +58,7 @@ impl Scheduler {
             self.doubts.insert((until, id));
         } else if !dead {
             // What a death costs is given back, so that of a known one nothing is taken.
+            live.paid.push(replica);
             self.retries.spend(limit.as_ref());
         }
     }
@@ -130,10 +131,25 @@ impl Scheduler {
         if self.is_spent(id) {
             return;
         }
-        if let Some(until) = self.live.get_mut(&id).and_then(|live| live.doubt.take()) {
-            self.doubts.remove(&(until, id));
-            let limit = self.live.get(&id).and_then(|live| live.request.retry);
-            self.retries.spend(limit.as_ref());
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let Some(until) = live.doubt.take() else { return };
+        self.doubts.remove(&(until, id));
+        let last = live.tried.last().copied();
+        let alive = |replica: &ReplicaId| self.fleet.get(*replica).is_some_and(|one| one.up);
+        if let Some(replica) = last.filter(alive) {
+            live.paid.push(replica);
+            self.retries.spend(live.request.retry.as_ref());
+        }
+    }
+
+    /// What the attempts at a replica that died have cost is held against nobody.
+    pub(super) fn give_back(&mut self, replica: ReplicaId) {
+        for live in self.live.values_mut() {
+            let before = live.paid.len();
+            live.paid.retain(|paid| *paid != replica);
+            for _ in live.paid.len()..before {
+                self.retries.give_back(&self.config, live.request.retry.as_ref());
+            }
         }
     }
 
@@ -154,6 +170,7 @@ impl Scheduler {
         let Some(running) = live.running else { return };
         if live.output.saturating_sub(running.from) >= PROGRESS_MIN {
             live.tried.clear();
+            live.paid.clear();
             live.broke.clear();
             live.trail = Trail::default();
         }

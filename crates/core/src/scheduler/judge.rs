@@ -161,9 +161,7 @@ impl Scheduler {
     pub(super) fn died(&mut self, now: Time, replica: ReplicaId) {
         self.poison.died(now, replica, |_| true);
         self.lower(now, replica);
-        for live in self.live.values().filter(|live| live.tried.contains(&replica)) {
-            self.retries.give_back(&self.config, live.request.retry.as_ref());
-        }
+        self.give_back(replica);
         let doubts: Vec<RequestId> = self.doubts.iter().map(|(_, id)| *id).collect();
         for id in doubts {
             self.doubt_less(id);

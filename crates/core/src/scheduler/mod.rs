@@ -96,6 +96,8 @@ struct Live {
     arrived: Time,
     attempt: u32,
     tried: Vec<ReplicaId>,
+    /// Those of them whose failures cost a retry each.
+    paid: Vec<ReplicaId>,
     running: Option<Running>,
     answered: bool,
     stops: u32,

@@ -20,6 +20,9 @@ const DEAD: ReplicaId = ReplicaId(u32::MAX);
 /// round them.
 const APART_MS: u64 = 1000;
 
+/// Deaths that nobody has asked for; of more, the last are kept.
+const DEATHS_MAX: usize = 1024;
+
 /// What is known of replicas elsewhere, at most as much as there are replicas.
 #[derive(Debug, Default)]
 pub(super) struct Signs {
@@ -99,16 +102,17 @@ impl Scheduler {
     fn died_elsewhere(&mut self, now: Time, replica: ReplicaId, broke: Time) {
         self.signs.broke.remove(&replica);
         self.signs.died.insert(replica, broke);
+        if self.deaths.len() == DEATHS_MAX {
+            self.deaths.pop_front();
+        }
         self.deaths.push_back(replica);
         let live = &self.live;
         let since = |id: &RequestId| Some(live.get(id)?.running?.since);
         self.poison.died(now, replica, |id| since(&id).is_none_or(|since| since <= broke));
         // Its cache went with it.
         self.index.clear(replica);
-        for live in self.live.values_mut().filter(|live| live.tried.contains(&replica)) {
-            self.retries.give_back(&self.config, live.request.retry.as_ref());
-            live.forget_as_dead(replica);
-        }
+        self.give_back(replica);
+        self.live.values_mut().for_each(|live| live.forget_as_dead(replica));
         let doubts: Vec<RequestId> = self.doubts.iter().map(|(_, id)| *id).collect();
         for id in doubts {
             self.doubt_less(id);

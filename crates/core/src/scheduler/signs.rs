@@ -128,3 +128,19 @@ impl Live {
         self.trail.rename(replica, DEAD);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SchedulerConfig;
+
+    #[test]
+    fn deaths_that_nobody_asks_for_do_not_pile_up() {
+        let mut scheduler = Scheduler::new(SchedulerConfig::default());
+        for replica in 0..=DEATHS_MAX as u32 {
+            scheduler.died_elsewhere(Time::ZERO, ReplicaId(replica), Time::ZERO);
+        }
+        assert_eq!(scheduler.deaths.len(), DEATHS_MAX);
+        assert_eq!(scheduler.poll_death(), Some(ReplicaId(1)));
+    }
+}

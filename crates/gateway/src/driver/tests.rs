@@ -1,6 +1,6 @@
 //! The driver without its handle: what it keeps, and what it forgets.
 
-use pilotage_core::{Band, Failure, TenantId, Tokens};
+use pilotage_core::{Band, Failure, Refusal, TenantId, Tokens, Told};
 use pilotage_shell::metrics::Metrics;
 
 use super::*;
@@ -100,4 +100,29 @@ async fn only_requests_at_the_replica_learn_that_it_is_gone() {
     fail(&mut driver, 2);
     driver.take(Message::Down(ReplicaId(2)));
     assert_eq!(said(&mut elsewhere), ["four"]);
+}
+
+#[tokio::test]
+async fn what_a_replica_told_counts_though_another_attempt_outran_the_one_told() {
+    let gauges = GatewayMetrics::new(&Metrics::new()).lane("lane");
+    let health = Some(pilotage_core::health::BoardConfig::default());
+    let config = (SchedulerConfig { health, ..SchedulerConfig::default() }, TenantTree::default());
+    let client = Client::new().unwrap();
+    let lane = LaneHandle::start("lane".to_owned(), config, client, Clock::start(), gauges);
+    let url = "http://127.0.0.1:1".to_owned();
+    lane.replica_up(ReplicaId(1), Replica::at("one", url, Capacity::of_requests(1)));
+    let request = Request::new(RequestId(1), TenantId(0), Band::Standard, Tokens::default());
+    let mut ticket = lane.arrive(request, Prompt::default());
+    ticket.turn().await.unwrap();
+    ticket.heard(Told { retry_after: Some(Span::from_secs(20)), is_refused: false });
+    ticket.outrun(Some(FailureKind::Overloaded));
+    let request = Request::new(RequestId(2), TenantId(0), Band::Standard, Tokens::default());
+    let deadline = Some(Time::ZERO);
+    let mut late = lane.arrive(Request { deadline, ..request }, Prompt::default());
+    match late.turn().await.map(|go| go.attempt) {
+        Err(Refusal::DeadlinePassed { retry_after, .. }) => {
+            assert!(retry_after >= Span::from_secs(15), "{retry_after:?}");
+        }
+        other => panic!("{other:?}"),
+    }
 }

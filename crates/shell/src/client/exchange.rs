@@ -79,12 +79,9 @@ impl Exchange<'_> {
             match ready!(read).and_then(|came| came) {
                 Ok(Came::Some) => {}
                 Ok(Came::Head(mut answered)) => {
-                    let sent = self.unsent.flushed && self.refused.is_none();
-                    answered.head.reusable &= sent;
-                    if !sent
-                        && self.refused.is_none()
-                        && answered.head.response.status().is_success()
-                    {
+                    answered.head.reusable &= self.unsent.flushed;
+                    let agrees = answered.head.response.status().is_success();
+                    if agrees && !self.unsent.flushed && self.refused.is_none() {
                         answered.unsent = Some(Box::new(self.unsent.take()));
                     }
                     return Poll::Ready(Ok(*answered));

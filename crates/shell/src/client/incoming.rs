@@ -58,24 +58,6 @@ impl Incoming {
         }
     }
 
-    /// Data in what came with the head.
-    fn of_rest(&mut self) -> Result<Bytes, Garbage> {
-        match &mut self.framing {
-            Framing::Length(left) => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(self.rest.len());
-                *left -= taken as u64;
-                Ok(self.rest.split_to(taken))
-            }
-            Framing::UntilClose => Ok(std::mem::take(&mut self.rest)),
-            Framing::Chunked(_) => {
-                let mut data = Vec::with_capacity(self.rest.len());
-                let taken = self.framing.take(&self.rest, &mut data)?;
-                let _ = self.rest.split_to(taken);
-                Ok(data.into())
-            }
-        }
-    }
-
     fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         // Who takes no more of the request may go on answering: that it failed says nothing.
         if let (Some(unsent), Some(socket)) = (&mut self.unsent, &mut self.socket)
@@ -84,26 +66,23 @@ impl Incoming {
             self.unsent = None;
         }
         while !self.framing.is_over() {
-            let data = if self.rest.is_empty() {
+            let read = if self.rest.is_empty() {
                 let Self { framing, socket: Some(socket), .. } = self else { break };
-                let read = ready!(socket.poll_take(context, |bytes| take(framing, bytes)));
-                match read.and_then(|taken| taken.map_err(garbage)) {
-                    Ok(Some((data, true))) => data,
-                    Ok(Some((data, false))) => {
-                        self.home = None;
-                        data
-                    }
-                    Ok(None) => {
-                        self.socket = None;
-                        return Poll::Ready(None);
-                    }
-                    Err(error) => return Poll::Ready(Some(self.fail(error))),
-                }
+                ready!(socket.poll_take(context, |bytes| take(framing, bytes)))
             } else {
-                match self.of_rest() {
-                    Ok(data) => data,
-                    Err(error) => return Poll::Ready(Some(self.fail(garbage(error)))),
+                Ok(take(&mut self.framing, &std::mem::take(&mut self.rest)))
+            };
+            let data = match read.and_then(|taken| taken.map_err(garbage)) {
+                Ok(Some((data, true))) => data,
+                Ok(Some((data, false))) => {
+                    self.home = None;
+                    data
                 }
+                Ok(None) => {
+                    self.socket = None;
+                    return Poll::Ready(None);
+                }
+                Err(error) => return Poll::Ready(Some(self.fail(error))),
             };
             self.settle();
             if !data.is_empty() {
@@ -117,12 +96,11 @@ impl Incoming {
     fn fail(&mut self, error: io::Error) -> io::Result<Bytes> {
         self.socket = None;
         self.home = None;
-        self.rest = Bytes::new();
         Err(error)
     }
 }
 
-/// Data in what was read, and whether all of that was the body's; nothing at the end of the connection.
+/// Data in what came, and whether all of that was the body's; nothing at the end of the connection.
 fn take(framing: &mut Framing, bytes: &[u8]) -> Result<Option<(Bytes, bool)>, Garbage> {
     if bytes.is_empty() {
         return framing.close().map(|()| None);

@@ -5,6 +5,7 @@ mod explain;
 mod key;
 mod scripted;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Completions(Completions),
     #[command(hide = true)]
     Reference(Reference),
+    #[command(hide = true)]
+    Warden(Warden),
 }
 
 /// Try out in seconds what would happen in hours: simulated engines, and the scheduler that serves.
@@ -388,6 +391,14 @@ pub(crate) struct EngineBench {
     /// A table for people or JSON for machines
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
+}
+
+/// Run a program that must not outlive `pilotage up`, which starts runtimes of others behind this.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Warden {
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Print a completion script for a shell.

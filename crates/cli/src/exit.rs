@@ -5,6 +5,8 @@
 //! | 0 | done |
 //! | 1 | it failed: the message says why |
 //! | 2 | the command line, a manifest or a setting is wrong: trying again unchanged is useless |
+//!
+//! `pilotage warden` ends as the program does that it looks after.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -39,8 +41,23 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
+/// A program that ended with this code and has said why itself.
+#[derive(Debug)]
+pub(crate) struct Ended(pub(crate) u8);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the program ended with code {}", self.0)
+    }
+}
+
+impl std::error::Error for Ended {}
+
 /// Says what happened, and gives the code to exit with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(Ended(code)) = error.downcast_ref() {
+        return ExitCode::from(*code);
+    }
     output::failure(&format!("{error:#}"));
     let Some(wrong) = error.downcast_ref::<Wrong>() else { return ExitCode::from(1) };
     for hint in &wrong.hints {

@@ -18,7 +18,12 @@ pub(crate) fn open() -> anyhow::Result<Store> {
             .unwrap_or_else(|| "https://huggingface.co".to_owned())
             .trim_end_matches('/')
             .to_owned(),
-        hf_token: env::get(Var::HfToken).filter(|token| !token.is_empty()).map(Secret::new),
+        hf_token: hub_token(),
     };
     Ok(Store::new(&cache, access))
+}
+
+/// The token for the hub that weights come from.
+pub(crate) fn hub_token() -> Option<Secret> {
+    env::get(Var::HfToken).filter(|token| !token.is_empty()).map(Secret::new)
 }

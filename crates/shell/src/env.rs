@@ -66,6 +66,11 @@ pub fn named(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Where programs are found by their names: `PATH`.
+pub fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
 /// The row of a variable.
 pub fn variable(var: Var) -> &'static Variable {
     &TABLE[var as usize]

@@ -11,6 +11,7 @@ mod reference;
 mod sim;
 mod status;
 mod up;
+mod warden;
 
 use std::future::Future;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Reference(args) => reference::run(&args),
+        Command::Warden(args) => warden::run(&args),
     }
 }
 

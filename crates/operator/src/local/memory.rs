@@ -4,19 +4,21 @@
 use std::fs;
 use std::path::Path;
 
-/// Whether what the process with that id takes, or the weights alone where they are larger, is
+use super::group;
+
+/// Whether what the process with that id and all it started take, or the weights alone where they are larger, is
 /// available once more. Where the system does not tell, there is room: a process that does not fit
 /// dies, and the one that it was to replace serves on.
 pub fn has_room(pid: u32, weights: &Path) -> bool {
     let field = |file: &str, name: &str| kib(&fs::read_to_string(file).ok()?, name);
     let available = field("/proc/meminfo", "MemAvailable:");
-    let taken = field(&format!("/proc/{pid}/status"), "VmRSS:").unwrap_or(0);
+    let taken = group::resident_kib(pid).unwrap_or(0);
     let weights = fs::metadata(weights).map_or(0, |file| file.len() / 1024);
     available.is_none_or(|available| taken.max(weights) <= available)
 }
 
 /// A number of kibibytes in a file of `/proc`.
-fn kib(text: &str, name: &str) -> Option<u64> {
+pub(super) fn kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

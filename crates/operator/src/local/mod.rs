@@ -2,19 +2,25 @@
 //! when it dies, until it is stopped or the plan is another one.
 //!
 //! `rollout` decides who is started and who goes, `foreman` does that, `process` keeps one of them
-//! running.
+//! running: `launch` starts it, `ready` waits for it, `warden` is with those that are not ours.
 
 mod foreman;
+mod group;
+mod launch;
 mod log;
 mod memory;
 mod policy;
 mod process;
+mod program;
+mod ready;
 mod rollout;
+mod warden;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use foreman::{Foreman, Order};
 
 pub use memory::has_room;
+pub use warden::watch_over;
 
 /// How long a process may take to become ready.
 pub const START_TIMEOUT: Duration = Duration::from_secs(600);
@@ -45,10 +52,16 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Machine {
     /// The binary that [`pilotage_plan::Program::Own`] means.
     pub own: PathBuf,
+    /// The binary whose command `warden` looks after programs of others; without one nobody does.
+    pub warden: Option<PathBuf>,
+    /// Where programs are found by their names, as in `PATH`.
+    pub search_path: OsString,
     /// Where logs go.
     pub logs: PathBuf,
     /// The key between gateway and engines.
     pub engine_key: Secret,
+    /// The token for the hub that weights come from.
+    pub hub_token: Option<Secret>,
     /// For health checks.
     pub client: Client,
     /// The time.
@@ -74,6 +87,8 @@ pub enum Event {
         spec: Arc<ProcessSpec>,
         /// Where.
         url: String,
+        /// Where it tells what its KV cache holds: `tcp://HOST:PORT`.
+        events_url: Option<String>,
     },
     /// It takes none any more.
     Down {

@@ -4,29 +4,22 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use pilotage_plan::render::process::{PORT, WEIGHTS};
-use pilotage_plan::{ProcessSpec, Program};
-use pilotage_shell::{id, port};
+use pilotage_plan::ProcessSpec;
+use pilotage_shell::id;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::launch::{self, Launched};
 use super::log::Log;
 use super::policy::{self, Record};
-use super::{Event, Machine, State, States};
-
-/// How often a starting process is asked whether it is ready.
-const READY_PAUSE: Duration = Duration::from_millis(20);
-
-/// How long one answer to that question may take.
-const READY_TIMEOUT: Duration = Duration::from_secs(5);
+use super::ready::Asked;
+use super::{Event, Machine, State, States, group};
 
 /// Lines of a dead process's log that go into the reason.
 const LINES_SHOWN: usize = 3;
@@ -74,8 +67,9 @@ impl Keeper {
 
     /// One life; returns why it ended.
     async fn live(&self, log: &Log, starts: u32, last_exit: &Option<String>) -> String {
-        let (mut child, url) = match self.spawn() {
-            Ok(spawned) => spawned,
+        let started = launch::start(&self.machine, &self.name, &self.spec, &self.weights);
+        let Launched { mut child, url, events_url } = match started {
+            Ok(launched) => launched,
             Err(error) => return format!("it cannot be started: {error}"),
         };
         if let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) {
@@ -84,77 +78,34 @@ impl Keeper {
         }
         let pid = child.id();
         self.show("starting", pid, starts, last_exit);
-        let ended = tokio::select! {
-            ready = self.wait_ready(&url) => {
-                if ready {
-                    self.show("ready", pid, starts, last_exit);
-                    // The receiver is gone only when the whole process is on its way out.
-                    let (name, spec) = (self.name.clone(), Arc::clone(&self.spec));
-                    let _ = self.events.send(Event::Ready { name, spec, url });
-                    tokio::select! {
-                        ended = child.wait() => ended,
-                        () = self.stop.cancelled() => return self.end(&mut child).await,
-                    }
-                } else {
-                    self.end(&mut child).await;
-                    let limit = self.machine.start_timeout.as_secs();
-                    return with_lines(format!("it was not ready after {limit} s"), log);
-                }
-            }
-            ended = child.wait() => ended,
+        let asked = Asked { machine: &self.machine, spec: &self.spec, url: &url };
+        let ready = tokio::select! {
+            ready = asked.wait() => ready,
+            ended = self.ended(&mut child) => return with_lines(described(ended), log),
             () = self.stop.cancelled() => return self.end(&mut child).await,
         };
-        with_lines(described(ended), log)
+        if let Err(reason) = ready {
+            self.end(&mut child).await;
+            return with_lines(reason, log);
+        }
+        self.show("ready", pid, starts, last_exit);
+        // The receiver is gone only when the whole process is on its way out.
+        let (name, spec) = (self.name.clone(), Arc::clone(&self.spec));
+        let _ = self.events.send(Event::Ready { name, spec, url, events_url });
+        tokio::select! {
+            ended = self.ended(&mut child) => with_lines(described(ended), log),
+            () = self.stop.cancelled() => self.end(&mut child).await,
+        }
     }
 
-    fn spawn(&self) -> io::Result<(Child, String)> {
-        let port = port::free()?;
-        let program = match &self.spec.program {
-            Program::Own => self.machine.own.clone(),
-            Program::Path(path) => PathBuf::from(path),
-        };
-        let weights = self.weights.to_string_lossy();
-        let args = self
-            .spec
-            .args
-            .iter()
-            .map(|arg| arg.replace(PORT, &port.to_string()).replace(WEIGHTS, &weights));
-        let child = Command::new(&program)
-            .args(args)
-            .envs(self.spec.env.iter().map(|(name, value)| (name, value)))
-            .env("PILOTAGE_ENGINE_KEY", self.machine.engine_key.expose())
-            .env("PILOTAGE_SUPERVISOR", std::process::id().to_string())
-            .env_remove("PILOTAGE_API_KEY")
-            .env_remove("PILOTAGE_ADMIN_KEY")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A Ctrl-C in the terminal is for us: the children are drained, not interrupted.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", program.display()))
-            })?;
-        Ok((child, format!("http://{}:{port}", self.spec.host)))
-    }
-
-    /// Whether it became ready in time.
-    async fn wait_ready(&self, url: &str) -> bool {
-        let asking = async {
-            while !self.is_ready(url).await {
-                tokio::time::sleep(READY_PAUSE).await;
-            }
-        };
-        tokio::time::timeout(self.machine.start_timeout, asking).await.is_ok()
-    }
-
-    async fn is_ready(&self, url: &str) -> bool {
-        let request = Request::get(format!("{url}{}", self.spec.health_path)).body(Bytes::new());
-        let Ok(request) = request else { return false };
-        let answer =
-            tokio::time::timeout(READY_TIMEOUT, self.machine.client.request(request)).await;
-        answer.is_ok_and(|answer| answer.is_ok_and(|response| response.status().is_success()))
+    /// Waits until the process has ended, and ends what it leaves behind.
+    async fn ended(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        let leader = child.id();
+        let ended = child.wait().await;
+        if let Some(leader) = leader {
+            group::end_rest(leader);
+        }
+        ended
     }
 
     /// Asks the process to end, and ends it when it does not.
@@ -164,10 +115,15 @@ impl Keeper {
             // An error means that it is gone already.
             let _ = kill_process(pid, Signal::TERM);
         }
-        match tokio::time::timeout(self.machine.stop_timeout, child.wait()).await {
+        let said = self.spec.stop_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        let patience = said.unwrap_or(self.machine.stop_timeout);
+        match tokio::time::timeout(patience, self.ended(child)).await {
             Ok(ended) => described(ended),
             Err(_) => {
                 tracing::warn!(process = self.name, "it did not end in time and is killed");
+                if let Some(leader) = child.id() {
+                    group::end_rest(leader);
+                }
                 described(child.kill().await.and(child.wait().await))
             }
         }

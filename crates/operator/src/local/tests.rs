@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use pilotage_plan::render::{self, Readiness};
 use pilotage_plan::{ProcessSpec, Program, WeightsSpec};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -26,8 +27,11 @@ http.server.HTTPServer((\"127.0.0.1\", int(sys.argv[1])), Handler).serve_forever
 fn machine(folder: &Path) -> Machine {
     Machine {
         own: "/bin/sh".into(),
+        warden: None,
+        search_path: "/usr/bin:/bin".into(),
         logs: folder.join("logs"),
         engine_key: Secret::new("secret".to_owned()),
+        hub_token: None,
         client: Client::new().unwrap(),
         clock: Clock::start(),
         start_timeout: Duration::from_secs(30),
@@ -42,8 +46,12 @@ fn spec(script: &str) -> ProcessSpec {
         program: Program::Own,
         args: ["-c", script, "sh", "{port}", "{weights}"].map(str::to_owned).to_vec(),
         env: Vec::new(),
+        secrets: vec![("PILOTAGE_ENGINE_KEY".to_owned(), render::Secret::EngineKey)],
+        files: Vec::new(),
         host: "127.0.0.1".to_owned(),
         health_path: "/health".to_owned(),
+        readiness: Readiness::default(),
+        stop_seconds: None,
         served_model: "m".to_owned(),
         slots: 1,
         threads: 1,
@@ -206,5 +214,85 @@ async fn without_memory_for_both_the_old_one_goes_first() {
     supervisor.release("p-0");
     assert_eq!(next(&mut happened).await, "gone p-0");
     assert_eq!(next(&mut happened).await, "ready p-0");
+    supervisor.stop().await;
+}
+
+/// A runtime of somebody else: it lists the model in `$NAME`, and counts what it is asked. `$1` is the port.
+const RUNTIME: &str = "exec python3 -c '
+import http.server, json, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self, status, body):
+        self.send_response(status); self.end_headers(); self.wfile.write(json.dumps(body).encode())
+    def do_GET(self):
+        if self.path == \"/v1/models\":
+            if self.headers[\"authorization\"] != \"Bearer \" + os.environ[\"KEY\"]:
+                return self.answer(401, {})
+            return self.answer(200, {\"data\": [{\"id\": os.environ[\"NAME\"]}]})
+        self.answer(200, {})
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers[\"content-length\"])))
+        print(\"asked\", self.path, body[\"model\"], flush=True)
+        self.answer(404 if self.path == \"/v1/completions\" else 200, {})
+    def log_message(self, *args): pass
+http.server.HTTPServer((\"127.0.0.1\", int(sys.argv[1])), Handler).serve_forever()
+' \"$1\"";
+
+fn runtime(name: &str) -> ProcessSpec {
+    ProcessSpec {
+        program: Program::Named { name: "sh".to_owned(), home: None },
+        env: vec![("NAME".to_owned(), name.to_owned())],
+        secrets: vec![("KEY".to_owned(), render::Secret::EngineKey)],
+        readiness: Readiness { start_seconds: None, lists_model: true, warms_up: true },
+        ..spec(RUNTIME)
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_is_ready_when_it_has_its_model_and_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path());
+    let (supervisor, mut happened) = start(&machine, runtime("m"));
+    assert_eq!(next(&mut happened).await, "ready p-0");
+    supervisor.stop().await;
+    let log = std::fs::read_to_string(machine.logs.join("p-0.log")).unwrap();
+    assert_eq!(log, "asked /v1/completions m\nasked /v1/chat/completions m\n");
+}
+
+#[tokio::test]
+async fn a_runtime_that_serves_another_model_gets_no_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let (supervisor, mut happened) = start(&machine(folder.path()), runtime("other"));
+    assert!(next_down(&mut happened).await.contains("it serves other and not `m`"));
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn files_and_words_are_there_before_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "cat $FILE; exit 3";
+    let spec = ProcessSpec {
+        env: vec![("FILE".to_owned(), "{scratch}/a/b.json".to_owned())],
+        files: vec![("{scratch}/a/b.json".to_owned(), "the weights: {weights}".to_owned())],
+        ..spec(script)
+    };
+    let (supervisor, mut happened) = start(&machine(folder.path()), spec);
+    assert!(next_down(&mut happened).await.contains("the weights: /weights/w.gguf"));
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_process_that_died() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "sleep 600 & echo $!; kill -9 $$";
+    let (supervisor, mut happened) = start(&machine(folder.path()), spec(script));
+    let reason = next_down(&mut happened).await;
+    let child: i32 = reason.rsplit(' ').next().unwrap().parse().unwrap();
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    // It is gone, or dead and waits for whoever is its parent now.
+    let path = format!("/proc/{}/stat", child.as_raw_nonzero());
+    let lives = || std::fs::read_to_string(&path).is_ok_and(|stat| !stat.contains(") Z "));
+    while lives() {
+        tokio::task::yield_now().await;
+    }
     supervisor.stop().await;
 }

@@ -3,4 +3,4 @@
 
 pub mod process;
 
-pub use process::{ProcessSpec, Program, WeightsSpec, replica};
+pub use process::{ProcessSpec, Program, Readiness, Secret, WeightsSpec, replica};

@@ -14,6 +14,12 @@ pub const WEIGHTS: &str = "{weights}";
 /// Stands in the arguments for the TCP port the process listens on.
 pub const PORT: &str = "{port}";
 
+/// Stands for a folder of the process's own, where its [`ProcessSpec::files`] are.
+pub const SCRATCH: &str = "{scratch}";
+
+/// Stands for a second TCP port, where the process tells what its KV cache holds.
+pub const EVENTS: &str = "{events}";
+
 /// Where replicas listen: nobody outside of this machine can reach them past the gateway.
 pub const HOST: &str = "127.0.0.1";
 
@@ -26,12 +32,20 @@ pub struct ProcessSpec {
     pub program: Program,
     /// Its arguments, with [`WEIGHTS`] and [`PORT`] to be replaced.
     pub args: Vec<String>,
-    /// Environment to set, by name and value; secrets are the executor's matter.
+    /// Environment to set, by name and value.
     pub env: Vec<(String, String)>,
+    /// Secrets to set there, by name and by what they are for.
+    pub secrets: Vec<(String, Secret)>,
+    /// Files to write before each start: paths below [`SCRATCH`], and what is in them.
+    pub files: Vec<(String, String)>,
     /// The address it listens on, at the port that replaces [`PORT`].
     pub host: String,
     /// The path that answers with status 200 once the process takes requests.
     pub health_path: String,
+    /// What else it has to show before it gets requests.
+    pub readiness: Readiness,
+    /// Seconds that it gets to end before it is killed; the executor's own number without.
+    pub stop_seconds: Option<u32>,
     /// The model's name in requests to this process.
     pub served_model: String,
     /// Requests that may be in flight there: what it computes at once, so that waiting happens in
@@ -49,8 +63,46 @@ pub struct ProcessSpec {
 pub enum Program {
     /// The running binary itself.
     Own,
-    /// Another one.
+    /// The one at that path.
     Path(String),
+    /// One that is installed.
+    Named {
+        /// Its name.
+        name: String,
+        /// Where it is: a virtual environment, a folder or the program itself; on the search path
+        /// without.
+        home: Option<String>,
+    },
+}
+
+/// A secret by what it is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Secret {
+    /// The key between gateway and engines.
+    EngineKey,
+    /// The token for the hub that weights come from.
+    HubToken,
+}
+
+/// What a process has to show before it gets requests, beyond health: what somebody else's program
+/// says of itself is not enough.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Readiness {
+    /// Seconds from its start; the executor's own number without.
+    pub start_seconds: Option<u32>,
+    /// Whether it has to list its model.
+    pub lists_model: bool,
+    /// Whether it has to answer a short request first, so that no client waits for what is compiled
+    /// or loaded at the first one.
+    pub warms_up: bool,
+}
+
+impl ProcessSpec {
+    /// Whether it asks its clients for the key between gateway and engines.
+    pub fn takes_key(&self) -> bool {
+        self.secrets.iter().any(|(_, secret)| *secret == Secret::EngineKey)
+    }
 }
 
 /// A weights file that must be present.
@@ -88,8 +140,12 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
         program: Program::Own,
         args,
         env: Vec::new(),
+        secrets: vec![("PILOTAGE_ENGINE_KEY".to_owned(), Secret::EngineKey)],
+        files: Vec::new(),
         host: HOST.to_owned(),
         health_path: "/health".to_owned(),
+        readiness: Readiness::default(),
+        stop_seconds: None,
         served_model: served.to_owned(),
         slots: spec.parallel,
         threads,

@@ -11,7 +11,7 @@ use pilotage_core::traffic::Zone;
 use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, HealthCheck, Replica};
 use pilotage_plan::api::Dialect;
-use pilotage_plan::{HealthSpec, Lane, Plan, ProcessSpec};
+use pilotage_plan::{HealthSpec, Lane, Plan, ProcessSpec, Program};
 use pilotage_shell::secret::Secret;
 
 use super::load::Load;
@@ -41,9 +41,9 @@ struct Of {
     context_tokens: u32,
     /// The region of those on this machine.
     region: Option<String>,
-    /// How those elsewhere are asked whether they are well.
+    /// How those that are not our own are asked whether they are well.
     health: HealthCheck,
-    /// Where those elsewhere tell how full they are.
+    /// Where those tell how full they are.
     metrics: Option<String>,
 }
 
@@ -117,17 +117,27 @@ impl Fleet {
         self.lanes.extend(lanes.iter().map(|lane| (lane.name.clone(), of(lane))));
     }
 
-    /// A process takes requests.
-    pub(super) fn process_up(&mut self, name: &str, spec: &ProcessSpec, url: String) {
+    /// A process takes requests there, and tells there what its KV cache holds.
+    pub(super) fn process_up(
+        &mut self,
+        name: &str,
+        spec: &ProcessSpec,
+        (url, kv_events): (String, Option<String>),
+    ) {
+        let is_ours = spec.program == Program::Own;
+        let of = self.lanes.get(&spec.served_model);
         // It pauses as many sequences as it runs.
-        let capacity = Capacity {
-            pauses_max: spec.slots,
-            ..self.capacity(&spec.served_model, spec.slots, None)
-        };
-        let region = self.lanes.get(&spec.served_model).and_then(|lane| lane.region.clone());
+        let pauses_max = if is_ours { spec.slots } else { 0 };
+        let capacity =
+            Capacity { pauses_max, ..self.capacity(&spec.served_model, spec.slots, None) };
         let zone = self.zone.as_ref().map(|zone| zone.name().to_owned());
-        let place = Place { zone, ..Place::here(region) };
-        let (key, lane) = (Some(self.key.clone()), spec.served_model.as_str());
+        let mut place =
+            Place { zone, kv_events, ..Place::here(of.and_then(|of| of.region.clone())) };
+        if let Some(of) = of.filter(|_| !is_ours) {
+            (place.health, place.metrics) = (of.health.clone(), of.metrics.clone());
+        }
+        let key = spec.takes_key().then(|| self.key.clone());
+        let lane = spec.served_model.as_str();
         let id = self.next_id();
         self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
     }
@@ -406,7 +416,8 @@ mod tests {
                     {source: 'file:a'}}";
         let plan = plan(&parse_all([("f", text)]).unwrap(), &World::with_cores(1)).unwrap();
         let raise = |fleet: &mut Fleet| {
-            fleet.process_up("a-0", &plan.processes[0], "http://127.0.0.1:1".to_owned());
+            let url = "http://127.0.0.1:1".to_owned();
+            fleet.process_up("a-0", &plan.processes[0], (url, None));
         };
         raise(&mut fleet);
         assert!(fleet.rest(0, "a-0") && !fleet.rest(0, "a-0"));

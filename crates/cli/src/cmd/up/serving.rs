@@ -194,8 +194,8 @@ impl Serving {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Ready { name, spec, url } => {
-                self.fleet.process_up(&name, &spec, url);
+            Event::Ready { name, spec, url, events_url } => {
+                self.fleet.process_up(&name, &spec, (url, events_url));
                 if !self.greet() {
                     tracing::info!(process = name, "ready");
                 }

@@ -15,6 +15,7 @@ use super::prepare::{self, Prepared};
 use super::traffic::Keys;
 use crate::args::Up;
 use crate::installation::{Installation, key_from_env};
+use crate::store;
 
 /// Everything that serving needs.
 pub(super) struct Setup {
@@ -44,8 +45,12 @@ impl Setup {
             Some(key) => Secret::new(key),
             None => installation.key("admin.key")?,
         };
+        let own = std::env::current_exe()?;
         let machine = Machine {
-            own: std::env::current_exe()?,
+            warden: Some(own.clone()),
+            own,
+            search_path: env::search_path(),
+            hub_token: store::hub_token(),
             logs: installation.folder().join("logs"),
             engine_key: installation.key("engine.key")?,
             client: Client::new()?,

@@ -11,12 +11,14 @@
 pub mod api;
 pub mod default;
 pub mod digest;
+pub mod hardware;
 pub mod lane;
 pub mod manifest;
 pub mod plan;
 pub mod reference;
 pub mod render;
 pub mod routes;
+pub mod size;
 pub mod source;
 mod table;
 pub mod tenants;

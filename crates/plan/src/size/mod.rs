@@ -1,0 +1,16 @@
+//! How much a model needs and how fast it will be: from the bytes of its files to the shapes that fit.
+//!
+//! ```text
+//! config.json, index, headers ──▶ ModelFacts ──(Shape, Accelerator)──▶ memory, speed ──▶ search
+//! ```
+//!
+//! Nothing here reads a file: a reader takes bytes, and says which it needs next where they come from afar.
+
+pub mod facts;
+mod number;
+pub mod quantization;
+pub mod shape;
+
+pub use facts::{Attention, Experts, Format, Layer, Modalities, ModelFacts, Task, WeightBytes};
+pub use quantization::{Dtype, Quantization};
+pub use shape::Shape;

@@ -9,8 +9,10 @@
 pub mod facts;
 mod number;
 pub mod quantization;
+pub mod read;
 pub mod shape;
 
 pub use facts::{Attention, Experts, Format, Layer, Modalities, ModelFacts, Task, WeightBytes};
 pub use quantization::{Dtype, Quantization};
+pub use read::{Config, Gguf, Index, Partial, ReadError, Tensors};
 pub use shape::Shape;

@@ -228,6 +228,27 @@ impl ModelFacts {
     }
 }
 
+impl ModelFacts {
+    /// The same model with linear layers of that many bits a weight, scales in groups of 128 included: what it
+    /// would weigh if somebody quantised it.
+    pub fn with_bits(&self, bits: u32) -> Self {
+        let quantization = match bits {
+            8 => Quantization::Fp8 { block: None },
+            _ => Quantization::Packed { bits, group: 128 },
+        };
+        let now = self.quantization.bits_per_weight().unwrap_or(8.0 * self.dtype.bytes());
+        let ratio = quantization.bits_per_weight().map_or(1.0, |then| then / now).min(1.0);
+        let scale = |bytes: u64| super::number::whole(bytes.approximate() * ratio);
+        let weights = WeightBytes {
+            divided: scale(self.weights.divided),
+            key_value: scale(self.weights.key_value),
+            experts: scale(self.weights.experts),
+            ..self.weights
+        };
+        Self { quantization, weights, ..self.clone() }
+    }
+}
+
 impl Attention {
     /// Bytes that one more token takes while no window is full.
     pub fn bytes_per_token(&self, element_bytes: f64) -> f64 {

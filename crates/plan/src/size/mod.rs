@@ -6,13 +6,18 @@
 //!
 //! Nothing here reads a file: a reader takes bytes, and says which it needs next where they come from afar.
 
+mod cache;
 pub mod facts;
+pub mod memory;
 mod number;
 pub mod quantization;
 pub mod read;
+pub mod runtime;
 pub mod shape;
 
 pub use facts::{Attention, Experts, Format, Layer, Modalities, ModelFacts, Task, WeightBytes};
+pub use memory::{Band, Memory, Remedy, ShapeError};
 pub use quantization::{Dtype, Quantization};
 pub use read::{Config, Gguf, Index, Partial, ReadError, Tensors};
+pub use runtime::{Release, Runtime};
 pub use shape::Shape;

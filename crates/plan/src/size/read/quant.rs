@@ -76,7 +76,7 @@ fn compressed(part: &Fields<'_>) -> Quantization {
         (8, true) => Quantization::Fp8 { block: None },
         (4, true) => Quantization::Nvfp4,
         (8, false) if !packed => Quantization::Int8,
-        _ => Quantization::Packed { bits, group: self::group(&weights) },
+        _ => Quantization::Packed { bits, group: group(&weights) },
     }
 }
 

@@ -70,8 +70,12 @@ impl Tensors {
 
     /// What an index says: a total without its parts.
     pub const fn from_total(format: Format, count: u64, total: u64) -> Self {
-        let none = Self::new(format);
-        Self { evidence: Evidence::Index, count, total, elements: total / 2, ..none }
+        let mut tensors = Self::new(format);
+        tensors.evidence = Evidence::Index;
+        tensors.count = count;
+        tensors.total = total;
+        tensors.elements = total / 2;
+        tensors
     }
 
     /// Adds one.

@@ -50,6 +50,12 @@ pub const MODEL_ENDPOINTS_MAX: u32 = 256;
 /// Most adapters of one model.
 pub const ADAPTERS_MAX: u32 = 256;
 
+/// Most further arguments of a runtime: more words than any command line in its documentation has.
+pub const RUNTIME_ARGS_MAX: u32 = 128;
+
+/// Longest further argument: a JSON value with room to spare.
+pub const RUNTIME_ARG_LEN_MAX: u32 = 4096;
+
 /// Longest name of a model upstream: as long as a path may be that some engines take for one.
 const SERVED_MODEL_LEN_MAX: u32 = 255;
 
@@ -110,6 +116,11 @@ pub struct ModelSpec {
     /// What runs the weights.
     #[serde(default)]
     pub runtime: Runtime,
+    /// Further arguments for the runtime, one word each, as on its command line: checked against the flags that it
+    /// is known to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = RUNTIME_ARGS_MAX), inner(length(min = 1, max = RUNTIME_ARG_LEN_MAX)))]
+    pub runtime_args: Vec<String>,
     /// Copies of the model, each a process of its own.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = REPLICAS_MAX))]
@@ -162,6 +173,23 @@ pub enum Runtime {
     Auto,
     /// The engine inside of Pilotage, which runs GGUF weights on the CPU.
     Embedded,
+    /// vLLM.
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// Text Generation Inference of Hugging Face.
+    Tgi,
+    /// TensorRT-LLM.
+    Trtllm,
+    /// Triton Inference Server.
+    Triton,
+    /// DeepSpeed by MII.
+    Deepspeed,
+    /// llama.cpp's server.
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+    /// Ollama.
+    Ollama,
 }
 
 impl ModelSpec {
@@ -207,6 +235,7 @@ impl ModelSpec {
             digest: None,
             size_bytes: None,
             runtime: Runtime::Auto,
+            runtime_args: Vec::new(),
             replicas: one(),
             context: context_default(),
             parallel: parallel_default(),

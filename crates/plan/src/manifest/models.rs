@@ -3,13 +3,15 @@
 
 use super::link::error;
 use super::{ManifestError, Problem};
-use crate::api::{Endpoint, Model, Resource, Resume};
+use crate::api::{Endpoint, Model, Resource, Resume, Runtime};
+use crate::launch::{self, Severity};
 
 /// Fields that only weights to run here have an effect on.
-const FOR_SOURCE: [&str; 9] = [
+const FOR_SOURCE: [&str; 10] = [
     "digest",
     "sizeBytes",
     "runtime",
+    "runtimeArgs",
     "replicas",
     "parallel",
     "threads",
@@ -26,6 +28,7 @@ pub(super) fn check(resources: &[Resource], errors: &mut Vec<ManifestError>) {
     for resource in resources {
         let Resource::Model(model) = resource else { continue };
         place(model, errors);
+        runtime(model, errors);
         resume(model, errors);
         adapters(model, errors);
         health(model, errors);
@@ -61,6 +64,36 @@ fn place(model: &Model, errors: &mut Vec<ManifestError>) {
     for name in idle.iter().filter(written) {
         let text = format!("this has an effect only where there is `{other}`; remove it");
         report(model, name, text, errors);
+    }
+}
+
+/// Runtimes that an executor of this program can start.
+const STARTED: [Runtime; 2] = [Runtime::Auto, Runtime::Embedded];
+
+fn runtime(model: &Model, errors: &mut Vec<ManifestError>) {
+    let (runtime, args) = (model.spec.runtime, &model.spec.runtime_args);
+    if model.spec.source.is_none() {
+        return;
+    }
+    if !STARTED.contains(&runtime) {
+        let name = runtime.engine().map_or("auto", launch::Engine::name);
+        let text = format!(
+            "`{name}` is not started by Pilotage yet; start it yourself and list it under `endpoints`, or write `auto`"
+        );
+        report(model, "runtime", text, errors);
+    }
+    let Some(engine) = runtime.engine() else {
+        if !args.is_empty() {
+            let text = "arguments are for one runtime, and here it is Pilotage that chooses; name the `runtime`";
+            report(model, "runtimeArgs", text, errors);
+        }
+        return;
+    };
+    for finding in launch::check_extra(engine, None, args) {
+        if finding.severity() == Severity::Error {
+            let field = format!("runtimeArgs[{}]", finding.index);
+            report(model, &field, finding.describe(engine, None), errors);
+        }
     }
 }
 

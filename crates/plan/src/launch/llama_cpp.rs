@@ -62,14 +62,8 @@ pub(super) fn spec(launch: &Launch) -> Result<LaunchSpec, LaunchError> {
     let missing = [
         (wanted.priority, "priorities"),
         (wanted.kv_events, "events of its cache"),
-        (
-            wanted.tool_parser.is_some(),
-            "choice of a parser for tool calls",
-        ),
-        (
-            wanted.reasoning_parser.is_some(),
-            "choice of a parser for thinking",
-        ),
+        (wanted.tool_parser.is_some(), "choice of a parser for tool calls"),
+        (wanted.reasoning_parser.is_some(), "choice of a parser for thinking"),
     ];
     note_missing(&mut spec, &missing);
     Ok(spec)

@@ -11,15 +11,12 @@ use super::{
     PortRole, RANK, RENDEZVOUS, Secret, Weights,
 };
 use crate::hardware::Vendor;
-use crate::size::{Dtype, Task, number::Number};
+use crate::size::{Dtype, Task};
 
 const ENGINE: Engine = Engine::Sglang;
 
 /// Shared memory for each accelerator: its documentation gives a container 32 GiB for eight.
 const SHARED_BYTES: u64 = 4 << 30;
-
-/// A mebibyte.
-const MIB: f64 = 1_048_576.0;
 
 /// Most sequences that it captures graphs for on most hardware.
 const GRAPHS_MAX: u32 = 512;
@@ -113,10 +110,12 @@ fn shape(args: &mut Arguments, launch: &Launch) {
 /// (`ServerArgs._handle_gpu_memory_settings` of 0.5.9): for activations, graphs and communication.
 fn static_share(launch: &Launch) -> f64 {
     let shape = &launch.shape;
-    let memory = launch.accelerator.memory_bytes.approximate() / MIB;
+    let memory = launch.accelerator.memory_bytes >> 20;
+    let memory = f64::from(u32::try_from(memory).unwrap_or(u32::MAX));
     let graphs = if shape.graphs { f64::from(shape.sequences.min(GRAPHS_MAX)) * 2.0 } else { 0.0 };
     let ranks = f64::from(shape.accelerators_per_replica());
-    let rest = 512.0 + f64::from(shape.batch_tokens.max(2048)) * 1.5 + graphs + ranks / 8.0 * 1024.0;
+    let rest =
+        512.0 + f64::from(shape.batch_tokens.max(2048)) * 1.5 + graphs + ranks / 8.0 * 1024.0;
     let rest = if memory > 60.0 * 1024.0 { rest.max(10.0 * 1024.0) } else { rest };
     let share = ((memory - rest) / memory).clamp(0.1, 1.0).min(shape.utilisation);
     (share * 1000.0).floor() / 1000.0

@@ -247,9 +247,9 @@ impl LaunchSpec {
 
     /// The command as somebody would type it, on the node that serves.
     pub fn command_line(&self) -> String {
-        let env = self.env.iter().filter_map(|env| match &env.value {
-            EnvValue::Plain(value) => Some(format!("{}={}", env.name, quoted(value))),
-            EnvValue::Secret(_) => Some(format!("{}=…", env.name)),
+        let env = self.env.iter().map(|env| match &env.value {
+            EnvValue::Plain(value) => format!("{}={}", env.name, quoted(value)),
+            EnvValue::Secret(_) => format!("{}=…", env.name),
         });
         let words = [quoted(&self.leader.program)];
         let args = self.leader.args.iter().map(|arg| quoted(arg));

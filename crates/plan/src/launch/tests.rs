@@ -1,5 +1,7 @@
 //! What each program is started with, and what is said of arguments that it does not take.
 
+use proptest::prelude::*;
+
 use crate::hardware::Accelerator;
 use crate::launch::{
     Adapter, Engine, Features, Launch, LaunchError, Version, Weights, check_extra, flags, spec,
@@ -213,7 +215,7 @@ fn flags_are_checked() {
     check(
         Engine::Vllm,
         "0.10.0",
-        "--headless --async-scheduling",
+        "--async-scheduling",
         &["warning: vLLM 0.10.0 may not have `--async-scheduling`: 0.10.2 has it, 0.9.2 has not"],
     );
     check(
@@ -263,6 +265,18 @@ fn ours_are_flags_of_the_program() {
         for (name, _) in super::ours(engine) {
             let canonical = table.rows(name).last().map(|flag| flag.name);
             assert_eq!(canonical, Some(*name), "{engine}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_words_are_checked(words in proptest::collection::vec("[-=a-z0-9{}._ ]{0,12}|-{1,2}[a-z-]{1,20}", 0..12)) {
+        for engine in Engine::ALL {
+            for finding in check_extra(engine, None, &words) {
+                prop_assert!(finding.index < words.len());
+                prop_assert!(!finding.describe(engine, None).is_empty());
+            }
         }
     }
 }

@@ -135,6 +135,7 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
     flag("threads", threads.to_string());
     flag("batch-tokens", spec.batch_tokens.to_string());
     flag("queue-max", spec.queue_max.to_string());
+    args.extend(spec.runtime_args.iter().cloned());
     ProcessSpec {
         name: name(model, index),
         program: Program::Own,

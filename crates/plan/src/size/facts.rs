@@ -51,6 +51,9 @@ pub struct ModelFacts {
     pub vocabulary: u32,
     /// Longest context in tokens that the model was made for.
     pub context_max: Option<u64>,
+    /// Rows of the table of rotations that runtimes compute: the longest context, times what positions are
+    /// stretched by where that is linear.
+    pub rotary_rows: u64,
     /// What a mixture of experts has.
     pub experts: Option<Experts>,
 }

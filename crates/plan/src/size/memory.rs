@@ -8,10 +8,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::cache::Cache;
-use super::facts::{Evidence, ModelFacts, WeightBytes};
+use super::facts::{Evidence, ModelFacts};
 use super::number::{Number as _, whole};
-use super::quantization::Dtype;
-use super::runtime::{Overhead, Runtime, Share};
+use super::quantization::{Dtype, Quantization};
+use super::runtime::{Overhead, Release, Runtime, Share};
 use super::shape::Shape;
 use crate::hardware::Accelerator;
 
@@ -31,6 +31,9 @@ const INNER_KEPT: f64 = 3.0;
 
 /// What images tried at start-up take besides: 0.1 to 0.7 GiB in published lines.
 const VISION_GIB: f64 = 0.35;
+
+/// Rows of the table of rotations that are counted: some models name a context that nobody computes them for.
+const ROTARY_ROWS_MAX: u64 = 1 << 22;
 
 /// Vocabularies are padded to a multiple of this for each rank.
 const VOCABULARY_STEP: u32 = 64;
@@ -83,7 +86,9 @@ pub enum ShapeError {
         allowed: &'static str,
     },
     /// Ranks do not divide the heads.
-    #[error("tensor parallel {tensor} does not divide the model's {heads} attention heads; use one of {divisors}")]
+    #[error(
+        "tensor parallel {tensor} does not divide the model's {heads} attention heads; use one of {divisors}"
+    )]
     Heads {
         /// Ranks.
         tensor: u32,
@@ -93,7 +98,9 @@ pub enum ShapeError {
         divisors: String,
     },
     /// KV heads are neither divided by the ranks nor repeated evenly.
-    #[error("tensor parallel {tensor} neither divides the model's {kv_heads} KV heads nor is a multiple of them; use one of {divisors}")]
+    #[error(
+        "tensor parallel {tensor} neither divides the model's {kv_heads} KV heads nor is a multiple of them; use one of {divisors}"
+    )]
     KvHeads {
         /// Ranks.
         tensor: u32,
@@ -111,7 +118,9 @@ pub enum ShapeError {
         layers: usize,
     },
     /// Experts are divided, but there are none, or not so many.
-    #[error("expert parallel needs a mixture with at least {ranks} experts; this model has {experts}")]
+    #[error(
+        "expert parallel needs a mixture with at least {ranks} experts; this model has {experts}"
+    )]
     Experts {
         /// Ranks.
         ranks: u32,
@@ -142,7 +151,7 @@ pub fn memory(
     let overhead = runtime.overhead(accelerator);
     let stages = Stage::all(shape);
     let cache = Cache::new(facts, shape);
-    let least = stages.iter().map(|stage| stage.room(facts, shape, accelerator, &overhead));
+    let least = stages.iter().map(|stage| stage.room(facts, shape, accelerator, runtime));
     let room = least.min_by(|one, other| one.left().total_cmp(&other.left()));
     let room = room.unwrap_or_default();
     let off = room.uncertainty(facts, &overhead);
@@ -210,7 +219,14 @@ impl Stage {
         }
     }
 
-    fn room(self, facts: &ModelFacts, shape: &Shape, accelerator: &Accelerator, overhead: &Overhead) -> Room {
+    fn room(
+        self,
+        facts: &ModelFacts,
+        shape: &Shape,
+        accelerator: &Accelerator,
+        runtime: Runtime,
+    ) -> Room {
+        let overhead = runtime.overhead(accelerator);
         let total = accelerator.memory_bytes.approximate();
         let several = shape.accelerators_per_replica() > 1;
         let collectives = if several && shape.tensor > 1 { overhead.collectives_gib } else { 0.0 };
@@ -218,8 +234,8 @@ impl Stage {
         let layers = layers_of_stage(facts, shape);
         let mut room = Room {
             budget: total * shape.utilisation,
-            weights: self.weights(&facts.weights, facts, shape) + rotary_bytes(facts),
-            activation: self.activation(facts, shape, overhead),
+            weights: self.weights(facts, shape, runtime) + rotary_bytes(facts),
+            activation: self.activation(facts, shape, &overhead),
             graphs: graphs * layers,
             libraries: (overhead.libraries_gib + collectives) * GIB,
             share: 1.0,
@@ -233,7 +249,8 @@ impl Stage {
     }
 
     /// Bytes of weights on one rank.
-    fn weights(self, weights: &WeightBytes, facts: &ModelFacts, shape: &Shape) -> f64 {
+    fn weights(self, facts: &ModelFacts, shape: &Shape, runtime: Runtime) -> f64 {
+        let weights = &facts.weights;
         let tensor = f64::from(shape.tensor.max(1));
         let share = layers_of_stage(facts, shape) / (facts.layers.len().max(1) as f64);
         let kv_ranks = f64::from(shape.tensor.clamp(1, facts.kv_heads.max(1)));
@@ -244,9 +261,10 @@ impl Stage {
             }
             _ => tensor,
         };
+        let padded = expert_padding(facts, shape, runtime);
         let layers = weights.divided.approximate() / tensor
             + weights.key_value.approximate() / kv_ranks
-            + weights.experts.approximate() / expert_ranks
+            + weights.experts.approximate() * padded / expert_ranks
             + weights.replicated.approximate();
         let step = VOCABULARY_STEP.saturating_mul(shape.tensor.max(1));
         let padded = f64::from(facts.vocabulary.div_ceil(step).saturating_mul(step));
@@ -265,7 +283,8 @@ impl Stage {
         layers * share + ends
     }
 
-    /// Bytes of the largest step: of a layer's insides, or of sampling, whichever is more, and what experts need.
+    /// Bytes of the largest step: of a layer's insides, or of sampling, whichever is more, and the workspace that
+    /// kernels for experts keep. Those for MXFP4 need none beyond a layer's.
     fn activation(self, facts: &ModelFacts, shape: &Shape, overhead: &Overhead) -> f64 {
         let tokens = f64::from(shape.batch_tokens);
         let hidden = f64::from(facts.hidden);
@@ -276,7 +295,8 @@ impl Stage {
         let logits = f64::from(rows) * f64::from(facts.vocabulary) * overhead.logit_bytes;
         let kept = tokens * HIDDEN_SAMPLED * hidden * ACTIVATION_BYTES;
         let sampling = if self.last { logits + kept } else { 0.0 };
-        let experts = facts.experts.map_or(0.0, |experts| {
+        let mixture = facts.experts.filter(|_| facts.quantization != Quantization::Mxfp4);
+        let experts = mixture.map_or(0.0, |experts| {
             let width = INNER_KEPT * f64::from(experts.intermediate) / tensor + hidden;
             tokens * f64::from(experts.per_token) * width * ACTIVATION_BYTES
         });
@@ -299,7 +319,10 @@ impl Room {
             Evidence::Index => 0.01,
             Evidence::Config => 0.015,
         };
-        weights * self.weights + 0.3 * self.activation + 0.4 * self.graphs + overhead.unsure_gib * GIB
+        weights * self.weights
+            + 0.3 * self.activation
+            + 0.4 * self.graphs
+            + overhead.unsure_gib * GIB
     }
 }
 
@@ -308,16 +331,32 @@ fn layers_of_stage(facts: &ModelFacts, shape: &Shape) -> f64 {
     facts.layers.len().div_ceil(shape.pipeline.max(1) as usize) as f64
 }
 
+/// By what experts of MXFP4 grow in vLLM: their hidden width is padded to a multiple of 256, and since 0.17 their own
+/// to one of 128 (`vllm/model_executor/layers/quantization/mxfp4.py`; what 13.5 and 13.6 GiB of gpt-oss-20b fit).
+fn expert_padding(facts: &ModelFacts, shape: &Shape, runtime: Runtime) -> f64 {
+    let (Runtime::Vllm(release), Some(experts)) = (runtime, facts.experts) else { return 1.0 };
+    if facts.quantization != Quantization::Mxfp4 {
+        return 1.0;
+    }
+    let padded =
+        |width: u32, step: u32| f64::from(width.next_multiple_of(step)) / f64::from(width.max(1));
+    let tensor = if shape.expert_parallel { 1 } else { shape.tensor.max(1) };
+    let own = (experts.intermediate / tensor).max(1);
+    let inner = if release >= Release(17) { padded(own, 128) } else { 1.0 };
+    padded(facts.hidden.max(1), 256) * inner
+}
+
 /// The table of rotations, which runtimes compute for the longest context.
 fn rotary_bytes(facts: &ModelFacts) -> f64 {
-    let rows = facts.context_max.unwrap_or(0).min(1 << 22).approximate();
+    let rows = facts.rotary_rows.min(ROTARY_ROWS_MAX).approximate();
     rows * f64::from(facts.head_dim) * ACTIVATION_BYTES
 }
 
 /// Whether the model can have the shape at all.
 fn check(facts: &ModelFacts, shape: &Shape) -> Result<(), ShapeError> {
     let number = |what, allowed| Err(ShapeError::Number { what, allowed });
-    if [shape.tensor, shape.pipeline, shape.data, shape.sequences, shape.batch_tokens].contains(&0) {
+    if [shape.tensor, shape.pipeline, shape.data, shape.sequences, shape.batch_tokens].contains(&0)
+    {
         return number("each number of a shape", "at least 1");
     }
     if !(shape.utilisation > 0.0 && shape.utilisation <= 1.0) {
@@ -344,7 +383,9 @@ fn check(facts: &ModelFacts, shape: &Shape) -> Result<(), ShapeError> {
         return Err(ShapeError::Experts { ranks, experts });
     }
     match facts.context_max {
-        Some(max) if shape.context > max => Err(ShapeError::Context { context: shape.context, max }),
+        Some(max) if shape.context > max => {
+            Err(ShapeError::Context { context: shape.context, max })
+        }
         _ => Ok(()),
     }
 }
@@ -386,7 +427,12 @@ pub enum Remedy {
 }
 
 /// What would make the model fit, each alone. Empty where nothing does.
-pub fn remedies(facts: &ModelFacts, shape: &Shape, accelerator: &Accelerator, runtime: Runtime) -> Vec<Remedy> {
+pub fn remedies(
+    facts: &ModelFacts,
+    shape: &Shape,
+    accelerator: &Accelerator,
+    runtime: Runtime,
+) -> Vec<Remedy> {
     let fits = |facts: &ModelFacts, shape: &Shape, on: &Accelerator| {
         memory(facts, shape, on, runtime).is_ok_and(|memory| memory.fits())
     };
@@ -404,16 +450,24 @@ pub fn remedies(facts: &ModelFacts, shape: &Shape, accelerator: &Accelerator, ru
             break;
         }
     }
-    let wider = tensor_sizes(facts).into_iter().filter(|size| {
-        *size > shape.tensor && *size <= accelerator.per_node
-    });
+    let wider = tensor_sizes(facts)
+        .into_iter()
+        .filter(|size| *size > shape.tensor && *size <= accelerator.per_node);
     let mut wider = wider.map(|tensor| Shape { tensor, ..*shape });
-    found.extend(wider.find(|wider| fits(facts, wider, accelerator)).map(|wider| Remedy::Tensor(wider.tensor)));
+    found.extend(
+        wider
+            .find(|wider| fits(facts, wider, accelerator))
+            .map(|wider| Remedy::Tensor(wider.tensor)),
+    );
     let longer = (shape.pipeline + 1..=16).map(|pipeline| Shape { pipeline, ..*shape });
     let mut longer = longer.filter(|_| !accelerator.is_processor());
-    found.extend(longer.find(|shape| fits(facts, shape, accelerator)).map(|s| Remedy::Pipeline(s.pipeline)));
+    found.extend(
+        longer.find(|shape| fits(facts, shape, accelerator)).map(|s| Remedy::Pipeline(s.pipeline)),
+    );
     let mut others: Vec<&'static Accelerator> = crate::hardware::catalogue()
-        .filter(|other| other.vendor == accelerator.vendor && other.memory_bytes > accelerator.memory_bytes)
+        .filter(|other| {
+            other.vendor == accelerator.vendor && other.memory_bytes > accelerator.memory_bytes
+        })
         .filter(|other| fits(facts, shape, other))
         .collect();
     others.sort_by_key(|other| other.memory_bytes);
@@ -422,7 +476,12 @@ pub fn remedies(facts: &ModelFacts, shape: &Shape, accelerator: &Accelerator, ru
 }
 
 /// The longest context with which the model fits in the shape, up to the shape's own; `None` where none does.
-pub fn longest_context(facts: &ModelFacts, shape: &Shape, accelerator: &Accelerator, runtime: Runtime) -> Option<u64> {
+pub fn longest_context(
+    facts: &ModelFacts,
+    shape: &Shape,
+    accelerator: &Accelerator,
+    runtime: Runtime,
+) -> Option<u64> {
     let fits = |context: u64| {
         let shape = Shape { context, ..*shape };
         memory(facts, &shape, accelerator, runtime).is_ok_and(|memory| memory.fits())

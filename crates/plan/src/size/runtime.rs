@@ -130,22 +130,32 @@ const PLAIN: Overhead = Overhead {
     logit_rows: None,
 };
 
-/// vLLM since its first engine of the second generation. All figures are of its own start-up lines, of which
-/// jgchn/llm-d-planner (accuracy/results) has some sixty on H100 and llm-d/llm-d-benchmark
-/// (config_explorer/empirical-vllm-memory-results.md) older ones.
+/// vLLM. All figures are of its own start-up lines, of which jgchn/llm-d-planner (accuracy/results) has some sixty on
+/// H100 and llm-d/llm-d-benchmark (config_explorer/empirical-vllm-memory-results.md) older ones.
 ///
 /// - Sampling: 14 bytes for a sequence and token: logits in 16 and in 32 bits and sorted positions in 64. Up to
-///   0.16 sorting kept several copies: 38.
-/// - Ranks: 0.4 GiB of NCCL's buffers. From 0.17 on, where there is NVLink and a Hopper or newer, 1.8 GiB: with the
-///   buffers of all-reduces fused with norms.
+///   0.16 sorting kept several copies: 38. The first engine, up to 0.7, sampled greedily at start-up: 6.
+/// - Ranks: 0.4 GiB of buffers where there is NVLink; its own all-reduce is switched off over PCIe. From 0.17 on, on
+///   Hopper and newer, 1.8 GiB: with the buffers of all-reduces fused with norms.
+/// - Libraries: 0.25 GiB, up to 0.16 between 0.01 and 0.26, half of the lines below 0.13.
 /// - Graphs: captured after the cache was sized, outside of its share, up to 0.20; inside from 0.21 on.
 fn vllm(release: Release, accelerator: &Accelerator) -> Overhead {
     let recent = release >= Release(17);
-    let switched = accelerator.vendor == Vendor::Nvidia && accelerator.link.name.starts_with("NVLink");
-    let fused = recent && switched && matches!(accelerator.generation, "hopper" | "blackwell");
+    let nvlink =
+        accelerator.vendor == Vendor::Nvidia && accelerator.link.name.starts_with("NVLink");
+    let fused = recent && matches!(accelerator.generation, "hopper" | "blackwell");
     Overhead {
-        collectives_gib: if fused { 1.8 } else { 0.4 },
-        logit_bytes: if recent { 14.0 } else { 38.0 },
+        collectives_gib: match (nvlink, fused) {
+            (false, _) => 0.0,
+            (true, false) => 0.4,
+            (true, true) => 1.8,
+        },
+        libraries_gib: if recent { 0.25 } else { 0.13 },
+        logit_bytes: match release.0 {
+            ..=7 => 6.0,
+            ..=16 => 38.0,
+            _ => 14.0,
+        },
         graph_mib_a_layer: if release >= Release(21) { 25.0 } else { 0.0 },
         ..PLAIN
     }
@@ -155,7 +165,13 @@ fn vllm(release: Release, accelerator: &Accelerator) -> Overhead {
 /// token of a sub-batch.
 const fn ggml(accelerator: &Accelerator, libraries_gib: f64) -> Overhead {
     let libraries_gib = if accelerator.is_processor() { 0.1 } else { libraries_gib };
-    Overhead { libraries_gib, collectives_gib: 0.1, logit_bytes: 4.0, logit_rows: Some(512), ..PLAIN }
+    Overhead {
+        libraries_gib,
+        collectives_gib: 0.1,
+        logit_bytes: 4.0,
+        logit_rows: Some(512),
+        ..PLAIN
+    }
 }
 
 impl fmt::Display for Runtime {

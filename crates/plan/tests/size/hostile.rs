@@ -60,7 +60,13 @@ fn what_is_no_configuration_is_refused() {
 #[test]
 fn the_largest_numbers_do_not_overflow() {
     let mut config = llama();
-    for field in ["hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"] {
+    for field in [
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+    ] {
         config[field] = json!(1 << 20);
     }
     config["num_hidden_layers"] = json!(1024);

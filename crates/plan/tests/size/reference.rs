@@ -84,8 +84,12 @@ fn errors() -> Vec<(String, f64, Option<f64>, bool)> {
             (None, Some(cache)) => percent(found.cache_bytes as f64 / GIB, cache),
             (None, None) => panic!("{:?}", row.fields),
         };
-        let weights = row.number::<f64>(13).map(|gib| percent(found.weights_bytes as f64 / GIB, gib));
-        let name = format!("{} {} {} tp{} pp{}", row.fields[0], row.fields[1], row.fields[3], row.fields[4], row.fields[5]);
+        let weights =
+            row.number::<f64>(13).map(|gib| percent(found.weights_bytes as f64 / GIB, gib));
+        let name = format!(
+            "{} {} {} tp{} pp{}",
+            row.fields[0], row.fields[1], row.fields[3], row.fields[4], row.fields[5]
+        );
         errors.push((name, room, weights, row.fields[16] != "-"));
     }
     errors

@@ -183,6 +183,7 @@ impl Config {
             head_dim: narrow(outline.heads.key),
             vocabulary: narrow(outline.vocabulary),
             context_max: outline.context,
+            rotary_rows: rotary_rows(&fields, outline.context),
             experts,
         }
     }
@@ -340,6 +341,14 @@ fn context(fields: &Fields<'_>) -> Result<Option<u64>, ReadError> {
         "model_max_length",
     ];
     fields.positive(&names, CONTEXT_MAX)
+}
+
+/// Rows of the table of rotations. Positions that are stretched linearly have rows of their own.
+fn rotary_rows(fields: &Fields<'_>, context: Option<u64>) -> u64 {
+    let scaling = fields.object(&["rope_scaling", "rope_parameters"]);
+    let linear = scaling.filter(|scaling| scaling.text(&["rope_type", "type"]) == Some("linear"));
+    let factor = linear.and_then(|scaling| scaling.number(&["factor"], 1 << 10).ok().flatten());
+    context.unwrap_or(0).saturating_mul(factor.unwrap_or(1).max(1))
 }
 
 /// A model without attention: what counts heads is one.

@@ -141,6 +141,7 @@ impl Gguf {
             head_dim: narrow(key),
             vocabulary: narrow(self.vocabulary()?),
             context_max: self.number("context_length", 1 << 32)?,
+            rotary_rows: 0,
             experts,
         };
         self.tensors.refine(&mut facts);

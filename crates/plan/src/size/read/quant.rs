@@ -21,7 +21,7 @@ pub(super) fn read(fields: &Fields<'_>, layers: usize) -> Stored {
     let experts_only = quantization == Quantization::Mxfp4;
     let skipped = skipped(&part);
     Stored {
-        attention: !experts_only && !skips(&skipped, &["attn", "attention"], layers),
+        attention: !experts_only && !skips(&skipped, &["attn"], layers),
         dense: !experts_only && !skips(&skipped, &["down_proj"], layers),
         head: !skipped.iter().any(|name| name.contains("lm_head")) && quantises_head(&part),
         quantization,
@@ -109,6 +109,7 @@ fn skipped<'a>(part: &Fields<'a>) -> Vec<&'a str> {
 /// Whether a kind of module is skipped in half the layers or more: a few at the ends often are.
 fn skips(skipped: &[&str], parts: &[&str], layers: usize) -> bool {
     let named = skipped.iter().filter(|name| parts.iter().any(|part| name.contains(part)));
+    let named = named.filter(|name| !name.contains("norm"));
     let mut single = std::collections::BTreeSet::new();
     for name in named {
         match layer_of(name) {

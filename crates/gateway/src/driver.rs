@@ -23,6 +23,7 @@ use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
+use pilotage_wire::dialect::Dialect;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -48,6 +49,8 @@ pub struct Replica {
     pub url: String,
     /// The key it asks for.
     pub key: Option<Secret>,
+    /// Which server it is.
+    pub dialect: Dialect,
     /// What it can take at once.
     pub capacity: Capacity,
     /// The region it is in.
@@ -74,6 +77,7 @@ impl Replica {
             name,
             url,
             key: None,
+            dialect: Dialect::Auto,
             capacity,
             region: None,
             zone: None,

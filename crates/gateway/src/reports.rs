@@ -3,18 +3,17 @@
 //! themselves; nothing waits for it, and an engine that says nothing, or something strange, is
 //! scheduled by the ledger alone.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use pilotage_core::health::Probe;
 use pilotage_core::{ReplicaId, Report, Span};
 use pilotage_shell::client::{Client, ClientError};
 use pilotage_shell::clock::Clock;
-use pilotage_wire::prometheus;
+use pilotage_wire::dialect::observe::{self, Observation, PAGE_BYTES_MAX};
 use tokio::sync::Notify;
 
 use crate::driver::{LaneHandle, Replica};
@@ -52,45 +51,6 @@ impl Default for HealthCheck {
 /// Most bytes of an answer to a health check.
 const HEALTH_BYTES_MAX: usize = 64 << 10;
 
-/// What is read, by the names that engines have for it: vLLM's of today, its older one, SGLang's,
-/// TensorRT-LLM's, llama.cpp's, TGI's, and of any Prometheus client. Five kinds, in the order of [`Kind`].
-const NAMES: [&str; 21] = [
-    "vllm:kv_cache_usage_perc",
-    "vllm:gpu_cache_usage_perc",
-    "sglang:token_usage",
-    "trtllm_kv_cache_utilization",
-    "llamacpp:kv_cache_usage_ratio",
-    "vllm:num_requests_running",
-    "sglang:num_running_reqs",
-    "trtllm_num_requests_running",
-    "llamacpp:requests_processing",
-    "tgi_batch_current_size",
-    "vllm:num_requests_waiting",
-    "sglang:num_queue_reqs",
-    "trtllm_num_requests_waiting",
-    "llamacpp:requests_deferred",
-    "tgi_queue_size",
-    "vllm:iteration_tokens_total_count",
-    "vllm:generation_tokens_total",
-    "sglang:generation_tokens_total",
-    "llamacpp:n_decode_total",
-    "tgi_batch_inference_count",
-    "process_start_time_seconds",
-];
-
-/// Where in [`NAMES`] the names of one thing are.
-struct Kind;
-
-impl Kind {
-    const USED: Range<usize> = 0..5;
-    const RUNNING: Range<usize> = 5..10;
-    const WAITING: Range<usize> = 10..15;
-    const STEPS: Range<usize> = 15..20;
-    const STARTED: Range<usize> = 20..21;
-    /// Of those, what moves with each step of the engine.
-    const EACH_STEP: [Range<usize>; 2] = [15..17, 18..20];
-}
-
 /// Between two looks at an engine of which it is not known whether it died,
 const EVERY_URGENT: Duration = Duration::from_millis(250);
 
@@ -112,7 +72,7 @@ pub(crate) async fn read(
     let after = |pause: Duration| clock.now_nanos().saturating_add(nanos(pause));
     let mut look_at = after(replica.health.interval);
     let mut read_at = if replica.metrics.is_some() { after(EVERY) } else { u64::MAX };
-    let mut adapters = String::new();
+    let mut adapters = Vec::new();
     loop {
         tokio::select! {
             () = clock.sleep_until_nanos(look_at.min(read_at)) => {}
@@ -143,7 +103,7 @@ async fn watch(
     clock: Clock,
     lane: &LaneHandle,
     (id, replica): (ReplicaId, &Replica),
-    adapters: &mut String,
+    adapters: &mut Vec<String>,
 ) {
     let begun = clock.now_nanos();
     let mut until = begun.saturating_add(nanos(URGENT));
@@ -169,13 +129,15 @@ fn nanos(span: Duration) -> u64 {
 fn tell(
     lane: &LaneHandle,
     (id, replica): (ReplicaId, &Replica),
-    page: &str,
-    adapters: &mut String,
+    page: &[u8],
+    adapters: &mut Vec<String>,
 ) -> Duration {
-    let report = reported(page, replica.capacity.tokens_max);
+    let seen = observe::observe(replica.dialect, page);
+    let report = reported(&seen, replica.capacity.tokens_max);
     lane.replica_reports(id, report);
-    if let Some(loaded) = loaded(page).filter(|loaded| loaded != adapters) {
-        lane.replica_adapters(id, loaded.split(',').map(pilotage_core::traffic::key).collect());
+    if let Some(loaded) = seen.adapters.filter(|loaded| loaded != adapters) {
+        let keys = loaded.iter().map(|name| pilotage_core::traffic::key(name));
+        lane.replica_adapters(id, keys.collect());
         *adapters = loaded;
     }
     if report.requests == Some(0) { EVERY_IDLE } else { EVERY }
@@ -221,58 +183,54 @@ fn get(replica: &Replica, path: &str) -> Option<Request<Bytes>> {
     request.body(Bytes::new()).ok()
 }
 
-async fn page(client: &Client, replica: &Replica) -> Option<String> {
+async fn page(client: &Client, replica: &Replica) -> Option<Bytes> {
     tokio::time::timeout(PATIENCE, fetch(client, replica)).await.ok().flatten()
 }
 
-async fn fetch(client: &Client, replica: &Replica) -> Option<String> {
+/// The page, or as much of it as is read of one that has no end.
+async fn fetch(client: &Client, replica: &Replica) -> Option<Bytes> {
     let response = client.request(get(replica, replica.metrics.as_deref()?)?).await.ok()?;
     if !response.status().is_success() {
         return None;
     }
-    let body = Limited::new(response.into_body(), prometheus::PAGE_BYTES_MAX);
-    let bytes = body.collect().await.ok()?.to_bytes();
-    String::from_utf8(bytes.to_vec()).ok()
-}
-
-/// What a page says, with none for what it does not, or not sensibly.
-fn reported(page: &str, tokens_max: u64) -> Report {
-    let told = prometheus::sums(page, &NAMES);
-    let first = |range: Range<usize>| told[range].iter().find_map(|value| *value);
-    let count = |value: f64| (0.0..1e9).contains(&value).then_some(value as u32);
-    let used = first(Kind::USED).filter(|used| (0.0..=1.0).contains(used));
-    let kv_tokens = used.filter(|_| tokens_max != u64::MAX).map(|used| used * tokens_max as f64);
-    let (running, waiting) =
-        (first(Kind::RUNNING).and_then(count), first(Kind::WAITING).and_then(count));
-    Report {
-        kv_tokens: kv_tokens.map(|tokens| tokens as u64),
-        requests: running.map(|running| running.saturating_add(waiting.unwrap_or(0))),
-        // SGLang's moves when an answer ends.
-        each_step: Kind::EACH_STEP.into_iter().any(|kind| first(kind).is_some()),
-        steps: first(Kind::STEPS)
-            .filter(|steps| (0.0..1e18).contains(steps))
-            .map(|steps| steps as u64),
-        started_ms: first(Kind::STARTED)
-            .filter(|seconds| (0.0..1e15).contains(seconds))
-            .map(|seconds| (seconds * 1000.0) as u64),
+    let mut body = response.into_body();
+    let mut page = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        page.extend_from_slice(&data);
+        if page.len() > PAGE_BYTES_MAX {
+            break;
+        }
     }
+    Some(page.freeze())
 }
 
-/// The adapters that are loaded, with commas between them; none where the page does not tell.
-fn loaded(page: &str) -> Option<String> {
-    /// vLLM's, whose value is the time of the sample: the newest counts, which comes last.
-    const NAME: &str = "vllm:lora_requests_info";
-    prometheus::label(page, NAME, "running_lora_adapters").last().map(str::to_owned)
+/// What an engine says, as the scheduler takes it.
+fn reported(seen: &Observation, tokens_max: u64) -> Report {
+    let kv_tokens = seen.kv_use.filter(|_| tokens_max != u64::MAX);
+    Report {
+        kv_tokens: kv_tokens.map(|used| (used * tokens_max as f64) as u64),
+        requests: seen.running.map(|running| running.saturating_add(seen.waiting.unwrap_or(0))),
+        each_step: seen.each_step,
+        steps: seen.steps,
+        started_ms: seen.started_ms,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use pilotage_wire::dialect::Dialect;
+
     use super::*;
+
+    fn report(page: &str, tokens_max: u64) -> Report {
+        reported(&observe::observe(Dialect::Auto, page.as_bytes()), tokens_max)
+    }
 
     #[test]
     fn strange_reports_are_none() {
         let check = |page: &str, expect: Option<u64>| {
-            assert_eq!(reported(page, 1000).kv_tokens, expect, "{page}");
+            assert_eq!(report(page, 1000).kv_tokens, expect, "{page}");
         };
         check("vllm:kv_cache_usage_perc{engine=\"0\"} 0.5\n", Some(500));
         check("sglang:token_usage 0.25\n", Some(250));
@@ -280,7 +238,7 @@ mod tests {
         check("vllm:kv_cache_usage_perc 42\n", None);
         check("vllm:kv_cache_usage_perc NaN\n", None);
         check("something 0.5\n", None);
-        assert_eq!(reported("vllm:kv_cache_usage_perc 0.5\n", u64::MAX).kv_tokens, None);
+        assert_eq!(report("vllm:kv_cache_usage_perc 0.5\n", u64::MAX).kv_tokens, None);
     }
 
     #[test]
@@ -301,27 +259,25 @@ mod tests {
     }
 
     #[test]
-    fn queues_counters_and_adapters_are_read() {
+    fn queues_and_counters_are_read() {
         let page = "vllm:num_requests_running{engine=\"0\"} 3.0\n\
                     vllm:num_requests_waiting{engine=\"0\"} 2.0\n\
-                    vllm:num_requests_waiting_by_reason{reason=\"capacity\"} 9.0\n\
-                    vllm:iteration_tokens_total_count{engine=\"0\"} 84.0\n\
-                    vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"sql,law\",waiting_lora_adapters=\"\"} 1.7e9\n";
-        let report = reported(page, u64::MAX);
-        assert_eq!((report.requests, report.steps), (Some(5), Some(84)));
-        assert_eq!(loaded(page).as_deref(), Some("sql,law"));
+                    vllm:iteration_tokens_total_count{engine=\"0\"} 84.0\n";
+        let told = report(page, u64::MAX);
+        assert_eq!((told.requests, told.steps, told.each_step), (Some(5), Some(84), true));
         let others = "llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\nllamacpp:n_decode_total 7\n";
-        let report = reported(others, u64::MAX);
-        assert_eq!((report.requests, report.steps), (Some(3), Some(7)));
+        let told = report(others, u64::MAX);
+        assert_eq!((told.requests, told.steps), (Some(3), Some(7)));
         let others = "tgi_batch_current_size 4\ntgi_queue_size 6\n\
                       tgi_batch_inference_count{method=\"decode\"} 5\n\
                       tgi_batch_inference_count{method=\"prefill\"} 3\n";
-        let report = reported(others, u64::MAX);
-        assert_eq!((report.requests, report.steps), (Some(10), Some(8)));
-        assert_eq!(reported("vllm:num_requests_running -1\n", 1).requests, None);
-        let started = |page: &str| reported(page, 1).started_ms;
+        let told = report(others, u64::MAX);
+        assert_eq!((told.requests, told.steps), (Some(10), Some(8)));
+        let told = report("sglang:generation_tokens_total 9\n", 1);
+        assert_eq!((told.steps, told.each_step), (Some(9), false));
+        assert_eq!(report("vllm:num_requests_running -1\n", 1).requests, None);
+        let started = |page: &str| report(page, 1).started_ms;
         assert_eq!(started("process_start_time_seconds 1.7e9\n"), Some(1_700_000_000_000));
         assert_eq!(started("process_start_time_seconds NaN\n"), None);
-        assert_eq!(loaded("a 1\n"), None);
     }
 }

@@ -4,18 +4,18 @@
 //! Streams are cut into events by [`sse`]. The engine, which needs every field, uses the types in
 //! [`openai`]. Clients that speak another API have their requests told in OpenAI's chat completions,
 //! and the answers told back, by [`anthropic`] and [`responses`]. What engines tell of their KV caches is
-//! read by [`kv_events`].
+//! read by [`kv_events`]. How they differ otherwise is the table in [`dialect`].
 
 pub mod anthropic;
 #[cfg(test)]
 mod chunks;
+pub mod dialect;
 pub mod envelope;
 pub mod kv_events;
 pub mod media;
 pub mod multipart;
 pub mod openai;
 pub mod peek;
-pub mod prometheus;
 pub mod repeat;
 pub mod responses;
 pub mod resume;

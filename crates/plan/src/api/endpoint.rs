@@ -1,6 +1,7 @@
 //! `Model.spec.endpoints`: engines that somebody else runs, how to reach them, and when to leave
 //! them alone.
 
+use pilotage_wire::dialect;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -98,8 +99,12 @@ pub enum Dialect {
     Sglang,
     /// Text Generation Inference.
     Tgi,
-    /// TensorRT-LLM.
+    /// TensorRT-LLM's own server.
     Trtllm,
+    /// Triton Inference Server.
+    Triton,
+    /// DeepSpeed-MII.
+    DeepSpeed,
     /// llama.cpp's `llama-server`.
     LlamaCpp,
     /// Ollama.
@@ -126,8 +131,8 @@ pub enum Resume {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Health {
     /// The path that answers with a status of 200 to 299 when all is well, below the endpoint's URL.
-    /// Without it `/v1/models` for OpenAI and Ollama and `/health` for others, where an endpoint that
-    /// has no such path counts as well.
+    /// Without it the path that servers of the Model's `dialect` have, where an endpoint that has no
+    /// such path counts as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub path: Option<String>,
@@ -195,39 +200,42 @@ impl Endpoint {
 }
 
 impl Dialect {
-    /// The path that says whether such a server is well.
-    pub const fn health_path(self) -> &'static str {
+    /// The row of the table of differences that it names.
+    pub const fn wire(self) -> dialect::Dialect {
         match self {
-            Self::Auto
-            | Self::Vllm
-            | Self::Sglang
-            | Self::Tgi
-            | Self::Trtllm
-            | Self::LlamaCpp
-            | Self::Pilotage => "/health",
-            Self::OpenAi | Self::Ollama => "/v1/models",
+            Self::Auto => dialect::Dialect::Auto,
+            Self::OpenAi => dialect::Dialect::OpenAi,
+            Self::Vllm => dialect::Dialect::Vllm,
+            Self::Sglang => dialect::Dialect::Sglang,
+            Self::Tgi => dialect::Dialect::Tgi,
+            Self::Trtllm => dialect::Dialect::Trtllm,
+            Self::Triton => dialect::Dialect::Triton,
+            Self::DeepSpeed => dialect::Dialect::DeepSpeed,
+            Self::LlamaCpp => dialect::Dialect::LlamaCpp,
+            Self::Ollama => dialect::Dialect::Ollama,
+            Self::Pilotage => dialect::Dialect::Pilotage,
         }
     }
 
-    /// The path of such a server's metrics; none where it has none, or its owner would rather not be
-    /// asked every second.
+    /// The path that says whether such a server is well.
+    pub const fn health_path(self) -> &'static str {
+        self.wire().differences().paths.health
+    }
+
+    /// The path of such a server's metrics; none where it has none, they are at another port, or its
+    /// owner would rather not be asked every second.
     pub const fn metrics_path(self) -> Option<&'static str> {
-        match self {
-            Self::Trtllm => Some("/prometheus/metrics"),
-            Self::OpenAi | Self::Ollama => None,
-            Self::Auto
-            | Self::Vllm
-            | Self::Sglang
-            | Self::Tgi
-            | Self::LlamaCpp
-            | Self::Pilotage => Some("/metrics"),
+        let paths = &self.wire().differences().paths;
+        match paths.metrics_port {
+            None => paths.metrics,
+            Some(_) => None,
         }
     }
 
     /// Whether such a server keeps what several prompts begin with in its KV cache only once, as vLLM's
     /// blocks and SGLang's tree do, even while all of them are computed.
-    pub const fn shares_prefixes(self) -> bool {
-        matches!(self, Self::Vllm | Self::Sglang)
+    pub fn shares_prefixes(self) -> bool {
+        self.wire().shares_prefixes()
     }
 }
 

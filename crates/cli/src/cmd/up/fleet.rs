@@ -45,6 +45,8 @@ struct Of {
     health: HealthCheck,
     /// Where those tell how full they are.
     metrics: Option<String>,
+    /// Which server those elsewhere are.
+    dialect: Dialect,
 }
 
 /// One replica.
@@ -69,6 +71,7 @@ struct Place {
     trust: Option<Trust>,
     health: HealthCheck,
     metrics: Option<String>,
+    dialect: Dialect,
 }
 
 impl Place {
@@ -83,6 +86,7 @@ impl Place {
             trust: None,
             health: HealthCheck::default(),
             metrics,
+            dialect: Dialect::Pilotage,
         }
     }
 }
@@ -113,6 +117,7 @@ impl Fleet {
             region: lane.region.clone(),
             health: health(&lane.health),
             metrics: lane.metrics_path.clone(),
+            dialect: lane.dialect,
         };
         self.lanes.extend(lanes.iter().map(|lane| (lane.name.clone(), of(lane))));
     }
@@ -213,6 +218,7 @@ impl Fleet {
                 trust: trust.clone(),
                 health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
                 metrics: lane.and_then(|lane| lane.metrics.clone()),
+                dialect: lane.map(|lane| lane.dialect).unwrap_or_default(),
             };
             let is_same = |up: &Up| {
                 up.url == spec.url && up.key == *key && up.capacity == capacity && up.place == place
@@ -283,6 +289,7 @@ impl Up {
             client: self.place.trust.as_ref().map(|trust| trust.client.clone()),
             health: self.place.health.clone(),
             metrics: self.place.metrics.clone(),
+            dialect: self.place.dialect.wire(),
             ..Replica::at(&self.name, &self.url, capacity)
         }
     }

@@ -3,6 +3,7 @@
 mod bench;
 mod explain;
 mod key;
+mod probe;
 mod scripted;
 
 use std::ffi::OsString;
@@ -21,6 +22,7 @@ pub(crate) use bench::{
 };
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
+pub(crate) use probe::Probe;
 pub(crate) use scripted::{BenchEngine, EngineKind};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
@@ -43,6 +45,7 @@ pub(crate) enum Command {
     Chat(Chat),
     Status(Status),
     Explain(Explain),
+    Probe(Probe),
     Model(Model),
     Key(Key),
     Sim(Sim),

@@ -7,6 +7,7 @@ mod engine;
 mod explain;
 mod key;
 mod model;
+mod probe;
 mod reference;
 mod sim;
 mod status;
@@ -27,6 +28,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Chat(args) => block_on(chat::run(args)),
+        Command::Probe(args) => block_on(probe::run(args)),
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),

@@ -274,7 +274,7 @@ fn models(heard: &[Heard]) -> Vec<Served> {
     let listed = heard.iter().filter(|one| one.path == "/v1/models").find_map(list);
     if let Some(list) = listed {
         let served = |entry: Entry| {
-            let context = entry.max_model_len.or(entry.meta.and_then(|meta| meta.n_ctx));
+            let context = entry.max_model_len.or_else(|| entry.meta.and_then(|meta| meta.n_ctx));
             Served { id: entry.id, context }
         };
         return list.data.into_iter().take(MODELS_MAX).map(served).collect();

@@ -252,7 +252,7 @@ impl Lane {
 pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
     let name = &model.metadata.name;
     let spec = &model.spec;
-    let dialect = if spec.source.is_some() { Dialect::Pilotage } else { spec.dialect };
+    let dialect = spec.dialect();
     let processes = (0..spec.processes()).map(|index| render::process::name(model, index));
     let endpoints = spec.endpoints.iter().map(|endpoint| endpoint_name(model, endpoint));
     let served = spec.served_model.as_deref().unwrap_or_else(|| model.name());
@@ -374,7 +374,7 @@ fn key(endpoint: &Endpoint) -> Option<KeySource> {
 }
 
 fn capabilities(model: &Model) -> CapabilitySpec {
-    let is_here = model.spec.source.is_some();
+    let is_here = model.spec.is_embedded();
     let said = &model.spec.capabilities;
     let or = |said: Option<bool>, default: bool| said.unwrap_or(default);
     CapabilitySpec {
@@ -395,7 +395,7 @@ fn capabilities(model: &Model) -> CapabilitySpec {
 
 fn health(model: &Model) -> HealthSpec {
     let said = &model.spec.health;
-    let dialect = if model.spec.source.is_some() { Dialect::Pilotage } else { model.spec.dialect };
+    let dialect = model.spec.dialect();
     HealthSpec {
         path: said.path.clone().unwrap_or_else(|| dialect.health_path().to_owned()),
         interval_seconds: said.interval_seconds,

@@ -13,6 +13,7 @@ pub mod default;
 pub mod digest;
 pub mod hardware;
 pub mod lane;
+mod machine;
 pub mod launch;
 pub mod manifest;
 pub mod plan;

@@ -15,7 +15,8 @@ use thiserror::Error;
 
 use crate::api::{self, Fleet, Model, RouteSpec};
 use crate::lane::{self, EndpointSpec, Lane};
-use crate::render::{self, ProcessSpec, WeightsSpec};
+use crate::machine::Machine;
+use crate::render::{ProcessSpec, WeightsSpec};
 use crate::routes::{self, Route, implied_routes};
 use crate::tenants::{TenantSpec, tenants};
 use crate::{ManifestError, Resource, World, manifest};
@@ -102,7 +103,7 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     let wanted = Wanted::from_resources(resources);
     wanted.check_count()?;
     wanted.check_memory(world)?;
-    let processes = wanted.processes(world);
+    let processes = wanted.processes(world)?;
     let endpoints = wanted.models.iter().flat_map(|model| lane::endpoints(model)).collect();
     let (lanes, routes) = wanted.lanes_and_routes();
     let tenants = tenants(resources);
@@ -167,21 +168,25 @@ impl<'a> Wanted<'a> {
         Ok(())
     }
 
-    fn processes(&self, world: &World) -> Vec<ProcessSpec> {
+    fn processes(&self, world: &World) -> Result<Vec<ProcessSpec>, PlanError> {
         let mut shares = self.shares(world).into_iter();
-        let replicas = self
-            .models
-            .iter()
-            .filter_map(|model| Some((*model, model.spec.source.as_ref()?)))
-            .flat_map(|(model, source)| {
-                (0..model.spec.replicas).map(move |index| (model, source, index))
-            });
-        replicas
-            .map(|(model, source, index)| {
+        let mut machine = Machine::of(world);
+        let mut processes = Vec::new();
+        let mut errors = Vec::new();
+        for model in &self.models {
+            let Some(source) = &model.spec.source else { continue };
+            for index in 0..model.spec.replicas {
                 let threads = model.spec.threads.or_else(|| shares.next()).unwrap_or(1);
-                render::replica(model, source, index, threads)
-            })
-            .collect()
+                match machine.replica(model, source, (index, threads)) {
+                    Ok(process) => processes.push(process),
+                    Err(error) => {
+                        errors.push(error);
+                        break;
+                    }
+                }
+            }
+        }
+        if errors.is_empty() { Ok(processes) } else { Err(PlanError::Resources(errors)) }
     }
 
     /// Threads for each replica whose model does not say, in order; see the module's rule.
@@ -234,7 +239,7 @@ impl<'a> Wanted<'a> {
             let cores = world.cores.max(1);
             notes.push(format!("{threads} threads share {cores} cores, so replicas slow down"));
         }
-        if !world.gpus.is_empty() && !processes.is_empty() {
+        if !world.gpus.is_empty() && self.models.iter().any(|model| model.spec.is_embedded()) {
             let names: Vec<_> = world.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
             let names = names.join(", ");
             notes.push(format!("not used: {names} (the embedded engine runs on the CPU)"));

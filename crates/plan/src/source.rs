@@ -101,6 +101,11 @@ impl WeightsSource {
         path.rsplit('/').next().unwrap_or(path)
     }
 
+    /// Whether it names a folder of files, by its form alone.
+    pub fn is_folder(&self) -> bool {
+        matches!(self, Self::File { path } if path.ends_with('/'))
+    }
+
     /// Whether the weights are on this machine already, so that nothing is downloaded.
     pub const fn is_local(&self) -> bool {
         matches!(self, Self::File { .. })

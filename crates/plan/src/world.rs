@@ -15,6 +15,31 @@ pub struct World {
     pub memory_bytes: Option<u64>,
     /// Accelerators that were found.
     pub gpus: Vec<Gpu>,
+    /// Runtimes that were looked for; none where nobody looked.
+    #[serde(default)]
+    pub runtimes: Option<Vec<Installed>>,
+}
+
+/// A runtime that was looked for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// Its program's name.
+    pub program: String,
+    /// Where it was looked for; none on the search path.
+    pub home: Option<String>,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What was found of a runtime.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Found {
+    /// It is there, in this release where that can be seen without running it.
+    Release(Option<String>),
+    /// It is not, and why.
+    Nothing(String),
 }
 
 /// One accelerator.

@@ -10,7 +10,7 @@ use pilotage_plan::{World, parse, parse_all, plan};
 
 /// A machine with four cores and eight gigabytes.
 fn world() -> World {
-    World { cores: 4, memory_bytes: Some(8_000_000_000), gpus: Vec::new() }
+    World { memory_bytes: Some(8_000_000_000), ..World::with_cores(4) }
 }
 
 /// The files of a case: name and text.

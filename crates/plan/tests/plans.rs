@@ -74,7 +74,7 @@ fn notes_say_what_a_reader_should_know() {
     let mut spec = ModelSpec::from_source(source);
     spec.replicas = 3;
     let gpu = Gpu { name: "NVIDIA H200".to_owned(), memory_bytes: None };
-    let world = World { cores: 2, memory_bytes: None, gpus: vec![gpu] };
+    let world = World { gpus: vec![gpu], ..World::with_cores(2) };
     let plan = plan(&[Resource::Model(Model::new("a".parse().unwrap(), spec))], &world).unwrap();
     assert_eq!(
         plan.notes,

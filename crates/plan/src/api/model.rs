@@ -1,12 +1,15 @@
 //! `Model`: weights to run, with how many copies and how much room each, or engines that somebody
 //! else runs.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::capability::Capabilities;
 use super::endpoint::{Breaker, Dialect, Endpoint, Health, Resume};
-use super::{Money, PublicName, ResourceName};
+use super::{FilePath, Money, PublicName, ResourceName};
+use crate::launch::Engine;
 use crate::{Digest, WeightsSource};
 
 /// Most copies of one model on one machine: far beyond what its cores can serve, and few enough
@@ -55,6 +58,15 @@ pub const RUNTIME_ARGS_MAX: u32 = 128;
 
 /// Longest further argument: a JSON value with room to spare.
 pub const RUNTIME_ARG_LEN_MAX: u32 = 4096;
+
+/// Most variables of a runtime's environment.
+pub const RUNTIME_ENV_MAX: u32 = 64;
+
+/// Longest start of a replica, in seconds: hours for weights of a terabyte over a slow network.
+pub const START_SECONDS_MAX: u32 = 4 * 3600;
+
+/// Most accelerators that divide one layer, or stages that divide the layers.
+pub const RANKS_MAX: u32 = 64;
 
 /// Longest name of a model upstream: as long as a path may be that some engines take for one.
 const SERVED_MODEL_LEN_MAX: u32 = 255;
@@ -113,7 +125,7 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub size_bytes: Option<u64>,
-    /// What runs the weights.
+    /// What runs the weights. By itself the embedded engine for a GGUF file, and vLLM for a folder.
     #[serde(default)]
     pub runtime: Runtime,
     /// Further arguments for the runtime, one word each, as on its command line: checked against the flags that it
@@ -121,6 +133,25 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = RUNTIME_ARGS_MAX), inner(length(min = 1, max = RUNTIME_ARG_LEN_MAX)))]
     pub runtime_args: Vec<String>,
+    /// Where the runtime is installed on this machine: a Python virtual environment, a folder, or the program
+    /// itself. Without it the program is found on the search path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_path: Option<FilePath>,
+    /// Variables of the runtime's environment, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = RUNTIME_ENV_MAX))]
+    pub runtime_env: BTreeMap<String, String>,
+    /// Over how many accelerators each copy is spread.
+    #[serde(default)]
+    pub parallelism: Parallelism,
+    /// Seconds that a replica may take from its start until it is ready. Without it what its size lets
+    /// expect, ten minutes at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = START_SECONDS_MAX))]
+    pub start_seconds: Option<u32>,
+    /// Whether a runtime of others has to answer a short request before it gets any.
+    #[serde(default = "yes")]
+    pub warm_up: bool,
     /// Copies of the model, each a process of its own.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = REPLICAS_MAX))]
@@ -149,6 +180,24 @@ pub struct ModelSpec {
     /// What its tokens cost those who use it, counted against their budgets. Without it nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Prices>,
+}
+
+/// Over how many accelerators one copy of a model is spread.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Parallelism {
+    /// Accelerators that divide each layer (tensor parallel).
+    #[schemars(range(min = 1, max = RANKS_MAX))]
+    pub tensor: u32,
+    /// Stages that divide the layers (pipeline parallel).
+    #[schemars(range(min = 1, max = RANKS_MAX))]
+    pub pipeline: u32,
+}
+
+impl Default for Parallelism {
+    fn default() -> Self {
+        Self { tensor: 1, pipeline: 1 }
+    }
 }
 
 /// Prices per million tokens, in the operator's currency.
@@ -208,9 +257,24 @@ impl ModelSpec {
         if self.source.is_some() { self.replicas } else { 0 }
     }
 
-    /// Whether its replicas take and return token ids: engines that run here do.
+    /// The program that runs its weights here; none where its engines run elsewhere.
+    pub fn engine(&self) -> Option<Engine> {
+        self.source.as_ref().map(|source| self.runtime.engine().unwrap_or_else(|| usual(source)))
+    }
+
+    /// Whether it is run by the engine inside of Pilotage.
+    pub fn is_embedded(&self) -> bool {
+        self.engine() == Some(Engine::Embedded)
+    }
+
+    /// Which server its replicas are.
+    pub fn dialect(&self) -> Dialect {
+        self.engine().map_or(self.dialect, Engine::dialect)
+    }
+
+    /// Whether its replicas take and return token ids: the embedded engine does.
     pub fn tells_token_ids(&self) -> bool {
-        self.token_ids || self.source.is_some()
+        self.token_ids || self.is_embedded()
     }
 
     /// How an answer goes on whose replica failed.
@@ -236,6 +300,11 @@ impl ModelSpec {
             size_bytes: None,
             runtime: Runtime::Auto,
             runtime_args: Vec::new(),
+            runtime_path: None,
+            runtime_env: BTreeMap::new(),
+            parallelism: Parallelism::default(),
+            start_seconds: None,
+            warm_up: true,
             replicas: one(),
             context: context_default(),
             parallel: parallel_default(),
@@ -245,6 +314,20 @@ impl ModelSpec {
             price: None,
         }
     }
+}
+
+/// The program for weights of which nobody says it: GGUF is the embedded engine's own form, and a folder is
+/// what most others read.
+fn usual(source: &WeightsSource) -> Engine {
+    if source.file_name().to_ascii_lowercase().ends_with(".gguf") || !source.is_folder() {
+        Engine::Embedded
+    } else {
+        Engine::Vllm
+    }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn one() -> u32 {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::flags::{self, Table};
-use crate::api::Runtime;
+use crate::api::{Dialect, Runtime};
 
 /// A program that runs models.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -80,6 +80,22 @@ impl Engine {
             Self::DeepSpeed => "DeepSpeed",
             Self::LlamaCpp => "llama.cpp",
             Self::Ollama => "Ollama",
+        }
+    }
+
+    /// Which server it is, in manifests.
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Embedded => Dialect::Pilotage,
+            Self::Vllm => Dialect::Vllm,
+            Self::Sglang => Dialect::Sglang,
+            Self::Tgi => Dialect::Tgi,
+            Self::TensorRtLlm => Dialect::Trtllm,
+            // Started with its OpenAI front end.
+            Self::Triton => Dialect::Triton,
+            Self::DeepSpeed => Dialect::DeepSpeed,
+            Self::LlamaCpp => Dialect::LlamaCpp,
+            Self::Ollama => Dialect::Ollama,
         }
     }
 

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::flags::Finding;
 use super::{Engine, LaunchError, Version};
-use crate::render::process::{HOST, ProcessSpec, Program, WeightsSpec};
+use crate::render::process::{HOST, ProcessSpec, Program, Readiness, WeightsSpec};
 
-pub use crate::render::process::{PORT, WEIGHTS};
+pub use crate::render::process::{EVENTS, PORT, SCRATCH, Secret, WEIGHTS};
 
 /// Stands for the address to listen on.
 pub const LISTEN: &str = "{host}";
@@ -21,10 +21,6 @@ pub const RANK: &str = "{rank}";
 pub const RENDEZVOUS: &str = "{rendezvous}";
 /// Stands for all nodes with their ports or places, as the program wants them, with commas between.
 pub const PEERS: &str = "{peers}";
-/// Stands for the port where the program tells what its cache holds.
-pub const EVENTS: &str = "{events}";
-/// Stands for a folder that is the program's own while it runs, where [`LaunchSpec::files`] are.
-pub const SCRATCH: &str = "{scratch}";
 
 /// How to run one replica.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -93,16 +89,6 @@ pub enum EnvValue {
     Plain(String),
     /// A secret that the executor has.
     Secret(Secret),
-}
-
-/// A secret by what it is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Secret {
-    /// The key between gateway and engines.
-    EngineKey,
-    /// The token for the hub that weights come from.
-    HubToken,
 }
 
 /// A file to write before the start.
@@ -221,22 +207,41 @@ impl LaunchSpec {
             EnvValue::Plain(value) => Some((env.name.clone(), host(value))),
             EnvValue::Secret(_) => None,
         };
+        let secret = |env: &Env| match &env.value {
+            EnvValue::Plain(_) => None,
+            EnvValue::Secret(secret) => Some((env.name.clone(), *secret)),
+        };
         let program = match self.engine {
             Engine::Embedded => Program::Own,
-            _ => Program::Path(self.leader.program.clone()),
+            _ => Program::Named { name: self.leader.program.clone(), home: None },
         };
         Ok(ProcessSpec {
             name,
             program,
             args: self.leader.args.iter().map(host).collect(),
             env: self.env.iter().filter_map(plain).collect(),
+            secrets: self.env.iter().filter_map(secret).collect(),
+            files: self.files.iter().map(|file| (file.path.clone(), host(&file.content))).collect(),
             host: HOST.to_owned(),
             health_path: self.probes.readiness.path.clone(),
+            readiness: self.readiness(),
+            stop_seconds: Some(self.grace_seconds),
             served_model: self.served.clone(),
             slots: self.slots,
             threads,
             weights,
         })
+    }
+
+    /// What it has to show before it gets requests.
+    fn readiness(&self) -> Readiness {
+        let is_ours = self.engine == Engine::Embedded;
+        Readiness {
+            start_seconds: Some(self.probes.startup.patience_seconds()).filter(|_| !is_ours),
+            // Ollama calls models by names of its own.
+            lists_model: !matches!(self.engine, Engine::Embedded | Engine::Ollama),
+            warms_up: !is_ours,
+        }
     }
 
     /// The variable in which the program wants its key; none where it takes none, or not in its environment.

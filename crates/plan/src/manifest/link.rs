@@ -30,7 +30,7 @@ pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
 }
 
 /// A mistake in a field, where that was written.
-pub(super) fn error(origin: &Origin, field: &str, problem: Problem) -> ManifestError {
+pub(crate) fn error(origin: &Origin, field: &str, problem: Problem) -> ManifestError {
     ManifestError::new(&origin.file, origin.line_of(field), field, problem)
 }
 

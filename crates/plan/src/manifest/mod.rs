@@ -27,6 +27,7 @@ use node::Node;
 
 pub use error::{ManifestError, Problem, join};
 pub use link::check;
+pub(crate) use link::error as mistake;
 
 pub(crate) mod schema {
     pub(crate) use super::conform::{choices, kind_of, noun, resolve};

@@ -3,15 +3,20 @@
 
 use super::link::error;
 use super::{ManifestError, Problem};
-use crate::api::{Endpoint, Model, Resource, Resume, Runtime};
+use crate::api::{Endpoint, Model, Resource, Resume};
 use crate::launch::{self, Severity};
 
 /// Fields that only weights to run here have an effect on.
-const FOR_SOURCE: [&str; 10] = [
+const FOR_SOURCE: [&str; 15] = [
     "digest",
     "sizeBytes",
     "runtime",
     "runtimeArgs",
+    "runtimePath",
+    "runtimeEnv",
+    "parallelism",
+    "startSeconds",
+    "warmUp",
     "replicas",
     "parallel",
     "threads",
@@ -67,20 +72,32 @@ fn place(model: &Model, errors: &mut Vec<ManifestError>) {
     }
 }
 
-/// Runtimes that an executor of this program can start.
-const STARTED: [Runtime; 2] = [Runtime::Auto, Runtime::Embedded];
+/// Fields that only runtimes of others have an effect of.
+const FOR_OTHERS: [&str; 4] = ["runtimePath", "runtimeEnv", "parallelism", "warmUp"];
 
 fn runtime(model: &Model, errors: &mut Vec<ManifestError>) {
     let (runtime, args) = (model.spec.runtime, &model.spec.runtime_args);
     if model.spec.source.is_none() {
         return;
     }
-    if !STARTED.contains(&runtime) {
-        let name = runtime.engine().map_or("auto", launch::Engine::name);
-        let text = format!(
-            "`{name}` is not started by Pilotage yet; start it yourself and list it under `endpoints`, or write `auto`"
-        );
-        report(model, "runtime", text, errors);
+    if model.spec.is_embedded() {
+        let written =
+            |name: &&&str| model.origin.fields.contains_key(&format!("spec.{name}"));
+        for name in FOR_OTHERS.iter().filter(written) {
+            let text = "the embedded engine runs this model, and this has no effect on it; remove it, or name a `runtime`";
+            report(model, name, text, errors);
+        }
+    }
+    for name in model.spec.runtime_env.keys() {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if name.is_empty() || !name.bytes().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+            let text = "a variable's name has letters, digits and `_`, and begins with no digit";
+            report(model, &format!("runtimeEnv.{name}"), text, errors);
+        }
+        if name.starts_with("PILOTAGE_") {
+            let text = "variables of this name are Pilotage's own; remove it";
+            report(model, &format!("runtimeEnv.{name}"), text, errors);
+        }
     }
     let Some(engine) = runtime.engine() else {
         if !args.is_empty() {

@@ -31,6 +31,7 @@ fn facts(architecture: &str, family: &str) -> ModelFacts {
         head_dim: 128,
         vocabulary: 128_256,
         context_max: Some(131_072),
+        rotary_rows: 131_072,
         experts: None,
     }
 }

@@ -1,0 +1,266 @@
+//! Models on one machine: which of its accelerators each replica gets, and what starts it there.
+
+use crate::api::Model;
+use crate::hardware::Accelerator;
+use crate::launch::{self, Engine, Features, Launch, LaunchSpec, Version, Weights};
+use crate::manifest::{ManifestError, Problem, mistake};
+use crate::render::{self, ProcessSpec, Program, WeightsSpec};
+use crate::size::{Dtype, Shape};
+use crate::world::Found;
+use crate::{WeightsSource, World};
+
+/// The class of a machine without accelerators, as far as launches depend on it.
+const PROCESSOR: &str = "cpu-avx2";
+
+/// Seconds that a runtime of others gets to start at least: its own compilation takes minutes.
+const START_SECONDS_MIN: u32 = 600;
+
+/// A machine, and which of its accelerators are taken.
+pub(crate) struct Machine<'a> {
+    world: &'a World,
+    accelerator: Option<&'static Accelerator>,
+    taken: usize,
+}
+
+impl<'a> Machine<'a> {
+    /// With nothing taken. Accelerators of a kind that is not in the catalogue are not used.
+    pub(crate) fn of(world: &'a World) -> Self {
+        let first = world.gpus.first();
+        let known = first.and_then(|gpu| Accelerator::by_device_name(&gpu.name, gpu.memory_bytes));
+        let accelerator = known.or_else(|| Accelerator::by_id(PROCESSOR));
+        Self { world, accelerator, taken: 0 }
+    }
+
+    /// The process of a model's replica of that number, with so many threads.
+    ///
+    /// # Errors
+    /// Its runtime is not here, cannot run it so, or wants more accelerators than there are.
+    pub(crate) fn replica(
+        &mut self,
+        model: &Model,
+        source: &WeightsSource,
+        (index, threads): (u32, u32),
+    ) -> Result<ProcessSpec, ManifestError> {
+        let engine = model.spec.engine().unwrap_or(Engine::Embedded);
+        if engine == Engine::Embedded {
+            let mut process = render::replica(model, source, index, threads);
+            process.readiness.start_seconds = model.spec.start_seconds;
+            return Ok(process);
+        }
+        let launch = self.launch(model, threads)?;
+        let wrong = |error: launch::LaunchError| {
+            mistake(&model.origin, "spec.runtime", Problem::Value(error.to_string()))
+        };
+        let spec = launch::spec(engine, &launch).map_err(wrong)?;
+        let launch = Launch { version: self.version(model, &spec)?, ..launch };
+        let spec = launch::spec(engine, &launch).map_err(wrong)?;
+        let weights = WeightsSpec {
+            source: source.clone(),
+            digest: model.spec.digest,
+            size_bytes: model.spec.size_bytes,
+        };
+        let name = render::process::name(model, index);
+        let process = spec.process(name, weights, threads).map_err(wrong)?;
+        let devices = self.take(model, &launch)?;
+        Ok(own(process, model, devices))
+    }
+
+    /// What is asked of the runtime.
+    fn launch(&self, model: &Model, threads: u32) -> Result<Launch, ManifestError> {
+        let said = &model.spec;
+        let Some(accelerator) = self.accelerator else {
+            let text = "this machine's hardware is in no catalogue; run the engine elsewhere";
+            return Err(mistake(&model.origin, "spec.runtime", Problem::Value(text.to_owned())));
+        };
+        let shape = Shape {
+            tensor: said.parallelism.tensor,
+            pipeline: said.parallelism.pipeline,
+            sequences: said.parallel,
+            batch_tokens: said.batch_tokens.max(said.context),
+            ..Shape::single(said.context.into(), Dtype::Bf16)
+        };
+        let on_node = match accelerator.is_processor() {
+            // Ranks share its cores.
+            true => shape.accelerators_per_replica(),
+            false => u32::try_from(self.world.gpus.len()).unwrap_or(u32::MAX),
+        };
+        Ok(Launch {
+            served: model.name().to_owned(),
+            weights: Weights::Local,
+            weight_bytes: said.size_bytes,
+            shape,
+            accelerator,
+            accelerators_per_node: on_node,
+            threads: Some(threads).filter(|_| accelerator.is_processor()),
+            version: None,
+            features: Features { prefix_cache: Some(true), ..Features::default() },
+            has_key: true,
+            extra: said.runtime_args.clone(),
+        })
+    }
+
+    /// The release that is installed, if that can be seen.
+    fn version(&self, model: &Model, spec: &LaunchSpec) -> Result<Option<Version>, ManifestError> {
+        let Some(looked) = &self.world.runtimes else { return Ok(None) };
+        let home = model.spec.runtime_path.as_ref().map(ToString::to_string);
+        let here = looked.iter().find(|one| one.program == spec.leader.program && one.home == home);
+        match here.map(|one| &one.found) {
+            Some(Found::Nothing(why)) => {
+                let field = if home.is_some() { "spec.runtimePath" } else { "spec.runtime" };
+                Err(mistake(&model.origin, field, Problem::Value(why.clone())))
+            }
+            Some(Found::Release(Some(release))) => Ok(Version::parse(release)),
+            Some(Found::Release(None)) | None => Ok(None),
+        }
+    }
+
+    /// The numbers of the accelerators that a replica gets; none on a processor.
+    fn take(&mut self, model: &Model, launch: &Launch) -> Result<Vec<usize>, ManifestError> {
+        if launch.accelerator.is_processor() {
+            return Ok(Vec::new());
+        }
+        let wanted = launch.shape.accelerators_per_replica() as usize;
+        let end = self.taken.saturating_add(wanted);
+        let there = self.world.gpus.len();
+        if end > there {
+            let text = format!(
+                "replicas want {end} accelerators together, and this machine has {there}; lower `replicas` or `parallelism`"
+            );
+            return Err(mistake(&model.origin, "spec.replicas", Problem::Value(text)));
+        }
+        let from = std::mem::replace(&mut self.taken, end);
+        Ok((from..end).collect())
+    }
+}
+
+/// A process with what the model's owner says about it.
+fn own(mut process: ProcessSpec, model: &Model, devices: Vec<usize>) -> ProcessSpec {
+    let said = &model.spec;
+    if let Program::Named { home, .. } = &mut process.program {
+        *home = said.runtime_path.as_ref().map(ToString::to_string);
+    }
+    if !devices.is_empty() {
+        let list = devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        for variable in ["CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"] {
+            process.env.push((variable.to_owned(), list.clone()));
+        }
+    }
+    for (name, value) in &said.runtime_env {
+        process.env.retain(|(other, _)| other != name);
+        process.env.push((name.clone(), value.clone()));
+    }
+    let readiness = &mut process.readiness;
+    let expected = readiness.start_seconds.map(|seconds| seconds.max(START_SECONDS_MIN));
+    readiness.start_seconds = said.start_seconds.or(expected);
+    readiness.warms_up &= said.warm_up;
+    process
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::Secret;
+    use crate::world::{Gpu, Installed};
+    use crate::{Plan, parse_all, plan};
+
+    fn planned(spec: &str, world: &World) -> Result<Plan, String> {
+        let text = format!(
+            "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: m}}\nspec: {{{spec}}}\n"
+        );
+        let resources = parse_all([("f.yaml", text.as_str())]).map_err(|e| crate::manifest::join(&e))?;
+        plan(&resources, world).map_err(|error| error.to_string())
+    }
+
+    fn gpus(count: usize) -> World {
+        let gpu = Gpu { name: "NVIDIA L4".to_owned(), memory_bytes: Some(24 << 30) };
+        World { gpus: vec![gpu; count], ..World::with_cores(8) }
+    }
+
+    fn has(process: &ProcessSpec, words: &[&str]) -> bool {
+        process.args.windows(words.len()).any(|args| args == words)
+    }
+
+    #[test]
+    fn a_runtime_of_others_is_started_with_what_the_model_says() {
+        let spec = "source: 'file:weights', runtime: vllm, runtimePath: ./venv, parallel: 4, context: 1024, \
+                    parallelism: {tensor: 2}, runtimeArgs: [--enforce-eager], \
+                    runtimeEnv: {OMP_NUM_THREADS: '1', A: b}, startSeconds: 900, warmUp: false";
+        let plan = planned(spec, &World::with_cores(2)).unwrap();
+        let process = &plan.processes[0];
+        let home = Some("./venv".to_owned());
+        assert_eq!(process.program, Program::Named { name: "vllm".to_owned(), home });
+        assert!(has(process, &["serve", "{weights}"]) && has(process, &["--enforce-eager"]));
+        assert!(has(process, &["--tensor-parallel-size", "2"]));
+        assert!(has(process, &["--max-model-len", "1024"]) && has(process, &["--max-num-seqs", "4"]));
+        assert!(has(process, &["--host", "127.0.0.1"]) && has(process, &["--port", "{port}"]));
+        let env = |name: &str| {
+            let found = process.env.iter().filter(|(other, _)| other == name);
+            found.map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!((env("OMP_NUM_THREADS"), env("A")), (vec!["1"], vec!["b"]));
+        assert_eq!(process.secrets, [("VLLM_API_KEY".to_owned(), Secret::EngineKey)]);
+        let readiness = &process.readiness;
+        assert_eq!((readiness.start_seconds, readiness.warms_up), (Some(900), false));
+        assert!(readiness.lists_model);
+        let lane = plan.lane("m").unwrap();
+        assert_eq!((lane.dialect, lane.token_ids), (crate::api::Dialect::Vllm, false));
+        assert_eq!(lane.metrics_path.as_deref(), Some("/metrics"));
+    }
+
+    #[test]
+    fn accelerators_are_given_out_one_by_one() {
+        let check = |spec: &str, found: usize, expect: Result<&[&str], &str>| {
+            let spec = format!("source: 'file:weights', runtime: vllm, {spec}");
+            let devices = planned(&spec, &gpus(found)).map(|plan| {
+                let devices = plan.processes.iter().flat_map(|process| {
+                    process.env.iter().filter(|(name, _)| name == "CUDA_VISIBLE_DEVICES")
+                });
+                devices.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+            });
+            match expect {
+                Ok(expect) => assert_eq!(devices.unwrap(), expect, "{spec}"),
+                Err(part) => {
+                    let error = devices.unwrap_err();
+                    assert!(error.contains(part), "{spec}: {error}");
+                }
+            }
+        };
+        check("replicas: 2", 2, Ok(&["0", "1"]));
+        check("replicas: 2, parallelism: {tensor: 2}", 4, Ok(&["0,1", "2,3"]));
+        check("replicas: 3", 2, Err("f.yaml:4: spec.replicas: replicas want 3 accelerators together"));
+        check("parallelism: {tensor: 4}", 2, Err("spec.runtime"));
+    }
+
+    #[test]
+    fn what_is_not_installed_is_said_where_it_was_asked_for() {
+        let world = |home: Option<&str>, found: Found| World {
+            runtimes: Some(vec![Installed {
+                program: "llama-server".to_owned(),
+                home: home.map(str::to_owned),
+                found,
+            }]),
+            ..World::with_cores(2)
+        };
+        let absent = || Found::Nothing("`llama-server` is nowhere".to_owned());
+        let error = planned("source: 'file:a.gguf', runtime: llama.cpp", &world(None, absent()));
+        assert_eq!(error.unwrap_err(), "f.yaml:4: spec.runtime: `llama-server` is nowhere");
+        let spec = "source: 'file:a.gguf', runtime: llama.cpp, runtimePath: /opt/l";
+        let error = planned(spec, &world(Some("/opt/l"), absent()));
+        assert_eq!(error.unwrap_err(), "f.yaml:4: spec.runtimePath: `llama-server` is nowhere");
+        let there = world(Some("/opt/l"), Found::Release(Some("b9093".to_owned())));
+        assert!(planned(spec, &there).is_ok());
+    }
+
+    #[test]
+    fn fields_of_runtimes_are_for_runtimes() {
+        let check = |spec: &str, part: &str| {
+            let error = planned(spec, &World::with_cores(2)).unwrap_err();
+            assert!(error.contains(part), "{spec}: {error}");
+        };
+        check("source: 'file:a.gguf', parallelism: {tensor: 2}", "spec.parallelism: the embedded engine");
+        check("source: 'file:a.gguf', runtime: vllm, runtimeEnv: {'A B': c}", "spec.runtimeEnv.A B");
+        check("source: 'file:a.gguf', runtime: vllm, runtimeEnv: {PILOTAGE_X: c}", "Pilotage's own");
+        check("endpoints: [{url: 'http://h'}], runtimePath: /x", "spec.runtimePath");
+        check("source: 'file:a', runtime: tgi, parallelism: {pipeline: 2}", "spec.runtime");
+    }
+}

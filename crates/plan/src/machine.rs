@@ -1,6 +1,8 @@
 //! Models on one machine: which of its accelerators each replica gets, and what starts it there.
 
-use crate::api::Model;
+use std::collections::BTreeSet;
+
+use crate::api::{Model, Resource};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchSpec, Version, Weights};
 use crate::manifest::{ManifestError, Problem, mistake};
@@ -14,6 +16,19 @@ const PROCESSOR: &str = "cpu-avx2";
 
 /// Seconds that a runtime of others gets to start at least: its own compilation takes minutes.
 const START_SECONDS_MIN: u32 = 600;
+
+/// The programs that models of these resources want to be installed here, and where, so that somebody can
+/// look whether they are.
+pub fn programs(resources: &[Resource], world: &World) -> BTreeSet<(String, Option<String>)> {
+    let machine = Machine::of(world);
+    let program = |resource: &Resource| {
+        let Resource::Model(model) = resource else { return None };
+        let engine = model.spec.engine().filter(|engine| *engine != Engine::Embedded)?;
+        let spec = launch::spec(engine, &machine.launch(model, 1).ok()?).ok()?;
+        Some((spec.leader.program, model.spec.runtime_path.as_ref().map(ToString::to_string)))
+    };
+    resources.iter().filter_map(program).collect()
+}
 
 /// A machine, and which of its accelerators are taken.
 pub(crate) struct Machine<'a> {
@@ -167,7 +182,8 @@ mod tests {
         let text = format!(
             "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: m}}\nspec: {{{spec}}}\n"
         );
-        let resources = parse_all([("f.yaml", text.as_str())]).map_err(|e| crate::manifest::join(&e))?;
+        let resources =
+            parse_all([("f.yaml", text.as_str())]).map_err(|e| crate::manifest::join(&e))?;
         plan(&resources, world).map_err(|error| error.to_string())
     }
 
@@ -191,7 +207,9 @@ mod tests {
         assert_eq!(process.program, Program::Named { name: "vllm".to_owned(), home });
         assert!(has(process, &["serve", "{weights}"]) && has(process, &["--enforce-eager"]));
         assert!(has(process, &["--tensor-parallel-size", "2"]));
-        assert!(has(process, &["--max-model-len", "1024"]) && has(process, &["--max-num-seqs", "4"]));
+        assert!(
+            has(process, &["--max-model-len", "1024"]) && has(process, &["--max-num-seqs", "4"])
+        );
         assert!(has(process, &["--host", "127.0.0.1"]) && has(process, &["--port", "{port}"]));
         let env = |name: &str| {
             let found = process.env.iter().filter(|(other, _)| other == name);
@@ -227,7 +245,11 @@ mod tests {
         };
         check("replicas: 2", 2, Ok(&["0", "1"]));
         check("replicas: 2, parallelism: {tensor: 2}", 4, Ok(&["0,1", "2,3"]));
-        check("replicas: 3", 2, Err("f.yaml:4: spec.replicas: replicas want 3 accelerators together"));
+        check(
+            "replicas: 3",
+            2,
+            Err("f.yaml:4: spec.replicas: replicas want 3 accelerators together"),
+        );
         check("parallelism: {tensor: 4}", 2, Err("spec.runtime"));
     }
 
@@ -257,9 +279,18 @@ mod tests {
             let error = planned(spec, &World::with_cores(2)).unwrap_err();
             assert!(error.contains(part), "{spec}: {error}");
         };
-        check("source: 'file:a.gguf', parallelism: {tensor: 2}", "spec.parallelism: the embedded engine");
-        check("source: 'file:a.gguf', runtime: vllm, runtimeEnv: {'A B': c}", "spec.runtimeEnv.A B");
-        check("source: 'file:a.gguf', runtime: vllm, runtimeEnv: {PILOTAGE_X: c}", "Pilotage's own");
+        check(
+            "source: 'file:a.gguf', parallelism: {tensor: 2}",
+            "spec.parallelism: the embedded engine",
+        );
+        check(
+            "source: 'file:a.gguf', runtime: vllm, runtimeEnv: {'A B': c}",
+            "spec.runtimeEnv.A B",
+        );
+        check(
+            "source: 'file:a.gguf', runtime: vllm, runtimeEnv: {PILOTAGE_X: c}",
+            "Pilotage's own",
+        );
         check("endpoints: [{url: 'http://h'}], runtimePath: /x", "spec.runtimePath");
         check("source: 'file:a', runtime: tgi, parallelism: {pipeline: 2}", "spec.runtime");
     }

@@ -4,8 +4,10 @@
 //! `rollout` decides who is started and who goes, `foreman` does that, `process` keeps one of them
 //! running: `launch` starts it, `ready` waits for it, `warden` is with those that are not ours.
 
+mod devices;
 mod foreman;
 mod group;
+mod installed;
 mod launch;
 mod log;
 mod memory;
@@ -38,6 +40,8 @@ use tokio_util::task::TaskTracker;
 
 use foreman::{Foreman, Order};
 
+pub use devices::accelerators;
+pub use installed::look_for;
 pub use memory::has_room;
 pub use warden::watch_over;
 

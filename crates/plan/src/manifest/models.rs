@@ -81,8 +81,7 @@ fn runtime(model: &Model, errors: &mut Vec<ManifestError>) {
         return;
     }
     if model.spec.is_embedded() {
-        let written =
-            |name: &&&str| model.origin.fields.contains_key(&format!("spec.{name}"));
+        let written = |name: &&&str| model.origin.fields.contains_key(&format!("spec.{name}"));
         for name in FOR_OTHERS.iter().filter(written) {
             let text = "the embedded engine runs this model, and this has no effect on it; remove it, or name a `runtime`";
             report(model, name, text, errors);
@@ -90,7 +89,10 @@ fn runtime(model: &Model, errors: &mut Vec<ManifestError>) {
     }
     for name in model.spec.runtime_env.keys() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        if name.is_empty() || !name.bytes().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        if name.is_empty()
+            || !name.bytes().all(plain)
+            || name.starts_with(|c: char| c.is_ascii_digit())
+        {
             let text = "a variable's name has letters, digits and `_`, and begins with no digit";
             report(model, &format!("runtimeEnv.{name}"), text, errors);
         }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use pilotage_operator::local;
 use pilotage_plan::{KeySource, Plan, Resource, World, default, manifest};
+use pilotage_shell::env;
 
 use crate::args::Up;
 use crate::exit::Wrong;
@@ -34,7 +36,10 @@ pub(super) fn plan(args: &Up, world: &World) -> anyhow::Result<Plan> {
             }
         }
     }
-    pilotage_plan::plan(&resources, world).map_err(|error| Wrong::new(error.to_string()).into())
+    let programs = pilotage_plan::programs(&resources, world);
+    let runtimes = Some(local::look_for(programs, &env::search_path()));
+    let world = World { runtimes, ..world.clone() };
+    pilotage_plan::plan(&resources, &world).map_err(|error| Wrong::new(error.to_string()).into())
 }
 
 /// The files that a plan was made from: manifests, and the keys and certificates that they name.
@@ -90,10 +95,11 @@ fn expand(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// This machine.
-pub(super) fn world() -> World {
+pub(super) async fn world() -> World {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut world = World::with_cores(u32::try_from(cores).unwrap_or(1));
     world.memory_bytes = memory_bytes();
+    world.gpus = local::accelerators(&env::search_path()).await;
     world
 }
 

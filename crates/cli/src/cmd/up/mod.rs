@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         output::piece(&manifests::text(&args.files)?);
         return Ok(());
     }
-    let world = Arc::new(manifests::world());
+    let world = Arc::new(manifests::world().await);
     let plan = manifests::plan(&args, &world)?;
     if args.dry_run {
         output::piece(&plan.to_string());

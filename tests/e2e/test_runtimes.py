@@ -3,7 +3,6 @@ the embedded engine. Skipped where `./x runtimes` has not installed them."""
 
 import os
 import pathlib
-import re
 import signal
 import threading
 
@@ -48,9 +47,9 @@ spec:
 @pytest.fixture(scope="module")
 def gguf():
     """The weights' file, fetched as any other."""
-    pulled = cli("model", "pull", GGUF, timeout=300)
+    pulled = cli("model", "pull", GGUF, "--print-path", timeout=300)
     assert pulled.returncode == 0, pulled.stderr
-    return pathlib.Path(re.search(r"/\S+\.gguf", pulled.stdout)[0])
+    return pathlib.Path(pulled.stdout.strip())
 
 
 @pytest.fixture

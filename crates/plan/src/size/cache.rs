@@ -28,6 +28,11 @@ impl Cache {
         }
     }
 
+    /// The same, for what a step reads: of a window no more than it is long.
+    pub(super) fn reading(facts: &ModelFacts, shape: &Shape) -> Self {
+        Self { batch_tokens: 0, ..Self::new(facts, shape) }
+    }
+
     /// Bytes of a sequence of that many tokens. A window is kept whole, and with it what a step may add.
     pub(super) fn sequence_bytes(&self, tokens: u64) -> f64 {
         let bytes = |attention: &Attention| match *attention {

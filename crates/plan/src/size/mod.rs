@@ -7,17 +7,23 @@
 //! Nothing here reads a file: a reader takes bytes, and says which it needs next where they come from afar.
 
 mod cache;
+pub mod calibration;
 pub mod facts;
 pub mod memory;
 mod number;
 pub mod quantization;
 pub mod read;
 pub mod runtime;
+pub mod search;
 pub mod shape;
+pub mod speed;
 
+pub use calibration::{Calibration, FitError, Measurement};
 pub use facts::{Attention, Experts, Format, Layer, Modalities, ModelFacts, Task, WeightBytes};
 pub use memory::{Band, Memory, Remedy, ShapeError};
 pub use quantization::{Dtype, Quantization};
 pub use read::{Config, Gguf, Index, Partial, ReadError, Tensors};
 pub use runtime::{Release, Runtime};
+pub use search::{Candidate, Found, Goal, Means, search};
 pub use shape::Shape;
+pub use speed::{Load, Setting, Speed, Work};

@@ -4,6 +4,7 @@
 
 mod counts;
 mod hostile;
+mod plans;
 mod reference;
 
 use pilotage_plan::size::{Config, ModelFacts};

@@ -1,0 +1,289 @@
+//! How much of its full rates hardware reaches: assumed until somebody measures, then fitted to what was measured.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::memory::Band;
+use super::speed::Work;
+use crate::hardware::Accelerator;
+
+/// Rounds of deciding which measurements arithmetic bounds and which memory does.
+const ROUNDS_MAX: usize = 20;
+
+/// The least share of a rate that a fit may find: below it the work is counted wrongly.
+const SHARE_MIN: f64 = 0.01;
+
+/// The most: measured times are noisy, and rates of a datasheet are sometimes exceeded.
+const SHARE_MAX: f64 = 1.2;
+
+/// Shares of full rates that are reached, and what a step costs besides.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Calibration {
+    /// Of arithmetic.
+    pub compute: f64,
+    /// Of memory bandwidth.
+    pub bandwidth: f64,
+    /// Of links.
+    pub link: f64,
+    /// Seconds that a step takes however small it is.
+    pub step_seconds: f64,
+    /// How far off a prediction may be, as a share of it.
+    pub off: f64,
+    /// Measurements it is made of; 0 where it is assumed.
+    pub measurements: usize,
+}
+
+/// A measurement: the work that was done, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measurement {
+    /// The work.
+    pub work: Work,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// Why no calibration can be fitted.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum FitError {
+    /// There are not enough measurements.
+    #[error("{0} measurements are too few to fit; take at least 3 of different sizes")]
+    TooFew(usize),
+    /// A measurement is none.
+    #[error("measurement {0} has no time or no work; leave it out")]
+    NoTime(usize),
+    /// All measurements are of work that differs too little.
+    #[error("the measurements are too much alike to fit; vary batch and prompt lengths")]
+    Alike,
+}
+
+impl Calibration {
+    /// What is assumed of hardware that nobody measured: eight tenths of bandwidth, which both a published case
+    /// (Qwen2.5-7B on an RTX 4090: 0.83) and NVIDIA's own configurator have; half of the arithmetic, which published
+    /// runs of prompts reach on large batches; seven tenths of links; and a millisecond a step. Processors reach less
+    /// of their arithmetic and of their bandwidth.
+    pub const fn assumed(accelerator: &Accelerator) -> Self {
+        let (compute, bandwidth) =
+            if accelerator.is_processor() { (0.35, 0.65) } else { (0.5, 0.8) };
+        Self { compute, bandwidth, link: 0.7, step_seconds: 1e-3, off: 0.4, measurements: 0 }
+    }
+
+    /// Seconds that the work takes.
+    pub fn seconds(&self, work: &Work) -> f64 {
+        let bound = (work.compute_seconds / self.compute).max(work.memory_seconds / self.bandwidth);
+        bound + work.link_seconds / self.link + work.steps * self.step_seconds
+    }
+
+    /// A prediction with how far off it may be.
+    pub fn band(&self, likely: f64) -> Band {
+        Band { low: likely / (1.0 + self.off), likely, high: likely * (1.0 + self.off) }
+    }
+
+    /// The calibration that is least off, by relative squares, for what was measured. What the measurements do not
+    /// depend on stays as assumed.
+    ///
+    /// # Errors
+    /// [`FitError`].
+    pub fn fit(assumed: &Self, measurements: &[Measurement]) -> Result<Self, FitError> {
+        if measurements.len() < 3 {
+            return Err(FitError::TooFew(measurements.len()));
+        }
+        let usable = |measured: &Measurement| {
+            let work = measured.work.compute_seconds.max(measured.work.memory_seconds);
+            let finite = measured.seconds.is_finite() && work.is_finite();
+            finite && measured.seconds > 0.0 && work > 0.0
+        };
+        if let Some(at) = measurements.iter().position(|measured| !usable(measured)) {
+            return Err(FitError::NoTime(at));
+        }
+        let mut now = *assumed;
+        for _ in 0..ROUNDS_MAX {
+            let next = now.improved(measurements)?;
+            let settled =
+                (next.compute - now.compute).abs() + (next.bandwidth - now.bandwidth).abs() < 1e-6;
+            now = next;
+            if settled {
+                break;
+            }
+        }
+        now.off = now.typical_error(measurements);
+        now.measurements = measurements.len();
+        Ok(now)
+    }
+
+    /// One round: with what bounds each measurement as the calibration has it, the least squares.
+    fn improved(&self, measurements: &[Measurement]) -> Result<Self, FitError> {
+        let mut equations = Equations::default();
+        for measured in measurements {
+            let work = &measured.work;
+            let (compute, memory) = (work.compute_seconds, work.memory_seconds);
+            let arithmetic = compute / self.compute > memory / self.bandwidth;
+            let terms =
+                if arithmetic { [compute, 0.0, work.steps] } else { [0.0, memory, work.steps] };
+            let rest = measured.seconds - work.link_seconds / self.link;
+            equations.add(terms, rest, 1.0 / measured.seconds);
+        }
+        let found =
+            equations.solve([1.0 / self.compute, 1.0 / self.bandwidth, self.step_seconds])?;
+        let share = |slowness: f64| (1.0 / slowness).clamp(SHARE_MIN, SHARE_MAX);
+        Ok(Self {
+            compute: if equations.depends_on(0) { share(found[0]) } else { self.compute },
+            bandwidth: if equations.depends_on(1) { share(found[1]) } else { self.bandwidth },
+            step_seconds: found[2].max(0.0),
+            ..*self
+        })
+    }
+
+    /// Twice the root of the mean relative square, which nineteen in twenty are within.
+    fn typical_error(&self, measurements: &[Measurement]) -> f64 {
+        let square = |measured: &Measurement| {
+            (self.seconds(&measured.work) / measured.seconds - 1.0).powi(2)
+        };
+        let sum: f64 = measurements.iter().map(square).sum();
+        (2.0 * (sum / measurements.len() as f64).sqrt()).max(0.02)
+    }
+}
+
+/// Normal equations of three unknowns.
+#[derive(Default)]
+struct Equations {
+    left: [[f64; 3]; 3],
+    right: [f64; 3],
+}
+
+impl Equations {
+    fn add(&mut self, terms: [f64; 3], value: f64, weight: f64) {
+        let weight = weight * weight;
+        for row in 0..3 {
+            for column in 0..3 {
+                self.left[row][column] += weight * terms[row] * terms[column];
+            }
+            self.right[row] += weight * terms[row] * value;
+        }
+    }
+
+    fn depends_on(&self, unknown: usize) -> bool {
+        self.left[unknown][unknown] > 0.0
+    }
+
+    /// The unknowns, none of them negative. One that would be is left out, as is one that nothing depends on: that
+    /// keeps its `otherwise`, or is 0 where it would be negative.
+    fn solve(&self, otherwise: [f64; 3]) -> Result<[f64; 3], FitError> {
+        let mut used: Vec<usize> = (0..3).filter(|unknown| self.depends_on(*unknown)).collect();
+        loop {
+            let found = self.solve_for(&used)?;
+            let Some(worst) = used.iter().copied().find(|unknown| found[*unknown] < 0.0) else {
+                let mut all = otherwise;
+                for unknown in 0..3 {
+                    if used.contains(&unknown) {
+                        all[unknown] = found[unknown];
+                    } else if self.depends_on(unknown) {
+                        all[unknown] = 0.0;
+                    }
+                }
+                return Ok(all);
+            };
+            used.retain(|unknown| *unknown != worst);
+            if used.is_empty() {
+                return Err(FitError::Alike);
+            }
+        }
+    }
+
+    /// Gauss's elimination over some of the unknowns.
+    fn solve_for(&self, used: &[usize]) -> Result<[f64; 3], FitError> {
+        let mut rows: Vec<Vec<f64>> = used
+            .iter()
+            .map(|row| {
+                let left = used.iter().map(|column| self.left[*row][*column]);
+                left.chain([self.right[*row]]).collect()
+            })
+            .collect();
+        let size = used.len();
+        for pivot in 0..size {
+            let scale = self.left[used[pivot]][used[pivot]];
+            if rows[pivot][pivot] <= scale * 1e-9 {
+                return Err(FitError::Alike);
+            }
+            let head = rows[pivot].clone();
+            for (at, row) in rows.iter_mut().enumerate() {
+                if at != pivot {
+                    let factor = row[pivot] / head[pivot];
+                    row.iter_mut().zip(&head).for_each(|(value, part)| *value -= factor * part);
+                }
+            }
+        }
+        let mut found = [0.0; 3];
+        for (at, unknown) in used.iter().enumerate() {
+            found[*unknown] = rows[at][size] / rows[at][at];
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn assumed() -> Calibration {
+        Calibration {
+            compute: 0.5,
+            bandwidth: 0.8,
+            link: 0.7,
+            step_seconds: 1e-3,
+            off: 0.4,
+            measurements: 0,
+        }
+    }
+
+    fn work(compute_seconds: f64, memory_seconds: f64) -> Work {
+        Work { compute_seconds, memory_seconds, link_seconds: 0.0, steps: 1.0 }
+    }
+
+    fn measured(truth: &Calibration) -> Vec<Measurement> {
+        let works =
+            [(0.001, 0.01), (0.002, 0.02), (0.004, 0.04), (0.1, 0.01), (0.2, 0.01), (0.4, 0.01)];
+        let measure = |(compute, memory)| {
+            let work = work(compute, memory);
+            Measurement { work, seconds: truth.seconds(&work) }
+        };
+        works.into_iter().map(measure).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_fit_finds_what_made_the_measurements(
+            compute in 0.1_f64..0.9, bandwidth in 0.2_f64..1.0, step in 0.0_f64..5e-3,
+        ) {
+            let truth = Calibration { compute, bandwidth, step_seconds: step, ..assumed() };
+            let found = Calibration::fit(&assumed(), &measured(&truth)).unwrap();
+            prop_assert!((found.compute / compute - 1.0).abs() < 0.01, "{found:?}");
+            prop_assert!((found.bandwidth / bandwidth - 1.0).abs() < 0.01, "{found:?}");
+            prop_assert!((found.step_seconds - step).abs() < 1e-4, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_stays_as_assumed() {
+        let truth = Calibration { bandwidth: 0.6, ..assumed() };
+        let only_decode: Vec<Measurement> = measured(&truth).into_iter().take(3).collect();
+        let found = Calibration::fit(&assumed(), &only_decode).unwrap();
+        assert!((found.bandwidth - 0.6).abs() < 1e-6);
+        assert_eq!(found.compute, 0.5);
+        assert_eq!(found.measurements, 3);
+        assert!(found.off < 0.05);
+    }
+
+    #[test]
+    fn what_cannot_be_fitted_is_refused() {
+        let check = |measurements: &[Measurement], expect: FitError| {
+            assert_eq!(Calibration::fit(&assumed(), measurements), Err(expect));
+        };
+        let one = Measurement { work: work(0.001, 0.01), seconds: 0.02 };
+        check(&[], FitError::TooFew(0));
+        check(&[one, one, Measurement { seconds: f64::NAN, ..one }], FitError::NoTime(2));
+        check(&[one, one, Measurement { seconds: 0.0, ..one }], FitError::NoTime(2));
+        check(&[one, one, one], FitError::Alike);
+    }
+}

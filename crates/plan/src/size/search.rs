@@ -1,0 +1,260 @@
+//! Which shapes a model can have on hardware, which of them meet a goal, and what each costs.
+//!
+//! Deterministic: the same question has the same answer, in the same order.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::calibration::Calibration;
+use super::facts::ModelFacts;
+use super::memory::{Memory, ShapeError, memory, tensor_sizes};
+use super::number::whole;
+use super::quantization::Dtype;
+use super::runtime::Runtime;
+use super::shape::Shape;
+use super::speed::{Load, Setting, Speed};
+use crate::hardware::Accelerator;
+
+/// Stages of a pipeline that are tried.
+const PIPELINE_MAX: u32 = 16;
+
+/// Replicas that a plan may have.
+const REPLICAS_MAX: u32 = 4096;
+
+/// Bytes in the GiB of messages.
+const GIB: f64 = 1_073_741_824.0;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Goal {
+    /// The longest context, in tokens.
+    pub context: u64,
+    /// Tokens of a typical prompt.
+    pub prompt: u64,
+    /// Tokens of a typical answer.
+    pub answer: u64,
+    /// Requests at once, over all replicas.
+    pub concurrency: u32,
+    /// Seconds to the first token, at most.
+    pub ttft_seconds: Option<f64>,
+    /// Seconds for each further token, at most.
+    pub tpot_seconds: Option<f64>,
+    /// Tokens of answers a second, at least.
+    pub tokens_per_second: Option<f64>,
+    /// Requests a second, at least.
+    pub requests_per_second: Option<f64>,
+}
+
+/// What may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    /// The hardware.
+    pub accelerator: &'a Accelerator,
+    /// What runs the model.
+    pub runtime: Runtime,
+    /// What is known of the hardware's real speed.
+    pub calibration: Calibration,
+    /// Accelerators there are.
+    pub accelerators_max: u32,
+    /// The cache's type.
+    pub kv_dtype: Dtype,
+    /// The share of memory that the runtime may take.
+    pub utilisation: f64,
+}
+
+/// A shape that meets the goal.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// The shape, with as many replicas as the goal needs.
+    pub shape: Shape,
+    /// Memory of each accelerator.
+    pub memory: Memory,
+    /// Speed of one replica, with its part of the load.
+    pub speed: Speed,
+    /// What it costs.
+    pub accelerators: u32,
+}
+
+/// A shape that does not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// The shape.
+    pub shape: Shape,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why a shape does not meet a goal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Why {
+    /// The model cannot have it.
+    Shape(ShapeError),
+    /// An accelerator lacks so many bytes.
+    Memory {
+        /// Bytes it lacks.
+        short_bytes: u64,
+    },
+    /// The first token takes so long, alone on the replica.
+    Ttft {
+        /// Seconds it takes.
+        seconds: f64,
+    },
+    /// A token takes so long, alone on the replica.
+    Tpot {
+        /// Seconds it takes.
+        seconds: f64,
+    },
+    /// So many accelerators are needed for all replicas.
+    Accelerators {
+        /// As many as needed.
+        needed: u32,
+    },
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// Shapes that meet the goal, the cheapest first, of those the one with the shortest TPOT.
+    pub candidates: Vec<Candidate>,
+    /// Shapes that do not, in the order in which they were tried.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Searches shapes for the goal.
+pub fn search(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Found {
+    let mut found = Found::default();
+    for shape in shapes(facts, means, goal) {
+        match weigh(facts, means, goal, &shape) {
+            Ok(candidate) => found.candidates.push(candidate),
+            Err(why) => found.rejected.push(Rejected { shape, why }),
+        }
+    }
+    found.candidates.sort_by(|one, other| {
+        let tpot = |candidate: &Candidate| candidate.speed.tpot_seconds.likely;
+        one.accelerators.cmp(&other.accelerators).then(tpot(one).total_cmp(&tpot(other)))
+    });
+    found
+}
+
+/// Shapes worth trying: ranks within a node, stages over nodes, and for latent attention, whose cache ranks do not
+/// divide, attention in parallel with experts divided.
+fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
+    let (batch_tokens, sequences) = means.runtime.default_batch(means.accelerator);
+    let graphs = !means.accelerator.is_processor();
+    let single = Shape {
+        batch_tokens,
+        sequences,
+        graphs,
+        utilisation: means.utilisation,
+        ..Shape::single(goal.context, means.kv_dtype)
+    };
+    let node = means.accelerator.per_node.max(1);
+    let within = |size: &u32| *size <= node && node.is_multiple_of(*size);
+    let sizes: Vec<u32> = tensor_sizes(facts).into_iter().filter(within).collect();
+    let mut shapes: Vec<Shape> =
+        sizes.iter().map(|tensor| Shape { tensor: *tensor, ..single }).collect();
+    let widest = sizes.last().copied().unwrap_or(1);
+    let stages = if means.accelerator.is_processor() {
+        1
+    } else {
+        PIPELINE_MAX.min(facts.layers.len() as u32)
+    };
+    shapes.extend((2..=stages).map(|pipeline| Shape { tensor: widest, pipeline, ..single }));
+    let mixture = facts.experts.is_some_and(|experts| experts.count >= node);
+    if facts.is_latent() && mixture && node > 1 {
+        shapes.push(Shape { data: node, expert_parallel: true, ..single });
+    }
+    shapes.retain(|shape| shape.accelerators_per_replica() <= means.accelerators_max);
+    shapes
+}
+
+/// A shape's price for the goal, or why it has none.
+fn weigh(
+    facts: &ModelFacts,
+    means: &Means<'_>,
+    goal: &Goal,
+    shape: &Shape,
+) -> Result<Candidate, Why> {
+    let room = memory(facts, shape, means.accelerator, means.runtime).map_err(Why::Shape)?;
+    if !room.fits() {
+        return Err(Why::Memory { short_bytes: room.short_bytes() });
+    }
+    let setting = Setting { facts, shape, accelerator: means.accelerator, runtime: means.runtime };
+    let at = |concurrency: u32| {
+        let load = Load { prompt: goal.prompt, answer: goal.answer, concurrency };
+        setting.speed(&means.calibration, &load).map_err(Why::Shape)
+    };
+    let alone = at(1)?;
+    check(goal, &alone)?;
+    let most = most_at_once(goal, &at)?;
+    let speed = at(most)?;
+    let replicas = replicas(goal, &speed, most);
+    let each = shape.accelerators_per_replica();
+    let needed = each.saturating_mul(replicas);
+    if needed > means.accelerators_max {
+        return Err(Why::Accelerators { needed });
+    }
+    // With more than one replica each has its part of the load, and is the faster for it.
+    let speed = at(goal.concurrency.div_ceil(replicas).clamp(1, most))?;
+    let shape = Shape { replicas, ..*shape };
+    Ok(Candidate { shape, memory: room, speed, accelerators: needed })
+}
+
+/// Whether speeds meet what the goal says of latency.
+fn check(goal: &Goal, speed: &Speed) -> Result<(), Why> {
+    let over = |limit: Option<f64>, seconds: f64| limit.is_some_and(|limit| seconds > limit);
+    let (ttft, tpot) = (speed.ttft_seconds.likely, speed.tpot_seconds.likely);
+    if over(goal.ttft_seconds, ttft) {
+        return Err(Why::Ttft { seconds: ttft });
+    }
+    if over(goal.tpot_seconds, tpot) {
+        return Err(Why::Tpot { seconds: tpot });
+    }
+    Ok(())
+}
+
+/// The most requests at once with which a replica keeps to the goal's latencies: they grow with it.
+fn most_at_once(goal: &Goal, at: &dyn Fn(u32) -> Result<Speed, Why>) -> Result<u32, Why> {
+    let keeps = |concurrency: u32| at(concurrency).map(|speed| check(goal, &speed).is_ok());
+    let (mut low, mut high) = (1, goal.concurrency.max(1).saturating_add(1));
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if keeps(middle)? { low = middle } else { high = middle }
+    }
+    // More than fit only wait: without a limit on the first token that would count as keeping to it.
+    let running = whole(at(low)?.running);
+    Ok(low.min(u32::try_from(running).unwrap_or(u32::MAX)).max(1))
+}
+
+/// Replicas for the goal's concurrency and rates.
+fn replicas(goal: &Goal, speed: &Speed, most: u32) -> u32 {
+    let of = |wanted: Option<f64>, each: f64| {
+        let count = wanted.map_or(1.0, |wanted| (wanted / each.max(f64::MIN_POSITIVE)).ceil());
+        u32::try_from(whole(count)).unwrap_or(u32::MAX)
+    };
+    let tokens = of(goal.tokens_per_second, speed.tokens_per_second.likely);
+    let requests = of(goal.requests_per_second, speed.requests_per_second.likely);
+    goal.concurrency.div_ceil(most.max(1)).max(tokens).max(requests).clamp(1, REPLICAS_MAX)
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape(error) => write!(f, "{error}"),
+            Self::Memory { short_bytes } => {
+                let gib = *short_bytes as f64 / GIB;
+                write!(f, "each accelerator lacks {gib:.1} GiB for weights and one sequence")
+            }
+            Self::Ttft { seconds } => {
+                write!(f, "the first token takes {:.0} ms, even alone", seconds * 1e3)
+            }
+            Self::Tpot { seconds } => {
+                write!(f, "each further token takes {:.1} ms, even alone", seconds * 1e3)
+            }
+            Self::Accelerators { needed } => {
+                write!(f, "all replicas together need {needed} accelerators")
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The hardware that models run on: what memory, bandwidth and arithmetic each class has.
 //!
-//! A catalogue of what vendors publish ([`catalogue`]); what a machine really reaches of it is a matter of
-//! calibration, not of this table.
+//! A catalogue of what vendors publish ([`catalogue`]); what a machine really reaches of it is a
+//! matter of calibration, not of this table.
 
 mod amd;
 mod google;
@@ -24,8 +24,8 @@ pub struct Accelerator {
     pub vendor: Vendor,
     /// The generation, as kernels name what they are built for: `hopper`, `cdna3`, `gaudi3`, `v5e`.
     pub generation: &'static str,
-    /// Memory in bytes that its driver reports, which is less than what is printed on the box. For processors a
-    /// common amount of a socket, to be replaced by what the machine has.
+    /// Memory in bytes that its driver reports, which is less than what is printed on the box. For
+    /// processors a common amount of a socket, to be replaced by what the machine has.
     pub memory_bytes: u64,
     /// Memory bandwidth in bytes a second.
     pub bandwidth: f64,
@@ -39,11 +39,13 @@ pub struct Accelerator {
     pub node_link: Link,
     /// Where the figures come from.
     pub source: &'static str,
-    /// What to know about them: assumptions, and what could not be verified. Empty where nothing is.
+    /// What to know about them: assumptions, and what could not be verified. Empty where nothing
+    /// is.
     pub note: &'static str,
 }
 
-/// Dense operations a second (a multiplication and an addition are two), without the factor for sparsity.
+/// Dense operations a second (a multiplication and an addition are two), without the factor for
+/// sparsity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Flops {
     /// 32 bits floating point, outside matrix units.
@@ -136,8 +138,8 @@ impl Accelerator {
         catalogue().find(|class| class.id.eq_ignore_ascii_case(id))
     }
 
-    /// The class that a driver's name for a device means: `NVIDIA H100 80GB HBM3`, `AMD Instinct MI300X`. Where
-    /// several have its words, the memory decides, if it is known.
+    /// The class that a driver's name for a device means: `NVIDIA H100 80GB HBM3`, `AMD Instinct
+    /// MI300X`. Where several have its words, the memory decides, if it is known.
     pub fn by_device_name(name: &str, memory_bytes: Option<u64>) -> Option<&'static Self> {
         let words = words(name);
         let all = |class: &&Self| self::words(class.name).iter().all(|word| words.contains(word));
@@ -202,9 +204,9 @@ const fn flops(f32: f64, half: f64, eight: [Option<f64>; 2], fp4: Option<f64>) -
     Flops { f32: tera(f32), half: tera(half), bf16: true, fp8: eight[0], int8: eight[1], fp4 }
 }
 
-/// A link by name and 10^9 bytes a second in one direction. The latency is not of a datasheet: ten microseconds
-/// for an all-reduce over a switch of the node's own, thirty over PCIe and networks, as measured by most
-/// published runs of nccl-tests with small messages; calibration replaces it.
+/// A link by name and 10^9 bytes a second in one direction. The latency is not of a datasheet: ten
+/// microseconds for an all-reduce over a switch of the node's own, thirty over PCIe and networks,
+/// as measured by most published runs of nccl-tests with small messages; calibration replaces it.
 const fn fast(name: &'static str, bandwidth: f64) -> Link {
     Link { name, bandwidth: giga(bandwidth), latency_seconds: 10e-6 }
 }

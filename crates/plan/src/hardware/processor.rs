@@ -1,7 +1,9 @@
-//! Processors: one socket's cores, or the whole of a machine whose memory processor and graphics share.
+//! Processors: one socket's cores, or the whole of a machine whose memory processor and graphics
+//! share.
 //!
-//! Rates are computed from cores, clock and vector width, bandwidth from channels and their speed: no vendor
-//! publishes the former. Memory is a common amount, to be replaced by what the machine has.
+//! Rates are computed from cores, clock and vector width, bandwidth from channels and their speed:
+//! no vendor publishes the former. Memory is a common amount, to be replaced by what the machine
+//! has.
 
 use super::{
     Accelerator, ETHERNET_25, Flops, Link, NETWORK_200, Vendor, flops, gib, giga, slow, tera,

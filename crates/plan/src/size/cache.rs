@@ -1,5 +1,5 @@
-//! The KV cache on one rank: what a token and what a sequence take, after division by tensor and pipeline
-//! parallelism.
+//! The KV cache on one rank: what a token and what a sequence take, after division by tensor and
+//! pipeline parallelism.
 
 use super::facts::{Attention, Layer, ModelFacts};
 use super::number::Number as _;
@@ -33,7 +33,8 @@ impl Cache {
         Self { batch_tokens: 0, ..Self::new(facts, shape) }
     }
 
-    /// Bytes of a sequence of that many tokens. A window is kept whole, and with it what a step may add.
+    /// Bytes of a sequence of that many tokens. A window is kept whole, and with it what a step may
+    /// add.
     pub(super) fn sequence_bytes(&self, tokens: u64) -> f64 {
         let bytes = |attention: &Attention| match *attention {
             Attention::Window { kv_heads, pair_width, tokens: window } => {
@@ -54,8 +55,8 @@ impl Cache {
 
     /// Tokens for which there is room, as the runtime counts them.
     ///
-    /// Up to 0.19 vLLM counted a model with windows by groups of layers that share a block: as if windows were as
-    /// long as the context (`vllm/v1/core/kv_cache_utils.py`).
+    /// Up to 0.19 vLLM counted a model with windows by groups of layers that share a block: as if
+    /// windows were as long as the context (`vllm/v1/core/kv_cache_utils.py`).
     pub(super) fn tokens(&self, bytes: f64, shape: &Shape, runtime: Runtime) -> f64 {
         let counted = match runtime {
             Runtime::Vllm(release) if release < Release(20) => self.grouped_token_bytes(),
@@ -82,7 +83,8 @@ impl Cache {
     }
 }
 
-/// What a rank has of a layer's cache: its share of the heads, at least one. A latent is whole on each.
+/// What a rank has of a layer's cache: its share of the heads, at least one. A latent is whole on
+/// each.
 fn on_rank(attention: Attention, tensor: u32) -> Attention {
     match attention {
         Attention::Full { kv_heads, pair_width } => {

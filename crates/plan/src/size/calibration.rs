@@ -1,4 +1,5 @@
-//! How much of its full rates hardware reaches: assumed until somebody measures, then fitted to what was measured.
+//! How much of its full rates hardware reaches: assumed until somebody measures, then fitted to
+//! what was measured.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -57,10 +58,11 @@ pub enum FitError {
 }
 
 impl Calibration {
-    /// What is assumed of hardware that nobody measured: eight tenths of bandwidth, which both a published case
-    /// (Qwen2.5-7B on an RTX 4090: 0.83) and NVIDIA's own configurator have; half of the arithmetic, which published
-    /// runs of prompts reach on large batches; seven tenths of links; and a millisecond a step. Processors reach less
-    /// of their arithmetic and of their bandwidth.
+    /// What is assumed of hardware that nobody measured: eight tenths of bandwidth, which both a
+    /// published case (Qwen2.5-7B on an RTX 4090: 0.83) and NVIDIA's own configurator have; half of
+    /// the arithmetic, which published runs of prompts reach on large batches; seven tenths of
+    /// links; and a millisecond a step. Processors reach less of their arithmetic and of their
+    /// bandwidth.
     pub const fn assumed(accelerator: &Accelerator) -> Self {
         let (compute, bandwidth) =
             if accelerator.is_processor() { (0.35, 0.65) } else { (0.5, 0.8) };
@@ -78,8 +80,8 @@ impl Calibration {
         Band { low: likely / (1.0 + self.off), likely, high: likely * (1.0 + self.off) }
     }
 
-    /// The calibration that is least off, by relative squares, for what was measured. What the measurements do not
-    /// depend on stays as assumed.
+    /// The calibration that is least off, by relative squares, for what was measured. What the
+    /// measurements do not depend on stays as assumed.
     ///
     /// # Errors
     /// [`FitError`].
@@ -165,8 +167,8 @@ impl Equations {
         self.left[unknown][unknown] > 0.0
     }
 
-    /// The unknowns, none of them negative. One that would be is left out, as is one that nothing depends on: that
-    /// keeps its `otherwise`, or is 0 where it would be negative.
+    /// The unknowns, none of them negative. One that would be is left out, as is one that nothing
+    /// depends on: that keeps its `otherwise`, or is 0 where it would be negative.
     fn solve(&self, otherwise: [f64; 3]) -> Result<[f64; 3], FitError> {
         let mut used: Vec<usize> = (0..3).filter(|unknown| self.depends_on(*unknown)).collect();
         loop {

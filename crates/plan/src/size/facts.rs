@@ -1,8 +1,9 @@
-//! What a model is, as far as its size and speed depend on it: layers, heads, experts, bytes of weights.
+//! What a model is, as far as its size and speed depend on it: layers, heads, experts, bytes of
+//! weights.
 //!
-//! Every reader of this crate (configuration, safetensors, GGUF) ends in a [`ModelFacts`], and everything
-//! that sizes, chooses or launches begins with one. A value is for the whole model, before any division.
-//! Absent is not zero: what the files did not say is `None`.
+//! Every reader of this crate (configuration, safetensors, GGUF) ends in a [`ModelFacts`], and
+//! everything that sizes, chooses or launches begins with one. A value is for the whole model,
+//! before any division. Absent is not zero: what the files did not say is `None`.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +52,8 @@ pub struct ModelFacts {
     pub vocabulary: u32,
     /// Longest context in tokens that the model was made for.
     pub context_max: Option<u64>,
-    /// Rows of the table of rotations that runtimes compute: the longest context, times what positions are
-    /// stretched by where that is linear.
+    /// Rows of the table of rotations that runtimes compute: the longest context, times what
+    /// positions are stretched by where that is linear.
     pub rotary_rows: u64,
     /// What a mixture of experts has.
     pub experts: Option<Experts>,
@@ -61,18 +62,20 @@ pub struct ModelFacts {
 /// Bytes of weights, split by what divides them among accelerators.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct WeightBytes {
-    /// Linear layers of attention and of dense or shared feed-forward layers: tensor parallelism divides them.
+    /// Linear layers of attention and of dense or shared feed-forward layers: tensor parallelism
+    /// divides them.
     pub divided: u64,
     /// Projections to keys and values: divided up to the number of KV heads, repeated beyond it.
     pub key_value: u64,
     /// Routed experts: divided by tensor and by expert parallelism.
     pub experts: u64,
-    /// Norms, routers and down-projections of latent attention: every rank of a stage has them whole.
+    /// Norms, routers and down-projections of latent attention: every rank of a stage has them
+    /// whole.
     pub replicated: u64,
     /// Input embeddings: divided with the vocabulary, on the first pipeline stage.
     pub embeddings: u64,
-    /// The output head where it is not the input embeddings again: divided with the vocabulary, on the last
-    /// stage. Tied embeddings are needed on both ends of a pipeline.
+    /// The output head where it is not the input embeddings again: divided with the vocabulary, on
+    /// the last stage. Tied embeddings are needed on both ends of a pipeline.
     pub head: u64,
     /// Encoders of images and sound, and what connects them to the decoder, on the first stage.
     pub encoders: u64,
@@ -108,7 +111,8 @@ pub enum Attention {
     Full {
         /// Heads that keys and values have.
         kv_heads: u32,
-        /// Elements of a key and a value together, for one head: twice the head's width where both are equal.
+        /// Elements of a key and a value together, for one head: twice the head's width where both
+        /// are equal.
         pair_width: u32,
     },
     /// Keys and values of the last tokens only.
@@ -200,8 +204,8 @@ pub enum Evidence {
 }
 
 impl ModelFacts {
-    /// Bytes that one token adds to the KV cache of the whole model while no window is full, for elements of
-    /// that many bytes. States do not grow and are not in it.
+    /// Bytes that one token adds to the KV cache of the whole model while no window is full, for
+    /// elements of that many bytes. States do not grow and are not in it.
     pub fn kv_bytes_per_token(&self, element_bytes: f64) -> f64 {
         self.layers.iter().map(|layer| layer.attention.bytes_per_token(element_bytes)).sum()
     }
@@ -217,7 +221,8 @@ impl ModelFacts {
         self.experts.is_some()
     }
 
-    /// Whether any layer is other than full attention, so that the cache is not the same for each token.
+    /// Whether any layer is other than full attention, so that the cache is not the same for each
+    /// token.
     pub fn is_hybrid(&self) -> bool {
         let grows = |layer: &Layer| {
             matches!(layer.attention, Attention::Full { .. } | Attention::Latent { .. })
@@ -232,14 +237,14 @@ impl ModelFacts {
 }
 
 impl ModelFacts {
-    /// The same model with linear layers of that many bits a weight, scales in groups of 128 included: what it
-    /// would weigh if somebody quantised it.
+    /// The same model with linear layers of that many bits a weight, scales in groups of 128
+    /// included: what it would weigh if somebody quantised it.
     pub fn with_bits(&self, bits: u32) -> Self {
         let quantization = match bits {
             8 => Quantization::Fp8 { block: None },
             _ => Quantization::Packed { bits, group: 128 },
         };
-        let now = self.quantization.bits_per_weight().unwrap_or(8.0 * self.dtype.bytes());
+        let now = self.quantization.bits_per_weight().unwrap_or_else(|| 8.0 * self.dtype.bytes());
         let ratio = quantization.bits_per_weight().map_or(1.0, |then| then / now).min(1.0);
         let scale = |bytes: u64| super::number::whole(bytes.approximate() * ratio);
         let weights = WeightBytes {

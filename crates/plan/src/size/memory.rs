@@ -1,8 +1,8 @@
 //! How much memory a model takes in a shape, and how much is left for its cache.
 //!
-//! All figures are of the rank that has least room: of a pipeline's stages the first has the input embeddings, the
-//! last the head and the logits. A prediction has a band; what it is made of is said where the figures are
-//! ([`super::runtime`]).
+//! All figures are of the rank that has least room: of a pipeline's stages the first has the input
+//! embeddings, the last the head and the logits. A prediction has a band; what it is made of is
+//! said where the figures are ([`super::runtime`]).
 
 use serde::Serialize;
 use thiserror::Error;
@@ -20,7 +20,8 @@ const GIB: f64 = 1_073_741_824.0;
 /// Bytes of an element of activations: they are computed in 16 bits.
 const ACTIVATION_BYTES: f64 = 2.0;
 
-/// Widths of the hidden state that a layer holds at once: its input, the residual, a normed copy, its output.
+/// Widths of the hidden state that a layer holds at once: its input, the residual, a normed copy,
+/// its output.
 const HIDDEN_KEPT: f64 = 4.0;
 
 /// Widths of the hidden state that are still there when tokens are sampled.
@@ -32,7 +33,8 @@ const INNER_KEPT: f64 = 3.0;
 /// What images tried at start-up take besides: 0.1 to 0.7 GiB in published lines.
 const VISION_GIB: f64 = 0.35;
 
-/// Rows of the table of rotations that are counted: some models name a context that nobody computes them for.
+/// Rows of the table of rotations that are counted: some models name a context that nobody computes
+/// them for.
 const ROTARY_ROWS_MAX: u64 = 1 << 22;
 
 /// Vocabularies are padded to a multiple of this for each rank.
@@ -241,9 +243,9 @@ impl Stage {
             share: 1.0,
         };
         match overhead.share {
-            Share::OfAll => {}
-            Share::OfAllWithoutSteps => (room.activation, room.graphs) = (0.0, 0.0),
-            Share::OfFree => (room.budget, room.share) = (total, shape.utilisation),
+            Share::Whole => {}
+            Share::WholeWithoutSteps => (room.activation, room.graphs) = (0.0, 0.0),
+            Share::Free => (room.budget, room.share) = (total, shape.utilisation),
         }
         room
     }
@@ -283,8 +285,8 @@ impl Stage {
         layers * share + ends
     }
 
-    /// Bytes of the largest step: of a layer's insides, or of sampling, whichever is more, and the workspace that
-    /// kernels for experts keep. Those for MXFP4 need none beyond a layer's.
+    /// Bytes of the largest step: of a layer's insides, or of sampling, whichever is more, and the
+    /// workspace that kernels for experts keep. Those for MXFP4 need none beyond a layer's.
     fn activation(self, facts: &ModelFacts, shape: &Shape, overhead: &Overhead) -> f64 {
         let tokens = f64::from(shape.batch_tokens);
         let hidden = f64::from(facts.hidden);
@@ -331,8 +333,9 @@ fn layers_of_stage(facts: &ModelFacts, shape: &Shape) -> f64 {
     facts.layers.len().div_ceil(shape.pipeline.max(1) as usize) as f64
 }
 
-/// By what experts of MXFP4 grow in vLLM: their hidden width is padded to a multiple of 256, and since 0.17 their own
-/// to one of 128 (`vllm/model_executor/layers/quantization/mxfp4.py`; what 13.5 and 13.6 GiB of gpt-oss-20b fit).
+/// By what experts of MXFP4 grow in vLLM: their hidden width is padded to a multiple of 256, and
+/// since 0.17 their own to one of 128 (`vllm/model_executor/layers/quantization/mxfp4.py`; what
+/// 13.5 and 13.6 GiB of gpt-oss-20b fit).
 fn expert_padding(facts: &ModelFacts, shape: &Shape, runtime: Runtime) -> f64 {
     let (Runtime::Vllm(release), Some(experts)) = (runtime, facts.experts) else { return 1.0 };
     if facts.quantization != Quantization::Mxfp4 {
@@ -409,7 +412,7 @@ fn divisors(facts: &ModelFacts) -> String {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remedy {
-    /// A context no longer than this.
+    /// A context of at most so many tokens.
     Context(u64),
     /// A cache of 8-bit numbers.
     Fp8Cache,
@@ -426,7 +429,7 @@ pub enum Remedy {
     Hardware(&'static str),
 }
 
-/// What would make the model fit, each alone. Empty where nothing does.
+/// What would make the model fit, each alone. Empty where nothing does, and where it fits as it is.
 pub fn remedies(
     facts: &ModelFacts,
     shape: &Shape,
@@ -436,6 +439,9 @@ pub fn remedies(
     let fits = |facts: &ModelFacts, shape: &Shape, on: &Accelerator| {
         memory(facts, shape, on, runtime).is_ok_and(|memory| memory.fits())
     };
+    if fits(facts, shape, accelerator) {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     let context = longest_context(facts, shape, accelerator, runtime);
     found.extend(context.filter(|context| *context >= 1024).map(Remedy::Context));
@@ -475,7 +481,8 @@ pub fn remedies(
     found
 }
 
-/// The longest context with which the model fits in the shape, up to the shape's own; `None` where none does.
+/// The longest context with which the model fits in the shape, up to the shape's own; `None` where
+/// none does.
 pub fn longest_context(
     facts: &ModelFacts,
     shape: &Shape,

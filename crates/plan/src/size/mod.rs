@@ -1,10 +1,12 @@
-//! How much a model needs and how fast it will be: from the bytes of its files to the shapes that fit.
+//! How much a model needs and how fast it will be: from the bytes of its files to the shapes that
+//! fit.
 //!
 //! ```text
 //! config.json, index, headers ──▶ ModelFacts ──(Shape, Accelerator)──▶ memory, speed ──▶ search
 //! ```
 //!
-//! Nothing here reads a file: a reader takes bytes, and says which it needs next where they come from afar.
+//! Nothing here reads a file: a reader takes bytes, and says which it needs next where they come
+//! from afar.
 
 mod cache;
 pub mod calibration;

@@ -1,4 +1,5 @@
-//! Whole numbers as estimates: conversions that lose digits on purpose, in one place where that is said.
+//! Whole numbers as estimates: conversions that lose digits on purpose, in one place where that is
+//! said.
 
 /// A whole number that an estimate is made from.
 pub(super) trait Number {
@@ -12,8 +13,8 @@ impl Number for u64 {
     }
 }
 
-/// The whole number below an estimate. What is negative or not a number becomes 0, what is too large the largest
-/// there is: casts from floating point saturate.
+/// The whole number below an estimate. What is negative or not a number becomes 0, what is too
+/// large the largest there is: casts from floating point saturate.
 pub(super) fn whole(value: f64) -> u64 {
     value.max(0.0).floor() as u64
 }

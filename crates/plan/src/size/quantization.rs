@@ -1,5 +1,5 @@
-//! How numbers are stored: data types of weights and caches, and the ways in which weights are quantised, with
-//! what each takes, scales included.
+//! How numbers are stored: data types of weights and caches, and the ways in which weights are
+//! quantised, with what each takes, scales included.
 
 use std::fmt;
 
@@ -34,7 +34,8 @@ pub enum Quantization {
     /// As they were trained.
     #[default]
     None,
-    /// 8 bits floating point; one scale a block of `block` × `block` weights, or one a tensor or channel.
+    /// 8 bits floating point; one scale a block of `block` × `block` weights, or one a tensor or
+    /// channel.
     Fp8 {
         /// Edge of a block that has its own scale.
         block: Option<u32>,
@@ -95,7 +96,8 @@ impl Dtype {
         }
     }
 
-    /// As configurations and safetensors headers write it; `None` for a name that is not of this list.
+    /// As configurations and safetensors headers write it; `None` for a name that is not of this
+    /// list.
     pub fn from_name(name: &str) -> Option<Self> {
         let name = name.trim_start_matches("torch.").to_ascii_lowercase();
         Some(match name.as_str() {
@@ -129,11 +131,12 @@ impl fmt::Display for Dtype {
 }
 
 impl Quantization {
-    /// Bits that one weight of a quantised layer takes, scales and zero points included; `None` where the
-    /// method does not say, and where weights are as they were trained.
+    /// Bits that one weight of a quantised layer takes, scales and zero points included; `None`
+    /// where the method does not say, and where weights are as they were trained.
     ///
-    /// A group has a 16-bit scale and, with AWQ and GPTQ, a zero point of the weights' own bits. NVFP4 and
-    /// MXFP4 have an 8-bit scale for 16 and 32 weights. bitsandbytes' 4 bits have a 32-bit scale for 64 weights.
+    /// A group has a 16-bit scale and, with AWQ and GPTQ, a zero point of the weights' own bits.
+    /// NVFP4 and MXFP4 have an 8-bit scale for 16 and 32 weights. bitsandbytes' 4 bits have a
+    /// 32-bit scale for 64 weights.
     pub fn bits_per_weight(&self) -> Option<f64> {
         Some(match *self {
             Self::Fp8 { block: Some(block) } => 8.0 + 32.0 / squared(block),
@@ -149,8 +152,8 @@ impl Quantization {
         })
     }
 
-    /// What its matrix products are computed in, on hardware that can: weights of whole-number groups are
-    /// widened to the activations' type first.
+    /// What its matrix products are computed in, on hardware that can: weights of whole-number
+    /// groups are widened to the activations' type first.
     pub const fn computes_in(&self, activations: Dtype) -> Dtype {
         match self {
             Self::Fp8 { .. } => Dtype::Fp8,

@@ -1,5 +1,5 @@
-//! What a runtime takes besides weights and cache: the memory of its libraries, of a step at its largest and of
-//! captured graphs, and what its memory setting is a share of.
+//! What a runtime takes besides weights and cache: the memory of its libraries, of a step at its
+//! largest and of captured graphs, and what its memory setting is a share of.
 
 use std::fmt;
 
@@ -46,11 +46,12 @@ impl Release {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Share {
     /// Of all memory; weights, cache, steps and libraries have to fit.
-    OfAll,
+    Whole,
     /// Of all memory; only weights, cache and libraries have to fit. Steps take from the rest.
-    OfAllWithoutSteps,
-    /// Of what is free once weights are loaded and the largest step was tried: the cache is that share.
-    OfFree,
+    WholeWithoutSteps,
+    /// Of what is free once weights are loaded and the largest step was tried: the cache is that
+    /// share.
+    Free,
 }
 
 /// What a runtime takes on each accelerator.
@@ -79,10 +80,10 @@ impl Runtime {
         match self {
             Self::Vllm(release) => vllm(release, accelerator),
             Self::Tgi => Overhead { unsure_gib: 1.0, ..vllm(Release(10), accelerator) },
-            // From one start-up line (vllm-project/vllm issue 21348): 16.5 GiB of cache beside 55.2 GiB of
-            // weights at 0.93 of 79.2 GiB leave 1.9 GiB with four ranks.
+            // From one start-up line (vllm-project/vllm issue 21348): 16.5 GiB of cache beside 55.2
+            // GiB of weights at 0.93 of 79.2 GiB leave 1.9 GiB with four ranks.
             Self::Sglang => Overhead {
-                share: Share::OfAllWithoutSteps,
+                share: Share::WholeWithoutSteps,
                 libraries_gib: 0.9,
                 collectives_gib: 1.0,
                 unsure_gib: 0.6,
@@ -91,7 +92,7 @@ impl Runtime {
             // From the sequences that fit in ai-dynamo/aiconfigurator@095f58a,
             // tests/integration/test_trtllm_kv_cache_capacity.py: 3.6 to 5.5 GiB on an H100.
             Self::TensorrtLlm => Overhead {
-                share: Share::OfFree,
+                share: Share::Free,
                 libraries_gib: 3.6,
                 collectives_gib: 0.9,
                 unsure_gib: 1.0,
@@ -105,8 +106,9 @@ impl Runtime {
 
     /// Tokens a step and sequences at once where nobody says, on that accelerator.
     ///
-    /// vLLM's (`vllm/engine/arg_utils.py`, `get_batch_defaults`): 8192 and 1024 for a server on what has 70 GiB and
-    /// is no A100, else 2048 and 256. llama.cpp's: `--batch-size 2048`, of which `--ubatch-size 512` at once.
+    /// vLLM's (`vllm/engine/arg_utils.py`, `get_batch_defaults`): 8192 and 1024 for a server on
+    /// what has 70 GiB and is no A100, else 2048 and 256. llama.cpp's: `--batch-size 2048`, of
+    /// which `--ubatch-size 512` at once.
     pub fn default_batch(self, accelerator: &Accelerator) -> (u32, u32) {
         let large = accelerator.memory_bytes >= 70 << 30 && !accelerator.id.starts_with("a100");
         match self {
@@ -121,7 +123,7 @@ impl Runtime {
 }
 
 const PLAIN: Overhead = Overhead {
-    share: Share::OfAll,
+    share: Share::Whole,
     libraries_gib: 0.25,
     collectives_gib: 0.4,
     unsure_gib: 0.2,
@@ -130,15 +132,18 @@ const PLAIN: Overhead = Overhead {
     logit_rows: None,
 };
 
-/// vLLM. All figures are of its own start-up lines, of which jgchn/llm-d-planner (accuracy/results) has some sixty on
-/// H100 and llm-d/llm-d-benchmark (config_explorer/empirical-vllm-memory-results.md) older ones.
+/// vLLM. All figures are of its own start-up lines, of which jgchn/llm-d-planner (accuracy/results)
+/// has some sixty on H100 and llm-d/llm-d-benchmark
+/// (config_explorer/empirical-vllm-memory-results.md) older ones.
 ///
-/// - Sampling: 14 bytes for a sequence and token: logits in 16 and in 32 bits and sorted positions in 64. Up to
-///   0.16 sorting kept several copies: 38. The first engine, up to 0.7, sampled greedily at start-up: 6.
-/// - Ranks: 0.4 GiB of buffers where there is NVLink; its own all-reduce is switched off over PCIe. From 0.17 on, on
-///   Hopper and newer, 1.8 GiB: with the buffers of all-reduces fused with norms.
+/// - Sampling: 14 bytes for a sequence and token: logits in 16 and in 32 bits and sorted positions
+///   in 64. Up to 0.16 sorting kept several copies: 38. The first engine, up to 0.7, sampled
+///   greedily at start-up: 6.
+/// - Ranks: 0.4 GiB of buffers where there is NVLink; its own all-reduce is switched off over PCIe.
+///   From 0.17 on, on Hopper and newer, 1.8 GiB: with the buffers of all-reduces fused with norms.
 /// - Libraries: 0.25 GiB, up to 0.16 between 0.01 and 0.26, half of the lines below 0.13.
-/// - Graphs: captured after the cache was sized, outside of its share, up to 0.20; inside from 0.21 on.
+/// - Graphs: captured after the cache was sized, outside of its share, up to 0.20; inside from 0.21
+///   on.
 fn vllm(release: Release, accelerator: &Accelerator) -> Overhead {
     let recent = release >= Release(17);
     let nvlink =
@@ -152,8 +157,8 @@ fn vllm(release: Release, accelerator: &Accelerator) -> Overhead {
         },
         libraries_gib: if recent { 0.25 } else { 0.13 },
         logit_bytes: match release.0 {
-            ..=7 => 6.0,
-            ..=16 => 38.0,
+            0..=7 => 6.0,
+            8..=16 => 38.0,
             _ => 14.0,
         },
         graph_mib_a_layer: if release >= Release(21) { 25.0 } else { 0.0 },
@@ -161,8 +166,8 @@ fn vllm(release: Release, accelerator: &Accelerator) -> Overhead {
     }
 }
 
-/// What ggml's back ends take: a context on a device, next to nothing on processors. Logits are 32 bits of each
-/// token of a sub-batch.
+/// What ggml's back ends take: a context on a device, next to nothing on processors. Logits are 32
+/// bits of each token of a sub-batch.
 const fn ggml(accelerator: &Accelerator, libraries_gib: f64) -> Overhead {
     let libraries_gib = if accelerator.is_processor() { 0.1 } else { libraries_gib };
     Overhead {

@@ -137,8 +137,8 @@ pub fn search(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Found {
     found
 }
 
-/// Shapes worth trying: ranks within a node, stages over nodes, and for latent attention, whose cache ranks do not
-/// divide, attention in parallel with experts divided.
+/// Shapes worth trying: ranks within a node, stages over nodes, and for latent attention, whose
+/// cache ranks do not divide, attention in parallel with experts divided.
 fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
     let (batch_tokens, sequences) = means.runtime.default_batch(means.accelerator);
     let graphs = !means.accelerator.is_processor();
@@ -155,12 +155,16 @@ fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
     let mut shapes: Vec<Shape> =
         sizes.iter().map(|tensor| Shape { tensor: *tensor, ..single }).collect();
     let widest = sizes.last().copied().unwrap_or(1);
-    let stages = if means.accelerator.is_processor() {
-        1
-    } else {
-        PIPELINE_MAX.min(facts.layers.len() as u32)
+    // Stages make each token wait for all of them: they are for what one node surely has no room
+    // for.
+    let roomy = |shape: &Shape| {
+        let room = memory(facts, shape, means.accelerator, means.runtime);
+        room.is_ok_and(|room| room.sequences.low >= 1.0)
     };
-    shapes.extend((2..=stages).map(|pipeline| Shape { tensor: widest, pipeline, ..single }));
+    if !means.accelerator.is_processor() && !shapes.iter().any(roomy) {
+        let stages = PIPELINE_MAX.min(u32::try_from(facts.layers.len()).unwrap_or(1));
+        shapes.extend((2..=stages).map(|pipeline| Shape { tensor: widest, pipeline, ..single }));
+    }
     let mixture = facts.experts.is_some_and(|experts| experts.count >= node);
     if facts.is_latent() && mixture && node > 1 {
         shapes.push(Shape { data: node, expert_parallel: true, ..single });
@@ -222,7 +226,8 @@ fn most_at_once(goal: &Goal, at: &dyn Fn(u32) -> Result<Speed, Why>) -> Result<u
         let middle = low + (high - low) / 2;
         if keeps(middle)? { low = middle } else { high = middle }
     }
-    // More than fit only wait: without a limit on the first token that would count as keeping to it.
+    // More than fit only wait: without a limit on the first token that would count as keeping to
+    // it.
     let running = whole(at(low)?.running);
     Ok(low.min(u32::try_from(running).unwrap_or(u32::MAX)).max(1))
 }

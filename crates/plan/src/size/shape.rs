@@ -6,17 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::quantization::Dtype;
 
-/// One way to run a model. `replicas` copies are independent; each takes [`Shape::accelerators_per_replica`].
+/// One way to run a model. `replicas` copies are independent; each takes
+/// [`Shape::accelerators_per_replica`].
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Shape {
     /// Ranks that divide each layer (tensor parallel).
     pub tensor: u32,
     /// Stages that divide the layers (pipeline parallel).
     pub pipeline: u32,
-    /// Whether the ranks of a stage divide the experts among them whole, instead of each expert's matrices.
+    /// Whether the ranks of a stage divide the experts among them whole, instead of each expert's
+    /// matrices.
     pub expert_parallel: bool,
-    /// Ranks with attention of their own that share the experts of one replica (data parallel attention);
-    /// 1 without. The experts are then divided by `tensor` × `data`.
+    /// Ranks with attention of their own that share the experts of one replica (data parallel
+    /// attention); 1 without. The experts are then divided by `tensor` × `data`.
     pub data: u32,
     /// Independent copies of all this.
     pub replicas: u32,
@@ -35,8 +37,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// One accelerator, with what vLLM does when it is not told otherwise: nine tenths of the memory, 2048
-    /// tokens a step, 256 sequences.
+    /// One accelerator, with what vLLM does when it is not told otherwise: nine tenths of the
+    /// memory, 2048 tokens a step, 256 sequences.
     pub const fn single(context: u64, kv_dtype: Dtype) -> Self {
         Self {
             tensor: 1,

@@ -1,12 +1,12 @@
-//! How fast a model is in a shape: a roofline of arithmetic, memory and links, times efficiencies that a calibration
-//! replaces by measured ones.
+//! How fast a model is in a shape: a roofline of arithmetic, memory and links, times efficiencies
+//! that a calibration replaces by measured ones.
 //!
 //! ```text
 //! ModelFacts, Shape, Accelerator ──decode, prefill──▶ Work ──Calibration──▶ seconds ──speed(Load)──▶ TTFT, TPOT
 //! ```
 //!
-//! [`Work`] is what hardware would need at its full rates, and never more than is surely needed: only what is left
-//! between it and a measurement is fitted.
+//! [`Work`] is what hardware would need at its full rates, and never more than is surely needed:
+//! only what is left between it and a measurement is fitted.
 
 use serde::Serialize;
 
@@ -25,7 +25,8 @@ const HIDDEN_BYTES: f64 = 2.0;
 /// Times that ranks add up their parts in a layer: after attention and after the feed-forward part.
 const REDUCES_A_LAYER: f64 = 2.0;
 
-/// Seconds of work at full rates, by what does it. Arithmetic and memory work at the same time, the rest in turn.
+/// Seconds of work at full rates, by what does it. Arithmetic and memory work at the same time, the
+/// rest in turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Work {
     /// Arithmetic.
@@ -80,7 +81,8 @@ pub struct Setting<'a> {
 impl Setting<'_> {
     /// Work of one step that gives each of `batch` sequences with `context` tokens one more.
     ///
-    /// Stages of a pipeline have as many parts of the batch in turn; a token has to pass all of them.
+    /// Stages of a pipeline have as many parts of the batch in turn; a token has to pass all of
+    /// them.
     pub fn decode(&self, batch: f64, context: u64) -> Work {
         let stages = f64::from(self.shape.pipeline.max(1));
         let part = (batch / stages).max(1.0).min(batch.max(1.0));
@@ -115,8 +117,8 @@ impl Setting<'_> {
 
     /// How fast one replica serves the load.
     ///
-    /// Requests follow each other without pause: a request's prompt takes the replica to itself, its answer shares
-    /// steps with all that run.
+    /// Requests follow each other without pause: a request's prompt takes the replica to itself,
+    /// its answer shares steps with all that run.
     ///
     /// # Errors
     /// [`ShapeError`] for a shape that the model cannot have.
@@ -175,7 +177,8 @@ impl Setting<'_> {
         })
     }
 
-    /// Seconds of arithmetic for so many tokens, of which attention adds `attention` operations. Ranks share both.
+    /// Seconds of arithmetic for so many tokens, of which attention adds `attention` operations.
+    /// Ranks share both.
     fn arithmetic(&self, tokens: f64, attention: f64) -> f64 {
         let facts = self.facts;
         let embedding = if facts.weights.head > 0 { facts.weights.embeddings } else { 0 };

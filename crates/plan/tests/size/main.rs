@@ -1,5 +1,5 @@
-//! Sizes of real models: what their files say against what they are published with, what fits against what runtimes
-//! logged, and what an expert would read.
+//! Sizes of real models: what their files say against what they are published with, what fits
+//! against what runtimes logged, and what an expert would read.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by them")]
 
 mod counts;

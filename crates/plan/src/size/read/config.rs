@@ -1,7 +1,8 @@
-//! `config.json` of transformers: what a model is and how many parameters it has, without a byte of its weights.
+//! `config.json` of transformers: what a model is and how many parameters it has, without a byte of
+//! its weights.
 //!
-//! Counts are of what runtimes load: layers that only predict further tokens (`num_nextn_predict_layers`) are left
-//! out, as they are in published sizes.
+//! Counts are of what runtimes load: layers that only predict further tokens
+//! (`num_nextn_predict_layers`) are left out, as they are in published sizes.
 
 use serde_json::{Map, Value};
 
@@ -79,7 +80,8 @@ impl Config {
     /// What the model is, from the configuration alone.
     ///
     /// # Errors
-    /// [`ReadError::UnknownArchitecture`] for a family that is not known, and what is wrong with a field.
+    /// [`ReadError::UnknownArchitecture`] for a family that is not known, and what is wrong with a
+    /// field.
     pub fn facts(&self) -> Result<ModelFacts, ReadError> {
         let name = self.family_name();
         let unknown = || ReadError::UnknownArchitecture { name: self.architecture().to_owned() };
@@ -96,8 +98,8 @@ impl Config {
         Ok(self.put_together(&outline, layers, &parameters))
     }
 
-    /// What the model is, with bytes and their division taken from its tensors. With tensors an architecture that
-    /// is not known suffices too, taken to have full attention in all layers.
+    /// What the model is, with bytes and their division taken from its tensors. With tensors an
+    /// architecture that is not known suffices too, taken to have full attention in all layers.
     ///
     /// # Errors
     /// As [`Self::facts`], but for [`ReadError::UnknownArchitecture`].
@@ -297,7 +299,8 @@ impl Outline {
     }
 }
 
-/// Norms of a layer. Falcon's larger models have one for each half, and one in front of both otherwise.
+/// Norms of a layer. Falcon's larger models have one for each half, and one in front of both
+/// otherwise.
 fn norms(family: &Family, fields: &Fields<'_>) -> u64 {
     if fields.flag(&["new_decoder_architecture"]) == Some(true) { 2 } else { family.norms }
 }

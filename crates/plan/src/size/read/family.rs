@@ -1,7 +1,8 @@
 //! Families of models: what each one's layers have that its configuration does not say.
 //!
-//! One row a family, by the `model_type` of transformers; what a row does not name is as in Llama. The rows follow
-//! the model classes of huggingface/transformers (`src/transformers/models/<model_type>/modeling_*.py`, 4.x).
+//! One row a family, by the `model_type` of transformers; what a row does not name is as in Llama.
+//! The rows follow the model classes of huggingface/transformers
+//! (`src/transformers/models/<model_type>/modeling_*.py`, 4.x).
 
 /// What holds for a family.
 #[derive(Clone, Copy, Debug)]

@@ -176,7 +176,8 @@ fn rows(fields: &Fields<'_>, layers: usize) -> Result<Vec<bool>, ReadError> {
     let step = step.ok().flatten().unwrap_or(1).max(1) as usize;
     let offset = match number(&["expert_layer_offset"])? {
         Some(offset) => offset as usize,
-        // Qwen and Llama 4 begin with the last of the first so many layers, DeepSeek with the first.
+        // Qwen and Llama 4 begin with the last of the first so many layers, DeepSeek with the
+        // first.
         None if fields.get(&["moe_layer_freq"]).is_some() => 0,
         None => step - 1,
     };

@@ -1,4 +1,5 @@
-//! A JSON object of a stranger, field by field: under several names, with limits, and errors that name the field.
+//! A JSON object of a stranger, field by field: under several names, with limits, and errors that
+//! name the field.
 
 use serde_json::{Map, Value};
 
@@ -14,7 +15,8 @@ pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
 }
 
-/// Parses an object as Python writes it, where `Infinity` and `NaN` are numbers: they become `null`.
+/// Parses an object as Python writes it, where `Infinity` and `NaN` are numbers: they become
+/// `null`.
 pub(super) fn parse(what: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, ReadError> {
     if bytes.len() > BYTES_MAX {
         let (bytes, max) = (bytes.len() as u64, BYTES_MAX as u64);

@@ -1,7 +1,7 @@
 //! ggml's types: bytes of a block of each, and the names of mixtures.
 //!
-//! From `gguf-py/gguf/constants.py` of ggml-org/llama.cpp (`GGMLQuantizationType`, `GGML_QUANT_SIZES`,
-//! `LlamaFileType`).
+//! From `gguf-py/gguf/constants.py` of ggml-org/llama.cpp (`GGMLQuantizationType`,
+//! `GGML_QUANT_SIZES`, `LlamaFileType`).
 
 /// Elements and bytes of a block of a type, by its number.
 pub(super) const fn block(kind: u32) -> Option<(u64, u64)> {

@@ -1,7 +1,7 @@
 //! GGUF: metadata and tensors of a model in ggml's format, versions 2 and 3.
 //!
-//! A remote file is read from its begin: [`Gguf::parse`] says up to where it still needs it. Format:
-//! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! A remote file is read from its begin: [`Gguf::parse`] says up to where it still needs it.
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +60,8 @@ enum Value {
 }
 
 impl Gguf {
-    /// Reads the header at the begin of a file, of which `begin` are the first bytes and `file_bytes` all of them,
-    /// where that is known.
+    /// Reads the header at the begin of a file, of which `begin` are the first bytes and
+    /// `file_bytes` all of them, where that is known.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -110,8 +110,9 @@ impl Gguf {
         let count = self.required("block_count", LAYERS_MAX)?;
         let heads = self.required("attention.head_count", WIDTH_MAX)?;
         let hidden = self.required("embedding_length", WIDTH_MAX)?;
-        let key =
-            self.number("attention.key_length", WIDTH_MAX)?.unwrap_or((hidden / heads).max(1));
+        let key = self
+            .number("attention.key_length", WIDTH_MAX)?
+            .unwrap_or_else(|| (hidden / heads).max(1));
         let layers = (0..count).map(|at| self.layer(at, heads, hidden, key));
         let layers = layers.collect::<Result<Vec<Layer>, ReadError>>()?;
         let latent = self.number("attention.kv_lora_rank", WIDTH_MAX)?.is_some();
@@ -169,7 +170,8 @@ impl Gguf {
         Ok(Layer { attention, experts })
     }
 
-    /// Whether a layer is a state space model: those have no KV heads, or are all but each so-many-th.
+    /// Whether a layer is a state space model: those have no KV heads, or are all but each
+    /// so-many-th.
     fn is_state(&self, at: u64, kv_heads: u64) -> Result<bool, ReadError> {
         if self.number("ssm.state_size", WIDTH_MAX)?.is_none() {
             return Ok(false);
@@ -192,8 +194,8 @@ impl Gguf {
         Ok(rows.saturating_add(inner.saturating_mul(state)).saturating_mul(4))
     }
 
-    /// The window of a layer. Architectures have patterns of their own; one without is not windowed, as llama.cpp
-    /// does not either.
+    /// The window of a layer. Architectures have patterns of their own; one without is not
+    /// windowed, as llama.cpp does not either.
     fn window(&self, at: u64) -> Result<Option<u32>, ReadError> {
         let window = self.number("attention.sliding_window", 1 << 24)?.unwrap_or(0);
         if window == 0 {
@@ -325,7 +327,7 @@ fn more<T>(has: u64, needs: u64, file: Option<u64>) -> Result<Partial<T>, ReadEr
     if needs > HEADER_BYTES_MAX {
         return Err(ReadError::TooLarge { what: WHAT, bytes: needs, max: HEADER_BYTES_MAX });
     }
-    let end = needs.max(has.saturating_mul(2)).max(HEADER_BEGIN).min(HEADER_BYTES_MAX);
+    let end = needs.max(has.saturating_mul(2)).clamp(HEADER_BEGIN, HEADER_BYTES_MAX);
     Ok(Partial::Needs { end: end.min(file.unwrap_or(u64::MAX)) })
 }
 

@@ -1,5 +1,5 @@
-//! What a layer does with the tokens before it: attention of each kind and state space models, as parameters and
-//! as what it keeps.
+//! What a layer does with the tokens before it: attention of each kind and state space models, as
+//! parameters and as what it keeps.
 
 use super::super::facts::Attention;
 use super::ReadError;
@@ -90,12 +90,14 @@ impl Heads {
         }
         let queries = product(&[self.heads, self.key]);
         let pairs = product(&[self.kv_heads, self.key + self.value]);
-        let gate =
-            if fields.flag(&["attn_output_gate"]).unwrap_or(family.names.contains(&"qwen3_next")) {
-                2
-            } else {
-                1
-            };
+        let gate = if fields
+            .flag(&["attn_output_gate"])
+            .unwrap_or_else(|| family.names.contains(&"qwen3_next"))
+        {
+            2
+        } else {
+            1
+        };
         let back = product(&[self.heads, self.value]);
         let mut small = 0_u64;
         if has(family.bias_in, fields) {
@@ -262,7 +264,7 @@ fn mamba(of: &Heads, fields: &Fields<'_>) -> Result<(Parameters, Attention), Rea
     let state = fields.positive(&["mamba_d_state", "state_size"], WIDTH_MAX)?.unwrap_or(16);
     let kernel = fields.positive(&["mamba_d_conv", "conv_kernel"], 1024)?.unwrap_or(4);
     let rank = fields.number(&["mamba_dt_rank", "time_step_rank"], WIDTH_MAX).ok().flatten();
-    let rank = rank.unwrap_or(of.hidden.div_ceil(16));
+    let rank = rank.unwrap_or_else(|| of.hidden.div_ceil(16));
     let small_norms =
         if fields.get(&["mamba_dt_rank", "mamba_expand"]).is_some() { rank + 2 * state } else { 0 };
     let parameters = Parameters {

@@ -1,7 +1,9 @@
-//! Readers of the files that say what a model is: `config.json`, indexes and headers of safetensors, and GGUF.
+//! Readers of the files that say what a model is: `config.json`, indexes and headers of
+//! safetensors, and GGUF.
 //!
-//! What they read comes from strangers. Every count, width and nesting has a named limit, arithmetic saturates,
-//! and what is wrong becomes one [`ReadError`] that names the field and what to do.
+//! What they read comes from strangers. Every count, width and nesting has a named limit,
+//! arithmetic saturates, and what is wrong becomes one [`ReadError`] that names the field and what
+//! to do.
 
 pub mod config;
 mod family;
@@ -142,7 +144,8 @@ pub enum ReadError {
 pub enum Partial<T> {
     /// It is read.
     Done(T),
-    /// The bytes from the file's begin up to here are needed: ask for `bytes=0-(end-1)`, or append what is missing.
+    /// The bytes from the file's begin up to here are needed: ask for `bytes=0-(end-1)`, or append
+    /// what is missing.
     Needs {
         /// Bytes from the begin.
         end: u64,

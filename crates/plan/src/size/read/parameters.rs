@@ -1,4 +1,5 @@
-//! Parameters of a model by what divides them: counted from a configuration before anything is known of bytes.
+//! Parameters of a model by what divides them: counted from a configuration before anything is
+//! known of bytes.
 
 use super::super::facts::WeightBytes;
 use super::super::number::whole;

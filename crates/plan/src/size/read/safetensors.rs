@@ -1,7 +1,7 @@
 //! safetensors: the index of a model in several files, and the headers that describe every tensor.
 //!
-//! A header is the file's first 8 bytes and as many again as those say, so a remote file is read by asking for
-//! [`HEADER_BEGIN`] bytes and then for what [`header`] still needs. Format:
+//! A header is the file's first 8 bytes and as many again as those say, so a remote file is read by
+//! asking for [`HEADER_BEGIN`] bytes and then for what [`header`] still needs. Format:
 //! <https://github.com/huggingface/safetensors#format>.
 
 use std::collections::{BTreeMap, BTreeSet};

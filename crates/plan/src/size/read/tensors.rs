@@ -1,4 +1,5 @@
-//! Tensors added up by what divides them: names say which part of a model one is, in safetensors and GGUF alike.
+//! Tensors added up by what divides them: names say which part of a model one is, in safetensors
+//! and GGUF alike.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Encoders of images and sound: enough of them to size. They are a small part of what a model weighs.
+//! Encoders of images and sound: enough of them to size. They are a small part of what a model
+//! weighs.
 
 use super::ReadError;
 use super::fields::Fields;

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by them")]
 
 mod counts;
+mod headers;
 mod hostile;
 mod plans;
 mod reference;
+mod shapes;
 
 use pilotage_plan::size::{Config, ModelFacts};
 

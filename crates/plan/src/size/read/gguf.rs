@@ -107,6 +107,10 @@ impl Gguf {
     /// # Errors
     /// A field that is missing or cannot be.
     pub fn facts(&self) -> Result<ModelFacts, ReadError> {
+        if self.tensors.count() == 0 {
+            let detail = "it has no tensors, as a vocabulary or the first of several parts has";
+            return Err(ReadError::Contradiction { what: WHAT, detail: detail.to_owned() });
+        }
         let count = self.required("block_count", LAYERS_MAX)?;
         let heads = self.required("attention.head_count", WIDTH_MAX)?;
         let hidden = self.required("embedding_length", WIDTH_MAX)?;
@@ -577,6 +581,10 @@ mod tests {
             .number("llama.vocab_size", 100)
     }
 
+    fn with_tensor(file: File) -> File {
+        file.tensor("token_embd.weight", 256, 14)
+    }
+
     fn facts(file: File) -> Result<ModelFacts, ReadError> {
         match Gguf::parse(&file.end(), None)? {
             Partial::Done(gguf) => gguf.facts(),
@@ -632,9 +640,10 @@ mod tests {
     #[test]
     fn fields_that_cannot_be_are_named() {
         let check = |file: File, expect: &str| {
-            let error = facts(file).unwrap_err().to_string();
+            let error = facts(with_tensor(file)).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
         };
+        assert!(facts(small()).unwrap_err().to_string().contains("no tensors"));
         check(
             File::default().word("general.architecture", "llama"),
             "`llama.block_count` is missing",

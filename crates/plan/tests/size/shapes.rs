@@ -1,0 +1,162 @@
+//! Shapes that models can have and cannot: what is said of those, and what holds for all others.
+
+use pilotage_plan::hardware::{Accelerator, catalogue};
+use pilotage_plan::size::memory::{longest_context, memory, remedies, tensor_sizes};
+use pilotage_plan::size::{Dtype, Remedy, Runtime, Shape, ShapeError};
+use proptest::prelude::*;
+
+use crate::{facts, rows};
+
+fn h100() -> &'static Accelerator {
+    Accelerator::by_id("h100-sxm").unwrap()
+}
+
+#[test]
+fn shapes_that_cannot_be_are_named() {
+    let single = Shape::single(8192, Dtype::Bf16);
+    let check = |model: &str, shape: Shape, expect: &str| {
+        let error = memory(&facts(model), &shape, h100(), Runtime::VLLM).unwrap_err().to_string();
+        assert!(error.contains(expect), "{model}: {error}");
+    };
+    let tensor = |tensor| Shape { tensor, ..single };
+    check(
+        "qwen2.5-7b",
+        tensor(8),
+        "does not divide the model's 28 attention heads; use one of 1, 2, 4, 28",
+    );
+    check("llama-3.1-8b", tensor(3), "use one of 1, 2, 4, 8, 16, 32");
+    check("phi-4", tensor(4), "neither divides the model's 10 KV heads");
+    check("llama-3.1-8b", Shape { pipeline: 33, ..single }, "more than the model's 32 layers");
+    check("llama-3.1-8b", Shape { tensor: 2, expert_parallel: true, ..single }, "this model has 0");
+    check("phi-4", Shape { context: 20_000, ..single }, "longer than the 16384");
+    check("phi-4", Shape { utilisation: f64::NAN, ..single }, "above 0 and at most 1");
+    check("phi-4", Shape { tensor: 0, ..single }, "at least 1");
+}
+
+#[test]
+fn what_does_not_fit_says_by_how_much_and_what_helps() {
+    let facts = facts("llama-3.1-70b");
+    let (tokens, sequences) = Runtime::VLLM.default_batch(h100());
+    let shape = Shape { batch_tokens: tokens, sequences, ..Shape::single(8192, Dtype::Bf16) };
+    let found = memory(&facts, &shape, h100(), Runtime::VLLM).unwrap();
+    assert!(!found.fits());
+    let gib = found.short_bytes() as f64 / 1_073_741_824.0;
+    assert!((60.0..75.0).contains(&gib), "{gib}");
+    let helps = remedies(&facts, &shape, h100(), Runtime::VLLM);
+    assert!(helps.contains(&Remedy::Tensor(4)), "{helps:?}");
+    assert!(helps.contains(&Remedy::Weights { bits: 4 }), "{helps:?}");
+    for help in helps {
+        let (shape, facts, on) = match help {
+            Remedy::Context(context) => (Shape { context, ..shape }, facts.clone(), h100()),
+            Remedy::Fp8Cache => (Shape { kv_dtype: Dtype::Fp8, ..shape }, facts.clone(), h100()),
+            Remedy::Weights { bits } => (shape, facts.with_bits(bits), h100()),
+            Remedy::Tensor(tensor) => (Shape { tensor, ..shape }, facts.clone(), h100()),
+            Remedy::Pipeline(pipeline) => (Shape { pipeline, ..shape }, facts.clone(), h100()),
+            Remedy::Hardware(id) => (shape, facts.clone(), Accelerator::by_id(id).unwrap()),
+        };
+        assert!(memory(&facts, &shape, on, Runtime::VLLM).unwrap().fits(), "{shape} {}", on.id);
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "shown when it fails, and with --no-capture")]
+fn sequences_are_those_that_tensorrt_llm_had_room_for() {
+    let mut worst = 0.0_f64;
+    for row in rows(include_str!("trtllm.tsv")) {
+        let number = |at: usize| row[at].parse::<u32>().unwrap();
+        let (prompt, answer, measured) = (number(2), number(3), f64::from(number(4)));
+        let shape = Shape {
+            tensor: number(1),
+            batch_tokens: 2 * prompt,
+            utilisation: 0.8,
+            ..Shape::single(u64::from(prompt + answer + 1000), Dtype::Bf16)
+        };
+        let found = memory(&facts(row[0]), &shape, h100(), Runtime::TensorrtLlm).unwrap();
+        let error = 100.0 * (found.sequences.likely / measured - 1.0);
+        println!(
+            "{:14} tp{} {prompt:5} {answer:5}: {:6.1} for {measured:4.0}, {error:+.1} %",
+            row[0], row[1], found.sequences.likely
+        );
+        worst = worst.max(error.abs());
+        let within =
+            found.sequences.low.floor() <= measured && measured <= found.sequences.high.ceil();
+        assert!(within, "{row:?}: {:?}", found.sequences);
+    }
+    assert!(worst < 10.0, "{worst}");
+}
+
+const MODELS: [&str; 8] = [
+    "llama-3.1-8b",
+    "qwen3-30b-a3b",
+    "gemma-3-27b",
+    "deepseek-v3",
+    "gpt-oss-120b",
+    "nemotron-h-56b",
+    "qwen3.5-35b-a3b",
+    "jamba-v0.1",
+];
+
+proptest! {
+    #[test]
+    fn more_memory_and_less_context_never_hurt(
+        model in 0_usize..8, size in 0_usize..4, context in 1_u64..8000, share in 0.1_f64..0.9, stages in 1_u32..4,
+    ) {
+        let facts = facts(MODELS[model]);
+        let tensor = tensor_sizes(&facts)[size % tensor_sizes(&facts).len()];
+        let shape = Shape { tensor, pipeline: stages, utilisation: share, ..Shape::single(context, Dtype::Bf16) };
+        for accelerator in [h100(), Accelerator::by_id("l4").unwrap()] {
+            let room = |shape: &Shape| memory(&facts, shape, accelerator, Runtime::VLLM).unwrap();
+            let found = room(&shape);
+            let more = room(&Shape { utilisation: share + 0.1, ..shape });
+            prop_assert!(more.cache_bytes >= found.cache_bytes);
+            let shorter = room(&Shape { context: context.div_ceil(2), ..shape });
+            prop_assert!(shorter.sequences.likely >= found.sequences.likely);
+            prop_assert!(found.tokens.low <= found.tokens.likely && found.tokens.likely <= found.tokens.high);
+            prop_assert_eq!(found.fits(), found.short_bytes() == 0 && found.sequences.likely >= 1.0);
+            let narrow = room(&Shape { tensor: 1, ..shape });
+            prop_assert!(narrow.weights_bytes >= found.weights_bytes);
+            let eight = room(&Shape { kv_dtype: Dtype::Fp8, ..shape });
+            prop_assert!(eight.tokens.likely >= found.tokens.likely);
+        }
+    }
+
+    #[test]
+    fn the_longest_context_fits_and_a_longer_one_does_not(model in 0_usize..8, share in 0.2_f64..1.0) {
+        let facts = facts(MODELS[model]);
+        let most = facts.context_max.unwrap_or(1 << 20);
+        let shape = Shape { utilisation: share, ..Shape::single(most, Dtype::Bf16) };
+        let fits = |context: u64| {
+            memory(&facts, &Shape { context, ..shape }, h100(), Runtime::VLLM).unwrap().fits()
+        };
+        match longest_context(&facts, &shape, h100(), Runtime::VLLM) {
+            Some(longest) => {
+                prop_assert!(fits(longest));
+                prop_assert!(longest + 1024 > most || !fits(longest + 1024));
+            }
+            None => prop_assert!(!fits(1)),
+        }
+    }
+}
+
+#[test]
+fn every_class_of_hardware_can_be_asked() {
+    let facts = facts("qwen3-30b-a3b");
+    for accelerator in catalogue() {
+        for runtime in [
+            Runtime::VLLM,
+            Runtime::Sglang,
+            Runtime::TensorrtLlm,
+            Runtime::Tgi,
+            Runtime::LlamaCpp,
+            Runtime::Embedded,
+        ] {
+            let shape = Shape::single(4096, Dtype::Bf16);
+            let found = memory(&facts, &shape, accelerator, runtime);
+            assert!(
+                !matches!(found, Err(ShapeError::Number { .. })),
+                "{} {runtime}",
+                accelerator.id
+            );
+        }
+    }
+}

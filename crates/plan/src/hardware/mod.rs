@@ -109,6 +109,11 @@ impl Accelerator {
         matches!(self.vendor, Vendor::Cpu)
     }
 
+    /// The same class with another amount of memory: what a driver reports, a part of a device, or a processor's.
+    pub const fn with_memory(self, memory_bytes: u64) -> Self {
+        Self { memory_bytes, ..self }
+    }
+
     /// Whether matrix products in this type are native: without, they are widened to 16 bits first.
     pub const fn computes(&self, dtype: Dtype) -> bool {
         match dtype {

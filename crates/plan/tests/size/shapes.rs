@@ -85,6 +85,15 @@ fn sequences_are_those_that_tensorrt_llm_had_room_for() {
     assert!(worst < 10.0, "{worst}");
 }
 
+#[test]
+fn tokens_are_those_that_sglang_had_room_for() {
+    // vllm-project/vllm issue 21348: --tp 4 --mem-fraction-static 0.93 on H100, 367404 tokens. One line is not
+    // enough to hold a model to; it is enough to notice that it is far off.
+    let shape = Shape { tensor: 4, utilisation: 0.93, ..Shape::single(40_960, Dtype::Bf16) };
+    let found = memory(&facts("qwen3-235b-a22b-fp8"), &shape, h100(), Runtime::Sglang).unwrap();
+    assert!((found.tokens.likely / 367_404.0 - 1.0).abs() < 0.05, "{:?}", found.tokens);
+}
+
 const MODELS: [&str; 8] = [
     "llama-3.1-8b",
     "qwen3-30b-a3b",

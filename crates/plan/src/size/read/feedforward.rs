@@ -42,7 +42,12 @@ impl FeedForward {
         let widths = match fields.list(&["intermediate_size"]) {
             Some(list) => {
                 let within = |width: &u64| (1..=WIDTH_MAX).contains(width);
-                list.iter().filter_map(serde_json::Value::as_u64).filter(within).collect()
+                let widths: Vec<u64> =
+                    list.iter().filter_map(serde_json::Value::as_u64).filter(within).collect();
+                if widths.len() != list.len() || widths.is_empty() {
+                    return Err(fields.missing(&["intermediate_size"]));
+                }
+                widths
             }
             None => {
                 let dense = fields.positive(&["intermediate_size_mlp"], WIDTH_MAX)?;

@@ -12,6 +12,7 @@ pub mod metric;
 pub mod observe;
 pub mod reference;
 pub mod support;
+pub mod translate;
 pub mod version;
 
 mod auto;

@@ -67,8 +67,9 @@ fn verdict(found: &Finding, model: Option<&str>, has_key: bool) -> anyhow::Resul
 
 /// The address without what the questions begin with themselves.
 fn address(url: &str) -> anyhow::Result<String> {
-    let url = url.trim().trim_end_matches('/').trim_end_matches("/v1");
+    let url = url.trim();
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let url = url.trim_end_matches('/').trim_end_matches("/v1").to_owned();
     let known = url.starts_with("http://") || url.starts_with("https://");
     let parsed = url.parse::<http::Uri>().ok().filter(|url| known && url.host().is_some());
     if parsed.is_none() {

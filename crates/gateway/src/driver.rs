@@ -23,7 +23,7 @@ use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
-use pilotage_wire::dialect::Dialect;
+use pilotage_wire::dialect::{Dialect, Own};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -51,6 +51,8 @@ pub struct Replica {
     pub key: Option<Secret>,
     /// Which server it is.
     pub dialect: Dialect,
+    /// The API of its own that requests are told in, where it has not OpenAI's.
+    pub own: Option<Own>,
     /// What it can take at once.
     pub capacity: Capacity,
     /// The region it is in.
@@ -78,6 +80,7 @@ impl Replica {
             url,
             key: None,
             dialect: Dialect::Auto,
+            own: None,
             capacity,
             region: None,
             zone: None,

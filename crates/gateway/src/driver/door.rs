@@ -1,8 +1,11 @@
 //! How requests get to a replica: what is the same for each of them, made once.
 
+use std::borrow::Cow;
+
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 use pilotage_shell::client::Client;
+use pilotage_wire::dialect::Own;
 
 use super::Replica;
 
@@ -15,6 +18,8 @@ pub(crate) struct Door {
     key: Option<HeaderValue>,
     /// Where it is trusted by other certificates than the system's.
     client: Option<Client>,
+    /// The API of its own that requests are told in.
+    own: Option<Own>,
 }
 
 impl Door {
@@ -34,7 +39,7 @@ impl Door {
             Some(value)
         });
         let (prefix, client) = (path.trim_end_matches('/').to_owned(), replica.client.clone());
-        Self { at, prefix, key, client }
+        Self { at, prefix, key, client, own: replica.own }
     }
 
     /// What speaks with it: its own client, or everybody's.
@@ -42,11 +47,16 @@ impl Door {
         self.client.as_ref().unwrap_or(everybodys)
     }
 
+    /// The API of its own that requests are told in, where it has not OpenAI's.
+    pub(crate) const fn own(&self) -> Option<Own> {
+        self.own
+    }
+
     /// The address of that path.
-    pub(crate) fn uri(&self, path: &'static str) -> Uri {
-        let path = match self.prefix.as_str() {
-            "" => Some(PathAndQuery::from_static(path)),
-            prefix => PathAndQuery::try_from(format!("{prefix}{path}")).ok(),
+    pub(crate) fn uri(&self, path: &Cow<'static, str>) -> Uri {
+        let path = match (self.prefix.as_str(), path) {
+            ("", Cow::Borrowed(path)) => Some(PathAndQuery::from_static(path)),
+            (prefix, path) => PathAndQuery::try_from(format!("{prefix}{path}")).ok(),
         };
         let mut parts = http::uri::Parts::default();
         if let Some((scheme, authority, _)) = &self.at {
@@ -77,7 +87,7 @@ mod tests {
     fn paths_come_after_what_the_address_begins_with() {
         let check = |url: &str, expect: &str, host: Option<&str>| {
             let door = Door::of(&Replica::at("r", url, Capacity::of_requests(1)));
-            assert_eq!(door.uri("/v1/models").to_string(), expect, "{url}");
+            assert_eq!(door.uri(&"/v1/models".into()).to_string(), expect, "{url}");
             assert_eq!(door.host().map(|host| host.to_str().unwrap()), host, "{url}");
         };
         check("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/models", Some("127.0.0.1:8000"));

@@ -1,6 +1,7 @@
 //! One attempt at one replica, up to the point from which there is no way back: a whole answer, or
 //! a stream's first token. Whatever fails before may be tried elsewhere.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use pilotage_core::{FailureKind, RequestId, Time, Told};
 use pilotage_lens::Mark;
 use pilotage_shell::client::{ClientError, Incoming};
 use pilotage_shell::id;
+use pilotage_wire::dialect::Own;
+use pilotage_wire::dialect::translate::{self, Reader};
 use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::error::ApiError;
 
@@ -93,15 +96,16 @@ pub(super) async fn go_on(
     now: Time,
 ) -> Result<Opened, Failed> {
     let to = Target { door: &go.door, id, displaces: go.displaces };
-    let request = request(&order, to, (path, body.into()), now);
+    let words = Words::of(&gateway, &order, to, (path, body.into()));
+    let Ok(Words { path, body, reader }) = words else { return Err(FailureKind::Server.into()) };
+    let request = request(&order, to, (&path, body), now);
     let client = to.door.client(&gateway.inner.client);
     let response = client.request(request).await?;
     match response.status().as_u16() {
-        200 if order.expects.form(response.headers(), true) == Some(Form::Events) => Ok(Opened {
-            blocks: Vec::new(),
-            cutter: Blocks::new(gateway.inner.config.limits.event_bytes_max),
-            rest: response.into_body(),
-        }),
+        200 if form(&order, response.headers(), reader.as_ref()) == Some(Form::Events) => {
+            let cutter = Blocks::new(gateway.inner.config.limits.event_bytes_max).told(reader);
+            Ok(Opened { blocks: Vec::new(), cutter, rest: response.into_body() })
+        }
         429 | 503 => Err(Failed::sent_away(&gateway, response.headers())),
         _ => Err(FailureKind::Server.into()),
     }
@@ -140,12 +144,18 @@ pub(super) async fn run(
     let timeouts = order.timeouts;
     let total = left(watch.now(), order.until);
     let limit = if order.stream { timeouts.first_token.min(total) } else { total };
+    let Words { path, body, reader } =
+        match Words::of(gateway, order, to, (order.path, order.body.clone())) {
+            Ok(words) => words,
+            // It would be told to no other of them.
+            Err(error) => return Ok(Answer::Whole(error.into())),
+        };
     let asking = async {
-        let request = request(order, to, (order.path, order.body.clone()), watch.now());
+        let request = request(order, to, (&path, body), watch.now());
         let client = to.door.client(&gateway.inner.client);
         let response = client.request(request).await?;
         watch.mark(Mark::Answered);
-        read(gateway, order, response, watch).await
+        read(gateway, order, (response, reader), watch).await
     };
     let outcome = tokio::select! {
         // What has come counts, even from a replica that is gone by now.
@@ -167,17 +177,17 @@ pub(super) async fn run(
 async fn read(
     gateway: &Gateway,
     order: &Order,
-    response: Response<Incoming>,
+    (response, reader): (Response<Incoming>, Option<Reader>),
     watch: &mut Watch,
 ) -> Result<Answer, Failed> {
     let (parts, body) = response.into_parts();
     let is_json =
         parts.headers.contains_key(header::CONTENT_TYPE) && fit::says(&parts.headers, fit::JSON);
     match parts.status.as_u16() {
-        200 => match order.expects.form(&parts.headers, order.stream) {
-            Some(Form::Events) => Ok(open(gateway, body, watch).await?),
+        200 => match form(order, &parts.headers, reader.as_ref()) {
+            Some(Form::Events) => Ok(open(gateway, (body, reader), watch).await?),
             Some(Form::Whole) => {
-                let whole = collect(gateway, parts, body).await?;
+                let whole = collect(gateway, parts, body).await?.told(reader)?;
                 let answers = whole.status == StatusCode::OK;
                 if answers && !order.expects.holds(whole.kind.as_ref(), &whole.body) {
                     return Err(FailureKind::Server.into());
@@ -194,7 +204,10 @@ async fn read(
         // Nobody could read what it says.
         400..=499 if fit::is_encoded(&parts.headers) => Err(FailureKind::Server.into()),
         // The request is wrong, and would be anywhere: that is the answer.
-        400..=499 => Ok(Answer::Whole(collect(gateway, parts, body).await?)),
+        400..=499 => {
+            let whole = collect(gateway, parts, body).await?;
+            Ok(Answer::Whole(whole.told_wrong(reader.map(|reader| reader.own()))?))
+        }
         _ => Err(FailureKind::Server.into()),
     }
 }
@@ -222,27 +235,94 @@ fn too_large(most: usize) -> Whole {
     let error = ApiError::upstream(format!(
         "the answer is larger than {most} bytes; ask for less at once, or for a stream"
     ));
-    let error = error.with_code("answer_too_large");
-    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    Whole { status, kind: None, body: error.body().into() }
+    error.with_code("answer_too_large").into()
+}
+
+impl From<ApiError> for Whole {
+    fn from(error: ApiError) -> Self {
+        let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        Self { status, kind: None, body: error.body().into() }
+    }
+}
+
+impl Whole {
+    /// The same in OpenAI's words, of a replica that has another API.
+    fn told(self, reader: Option<Reader>) -> Result<Self, FailureKind> {
+        let Some(reader) = reader.filter(|_| self.status == StatusCode::OK) else {
+            return Ok(self);
+        };
+        let body = reader.whole(&self.body).map_err(|_| FailureKind::Server)?;
+        Ok(Self { body: body.into(), ..self })
+    }
+
+    /// The same, of an error. What is the replica's own fault may be tried elsewhere.
+    fn told_wrong(self, own: Option<Own>) -> Result<Self, FailureKind> {
+        let Some(own) = own else { return Ok(self) };
+        match translate::error(own, self.status.as_u16(), &self.body) {
+            error if error.status < 500 => Ok(error.into()),
+            _ => Err(FailureKind::Server),
+        }
+    }
+}
+
+/// A request as its replica takes it.
+struct Words {
+    path: Cow<'static, str>,
+    body: Bytes,
+    /// Reads an answer that is told in another API.
+    reader: Option<Reader>,
+}
+
+impl Words {
+    /// Tells a request in the replica's own API, where that is another.
+    fn of(
+        gateway: &Gateway,
+        order: &Order,
+        to: Target<'_>,
+        (path, body): (&'static str, Bytes),
+    ) -> Result<Self, ApiError> {
+        let Some(own) = to.door.own() else {
+            return Ok(Self { path: path.into(), body, reader: None });
+        };
+        let created = gateway.inner.clock.unix_ms() / 1000;
+        let told = translate::tell(own, path, &body, (&order.request_id, created))?;
+        Ok(Self { path: told.path.into(), body: told.body.into(), reader: Some(told.reader) })
+    }
+}
+
+/// How an answer is read on; none where it is no answer.
+fn form(order: &Order, headers: &HeaderMap, reader: Option<&Reader>) -> Option<Form> {
+    match reader {
+        None => order.expects.form(headers, order.stream),
+        Some(_) if fit::is_encoded(headers) => None,
+        Some(reader) if reader.is_stream() => Some(Form::Events),
+        Some(_) => Some(Form::Whole),
+    }
 }
 
 /// Reads a stream up to its first token, or its end.
 async fn open(
     gateway: &Gateway,
-    mut rest: Incoming,
+    (mut rest, reader): (Incoming, Option<Reader>),
     watch: &mut Watch,
 ) -> Result<Answer, FailureKind> {
     let limits = &gateway.inner.config.limits;
-    let mut cutter = Blocks::new(limits.event_bytes_max);
+    let mut cutter = Blocks::new(limits.event_bytes_max).told(reader);
     let mut blocks = Vec::new();
     let (mut seen, mut held) = (0, 0);
     let mut ends = Ends::default();
     loop {
-        let frame = rest.frame().await.ok_or(FailureKind::Broken)?;
-        let Ok(data) = frame.map_err(|_| FailureKind::Broken)?.into_data() else { continue };
-        held += data.len();
-        cutter.push(data, &mut blocks).map_err(|_| FailureKind::Broken)?;
+        match rest.frame().await {
+            Some(frame) => {
+                let Ok(data) = frame.map_err(|_| FailureKind::Broken)?.into_data() else {
+                    continue;
+                };
+                held += data.len();
+                cutter.push(data, &mut blocks).map_err(|_| FailureKind::Broken)?;
+            }
+            None if cutter.end(&mut blocks) => {}
+            None => return Err(FailureKind::Broken),
+        }
         let mut begun = held > limits.held_bytes_max;
         for block in &blocks[seen..] {
             let Some(data) = block.data() else { continue };
@@ -270,7 +350,7 @@ async fn open(
 fn request(
     order: &Order,
     to: Target<'_>,
-    (path, body): (&'static str, Bytes),
+    (path, body): (&Cow<'static, str>, Bytes),
     now: Time,
 ) -> Request<Bytes> {
     let mut request = Request::new(body);

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr2;
+use pilotage_wire::dialect::translate::Reader;
 use pilotage_wire::sse::{self, Decoder, Event, SseError};
 
 /// A part of a stream that ends with a blank line.
@@ -59,6 +60,8 @@ pub(super) struct Blocks {
     line: Line,
     /// The stream's first block, which may begin with a mark of its own, is over.
     begun: bool,
+    /// Reads a stream that is told in another API.
+    reader: Option<Box<Reader>>,
 }
 
 /// Where in a line the last byte was.
@@ -76,18 +79,38 @@ impl Blocks {
     /// For blocks of at most `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         let (decoder, rest) = (Decoder::new(limit), BytesMut::new());
-        Self { decoder, limit, rest, line: Line::Empty, begun: false }
+        Self { decoder, limit, rest, line: Line::Empty, begun: false, reader: None }
+    }
+
+    /// The same, for a stream that is told in another API.
+    pub(super) fn told(self, reader: Option<Reader>) -> Self {
+        Self { reader: reader.map(Box::new), ..self }
     }
 
     /// Takes in the next piece of the stream, and adds the blocks that it completes to `blocks`.
     ///
     /// # Errors
-    /// A block is too large, or not UTF-8: the stream is of no more use.
-    pub(super) fn push(
-        &mut self,
-        mut piece: Bytes,
-        blocks: &mut Vec<Block>,
-    ) -> Result<(), SseError> {
+    /// A block is too large, or no text: the stream is of no more use.
+    pub(super) fn push(&mut self, piece: Bytes, blocks: &mut Vec<Block>) -> Result<(), SseError> {
+        let Some(reader) = &mut self.reader else { return self.cut(piece, blocks) };
+        let mut told = Vec::new();
+        let read = reader.push(&piece, &mut told);
+        // What came before what cannot be read counts.
+        self.cut(told.into(), blocks)?;
+        read.map_err(|_| SseError::Utf8)
+    }
+
+    /// The stream ended. Of one in another API that may be the sign that it is complete: what is still
+    /// to say is added to `blocks`. False where there is nothing.
+    pub(super) fn end(&mut self, blocks: &mut Vec<Block>) -> bool {
+        let Some(reader) = &mut self.reader else { return false };
+        let mut told = Vec::new();
+        let has_more = reader.end(&mut told).unwrap_or(false);
+        has_more && self.cut(told.into(), blocks).is_ok()
+    }
+
+    /// Cuts the next piece of a stream of OpenAI's.
+    fn cut(&mut self, mut piece: Bytes, blocks: &mut Vec<Block>) -> Result<(), SseError> {
         loop {
             if let Some(end) = self.plain_end(&piece) {
                 let bytes = piece.split_to(end);

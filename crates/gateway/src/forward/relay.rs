@@ -199,6 +199,7 @@ impl Relay {
             let more = match data {
                 Some(Ok(data)) => opened.cutter.push(data, &mut opened.blocks).map_err(drop),
                 Some(Err(_)) => Ok(()),
+                None if opened.cutter.end(&mut opened.blocks) => Ok(()),
                 None => Err(()),
             };
             self.pass_all(out);
@@ -334,7 +335,9 @@ impl Relay {
             }
         };
         let Ok(frame) = frame else { return self.nothing_came((left, quiet, tick), out) };
-        let frame = frame.ok_or(Broken::Off)?;
+        let Some(frame) = frame else {
+            return opened.cutter.end(&mut opened.blocks).then_some(()).ok_or(Broken::Off);
+        };
         let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else { return Ok(()) };
         opened.cutter.push(data, &mut opened.blocks).map_err(|_| Broken::Off)
     }

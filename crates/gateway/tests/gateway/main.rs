@@ -24,5 +24,6 @@ mod replicas;
 mod responses;
 mod resume;
 mod routes;
+mod runtimes;
 mod support;
 mod turns;

@@ -27,6 +27,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/v1/completions", feature: Feature::UNKNOWN },
         ],
         own: None,
+        is_only_own: false,
     },
     capabilities: Capabilities {
         priority: Feature::UNKNOWN,

@@ -41,6 +41,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/v1/models", feature: READ.noted("its OpenAI server, another program") },
         ],
         own: Some(Own::DeepSpeed),
+        is_only_own: true,
     },
     capabilities: CAPABILITIES,
     adapters: None,

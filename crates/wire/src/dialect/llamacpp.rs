@@ -43,6 +43,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/tokenize", feature: SEEN.noted("takes `content`, not `prompt`") },
         ],
         own: None,
+        is_only_own: false,
     },
     capabilities: CAPABILITIES,
     adapters: None,

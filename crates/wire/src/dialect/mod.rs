@@ -121,6 +121,8 @@ pub struct Api {
     pub openai: &'static [Route],
     /// The API of its own that requests are told in where it has no such path.
     pub own: Option<Own>,
+    /// Whether that is always so: what serves OpenAI's API is another program there.
+    pub is_only_own: bool,
 }
 
 /// A path, and since when it is served.
@@ -201,6 +203,12 @@ impl Dialect {
     /// of which nothing but the table's own is known.
     pub fn can(self, capability: Capability, version: Option<&Version>) -> Answer {
         self.differences().capabilities.get(capability).support.at(version)
+    }
+
+    /// The API of its own in which requests are told to such a server, where it has not OpenAI's.
+    pub fn own(self) -> Option<Own> {
+        let api = &self.differences().api;
+        api.own.filter(|_| api.is_only_own)
     }
 
     /// Whether it keeps what several prompts begin with in its KV cache only once, even while all of

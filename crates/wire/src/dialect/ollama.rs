@@ -39,6 +39,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             },
         ],
         own: Some(Own::Ollama),
+        is_only_own: false,
     },
     capabilities: CAPABILITIES,
     adapters: None,

@@ -31,6 +31,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/v1/embeddings", feature: Feature::UNKNOWN },
         ],
         own: None,
+        is_only_own: false,
     },
     capabilities: CAPABILITIES,
     adapters: None,

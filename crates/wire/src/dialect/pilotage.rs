@@ -34,6 +34,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/tokenize", feature: OURS },
         ],
         own: None,
+        is_only_own: false,
     },
     capabilities: CAPABILITIES,
     adapters: None,

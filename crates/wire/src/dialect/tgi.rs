@@ -38,6 +38,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/tokenize", feature: Feature::seen("3.3.7") },
         ],
         own: Some(Own::Tgi),
+        is_only_own: false,
     },
     capabilities: CAPABILITIES,
     adapters: None,

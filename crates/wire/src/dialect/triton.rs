@@ -44,6 +44,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/v1/models", feature: FRONTEND },
         ],
         own: Some(Own::Triton),
+        is_only_own: true,
     },
     capabilities: CAPABILITIES,
     adapters: None,

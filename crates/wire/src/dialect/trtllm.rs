@@ -52,6 +52,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             },
         ],
         own: None,
+        is_only_own: false,
     },
     capabilities: CAPABILITIES,
     adapters: None,

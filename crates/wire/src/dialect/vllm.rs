@@ -45,6 +45,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
             Route { path: "/tokenize", feature: SEEN },
         ],
         own: None,
+        is_only_own: false,
     },
     capabilities: CAPABILITIES,
     adapters: Some(Pair {

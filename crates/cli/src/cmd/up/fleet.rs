@@ -290,6 +290,7 @@ impl Up {
             health: self.place.health.clone(),
             metrics: self.place.metrics.clone(),
             dialect: self.place.dialect.wire(),
+            own: self.place.dialect.wire().own(),
             ..Replica::at(&self.name, &self.url, capacity)
         }
     }

@@ -87,6 +87,11 @@ impl Reader {
         }
     }
 
+    /// The API that the answer is told in.
+    pub const fn own(&self) -> Own {
+        self.own
+    }
+
     /// Whether what comes back is told as a stream.
     pub const fn is_stream(&self) -> bool {
         self.is_stream

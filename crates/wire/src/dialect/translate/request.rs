@@ -104,7 +104,7 @@ fn refuse(own: Own, body: &Map<String, Value>) -> Result<(), ApiError> {
         Value::String(text) => !text.is_empty(),
         Value::Bool(true) | Value::Number(_) => true,
     };
-    const NEVER: [&str; 10] = [
+    const NEVER: [&str; 9] = [
         "tools",
         "functions",
         "logprobs",
@@ -113,7 +113,6 @@ fn refuse(own: Own, body: &Map<String, Value>) -> Result<(), ApiError> {
         "echo",
         "suffix",
         "audio",
-        "return_token_ids",
         "continue_final_message",
     ];
     if let Some(member) = NEVER.into_iter().find(|member| body.get(*member).is_some_and(is_asked)) {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use crate::api::{Model, Resource};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchSpec, Version, Weights};
-use crate::manifest::{ManifestError, Problem, mistake};
 use crate::render::{self, ProcessSpec, Program, WeightsSpec};
 use crate::size::{Dtype, Shape};
 use crate::world::Found;
@@ -28,6 +27,20 @@ pub fn programs(resources: &[Resource], world: &World) -> BTreeSet<(String, Opti
         Some((spec.leader.program, model.spec.runtime_path.as_ref().map(ToString::to_string)))
     };
     resources.iter().filter_map(program).collect()
+}
+
+/// What is wrong with a model, and the field that says it.
+pub(crate) struct Mistake {
+    /// The field.
+    pub(crate) field: &'static str,
+    /// What is wrong with it, and what to do.
+    pub(crate) text: String,
+}
+
+impl Mistake {
+    fn runtime(text: impl ToString) -> Self {
+        Self { field: "spec.runtime", text: text.to_string() }
+    }
 }
 
 /// A machine, and which of its accelerators are taken.
@@ -55,7 +68,7 @@ impl<'a> Machine<'a> {
         model: &Model,
         source: &WeightsSource,
         (index, threads): (u32, u32),
-    ) -> Result<ProcessSpec, ManifestError> {
+    ) -> Result<ProcessSpec, Mistake> {
         let engine = model.spec.engine().unwrap_or(Engine::Embedded);
         if engine == Engine::Embedded {
             let mut process = render::replica(model, source, index, threads);
@@ -63,29 +76,26 @@ impl<'a> Machine<'a> {
             return Ok(process);
         }
         let launch = self.launch(model, threads)?;
-        let wrong = |error: launch::LaunchError| {
-            mistake(&model.origin, "spec.runtime", Problem::Value(error.to_string()))
-        };
-        let spec = launch::spec(engine, &launch).map_err(wrong)?;
+        let spec = launch::spec(engine, &launch).map_err(Mistake::runtime)?;
         let launch = Launch { version: self.version(model, &spec)?, ..launch };
-        let spec = launch::spec(engine, &launch).map_err(wrong)?;
+        let spec = launch::spec(engine, &launch).map_err(Mistake::runtime)?;
         let weights = WeightsSpec {
             source: source.clone(),
             digest: model.spec.digest,
             size_bytes: model.spec.size_bytes,
         };
         let name = render::process::name(model, index);
-        let process = spec.process(name, weights, threads).map_err(wrong)?;
-        let devices = self.take(model, &launch)?;
+        let process = spec.process(name, weights, threads).map_err(Mistake::runtime)?;
+        let devices = self.take(&launch)?;
         Ok(own(process, model, devices))
     }
 
     /// What is asked of the runtime.
-    fn launch(&self, model: &Model, threads: u32) -> Result<Launch, ManifestError> {
+    fn launch(&self, model: &Model, threads: u32) -> Result<Launch, Mistake> {
         let said = &model.spec;
         let Some(accelerator) = self.accelerator else {
             let text = "this machine's hardware is in no catalogue; run the engine elsewhere";
-            return Err(mistake(&model.origin, "spec.runtime", Problem::Value(text.to_owned())));
+            return Err(Mistake::runtime(text));
         };
         let shape = Shape {
             tensor: said.parallelism.tensor,
@@ -115,14 +125,14 @@ impl<'a> Machine<'a> {
     }
 
     /// The release that is installed, if that can be seen.
-    fn version(&self, model: &Model, spec: &LaunchSpec) -> Result<Option<Version>, ManifestError> {
+    fn version(&self, model: &Model, spec: &LaunchSpec) -> Result<Option<Version>, Mistake> {
         let Some(looked) = &self.world.runtimes else { return Ok(None) };
         let home = model.spec.runtime_path.as_ref().map(ToString::to_string);
         let here = looked.iter().find(|one| one.program == spec.leader.program && one.home == home);
         match here.map(|one| &one.found) {
             Some(Found::Nothing(why)) => {
                 let field = if home.is_some() { "spec.runtimePath" } else { "spec.runtime" };
-                Err(mistake(&model.origin, field, Problem::Value(why.clone())))
+                Err(Mistake { field, text: why.clone() })
             }
             Some(Found::Release(Some(release))) => Ok(Version::parse(release)),
             Some(Found::Release(None)) | None => Ok(None),
@@ -130,7 +140,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The numbers of the accelerators that a replica gets; none on a processor.
-    fn take(&mut self, model: &Model, launch: &Launch) -> Result<Vec<usize>, ManifestError> {
+    fn take(&mut self, launch: &Launch) -> Result<Vec<usize>, Mistake> {
         if launch.accelerator.is_processor() {
             return Ok(Vec::new());
         }
@@ -141,7 +151,7 @@ impl<'a> Machine<'a> {
             let text = format!(
                 "replicas want {end} accelerators together, and this machine has {there}; lower `replicas` or `parallelism`"
             );
-            return Err(mistake(&model.origin, "spec.replicas", Problem::Value(text)));
+            return Err(Mistake { field: "spec.replicas", text });
         }
         let from = std::mem::replace(&mut self.taken, end);
         Ok((from..end).collect())

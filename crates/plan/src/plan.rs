@@ -15,7 +15,8 @@ use thiserror::Error;
 
 use crate::api::{self, Fleet, Model, RouteSpec};
 use crate::lane::{self, EndpointSpec, Lane};
-use crate::machine::Machine;
+use crate::machine::{Machine, Mistake};
+use crate::manifest::{Problem, mistake};
 use crate::render::{ProcessSpec, WeightsSpec};
 use crate::routes::{self, Route, implied_routes};
 use crate::tenants::{TenantSpec, tenants};
@@ -179,8 +180,8 @@ impl<'a> Wanted<'a> {
                 let threads = model.spec.threads.or_else(|| shares.next()).unwrap_or(1);
                 match machine.replica(model, source, (index, threads)) {
                     Ok(process) => processes.push(process),
-                    Err(error) => {
-                        errors.push(error);
+                    Err(Mistake { field, text }) => {
+                        errors.push(mistake(&model.origin, field, Problem::Value(text)));
                         break;
                     }
                 }

@@ -17,6 +17,12 @@ const SHARE_MIN: f64 = 0.01;
 /// The most: measured times are noisy, and rates of a datasheet are sometimes exceeded.
 const SHARE_MAX: f64 = 1.2;
 
+/// What is fitted: slowness of arithmetic and of memory, seconds a step and a sequence.
+const UNKNOWNS: usize = 4;
+
+/// The share of an unknown that has to be its own for it to be told from the others.
+const ALIKE: f64 = 1e-6;
+
 /// Shares of full rates that are reached, and what a step costs besides.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Calibration {
@@ -28,6 +34,8 @@ pub struct Calibration {
     pub link: f64,
     /// Seconds that a step takes however small it is.
     pub step_seconds: f64,
+    /// Seconds that a sequence adds to a step besides its part of the model.
+    pub sequence_seconds: f64,
     /// How far off a prediction may be, as a share of it.
     pub off: f64,
     /// Measurements it is made of; 0 where it is assumed.
@@ -61,18 +69,28 @@ impl Calibration {
     /// What is assumed of hardware that nobody measured: eight tenths of bandwidth, which both a
     /// published case (Qwen2.5-7B on an RTX 4090: 0.83) and NVIDIA's own configurator have; half of
     /// the arithmetic, which published runs of prompts reach on large batches; seven tenths of
-    /// links; and a millisecond a step. Processors reach less of their arithmetic and of their
-    /// bandwidth.
+    /// links; a millisecond a step and twenty microseconds a sequence in it. Processors reach less
+    /// of their arithmetic and of their bandwidth. Published runs of large batches take up to 1.45
+    /// times as long as that says, hence the band.
     pub const fn assumed(accelerator: &Accelerator) -> Self {
         let (compute, bandwidth) =
             if accelerator.is_processor() { (0.35, 0.65) } else { (0.5, 0.8) };
-        Self { compute, bandwidth, link: 0.7, step_seconds: 1e-3, off: 0.4, measurements: 0 }
+        Self {
+            compute,
+            bandwidth,
+            link: 0.7,
+            step_seconds: 1e-3,
+            sequence_seconds: 20e-6,
+            off: 0.5,
+            measurements: 0,
+        }
     }
 
     /// Seconds that the work takes.
     pub fn seconds(&self, work: &Work) -> f64 {
         let bound = (work.compute_seconds / self.compute).max(work.memory_seconds / self.bandwidth);
-        bound + work.link_seconds / self.link + work.steps * self.step_seconds
+        let besides = work.steps * self.step_seconds + work.sequences * self.sequence_seconds;
+        bound + work.link_seconds / self.link + besides
     }
 
     /// A prediction with how far off it may be.
@@ -112,27 +130,46 @@ impl Calibration {
         Ok(now)
     }
 
-    /// One round: with what bounds each measurement as the calibration has it, the least squares.
+    /// One round: with what bounds each measurement as the calibration has it, the least squares. Where measurements
+    /// are too much alike to tell all unknowns apart, what a sequence costs stays as it is.
     fn improved(&self, measurements: &[Measurement]) -> Result<Self, FitError> {
-        let mut equations = Equations::default();
-        for measured in measurements {
-            let work = &measured.work;
-            let (compute, memory) = (work.compute_seconds, work.memory_seconds);
-            let arithmetic = compute / self.compute > memory / self.bandwidth;
-            let terms =
-                if arithmetic { [compute, 0.0, work.steps] } else { [0.0, memory, work.steps] };
-            let rest = measured.seconds - work.link_seconds / self.link;
-            equations.add(terms, rest, 1.0 / measured.seconds);
+        let now =
+            [1.0 / self.compute, 1.0 / self.bandwidth, self.step_seconds, self.sequence_seconds];
+        let mut found = Err(FitError::Alike);
+        for free in [UNKNOWNS, UNKNOWNS - 1] {
+            let mut equations = Equations::default();
+            for measured in measurements {
+                let terms = self.terms(&measured.work);
+                let fixed: f64 = (free..UNKNOWNS).map(|at| now[at] * terms[at]).sum();
+                let rest = measured.seconds - measured.work.link_seconds / self.link - fixed;
+                equations.add(terms, rest, 1.0 / measured.seconds);
+            }
+            found = equations.solve(free, now);
+            if found.is_ok() {
+                break;
+            }
         }
-        let found =
-            equations.solve([1.0 / self.compute, 1.0 / self.bandwidth, self.step_seconds])?;
-        let share = |slowness: f64| (1.0 / slowness).clamp(SHARE_MIN, SHARE_MAX);
+        let found = found?;
+        let share = |slowness: f64, now: f64| {
+            if slowness > 0.0 { (1.0 / slowness).clamp(SHARE_MIN, SHARE_MAX) } else { now }
+        };
         Ok(Self {
-            compute: if equations.depends_on(0) { share(found[0]) } else { self.compute },
-            bandwidth: if equations.depends_on(1) { share(found[1]) } else { self.bandwidth },
-            step_seconds: found[2].max(0.0),
+            compute: share(found[0], self.compute),
+            bandwidth: share(found[1], self.bandwidth),
+            step_seconds: found[2],
+            sequence_seconds: found[3],
             ..*self
         })
+    }
+
+    /// What a measurement's seconds are made of, by unknown: either arithmetic or memory, whichever bounds it now.
+    fn terms(&self, work: &Work) -> [f64; UNKNOWNS] {
+        let (compute, memory) = (work.compute_seconds, work.memory_seconds);
+        if compute / self.compute > memory / self.bandwidth {
+            [compute, 0.0, work.steps, work.sequences]
+        } else {
+            [0.0, memory, work.steps, work.sequences]
+        }
     }
 
     /// Twice the root of the mean relative square, which nineteen in twenty are within.
@@ -145,45 +182,38 @@ impl Calibration {
     }
 }
 
-/// Normal equations of three unknowns.
+/// Normal equations.
 #[derive(Default)]
 struct Equations {
-    left: [[f64; 3]; 3],
-    right: [f64; 3],
+    left: [[f64; UNKNOWNS]; UNKNOWNS],
+    right: [f64; UNKNOWNS],
 }
 
 impl Equations {
-    fn add(&mut self, terms: [f64; 3], value: f64, weight: f64) {
+    fn add(&mut self, terms: [f64; UNKNOWNS], value: f64, weight: f64) {
         let weight = weight * weight;
-        for row in 0..3 {
-            for column in 0..3 {
+        for row in 0..UNKNOWNS {
+            for column in 0..UNKNOWNS {
                 self.left[row][column] += weight * terms[row] * terms[column];
             }
             self.right[row] += weight * terms[row] * value;
         }
     }
 
-    fn depends_on(&self, unknown: usize) -> bool {
-        self.left[unknown][unknown] > 0.0
-    }
-
-    /// The unknowns, none of them negative. One that would be is left out, as is one that nothing
-    /// depends on: that keeps its `otherwise`, or is 0 where it would be negative.
-    fn solve(&self, otherwise: [f64; 3]) -> Result<[f64; 3], FitError> {
-        let mut used: Vec<usize> = (0..3).filter(|unknown| self.depends_on(*unknown)).collect();
+    /// The first so many unknowns, none of them negative; the others, and those that nothing depends on, are as
+    /// they were.
+    fn solve(&self, free: usize, now: [f64; UNKNOWNS]) -> Result<[f64; UNKNOWNS], FitError> {
+        let depended = |unknown: &usize| self.left[*unknown][*unknown] > 0.0;
+        let mut used: Vec<usize> = (0..free).filter(depended).collect();
+        let mut all = now;
         loop {
             let found = self.solve_for(&used)?;
-            let Some(worst) = used.iter().copied().find(|unknown| found[*unknown] < 0.0) else {
-                let mut all = otherwise;
-                for unknown in 0..3 {
-                    if used.contains(&unknown) {
-                        all[unknown] = found[unknown];
-                    } else if self.depends_on(unknown) {
-                        all[unknown] = 0.0;
-                    }
-                }
+            let negative = used.iter().copied().find(|unknown| found[*unknown] < 0.0);
+            let Some(worst) = negative else {
+                used.iter().for_each(|unknown| all[*unknown] = found[*unknown]);
                 return Ok(all);
             };
+            all[worst] = 0.0;
             used.retain(|unknown| *unknown != worst);
             if used.is_empty() {
                 return Err(FitError::Alike);
@@ -192,7 +222,7 @@ impl Equations {
     }
 
     /// Gauss's elimination over some of the unknowns.
-    fn solve_for(&self, used: &[usize]) -> Result<[f64; 3], FitError> {
+    fn solve_for(&self, used: &[usize]) -> Result<[f64; UNKNOWNS], FitError> {
         let mut rows: Vec<Vec<f64>> = used
             .iter()
             .map(|row| {
@@ -203,7 +233,7 @@ impl Equations {
         let size = used.len();
         for pivot in 0..size {
             let scale = self.left[used[pivot]][used[pivot]];
-            if rows[pivot][pivot] <= scale * 1e-9 {
+            if rows[pivot][pivot] <= scale * ALIKE {
                 return Err(FitError::Alike);
             }
             let head = rows[pivot].clone();
@@ -214,7 +244,7 @@ impl Equations {
                 }
             }
         }
-        let mut found = [0.0; 3];
+        let mut found = [0.0; UNKNOWNS];
         for (at, unknown) in used.iter().enumerate() {
             found[*unknown] = rows[at][size] / rows[at][at];
         }
@@ -234,20 +264,28 @@ mod tests {
             bandwidth: 0.8,
             link: 0.7,
             step_seconds: 1e-3,
+            sequence_seconds: 20e-6,
             off: 0.4,
             measurements: 0,
         }
     }
 
-    fn work(compute_seconds: f64, memory_seconds: f64) -> Work {
-        Work { compute_seconds, memory_seconds, link_seconds: 0.0, steps: 1.0 }
+    fn work(compute_seconds: f64, memory_seconds: f64, sequences: f64) -> Work {
+        Work { compute_seconds, memory_seconds, link_seconds: 0.0, steps: 1.0, sequences }
     }
 
     fn measured(truth: &Calibration) -> Vec<Measurement> {
-        let works =
-            [(0.001, 0.01), (0.002, 0.02), (0.004, 0.04), (0.1, 0.01), (0.2, 0.01), (0.4, 0.01)];
-        let measure = |(compute, memory)| {
-            let work = work(compute, memory);
+        let works = [
+            (0.001, 0.01, 1.0),
+            (0.002, 0.02, 32.0),
+            (0.004, 0.04, 64.0),
+            (0.004, 0.05, 8.0),
+            (0.1, 0.01, 1.0),
+            (0.2, 0.01, 1.0),
+            (0.4, 0.01, 1.0),
+        ];
+        let measure = |(compute, memory, sequences)| {
+            let work = work(compute, memory, sequences);
             Measurement { work, seconds: truth.seconds(&work) }
         };
         works.into_iter().map(measure).collect()
@@ -257,23 +295,27 @@ mod tests {
         #[test]
         fn a_fit_finds_what_made_the_measurements(
             compute in 0.1_f64..0.9, bandwidth in 0.2_f64..1.0, step in 0.0_f64..5e-3,
+            sequence in 0.0_f64..1e-4,
         ) {
-            let truth = Calibration { compute, bandwidth, step_seconds: step, ..assumed() };
+            let truth = Calibration {
+                compute, bandwidth, step_seconds: step, sequence_seconds: sequence, ..assumed()
+            };
             let found = Calibration::fit(&assumed(), &measured(&truth)).unwrap();
             prop_assert!((found.compute / compute - 1.0).abs() < 0.01, "{found:?}");
             prop_assert!((found.bandwidth / bandwidth - 1.0).abs() < 0.01, "{found:?}");
             prop_assert!((found.step_seconds - step).abs() < 1e-4, "{found:?}");
+            prop_assert!((found.sequence_seconds - sequence).abs() < 1e-5, "{found:?}");
         }
     }
 
     #[test]
     fn what_was_not_measured_stays_as_assumed() {
         let truth = Calibration { bandwidth: 0.6, ..assumed() };
-        let only_decode: Vec<Measurement> = measured(&truth).into_iter().take(3).collect();
+        let only_decode: Vec<Measurement> = measured(&truth).into_iter().take(4).collect();
         let found = Calibration::fit(&assumed(), &only_decode).unwrap();
         assert!((found.bandwidth - 0.6).abs() < 1e-6);
         assert_eq!(found.compute, 0.5);
-        assert_eq!(found.measurements, 3);
+        assert_eq!(found.measurements, 4);
         assert!(found.off < 0.05);
     }
 
@@ -282,7 +324,7 @@ mod tests {
         let check = |measurements: &[Measurement], expect: FitError| {
             assert_eq!(Calibration::fit(&assumed(), measurements), Err(expect));
         };
-        let one = Measurement { work: work(0.001, 0.01), seconds: 0.02 };
+        let one = Measurement { work: work(0.001, 0.01, 1.0), seconds: 0.02 };
         check(&[], FitError::TooFew(0));
         check(&[one, one, Measurement { seconds: f64::NAN, ..one }], FitError::NoTime(2));
         check(&[one, one, Measurement { seconds: 0.0, ..one }], FitError::NoTime(2));

@@ -37,6 +37,8 @@ pub struct Work {
     pub link_seconds: f64,
     /// Steps, each with what a runtime spends on it besides.
     pub steps: f64,
+    /// Sequences in all steps, each with what sampling and keeping books on it takes.
+    pub sequences: f64,
 }
 
 /// What requests are like.
@@ -94,6 +96,7 @@ impl Setting<'_> {
             memory_seconds: weights * stages + cache * stages / self.accelerator.bandwidth,
             link_seconds: self.link_seconds(part),
             steps: 1.0,
+            sequences: batch,
         }
     }
 
@@ -112,6 +115,7 @@ impl Setting<'_> {
             memory_seconds: read * bubble,
             link_seconds: self.link_seconds(tokens_each) * chunks * bubble,
             steps: chunks,
+            sequences: chunks,
         }
     }
 

@@ -8,6 +8,7 @@ mod hostile;
 mod plans;
 mod reference;
 mod shapes;
+mod speed;
 
 use pilotage_plan::size::{Config, ModelFacts};
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use pilotage_plan::size::facts::Evidence;
 use pilotage_plan::size::read::safetensors::header;
-use pilotage_plan::size::{Config, Format, Index, Partial, Tensors};
+use pilotage_plan::size::{Config, Format, Index, Partial, Quantization, Tensors};
 use serde_json::{Value, json};
 
 fn config(change: impl FnOnce(&mut Value)) -> Config {
@@ -66,6 +66,24 @@ fn a_tied_head_is_loaded_once() {
     let tied = config(|config| config["tie_word_embeddings"] = json!(true));
     let facts = tied.facts_with(&tensors(&MODEL)).unwrap();
     assert_eq!((facts.weights.embeddings, facts.weights.head), (160, 0));
+}
+
+#[test]
+fn a_file_beside_it_says_how_weights_are_stored() {
+    let mut plain: Value = serde_json::from_str(&crate::config("deepseek-v3")).unwrap();
+    plain.as_object_mut().unwrap().remove("quantization_config");
+    let plain = Config::parse(plain.to_string().as_bytes()).unwrap();
+    let skipped: Vec<String> =
+        (0..61).map(|layer| format!("model.layers.{layer}.self_attn.q_b_proj")).collect();
+    let beside = json!({
+        "producer": {"name": "modelopt"},
+        "quantization": {"quant_algo": "NVFP4", "group_size": 16, "exclude_modules": skipped},
+    });
+    let facts = plain.with_quantization(beside.to_string().as_bytes()).unwrap().facts().unwrap();
+    assert_eq!(facts.quantization, Quantization::Nvfp4);
+    // Experts have 4.5 bits a weight, attention keeps its 16.
+    let gigabytes = facts.weights.total() as f64 / 1e9;
+    assert!((390.0..400.0).contains(&gigabytes), "{gigabytes}");
 }
 
 #[test]

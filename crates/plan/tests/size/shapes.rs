@@ -106,6 +106,7 @@ const MODELS: [&str; 8] = [
 ];
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn more_memory_and_less_context_never_hurt(
         model in 0_usize..8, size in 0_usize..4, context in 1_u64..8000, share in 0.1_f64..0.9, stages in 1_u32..4,

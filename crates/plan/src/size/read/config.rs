@@ -63,6 +63,22 @@ impl Config {
         Ok(Self { whole, text })
     }
 
+    /// Adds `hf_quant_config.json`, in which NVIDIA's model optimiser says how weights are stored where
+    /// the configuration itself does not.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn with_quantization(mut self, bytes: &[u8]) -> Result<Self, ReadError> {
+        let beside = fields::parse("hf_quant_config.json", bytes)?;
+        let part = beside.get("quantization").and_then(Value::as_object);
+        if let (Some(part), false) = (part, self.text.contains_key("quantization_config")) {
+            let mut part = part.clone();
+            part.insert("quant_method".to_owned(), Value::from("modelopt"));
+            self.text.insert("quantization_config".to_owned(), Value::Object(part));
+        }
+        Ok(self)
+    }
+
     /// The architecture's name: `LlamaForCausalLM`, or the model type where there is none.
     pub fn architecture(&self) -> &str {
         let list = self.whole.get("architectures").and_then(Value::as_array);

@@ -69,6 +69,8 @@ pub struct Site {
 pub struct Report {
     /// KV tokens that it holds.
     pub kv_tokens: Option<u64>,
+    /// KV tokens that it has room for, where its word counts more than what was assumed.
+    pub kv_tokens_max: Option<u64>,
     /// Requests that it runs or has waiting.
     pub requests: Option<u32>,
     /// A count that grows with what it does.
@@ -334,6 +336,9 @@ impl Fleet {
     /// the ledger is right is never in doubt for what was sent from here.
     pub(crate) fn report(&mut self, now: Time, id: ReplicaId, report: Report) {
         let Some(replica) = self.replicas.get_mut(&id) else { return };
+        if let Some(most) = report.kv_tokens_max {
+            replica.capacity.tokens_max = most;
+        }
         if let Some(kv_tokens) = report.kv_tokens {
             replica.foreign = kv_tokens.saturating_sub(replica.tokens);
         }

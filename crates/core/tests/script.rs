@@ -105,7 +105,11 @@ fn input(verb: &str, words: &[&str]) -> Input {
         "stopped" => Input::Stopped { id },
         "reported" => Input::Reported {
             replica: ReplicaId(number(words[0]) as u32),
-            report: Report { kv_tokens: Some(number(words[1])), ..Report::default() },
+            report: Report {
+                kv_tokens: Some(number(words[1])),
+                kv_tokens_max: words.get(2).map(|most| number(most)),
+                ..Report::default()
+            },
         },
         "located" => Input::Located {
             replica: ReplicaId(number(words[0]) as u32),

@@ -55,6 +55,8 @@ pub struct Replica {
     pub own: Option<Own>,
     /// What it can take at once.
     pub capacity: Capacity,
+    /// Whether the KV tokens of that are assumed, so that its own word counts more.
+    pub assumes_kv: bool,
     /// The region it is in.
     pub region: Option<String>,
     /// The zone inside of that.
@@ -82,6 +84,7 @@ impl Replica {
             dialect: Dialect::Auto,
             own: None,
             capacity,
+            assumes_kv: false,
             region: None,
             zone: None,
             crosses_zones: false,

@@ -133,7 +133,7 @@ fn tell(
     adapters: &mut Vec<String>,
 ) -> Duration {
     let seen = observe::observe(replica.dialect, page);
-    let report = reported(&seen, replica.capacity.tokens_max);
+    let report = reported(&seen, replica);
     lane.replica_reports(id, report);
     if let Some(loaded) = seen.adapters.filter(|loaded| loaded != adapters) {
         let keys = loaded.iter().map(|name| pilotage_core::traffic::key(name));
@@ -206,10 +206,13 @@ async fn fetch(client: &Client, replica: &Replica) -> Option<Bytes> {
 }
 
 /// What an engine says, as the scheduler takes it.
-fn reported(seen: &Observation, tokens_max: u64) -> Report {
+fn reported(seen: &Observation, replica: &Replica) -> Report {
+    let kv_tokens_max = seen.kv_tokens_max.filter(|most| replica.assumes_kv && *most > 0);
+    let tokens_max = kv_tokens_max.unwrap_or(replica.capacity.tokens_max);
     let kv_tokens = seen.kv_use.filter(|_| tokens_max != u64::MAX);
     Report {
         kv_tokens: kv_tokens.map(|used| (used * tokens_max as f64) as u64),
+        kv_tokens_max,
         requests: seen.running.map(|running| running.saturating_add(seen.waiting.unwrap_or(0))),
         each_step: seen.each_step,
         steps: seen.steps,
@@ -219,12 +222,30 @@ fn reported(seen: &Observation, tokens_max: u64) -> Report {
 
 #[cfg(test)]
 mod tests {
+    use pilotage_core::Capacity;
     use pilotage_wire::dialect::Dialect;
 
     use super::*;
 
     fn report(page: &str, tokens_max: u64) -> Report {
-        reported(&observe::observe(Dialect::Auto, page.as_bytes()), tokens_max)
+        reported(&observe::observe(Dialect::Auto, page.as_bytes()), &replica(tokens_max))
+    }
+
+    fn replica(tokens_max: u64) -> Replica {
+        Replica::at("r", "http://h", Capacity { tokens_max, ..Capacity::of_requests(1) })
+    }
+
+    #[test]
+    fn room_is_believed_where_it_was_assumed() {
+        let page = "vllm:kv_cache_usage_perc 0.5\n\
+                    vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"100\"} 1.0\n";
+        let seen = observe::observe(Dialect::Vllm, page.as_bytes());
+        let check = |assumes_kv, expect: (Option<u64>, Option<u64>)| {
+            let report = reported(&seen, &Replica { assumes_kv, ..replica(1000) });
+            assert_eq!((report.kv_tokens, report.kv_tokens_max), expect);
+        };
+        check(false, (Some(500), None));
+        check(true, (Some(800), Some(1600)));
     }
 
     #[test]

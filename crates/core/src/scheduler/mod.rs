@@ -372,7 +372,14 @@ impl Scheduler {
         if let Some(started_ms) = report.started_ms {
             self.note_started(now, replica, started_ms);
         }
+        let before = self.fleet.capacity();
         self.fleet.report(now, replica, report);
+        if let Some(most) = report.kv_tokens_max
+            && self.fleet.capacity() != before
+        {
+            self.index.add(replica, most);
+            self.queue.set_capacity(self.fleet.capacity());
+        }
         if let Some(value) = report.steps {
             let counted = Counted { read: now, value, each_step: report.each_step };
             self.note(now, replica, Signal::Counter(counted));

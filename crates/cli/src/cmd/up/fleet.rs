@@ -68,6 +68,7 @@ struct Place {
     zone: Option<String>,
     crosses_zones: bool,
     kv_events: Option<String>,
+    assumes_kv: bool,
     trust: Option<Trust>,
     health: HealthCheck,
     metrics: Option<String>,
@@ -83,6 +84,7 @@ impl Place {
             zone: None,
             crosses_zones: false,
             kv_events: None,
+            assumes_kv: false,
             trust: None,
             health: HealthCheck::default(),
             metrics,
@@ -140,6 +142,7 @@ impl Fleet {
             Place { zone, kv_events, ..Place::here(of.and_then(|of| of.region.clone())) };
         if let Some(of) = of.filter(|_| !is_ours) {
             (place.health, place.metrics) = (of.health.clone(), of.metrics.clone());
+            (place.assumes_kv, place.dialect) = (true, of.dialect);
         }
         let key = spec.takes_key().then(|| self.key.clone());
         let lane = spec.served_model.as_str();
@@ -215,6 +218,7 @@ impl Fleet {
                 zone: spec.zone.clone(),
                 crosses_zones: self.zone.as_ref().is_some_and(|own| !own.holds(region, zone)),
                 kv_events: spec.kv_events.clone(),
+                assumes_kv: spec.kv_tokens.is_none(),
                 trust: trust.clone(),
                 health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
                 metrics: lane.and_then(|lane| lane.metrics.clone()),
@@ -286,6 +290,7 @@ impl Up {
             zone: self.place.zone.clone(),
             crosses_zones: self.place.crosses_zones,
             kv_events: self.place.kv_events.clone(),
+            assumes_kv: self.place.assumes_kv,
             client: self.place.trust.as_ref().map(|trust| trust.client.clone()),
             health: self.place.health.clone(),
             metrics: self.place.metrics.clone(),

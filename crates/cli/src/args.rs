@@ -3,6 +3,7 @@
 mod bench;
 mod explain;
 mod key;
+mod plan;
 mod probe;
 mod scripted;
 
@@ -22,6 +23,7 @@ pub(crate) use bench::{
 };
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
+pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
 pub(crate) use scripted::{BenchEngine, EngineKind};
 
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     Explain(Explain),
     Probe(Probe),
     Model(Model),
+    Plan(Box<Plan>),
     Key(Key),
     Sim(Sim),
     Bench(Bench),

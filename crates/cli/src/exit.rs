@@ -5,6 +5,7 @@
 //! | 0 | done |
 //! | 1 | it failed: the message says why |
 //! | 2 | the command line, a manifest or a setting is wrong: trying again unchanged is useless |
+//! | 3 | what was asked is right, and there is no way to do it on that hardware |
 //!
 //! `pilotage warden` ends as the program does that it looks after.
 
@@ -53,12 +54,34 @@ impl fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
+/// What was asked cannot be done on the hardware that there is.
+#[derive(Debug)]
+pub(crate) struct NoPlan(String);
+
+impl NoPlan {
+    /// Impossible for that reason.
+    pub(crate) const fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
+impl fmt::Display for NoPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoPlan {}
+
 /// Says what happened, and gives the code to exit with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if let Some(Ended(code)) = error.downcast_ref() {
         return ExitCode::from(*code);
     }
     output::failure(&format!("{error:#}"));
+    if error.downcast_ref::<NoPlan>().is_some() {
+        return ExitCode::from(3);
+    }
     let Some(wrong) = error.downcast_ref::<Wrong>() else { return ExitCode::from(1) };
     for hint in &wrong.hints {
         output::hint(hint);

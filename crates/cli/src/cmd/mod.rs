@@ -7,6 +7,7 @@ mod engine;
 mod explain;
 mod key;
 mod model;
+mod plan;
 mod probe;
 mod reference;
 mod sim;
@@ -24,6 +25,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Up(args) => block_on(up::run(*args)),
         Command::Engine(args) => engine::run(*args),
         Command::Model(args) => block_on(model::run(args)),
+        Command::Plan(args) => block_on(plan::run(*args)),
         Command::Key(args) => key::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),

@@ -95,6 +95,15 @@ pub fn spec(engine: Engine, launch: &Launch) -> Result<LaunchSpec, LaunchError> 
     Ok(spec)
 }
 
+/// The share of an accelerator's memory that a program is told to take for the shape of a launch, as its memory is
+/// to be reckoned: SGLang's does not hold what a step needs.
+pub fn memory_share(engine: Engine, launch: &Launch) -> f64 {
+    match engine {
+        Engine::Sglang => sglang::static_share(launch),
+        _ => launch.shape.utilisation,
+    }
+}
+
 /// What is odd or wrong about a user's own arguments for a program, given beside those that Pilotage sets.
 pub fn check_extra(engine: Engine, version: Option<Version>, extra: &[String]) -> Vec<Finding> {
     if extra.is_empty() {

@@ -108,7 +108,7 @@ fn shape(args: &mut Arguments, launch: &Launch) {
 
 /// The share of memory for weights and cache. What else it needs, in MiB, is as it reckons itself
 /// (`ServerArgs._handle_gpu_memory_settings` of 0.5.9): for activations, graphs and communication.
-fn static_share(launch: &Launch) -> f64 {
+pub(super) fn static_share(launch: &Launch) -> f64 {
     let shape = &launch.shape;
     let memory = launch.accelerator.memory_bytes >> 20;
     let memory = f64::from(u32::try_from(memory).unwrap_or(u32::MAX));

@@ -6,6 +6,7 @@
 
 mod hardware;
 mod order;
+mod proposal;
 mod support;
 
 #[cfg(test)]
@@ -18,6 +19,8 @@ use crate::launch::{Engine, Features};
 use crate::size::{Format, ModelFacts, Task};
 
 use support::Support;
+
+pub use proposal::{NoProposal, Proposal, Question, propose, sizing};
 
 /// What is wanted of a program.
 #[derive(Clone, Copy, Debug)]

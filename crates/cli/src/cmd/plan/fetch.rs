@@ -70,7 +70,12 @@ impl Place {
     }
 
     /// Bytes `from..end` of a file; none where there is no such file.
-    pub(super) async fn piece(&self, name: &str, from: u64, end: u64) -> anyhow::Result<Option<Piece>> {
+    pub(super) async fn piece(
+        &self,
+        name: &str,
+        from: u64,
+        end: u64,
+    ) -> anyhow::Result<Option<Piece>> {
         match self {
             Self::Folder(folder) => local(&folder.join(name), from, end),
             Self::Remote(remote) => remote.piece(name, from, end).await,
@@ -97,7 +102,8 @@ fn local(path: &std::path::Path, from: u64, end: u64) -> anyhow::Result<Option<P
 impl Remote {
     async fn piece(&self, name: &str, from: u64, end: u64) -> anyhow::Result<Option<Piece>> {
         let url = format!("{}/{name}", self.base);
-        let response = self.ask(&url, from, end).await.with_context(|| format!("cannot read {url}"))?;
+        let response =
+            self.ask(&url, from, end).await.with_context(|| format!("cannot read {url}"))?;
         let (skip, total) = match response.status() {
             StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::PARTIAL_CONTENT => (0, ranged_total(response.headers(), from)?),
@@ -123,11 +129,15 @@ impl Remote {
             let mut request = Request::get(uri.clone())
                 .header(header::USER_AGENT, "pilotage")
                 .header(header::RANGE, range);
-            if let Some(token) = self.token.as_ref().filter(|_| uri.authority() == first.authority()) {
-                request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+            if let Some(token) =
+                self.token.as_ref().filter(|_| uri.authority() == first.authority())
+            {
+                request =
+                    request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
             }
             let asking = self.client.request(request.body(Bytes::new())?);
-            let response = tokio::time::timeout(STALL, asking).await.context("no answer came")??;
+            let response =
+                tokio::time::timeout(STALL, asking).await.context("no answer came")??;
             if !response.status().is_redirection() {
                 return Ok(response);
             }
@@ -146,7 +156,9 @@ impl Remote {
                         "accept its terms on the page of {id} where it has some, and set HF_TOKEN; check its name"
                     ),
                     (Some(id), Some(_)) => {
-                        format!("the owner of HF_TOKEN has no access to {id}: accept its terms on its page")
+                        format!(
+                            "the owner of HF_TOKEN has no access to {id}: accept its terms on its page"
+                        )
                     }
                     (None, _) => "the server wants a login, which is not supported".to_owned(),
                 };
@@ -165,7 +177,8 @@ async fn receive(mut body: Incoming, skip: u64, count: u64) -> anyhow::Result<Ve
     let mut bytes = Vec::new();
     let mut skip = skip;
     while (bytes.len() as u64) < count {
-        let frame = tokio::time::timeout(STALL, body.frame()).await.context("nothing came for a while")?;
+        let frame =
+            tokio::time::timeout(STALL, body.frame()).await.context("nothing came for a while")?;
         let Some(frame) = frame else { break };
         let Ok(data) = frame.context("the connection broke")?.into_data() else { continue };
         let cut = skip.min(data.len() as u64);

@@ -72,7 +72,12 @@ async fn one_header(place: &Place, file: &str) -> anyhow::Result<Option<Tensors>
 }
 
 /// Reads a file on to `end`; gives the file's length where there is such a file.
-async fn more(place: &Place, file: &str, bytes: &mut Vec<u8>, end: u64) -> anyhow::Result<Option<Option<u64>>> {
+async fn more(
+    place: &Place,
+    file: &str,
+    bytes: &mut Vec<u8>,
+    end: u64,
+) -> anyhow::Result<Option<Option<u64>>> {
     let have = bytes.len() as u64;
     let Some(piece) = place.piece(file, have, end).await? else { return Ok(None) };
     if piece.bytes.is_empty() {
@@ -123,7 +128,8 @@ fn part_name(name: &str, part: u64, count: u64) -> Option<String> {
 
 /// The GGUF file of a folder without a configuration, where there is exactly one model.
 pub(super) fn only_gguf(folder: &Path) -> anyhow::Result<Option<String>> {
-    let names = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let names =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let is_later_part = |name: &str| name.contains("-of-") && !name.contains("-00001-of-");
     let mut models: Vec<String> =
@@ -146,8 +152,9 @@ fn no_config(place: &Place) -> anyhow::Error {
         }
         Place::Remote(remote) => {
             let what = remote.repository.as_deref().unwrap_or(&remote.base);
-            Wrong::new(format!("{what} has no config.json, or is not there"))
-                .hint("check its name; of a repository with GGUF files name one: hf:OWNER/REPO/FILE.gguf")
+            Wrong::new(format!("{what} has no config.json, or is not there")).hint(
+                "check its name; of a repository with GGUF files name one: hf:OWNER/REPO/FILE.gguf",
+            )
         }
     }
     .into()

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use pilotage_plan::launch::WEIGHTS;
+
 use crate::exit::Wrong;
 
 /// Where a model is.
@@ -63,6 +65,14 @@ impl Source {
         if plain.is_empty() { "model".to_owned() } else { plain }
     }
 
+    /// What stands for the weights in a command: their path where they are here.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Self::Folder(path) | Self::File(path) => path.display().to_string(),
+            Self::Remote { .. } | Self::RemoteFile { .. } => WEIGHTS.to_owned(),
+        }
+    }
+
     /// The repository on the hub.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
@@ -86,7 +96,9 @@ fn hub(rest: &str, endpoint: &str) -> Option<Source> {
     }
     let id = format!("{owner}/{repo}");
     let base = format!("{endpoint}/{id}/resolve/main");
-    let Some(path) = parts.next() else { return Some(Source::Remote { base, repository: Some(id) }) };
+    let Some(path) = parts.next() else {
+        return Some(Source::Remote { base, repository: Some(id) });
+    };
     if !path.split('/').all(is_plain) {
         return None;
     }
@@ -104,7 +116,11 @@ fn address(text: &str) -> Source {
     let text = text.split(['?', '#']).next().unwrap_or(text).trim_end_matches('/');
     let (folder, name) = text.rsplit_once('/').unwrap_or((text, ""));
     if name.ends_with(".gguf") {
-        return Source::RemoteFile { base: folder.to_owned(), name: name.to_owned(), repository: None };
+        return Source::RemoteFile {
+            base: folder.to_owned(),
+            name: name.to_owned(),
+            repository: None,
+        };
     }
     let base = if name == "config.json" { folder } else { text };
     Source::Remote { base: base.to_owned(), repository: None }
@@ -126,7 +142,11 @@ fn local(text: &str) -> Result<Source, Wrong> {
     }
     let wrong = Wrong::new(format!("there is no file and no folder `{text}`"));
     let looks_remote = text.split('/').count() == 2 && !text.starts_with(['.', '/', '~']);
-    Err(if looks_remote { wrong.hint(format!("a repository on the hub is written hf:{text}")) } else { wrong })
+    Err(if looks_remote {
+        wrong.hint(format!("a repository on the hub is written hf:{text}"))
+    } else {
+        wrong
+    })
 }
 
 #[cfg(test)]
@@ -150,7 +170,10 @@ mod tests {
             },
         );
         let base = "https://x.example/m".to_owned();
-        check("https://x.example/m/config.json", Source::Remote { base: base.clone(), repository: None });
+        check(
+            "https://x.example/m/config.json",
+            Source::Remote { base: base.clone(), repository: None },
+        );
         check("https://x.example/m/", Source::Remote { base: base.clone(), repository: None });
         check(
             "https://x.example/m/a.gguf?download=true",

@@ -1,0 +1,183 @@
+//! `pilotage plan`: how to run a model, before anything runs.
+
+mod fetch;
+mod read;
+mod show;
+mod source;
+
+use anyhow::Context as _;
+use pilotage_plan::hardware::{Accelerator, catalogue};
+use pilotage_plan::launch::{Engine, Features, Version, Weights};
+use pilotage_plan::select::{Aim, NoProposal, Question, propose};
+use pilotage_plan::size::{Format as Files, ModelFacts};
+use pilotage_shell::client::Client;
+use pilotage_shell::env::{self, Var};
+use pilotage_shell::secret::Secret;
+
+use crate::args::{Goal, Plan, PlanCommand, PlanModel};
+use crate::exit::{NoPlan, Wrong};
+use crate::output::Format;
+
+use fetch::{Place, Remote};
+use source::Source;
+
+/// Context where nobody says: what a chat with some documents in it needs.
+const CONTEXT_DEFAULT: u64 = 8192;
+
+/// Most accelerators of one node: more than any has.
+const PER_NODE_MAX: u32 = 72;
+
+/// Runs what was typed.
+pub(crate) async fn run(args: Plan) -> anyhow::Result<()> {
+    match args.command {
+        Some(PlanCommand::Hardware(args)) => show::hardware(args.output),
+        None => model(args.model).await,
+    }
+}
+
+async fn model(args: PlanModel) -> anyhow::Result<()> {
+    let typed = args.model.as_deref().context("no model was named")?;
+    let (accelerator, per_node) = hardware(&args.hardware)?;
+    let asked = args.runtime.as_deref().map(engine).transpose()?;
+    let version = args.version.as_deref().map(version).transpose()?;
+    let source = Source::parse(typed, &endpoint())?;
+    let facts = read(&source, args.exact).await?;
+    let question = Question {
+        facts: &facts,
+        served: source.name(),
+        weights: weights(&source, &facts),
+        accelerator,
+        per_node,
+        nodes: args.nodes,
+        features: Features { task: facts.task, ..Features::default() },
+        aim: aim(args.goal),
+        asked,
+        version,
+        context: context(args.context, &facts)?,
+        sequences: args.concurrency,
+    };
+    answer(&question, &source.place(), args.output)
+}
+
+fn answer(question: &Question<'_>, place: &str, output: Format) -> anyhow::Result<()> {
+    match propose(question) {
+        Ok(proposal) => show::proposal(question, &proposal, place, output),
+        Err(NoProposal::Launch(error)) => Err(Wrong::new(error.to_string()).into()),
+        Err(error) => {
+            show::refusal(question, &error, output)?;
+            Err(NoPlan::new(show::headline(question, &error)).into())
+        }
+    }
+}
+
+/// What a model is, from wherever it is.
+async fn read(source: &Source, exact: bool) -> anyhow::Result<ModelFacts> {
+    match source {
+        Source::File(path) => {
+            let folder = path.parent().unwrap_or_else(|| std::path::Path::new(".")).to_owned();
+            let name = path.file_name().context("it has no name")?.to_string_lossy().into_owned();
+            read::gguf(&Place::Folder(folder), &name).await
+        }
+        Source::Folder(folder) => {
+            let place = Place::Folder(folder.clone());
+            if folder.join("config.json").is_file() {
+                return read::folder(&place, exact).await;
+            }
+            match read::only_gguf(folder)? {
+                Some(name) => read::gguf(&place, &name).await,
+                None => read::folder(&place, exact).await,
+            }
+        }
+        Source::Remote { base, .. } => read::folder(&remote(source, base)?, exact).await,
+        Source::RemoteFile { base, name, .. } => read::gguf(&remote(source, base)?, name).await,
+    }
+}
+
+fn remote(source: &Source, base: &str) -> anyhow::Result<Place> {
+    let repository = source.repository().map(str::to_owned);
+    let token = env::get(Var::HfToken).filter(|token| !token.is_empty() && repository.is_some());
+    Ok(Place::Remote(Remote {
+        client: Client::new()?,
+        base: base.to_owned(),
+        token: token.map(Secret::new),
+        repository,
+    }))
+}
+
+fn endpoint() -> String {
+    let endpoint = env::get(Var::HfEndpoint).filter(|url| !url.is_empty());
+    let endpoint = endpoint.unwrap_or_else(|| "https://huggingface.co".to_owned());
+    endpoint.trim_end_matches('/').to_owned()
+}
+
+/// Programs that read safetensors fetch a repository themselves; a GGUF file is fetched before.
+fn weights(source: &Source, facts: &ModelFacts) -> Weights {
+    match source.repository() {
+        Some(id) if facts.format != Files::Gguf => {
+            Weights::Repository { id: id.to_owned(), revision: None }
+        }
+        _ => Weights::Local,
+    }
+}
+
+/// `h100-sxm`, or `l4x2` for two of them in a node.
+fn hardware(text: &str) -> Result<(&'static Accelerator, u32), Wrong> {
+    if let Some(class) = Accelerator::by_id(text) {
+        return Ok((class, class.per_node));
+    }
+    let parsed = text
+        .rsplit_once('x')
+        .and_then(|(id, count)| Some((Accelerator::by_id(id)?, count.parse::<u32>().ok()?)));
+    match parsed {
+        Some((class, count)) if (1..=PER_NODE_MAX).contains(&count) => Ok((class, count)),
+        Some(_) => {
+            Err(Wrong::new(format!("a node has 1 to {PER_NODE_MAX} accelerators, not `{text}`")))
+        }
+        None => Err(unknown_hardware(text)),
+    }
+}
+
+fn unknown_hardware(text: &str) -> Wrong {
+    let alike = |class: &&Accelerator| class.id.starts_with(&text.to_ascii_lowercase());
+    let alike: Vec<&str> = catalogue().filter(alike).map(|class| class.id).collect();
+    let wrong = Wrong::new(format!("there is no hardware class `{text}`"));
+    let wrong = match alike.as_slice() {
+        [] => wrong,
+        names => wrong.hint(format!("did you mean {}?", names.join(" or "))),
+    };
+    wrong.hint("`pilotage plan hardware` lists them; l4x2 means two of them in a node")
+}
+
+fn engine(name: &str) -> Result<Engine, Wrong> {
+    Engine::parse(name).ok_or_else(|| {
+        let names: Vec<_> = Engine::ALL.iter().map(|engine| engine.name()).collect();
+        Wrong::new(format!("there is no runtime `{name}`"))
+            .hint(format!("one of {}", names.join(", ")))
+    })
+}
+
+fn version(text: &str) -> Result<Version, Wrong> {
+    Version::parse(text).ok_or_else(|| {
+        Wrong::new(format!("`{text}` is no release")).hint("write its numbers: 0.11.2")
+    })
+}
+
+const fn aim(goal: Goal) -> Aim {
+    match goal {
+        Goal::Balance => Aim::Balance,
+        Goal::Throughput => Aim::Throughput,
+        Goal::Standard => Aim::Standard,
+        Goal::Edge => Aim::Edge,
+    }
+}
+
+fn context(asked: Option<u64>, facts: &ModelFacts) -> Result<u64, Wrong> {
+    match (asked, facts.context_max) {
+        (Some(asked), Some(most)) if asked > most => Err(Wrong::new(format!(
+            "the model was made for {most} tokens of context, not for {asked}"
+        ))
+        .hint(format!("write --context {most} or less"))),
+        (Some(asked), _) => Ok(asked),
+        (None, most) => Ok(most.unwrap_or(CONTEXT_DEFAULT).min(CONTEXT_DEFAULT)),
+    }
+}

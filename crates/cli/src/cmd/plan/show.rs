@@ -1,0 +1,255 @@
+//! A proposal, or why there is none, as tables and as JSON.
+
+use pilotage_plan::hardware::catalogue;
+use pilotage_plan::launch::{LISTEN, PORT, WEIGHTS};
+use pilotage_plan::select::{NoProposal, Proposal, Question, Selection};
+use pilotage_plan::size::{Band, Memory, ModelFacts, Quantization, Remedy, Shape};
+use serde_json::json;
+
+use crate::output::{self, Format};
+
+const GIB: f64 = 1_073_741_824.0;
+
+/// The hardware classes.
+pub(super) fn hardware(format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return output::json(&catalogue().collect::<Vec<_>>());
+    }
+    let rows: Vec<Vec<String>> = catalogue()
+        .map(|class| {
+            let speed =
+                |flops: Option<f64>| flops.map_or("-".to_owned(), |f| format!("{:.0}", f / 1e12));
+            vec![
+                class.id.to_owned(),
+                class.name.to_owned(),
+                format!("{:.0}", gib(class.memory_bytes)),
+                format!("{:.0}", class.bandwidth / 1e9),
+                speed(Some(class.flops.half)),
+                speed(class.flops.fp8),
+                class.per_node.to_string(),
+                class.link.name.to_owned(),
+            ]
+        })
+        .collect();
+    output::table(
+        &["ID", "NAME", "GIB", "GB/S", "16-BIT TFLOPS", "FP8", "PER NODE", "LINK"],
+        &rows,
+    );
+    Ok(())
+}
+
+/// What to do.
+pub(super) fn proposal(
+    question: &Question<'_>,
+    found: &Proposal,
+    format: Format,
+) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return output::json(&json!({
+            "model": question.served,
+            "facts": question.facts,
+            "hardware": question.accelerator,
+            "accelerators": found.shape.accelerators(),
+            "proposal": found,
+        }));
+    }
+    for line in lines(question, found, place) {
+        output::line(&line);
+    }
+    Ok(())
+}
+
+/// A command for this machine: what is known here stands where the placeholders are.
+fn filled(command: &str, place: &str) -> String {
+    command.replace(WEIGHTS, place).replace(LISTEN, "127.0.0.1").replace(PORT, "8000")
+}
+
+/// The same for people, line by line.
+fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> Vec<String> {
+    let mut lines = model_lines(question);
+    let engine = found.selection.engine.map_or("-", |engine| engine.name());
+    lines.push(format!("runtime   {engine}: {}", found.selection.reason));
+    lines.push(format!("shape     {}", shape_line(question, &found.shape)));
+    lines.push(format!("memory    {}", memory_line(&found.memory)));
+    lines.push(format!("cache     {}", cache_line(question, &found.memory)));
+    lines.push(String::new());
+    lines.push("command".to_owned());
+    lines.push(format!("  {}", filled(&found.launch.command_line(), place)));
+    if let Some(worker) = &found.launch.worker {
+        lines.push(format!("  on each other node: {} {}", worker.program, worker.args.join(" ")));
+    }
+    lines.extend(found.launch.image.iter().map(|image| format!("  image {image}")));
+    lines.extend(found.launch.notes.iter().map(|note| format!("  note: {note}")));
+    lines.push(String::new());
+    lines.extend(others(&found.selection));
+    lines
+}
+
+fn model_lines(question: &Question<'_>) -> Vec<String> {
+    let facts = question.facts;
+    vec![
+        format!("model     {}: {}", question.served, facts_line(facts)),
+        format!(
+            "hardware  {} × {} a node, {} node{}",
+            question.per_node,
+            question.accelerator.name,
+            question.nodes,
+            if question.nodes == 1 { "" } else { "s" }
+        ),
+    ]
+}
+
+fn facts_line(facts: &ModelFacts) -> String {
+    let billions = |count: u64| {
+        let billions = count as f64 / 1e9;
+        if billions < 1.0 {
+            format!("{:.0}M", billions * 1000.0)
+        } else {
+            format!("{billions:.1}B")
+        }
+    };
+    let mut line = format!("{}, {} parameters", facts.architecture, billions(facts.parameters));
+    if facts.is_mixture() {
+        line.push_str(&format!(" ({} active)", billions(facts.active_parameters)));
+    }
+    let weights = gib(facts.weights.total());
+    let stored = match &facts.quantization {
+        Quantization::None => facts.dtype.to_string(),
+        other => other.to_string(),
+    };
+    line.push_str(&format!(", weights {weights:.1} GiB ({stored})"));
+    if let Some(most) = facts.context_max {
+        line.push_str(&format!(", context up to {most}"));
+    }
+    line
+}
+
+fn shape_line(question: &Question<'_>, shape: &Shape) -> String {
+    let count = shape.accelerators();
+    let noun = if count == 1 { "accelerator" } else { "accelerators" };
+    format!(
+        "{shape} on {count} {noun}: {} sequences of {} tokens, {} tokens a step",
+        question.sequences, shape.context, shape.batch_tokens
+    )
+}
+
+fn memory_line(memory: &Memory) -> String {
+    format!(
+        "each has {:.1} GiB: weights {:.1}, step {:.1}, graphs {:.1}, runtime {:.1}, cache {:.1}",
+        gib(memory.budget_bytes),
+        gib(memory.weights_bytes),
+        gib(memory.activation_bytes),
+        gib(memory.graph_bytes),
+        gib(memory.runtime_bytes),
+        gib(memory.cache_bytes),
+    )
+}
+
+fn cache_line(question: &Question<'_>, memory: &Memory) -> String {
+    if !memory.sequences.likely.is_finite() {
+        return "none: this model keeps nothing of the tokens before".to_owned();
+    }
+    let whole = |value: f64| format!("{value:.0}");
+    let band = |band: &Band| {
+        format!("{} ({} to {})", whole(band.likely), whole(band.low), whole(band.high))
+    };
+    let mut line = format!(
+        "{} tokens, {} sequences as long as the context",
+        band(&memory.tokens),
+        band(&memory.sequences)
+    );
+    if memory.sequences.likely < f64::from(question.sequences) {
+        line.push_str("; the others wait, or are put back");
+    }
+    line
+}
+
+fn others(selection: &Selection) -> Vec<String> {
+    let row = |other: &pilotage_plan::select::Other| {
+        let mark = if other.can { "could " } else { "cannot" };
+        format!("  {mark} {:<9} {}", other.engine.name(), other.reason)
+    };
+    let mut lines = vec!["others".to_owned()];
+    lines.extend(selection.others.iter().map(row));
+    lines
+}
+
+/// Why there is no proposal, with what would help.
+pub(super) fn refusal(
+    question: &Question<'_>,
+    error: &NoProposal,
+    format: Format,
+) -> anyhow::Result<()> {
+    if format == Format::Json {
+        let mut value = json!({
+            "model": question.served,
+            "facts": question.facts,
+            "error": headline(question, error),
+        });
+        match error {
+            NoProposal::Engine(selection) => value["selection"] = json!(selection),
+            NoProposal::Memory { selection, shape, memory, short_bytes, remedies, .. } => {
+                value["selection"] = json!(selection);
+                value["shape"] = json!(shape);
+                value["memory"] = json!(memory);
+                value["short_bytes"] = json!(short_bytes);
+                value["remedies"] = json!(remedies);
+            }
+            NoProposal::Shape(_) | NoProposal::Launch(_) => {}
+        }
+        return output::json(&value);
+    }
+    for line in model_lines(question).into_iter().chain(refusal_lines(question, error)) {
+        output::line(&line);
+    }
+    Ok(())
+}
+
+fn refusal_lines(question: &Question<'_>, error: &NoProposal) -> Vec<String> {
+    match error {
+        NoProposal::Engine(selection) => others(selection),
+        NoProposal::Memory { shape, memory, remedies, .. } => {
+            let mut lines = vec![
+                format!("shape     {} is the one with most room", shape_line(question, shape)),
+                format!("memory    {}", memory_line(memory)),
+                "what would make it fit, each alone".to_owned(),
+            ];
+            lines.extend(remedies.iter().map(|remedy| format!("  {}", remedy_line(remedy))));
+            if remedies.is_empty() {
+                lines.push("  nothing that is known here".to_owned());
+            }
+            lines
+        }
+        NoProposal::Shape(_) | NoProposal::Launch(_) => Vec::new(),
+    }
+}
+
+fn remedy_line(remedy: &Remedy) -> String {
+    match remedy {
+        Remedy::Context(tokens) => format!("a context of {tokens} tokens: --context {tokens}"),
+        Remedy::Fp8Cache => "a cache of 8-bit numbers".to_owned(),
+        Remedy::Weights { bits } => format!("weights quantised to {bits} bits"),
+        Remedy::Tensor(ranks) => format!("{ranks} accelerators by tensor parallelism"),
+        Remedy::Pipeline(stages) => {
+            format!("{stages} nodes by pipeline parallelism: --nodes {stages}")
+        }
+        Remedy::Hardware(id) => format!("other hardware: --hardware {id}"),
+    }
+}
+
+/// One sentence for stderr.
+pub(super) fn headline(question: &Question<'_>, error: &NoProposal) -> String {
+    match error {
+        NoProposal::Memory { accelerators, short_bytes, .. } => format!(
+            "{} does not fit: each of {accelerators} × {} lacks {:.1} GiB",
+            question.served,
+            question.accelerator.name,
+            gib(*short_bytes)
+        ),
+        other => other.to_string(),
+    }
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / GIB
+}

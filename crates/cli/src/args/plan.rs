@@ -49,7 +49,19 @@ pub(crate) struct PlanModel {
     /// Tokens of context for each sequence, prompt and answer together; 8192, or less where the model has less
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(16..=(1 << 24)))]
     pub(crate) context: Option<u64>,
-    /// Sequences at once
+    /// Tokens of a typical prompt; three quarters of the context, at most 1024, without
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..=(1 << 24)))]
+    pub(crate) prompt: Option<u64>,
+    /// Tokens of a typical answer; a quarter of the context, at most 256, without
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u64).range(1..=(1 << 24)))]
+    pub(crate) answer: Option<u64>,
+    /// Tokens of answers a second, at least
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens_per_second: Option<f64>,
+    /// Requests a second, at least
+    #[arg(long, value_name = "N")]
+    pub(crate) requests_per_second: Option<f64>,
+    /// Requests at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) concurrency: u32,
     /// The runtime, instead of the best one: vllm, sglang, tgi, trtllm, triton, deepspeed, llama.cpp, ollama, embedded
@@ -100,4 +112,4 @@ Exit codes:
   0  there is a plan
   1  the model could not be read
   2  what was typed is wrong
-  3  the model fits nowhere, or no runtime runs it: the message says by how much, and what would help";
+  3  no runtime runs it, it fits nowhere, or no shape meets the goal: the message says by how much";

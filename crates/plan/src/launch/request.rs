@@ -15,10 +15,8 @@ pub struct Launch {
     pub weight_bytes: Option<u64>,
     /// How it is laid out; `replicas` are launches of their own.
     pub shape: Shape,
-    /// What it runs on.
-    pub accelerator: &'static Accelerator,
-    /// Accelerators of one node, which may be fewer than the class usually has.
-    pub accelerators_per_node: u32,
+    /// What it runs on; `per_node` is what nodes really have.
+    pub accelerator: Accelerator,
     /// Threads to compute with, on a processor.
     pub threads: Option<u32>,
     /// The release of the program; none takes the one that is there.
@@ -80,7 +78,7 @@ pub struct Adapter {
 impl Launch {
     /// Nodes of the replica.
     pub fn nodes(&self) -> u32 {
-        let per_node = self.accelerators_per_node.max(1);
+        let per_node = self.accelerator.per_node.max(1);
         self.shape.accelerators_per_replica().div_ceil(per_node).max(1)
     }
 

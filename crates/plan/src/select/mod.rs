@@ -20,7 +20,7 @@ use crate::size::{Format, ModelFacts, Task};
 
 use support::Support;
 
-pub use proposal::{NoProposal, Proposal, Question, propose, sizing};
+pub use proposal::{NoProposal, Proposal, Question, Short, propose, sizing};
 
 /// What is wanted of a program.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub struct Wish<'a> {
     /// The model.
     pub facts: &'a ModelFacts,
     /// What it runs on.
-    pub accelerator: &'static Accelerator,
+    pub accelerator: &'a Accelerator,
     /// Nodes of one replica; 1 where nobody knows yet.
     pub nodes: u32,
     /// What it has to be able to do.

@@ -1,7 +1,8 @@
-//! A whole answer to "how do I run this model here?": program, shape, memory, command.
+//! A whole answer to "how do I run this model here?": program, shape, memory, speed, command.
 //!
-//! The smallest shape that has room for the sequences wanted is taken; where none has, the one with most room. A
-//! node is filled before another one is added, since ranks of one node talk faster.
+//! For each number of nodes a program is chosen, then the cheapest shape that meets the goal; fewer nodes come
+//! first, since ranks of one node talk faster. Where the hardware is not enough for all requests at once, the most
+//! that it is enough for are planned for, and that is said.
 
 use serde::Serialize;
 use thiserror::Error;
@@ -9,8 +10,15 @@ use thiserror::Error;
 use super::{Aim, Selection, Wish, select};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchError, LaunchSpec, Version, Weights};
-use crate::size::memory::{memory, remedies, tensor_sizes};
-use crate::size::{Dtype, Memory, ModelFacts, Release, Remedy, Runtime, Shape};
+use crate::size::memory::{memory, remedies};
+use crate::size::search::{Rejected, Why};
+use crate::size::{
+    Calibration, Candidate, Dtype, Goal, Means, Memory, ModelFacts, Release, Remedy, Runtime,
+    Shape, search,
+};
+
+/// The share of memory that a program takes where nobody says: vLLM's own.
+const UTILISATION: f64 = 0.9;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -21,10 +29,8 @@ pub struct Question<'a> {
     pub served: String,
     /// Where its weights are.
     pub weights: Weights,
-    /// What it runs on.
-    pub accelerator: &'static Accelerator,
-    /// Accelerators of one node.
-    pub per_node: u32,
+    /// What it runs on; `per_node` is what nodes really have.
+    pub accelerator: Accelerator,
     /// Nodes there are.
     pub nodes: u32,
     /// What it has to be able to do.
@@ -35,10 +41,10 @@ pub struct Question<'a> {
     pub asked: Option<Engine>,
     /// Its release.
     pub version: Option<Version>,
-    /// Tokens of each sequence.
-    pub context: u64,
-    /// Sequences at once.
-    pub sequences: u32,
+    /// What is wanted of it.
+    pub goal: Goal,
+    /// What is known of the hardware's real speed.
+    pub calibration: Calibration,
 }
 
 /// The answer.
@@ -46,12 +52,14 @@ pub struct Question<'a> {
 pub struct Proposal {
     /// Which program, and why.
     pub selection: Selection,
-    /// In which shape.
-    pub shape: Shape,
-    /// What each accelerator's memory holds.
-    pub memory: Memory,
-    /// How it is started.
+    /// In which shape, with its memory and speed.
+    pub candidate: Candidate,
+    /// How one replica is started.
     pub launch: LaunchSpec,
+    /// Requests at once that it is planned for; fewer than asked for where the hardware is not enough.
+    pub concurrency: u32,
+    /// Shapes that were tried and do not do, with why.
+    pub rejected: Vec<(String, String)>,
 }
 
 /// Why there is none.
@@ -61,37 +69,41 @@ pub enum NoProposal {
     #[error("{}", .0.reason)]
     Engine(Box<Selection>),
     /// It fits no shape there is.
-    #[error(
-        "the model does not fit: each of {accelerators} accelerators lacks {short_bytes} bytes"
-    )]
-    Memory {
+    #[error("the model does not fit: each accelerator lacks {} bytes", .0.short_bytes)]
+    Memory(Box<Short>),
+    /// No shape meets the goal.
+    #[error("no shape meets the goal")]
+    Goal {
         /// Which program, and why.
         selection: Box<Selection>,
-        /// The shape with most room.
-        shape: Shape,
-        /// What its memory would hold.
-        memory: Memory,
-        /// How many accelerators that is.
-        accelerators: u32,
-        /// What each of them lacks.
-        short_bytes: u64,
-        /// What would make it fit.
-        remedies: Vec<Remedy>,
+        /// The shapes that were tried, with why not.
+        rejected: Vec<(String, String)>,
     },
-    /// No shape of the hardware divides the model.
-    #[error("{0}")]
-    Shape(String),
     /// The program is not started so.
     #[error(transparent)]
     Launch(#[from] LaunchError),
 }
 
-/// A shape with what it comes to.
-struct Candidate {
+/// A model that does not fit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Short {
+    /// Which program, and why.
+    pub selection: Selection,
+    /// The shape that lacks least.
+    pub shape: Shape,
+    /// What its memory would hold.
+    pub memory: Memory,
+    /// What each accelerator lacks.
+    pub short_bytes: u64,
+    /// What would make it fit, each alone.
+    pub remedies: Vec<Remedy>,
+}
+
+/// What was tried with so many nodes.
+struct Tried {
     selection: Selection,
     engine: Engine,
-    shape: Shape,
-    memory: Memory,
+    rejected: Vec<Rejected>,
 }
 
 /// Answers.
@@ -99,82 +111,33 @@ struct Candidate {
 /// # Errors
 /// [`NoProposal`].
 pub fn propose(question: &Question<'_>) -> Result<Proposal, NoProposal> {
-    let mut best: Option<Candidate> = None;
-    let mut refused: Option<Selection> = None;
-    let mut wrong = None;
-    for pipeline in 1..=question.nodes.max(1) {
-        let selection = select(&question.wish(pipeline));
-        let Some(engine) = selection.engine else {
-            refused.get_or_insert(selection);
-            continue;
-        };
-        for shape in question.shapes(engine, pipeline) {
-            let runtime = sizing(engine, question.version);
-            match memory(question.facts, &shape, question.accelerator, runtime) {
-                Ok(memory) => {
-                    let selection = selection.clone();
-                    let next = Candidate { selection, engine, shape, memory };
-                    if next.is_enough(question) {
-                        return next.propose(question);
-                    }
-                    if best.as_ref().is_none_or(|best| next.has_more_room(best)) {
-                        best = Some(next);
-                    }
+    let mut tried = Vec::new();
+    let mut refused = None;
+    for nodes in 1..=question.nodes.max(1) {
+        let selection = select(&question.wish(nodes));
+        match selection.engine {
+            None => _ = refused.get_or_insert(selection),
+            Some(engine) => match question.candidate(engine, nodes, question.goal.concurrency) {
+                Ok((candidate, rejected)) => {
+                    let concurrency = question.goal.concurrency;
+                    return question.proposal(selection, candidate, &rejected, concurrency);
                 }
-                Err(error) => wrong = Some(error.to_string()),
-            }
+                Err(rejected) => tried.push(Tried { selection, engine, rejected }),
+            },
         }
     }
-    match (best, refused) {
-        (Some(best), _) if best.memory.fits() => best.propose(question),
-        (Some(best), _) => Err(best.does_not_fit(question)),
-        (None, Some(selection)) => Err(NoProposal::Engine(Box::new(selection))),
-        (None, None) => {
-            let text = "no shape of this hardware divides the model".to_owned();
-            Err(NoProposal::Shape(wrong.unwrap_or(text)))
-        }
+    if tried.is_empty() {
+        let none = || select(&question.wish(1));
+        return Err(NoProposal::Engine(Box::new(refused.unwrap_or_else(none))));
     }
-}
-
-impl Candidate {
-    fn is_enough(&self, question: &Question<'_>) -> bool {
-        self.memory.fits() && self.memory.sequences.likely >= f64::from(question.sequences)
-    }
-
-    fn has_more_room(&self, other: &Self) -> bool {
-        let room = |one: &Self| (one.memory.fits(), one.memory.sequences.likely);
-        let (mine, theirs) = (room(self), room(other));
-        match mine.0.cmp(&theirs.0) {
-            std::cmp::Ordering::Equal if mine.0 => mine.1 > theirs.1,
-            std::cmp::Ordering::Equal => self.memory.short_bytes() < other.memory.short_bytes(),
-            order => order.is_gt(),
-        }
-    }
-
-    fn propose(self, question: &Question<'_>) -> Result<Proposal, NoProposal> {
-        let launch = launch::spec(self.engine, &question.launch(self.shape))?;
-        let Self { selection, shape, memory, .. } = self;
-        Ok(Proposal { selection, shape, memory, launch })
-    }
-
-    fn does_not_fit(self, question: &Question<'_>) -> NoProposal {
-        let runtime = sizing(self.engine, question.version);
-        NoProposal::Memory {
-            remedies: remedies(question.facts, &self.shape, question.accelerator, runtime),
-            selection: Box::new(self.selection),
-            accelerators: self.shape.accelerators(),
-            short_bytes: self.memory.short_bytes(),
-            shape: self.shape,
-            memory: self.memory,
-        }
-    }
+    question.for_fewer(tried)
 }
 
 impl Question<'_> {
     fn wish(&self, nodes: u32) -> Wish<'_> {
         Wish {
             facts: self.facts,
-            accelerator: self.accelerator,
+            accelerator: &self.accelerator,
             nodes,
             features: &self.features,
             aim: self.aim,
@@ -183,40 +146,111 @@ impl Question<'_> {
         }
     }
 
-    /// The shapes to try with so many stages, the smallest first.
-    fn shapes(&self, engine: Engine, pipeline: u32) -> Vec<Shape> {
-        let is_alone = matches!(engine, Engine::Embedded);
-        if is_alone && pipeline > 1 {
-            return Vec::new();
+    /// The cheapest shape of exactly so many nodes a replica, for so many requests at once.
+    fn candidate(
+        &self,
+        engine: Engine,
+        nodes: u32,
+        concurrency: u32,
+    ) -> Result<(Candidate, Vec<Rejected>), Vec<Rejected>> {
+        let found =
+            search::search(self.facts, &self.means(engine), &Goal { concurrency, ..self.goal });
+        let is_it = |candidate: &Candidate| {
+            self.nodes_of(&candidate.shape) == nodes && takes(engine, &candidate.shape, nodes)
+        };
+        match found.candidates.into_iter().find(is_it) {
+            Some(candidate) => Ok((candidate, found.rejected)),
+            None => Err(found.rejected),
         }
-        let most = if is_alone { 1 } else { self.per_node };
-        // Another node is worth it only for whole ones.
-        let least = if pipeline > 1 { self.per_node } else { 1 };
-        let sizes = tensor_sizes(self.facts).into_iter();
-        let sizes: Vec<u32> = sizes.filter(|size| (1..=most).contains(size)).collect();
-        let widest = sizes.last().copied().unwrap_or(1);
-        let tried = sizes.into_iter().filter(|size| *size >= least.min(widest));
-        tried.map(|tensor| self.shape(engine, tensor, pipeline)).collect()
     }
 
-    fn shape(&self, engine: Engine, tensor: u32, pipeline: u32) -> Shape {
-        let (batch_tokens, _) = sizing(engine, self.version).default_batch(self.accelerator);
-        let splits_experts = matches!(engine, Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm);
-        let experts = self.facts.experts.map_or(0, |experts| experts.count);
-        let mut shape = Shape {
-            tensor,
-            pipeline,
-            // Where attention is latent the cache is whole on each rank; whole experts save the exchange of halves.
-            expert_parallel: splits_experts
-                && self.facts.is_latent()
-                && tensor > 1
-                && experts >= tensor,
-            sequences: self.sequences.max(1),
+    fn means(&self, engine: Engine) -> Means<'_> {
+        let runtime = sizing(engine, self.version);
+        let (batch_tokens, sequences) = runtime.default_batch(&self.accelerator);
+        let kv_dtype = cache_dtype(self.facts.dtype);
+        let shape = Shape {
             batch_tokens,
-            ..Shape::single(self.context, cache_dtype(self.facts.dtype))
+            sequences,
+            utilisation: UTILISATION,
+            ..Shape::single(self.goal.context, kv_dtype)
         };
-        shape.utilisation = launch::memory_share(engine, &self.launch(shape));
-        shape
+        Means {
+            accelerator: &self.accelerator,
+            runtime,
+            calibration: self.calibration,
+            accelerators_max: self.accelerator.per_node.saturating_mul(self.nodes),
+            kv_dtype,
+            utilisation: launch::memory_share(engine, &self.launch(shape)),
+        }
+    }
+
+    fn nodes_of(&self, shape: &Shape) -> u32 {
+        shape.accelerators_per_replica().div_ceil(self.accelerator.per_node.max(1)).max(1)
+    }
+
+    fn proposal(
+        &self,
+        selection: Selection,
+        candidate: Candidate,
+        rejected: &[Rejected],
+        concurrency: u32,
+    ) -> Result<Proposal, NoProposal> {
+        let engine = selection.engine.unwrap_or(Engine::Vllm);
+        let launch = launch::spec(engine, &self.launch(candidate.shape))?;
+        let rejected = described(rejected);
+        Ok(Proposal { selection, candidate, launch, concurrency, rejected })
+    }
+
+    /// The most requests at once that there is a shape for, or why there is none even for one.
+    fn for_fewer(&self, tried: Vec<Tried>) -> Result<Proposal, NoProposal> {
+        for (index, tried) in tried.iter().enumerate() {
+            let nodes = u32::try_from(index + 1).unwrap_or(u32::MAX);
+            let at = |concurrency| self.candidate(tried.engine, nodes, concurrency).ok();
+            let (mut low, mut high) = (0, self.goal.concurrency.max(1));
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                if at(middle).is_some() { low = middle } else { high = middle }
+            }
+            if let Some((candidate, rejected)) = at(low.max(1)) {
+                let selection = tried.selection.clone();
+                return self.proposal(selection, candidate, &rejected, low.max(1));
+            }
+        }
+        Err(self.impossible(tried))
+    }
+
+    fn impossible(&self, tried: Vec<Tried>) -> NoProposal {
+        let lacks = |one: &Rejected| match one.why {
+            Why::Memory { short_bytes } => Some((short_bytes, one.shape)),
+            _ => None,
+        };
+        let all_lack = tried
+            .iter()
+            .flat_map(|one| &one.rejected)
+            .all(|one| lacks(one).is_some() || matches!(one.why, Why::Shape(_)));
+        let shortest = |tried: &Tried| {
+            let least = tried.rejected.iter().filter_map(lacks);
+            least.min_by_key(|(short, shape)| (*short, shape.accelerators()))
+        };
+        let best = tried.iter().filter_map(|one| Some((shortest(one)?, one)));
+        let best = best.min_by_key(|((short, _), _)| *short);
+        if let (true, Some(((short_bytes, shape), tried))) = (all_lack, best)
+            && let Some(short) = self.short(tried, shape, short_bytes)
+        {
+            return NoProposal::Memory(Box::new(short));
+        }
+        let selection = tried.first().map(|one| one.selection.clone());
+        let rejected = tried.last().map(|one| described(&one.rejected)).unwrap_or_default();
+        let none = || select(&self.wish(1));
+        NoProposal::Goal { selection: Box::new(selection.unwrap_or_else(none)), rejected }
+    }
+
+    fn short(&self, tried: &Tried, shape: Shape, short_bytes: u64) -> Option<Short> {
+        let runtime = sizing(tried.engine, self.version);
+        let memory = memory(self.facts, &shape, &self.accelerator, runtime).ok()?;
+        let remedies = remedies(self.facts, &shape, &self.accelerator, runtime);
+        let selection = tried.selection.clone();
+        Some(Short { selection, shape, memory, short_bytes, remedies })
     }
 
     fn launch(&self, shape: Shape) -> Launch {
@@ -226,7 +260,6 @@ impl Question<'_> {
             weight_bytes: Some(self.facts.weights.total()),
             shape,
             accelerator: self.accelerator,
-            accelerators_per_node: self.per_node,
             threads: None,
             version: self.version,
             features: self.features.clone(),
@@ -234,6 +267,22 @@ impl Question<'_> {
             extra: Vec::new(),
         }
     }
+}
+
+/// Whether a program is started in that shape.
+const fn takes(engine: Engine, shape: &Shape, nodes: u32) -> bool {
+    match engine {
+        Engine::Embedded => shape.accelerators_per_replica() == 1,
+        Engine::Tgi | Engine::DeepSpeed | Engine::Ollama => shape.pipeline == 1 && shape.data == 1,
+        Engine::LlamaCpp => shape.data == 1 && !shape.expert_parallel,
+        Engine::Vllm => shape.data == 1 || nodes == 1,
+        Engine::Triton => nodes == 1 && shape.data == 1,
+        Engine::Sglang | Engine::TensorRtLlm => true,
+    }
+}
+
+fn described(rejected: &[Rejected]) -> Vec<(String, String)> {
+    rejected.iter().map(|one| (one.shape.to_string(), one.why.to_string())).collect()
 }
 
 /// Programs keep the cache in 16 bits where weights have more.

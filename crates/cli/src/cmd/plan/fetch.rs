@@ -110,7 +110,7 @@ impl Remote {
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 return Ok(Some(Piece { bytes: Vec::new(), total: None }));
             }
-            // The whole file: the server knows no ranges, or it is no longer than what was asked for.
+            // The whole file: the server knows no ranges, or it is as short as what was asked for.
             status if status.is_success() => (from, length(response.headers())),
             status => return Err(self.refusal(status, &url)),
         };

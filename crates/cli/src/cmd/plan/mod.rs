@@ -5,11 +5,14 @@ mod read;
 mod show;
 mod source;
 
+#[cfg(test)]
+mod tests;
+
 use anyhow::Context as _;
 use pilotage_plan::hardware::{Accelerator, catalogue};
 use pilotage_plan::launch::{Engine, Features, Version, Weights};
 use pilotage_plan::select::{Aim, NoProposal, Question, propose};
-use pilotage_plan::size::{Format as Files, ModelFacts};
+use pilotage_plan::size::{Calibration, Format as Files, Goal as Sought, ModelFacts, Task};
 use pilotage_shell::client::Client;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::secret::Secret;
@@ -37,7 +40,7 @@ pub(crate) async fn run(args: Plan) -> anyhow::Result<()> {
 
 async fn model(args: PlanModel) -> anyhow::Result<()> {
     let typed = args.model.as_deref().context("no model was named")?;
-    let (accelerator, per_node) = hardware(&args.hardware)?;
+    let accelerator = hardware(&args.hardware)?;
     let asked = args.runtime.as_deref().map(engine).transpose()?;
     let version = args.version.as_deref().map(version).transpose()?;
     let source = Source::parse(typed, &endpoint())?;
@@ -47,14 +50,13 @@ async fn model(args: PlanModel) -> anyhow::Result<()> {
         served: source.name(),
         weights: weights(&source, &facts),
         accelerator,
-        per_node,
         nodes: args.nodes,
         features: Features { task: facts.task, ..Features::default() },
         aim: aim(args.goal),
         asked,
         version,
-        context: context(args.context, &facts)?,
-        sequences: args.concurrency,
+        goal: goal(&args, &facts)?,
+        calibration: Calibration::assumed(&accelerator),
     };
     answer(&question, &source.place(), args.output)
 }
@@ -121,15 +123,17 @@ fn weights(source: &Source, facts: &ModelFacts) -> Weights {
 }
 
 /// `h100-sxm`, or `l4x2` for two of them in a node.
-fn hardware(text: &str) -> Result<(&'static Accelerator, u32), Wrong> {
+fn hardware(text: &str) -> Result<Accelerator, Wrong> {
     if let Some(class) = Accelerator::by_id(text) {
-        return Ok((class, class.per_node));
+        return Ok(*class);
     }
     let parsed = text
         .rsplit_once('x')
         .and_then(|(id, count)| Some((Accelerator::by_id(id)?, count.parse::<u32>().ok()?)));
     match parsed {
-        Some((class, count)) if (1..=PER_NODE_MAX).contains(&count) => Ok((class, count)),
+        Some((class, per_node)) if (1..=PER_NODE_MAX).contains(&per_node) => {
+            Ok(Accelerator { per_node, ..*class })
+        }
         Some(_) => {
             Err(Wrong::new(format!("a node has 1 to {PER_NODE_MAX} accelerators, not `{text}`")))
         }
@@ -169,6 +173,38 @@ const fn aim(goal: Goal) -> Aim {
         Goal::Standard => Aim::Standard,
         Goal::Edge => Aim::Edge,
     }
+}
+
+fn goal(args: &PlanModel, facts: &ModelFacts) -> Result<Sought, Wrong> {
+    let context = context(args.context, facts)?;
+    let positive = |what: &str, value: Option<f64>| match value {
+        Some(value) if !(value > 0.0 && value.is_finite()) => {
+            Err(Wrong::new(format!("--{what} must be above 0")))
+        }
+        value => Ok(value),
+    };
+    let prompt = args.prompt.unwrap_or_else(|| (context * 3 / 4).clamp(1, 1024));
+    let answer = match (facts.task, args.answer) {
+        (Task::Generate, answer) => answer.unwrap_or_else(|| (context / 4).clamp(1, 256)),
+        // A vector or a score is there once the text is read.
+        _ => 0,
+    };
+    if prompt.saturating_add(answer) > context {
+        let text = format!(
+            "a prompt of {prompt} tokens and an answer of {answer} are more than the context of {context}"
+        );
+        return Err(Wrong::new(text).hint("raise --context, or lower --prompt or --answer"));
+    }
+    Ok(Sought {
+        context,
+        prompt,
+        answer,
+        concurrency: args.concurrency,
+        ttft_seconds: positive("ttft", args.ttft)?.map(|ms| ms / 1e3),
+        tpot_seconds: positive("tpot", args.tpot)?.map(|ms| ms / 1e3),
+        tokens_per_second: positive("tokens-per-second", args.tokens_per_second)?,
+        requests_per_second: positive("requests-per-second", args.requests_per_second)?,
+    })
 }
 
 fn context(asked: Option<u64>, facts: &ModelFacts) -> Result<u64, Wrong> {

@@ -3,7 +3,7 @@
 use pilotage_plan::hardware::catalogue;
 use pilotage_plan::launch::{LISTEN, PORT, WEIGHTS};
 use pilotage_plan::select::{NoProposal, Proposal, Question, Selection};
-use pilotage_plan::size::{Band, Memory, ModelFacts, Quantization, Remedy, Shape};
+use pilotage_plan::size::{Band, Memory, ModelFacts, Quantization, Remedy, Shape, Speed, Task};
 use serde_json::json;
 
 use crate::output::{self, Format};
@@ -42,6 +42,7 @@ pub(super) fn hardware(format: Format) -> anyhow::Result<()> {
 pub(super) fn proposal(
     question: &Question<'_>,
     found: &Proposal,
+    place: &str,
     format: Format,
 ) -> anyhow::Result<()> {
     if format == Format::Json {
@@ -49,7 +50,7 @@ pub(super) fn proposal(
             "model": question.served,
             "facts": question.facts,
             "hardware": question.accelerator,
-            "accelerators": found.shape.accelerators(),
+            "goal": question.goal,
             "proposal": found,
         }));
     }
@@ -69,9 +70,12 @@ fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> Vec<String> 
     let mut lines = model_lines(question);
     let engine = found.selection.engine.map_or("-", |engine| engine.name());
     lines.push(format!("runtime   {engine}: {}", found.selection.reason));
-    lines.push(format!("shape     {}", shape_line(question, &found.shape)));
-    lines.push(format!("memory    {}", memory_line(&found.memory)));
-    lines.push(format!("cache     {}", cache_line(question, &found.memory)));
+    let candidate = &found.candidate;
+    lines.push(format!("shape     {}", shape_line(&candidate.shape)));
+    lines.push(format!("memory    {}", memory_line(&candidate.memory)));
+    lines.push(format!("cache     {}", cache_line(&candidate.memory)));
+    lines.push(format!("speed     {}", speed_line(question, found)));
+    lines.extend(speed_lines(question.facts.task, &candidate.speed, candidate.shape.replicas));
     lines.push(String::new());
     lines.push("command".to_owned());
     lines.push(format!("  {}", filled(&found.launch.command_line(), place)));
@@ -91,7 +95,7 @@ fn model_lines(question: &Question<'_>) -> Vec<String> {
         format!("model     {}: {}", question.served, facts_line(facts)),
         format!(
             "hardware  {} × {} a node, {} node{}",
-            question.per_node,
+            question.accelerator.per_node,
             question.accelerator.name,
             question.nodes,
             if question.nodes == 1 { "" } else { "s" }
@@ -124,13 +128,52 @@ fn facts_line(facts: &ModelFacts) -> String {
     line
 }
 
-fn shape_line(question: &Question<'_>, shape: &Shape) -> String {
+fn shape_line(shape: &Shape) -> String {
     let count = shape.accelerators();
     let noun = if count == 1 { "accelerator" } else { "accelerators" };
     format!(
-        "{shape} on {count} {noun}: {} sequences of {} tokens, {} tokens a step",
-        question.sequences, shape.context, shape.batch_tokens
+        "{shape} on {count} {noun}, {} tokens of context, {} tokens a step",
+        shape.context, shape.batch_tokens
     )
+}
+
+fn speed_line(question: &Question<'_>, found: &Proposal) -> String {
+    let goal = &question.goal;
+    let mut line = format!(
+        "with {} requests at once of {} + {} tokens, predicted without measurements (±{:.0} %)",
+        found.concurrency,
+        goal.prompt,
+        goal.answer,
+        question.calibration.off * 100.0
+    );
+    if found.concurrency < goal.concurrency {
+        let asked = goal.concurrency;
+        line.push_str(&format!(
+            "; {asked} at once were asked for, and this hardware is not enough"
+        ));
+    }
+    line
+}
+
+/// Latencies are those of each request, rates those of all replicas.
+fn speed_lines(task: Task, speed: &Speed, replicas: u32) -> Vec<String> {
+    let band = |band: &Band, scale: f64, digits: usize| {
+        let number = |value: f64| format!("{:.digits$}", value * scale);
+        format!("{} ({} to {})", number(band.likely), number(band.low), number(band.high))
+    };
+    let all = f64::from(replicas);
+    if task != Task::Generate {
+        return vec![
+            format!("  {} ms a request", band(&speed.ttft_seconds, 1e3, 0)),
+            format!("  {} requests/s", band(&speed.requests_per_second, all, 2)),
+        ];
+    }
+    vec![
+        format!("  TTFT {} ms", band(&speed.ttft_seconds, 1e3, 0)),
+        format!("  TPOT {} ms", band(&speed.tpot_seconds, 1e3, 1)),
+        format!("  {} tokens/s", band(&speed.tokens_per_second, all, 0)),
+        format!("  {} requests/s", band(&speed.requests_per_second, all, 2)),
+    ]
 }
 
 fn memory_line(memory: &Memory) -> String {
@@ -145,7 +188,7 @@ fn memory_line(memory: &Memory) -> String {
     )
 }
 
-fn cache_line(question: &Question<'_>, memory: &Memory) -> String {
+fn cache_line(memory: &Memory) -> String {
     if !memory.sequences.likely.is_finite() {
         return "none: this model keeps nothing of the tokens before".to_owned();
     }
@@ -153,15 +196,11 @@ fn cache_line(question: &Question<'_>, memory: &Memory) -> String {
     let band = |band: &Band| {
         format!("{} ({} to {})", whole(band.likely), whole(band.low), whole(band.high))
     };
-    let mut line = format!(
-        "{} tokens, {} sequences as long as the context",
+    format!(
+        "a replica has {} tokens: {} sequences as long as the context",
         band(&memory.tokens),
         band(&memory.sequences)
-    );
-    if memory.sequences.likely < f64::from(question.sequences) {
-        line.push_str("; the others wait, or are put back");
-    }
-    line
+    )
 }
 
 fn others(selection: &Selection) -> Vec<String> {
@@ -188,39 +227,42 @@ pub(super) fn refusal(
         });
         match error {
             NoProposal::Engine(selection) => value["selection"] = json!(selection),
-            NoProposal::Memory { selection, shape, memory, short_bytes, remedies, .. } => {
+            NoProposal::Memory(short) => value["short"] = json!(short),
+            NoProposal::Goal { selection, rejected } => {
                 value["selection"] = json!(selection);
-                value["shape"] = json!(shape);
-                value["memory"] = json!(memory);
-                value["short_bytes"] = json!(short_bytes);
-                value["remedies"] = json!(remedies);
+                value["rejected"] = json!(rejected);
             }
-            NoProposal::Shape(_) | NoProposal::Launch(_) => {}
+            NoProposal::Launch(_) => {}
         }
         return output::json(&value);
     }
-    for line in model_lines(question).into_iter().chain(refusal_lines(question, error)) {
+    for line in model_lines(question).into_iter().chain(refusal_lines(error)) {
         output::line(&line);
     }
     Ok(())
 }
 
-fn refusal_lines(question: &Question<'_>, error: &NoProposal) -> Vec<String> {
+fn refusal_lines(error: &NoProposal) -> Vec<String> {
     match error {
         NoProposal::Engine(selection) => others(selection),
-        NoProposal::Memory { shape, memory, remedies, .. } => {
+        NoProposal::Memory(short) => {
             let mut lines = vec![
-                format!("shape     {} is the one with most room", shape_line(question, shape)),
-                format!("memory    {}", memory_line(memory)),
+                format!("shape     {} is the one that lacks least", shape_line(&short.shape)),
+                format!("memory    {}", memory_line(&short.memory)),
                 "what would make it fit, each alone".to_owned(),
             ];
-            lines.extend(remedies.iter().map(|remedy| format!("  {}", remedy_line(remedy))));
-            if remedies.is_empty() {
+            lines.extend(short.remedies.iter().map(|remedy| format!("  {}", remedy_line(remedy))));
+            if short.remedies.is_empty() {
                 lines.push("  nothing that is known here".to_owned());
             }
             lines
         }
-        NoProposal::Shape(_) | NoProposal::Launch(_) => Vec::new(),
+        NoProposal::Goal { rejected, .. } => {
+            let line = |(shape, why): &(String, String)| format!("  {shape:<14} {why}");
+            let head = "shapes that were tried".to_owned();
+            std::iter::once(head).chain(rejected.iter().map(line)).collect()
+        }
+        NoProposal::Launch(_) => Vec::new(),
     }
 }
 
@@ -240,11 +282,12 @@ fn remedy_line(remedy: &Remedy) -> String {
 /// One sentence for stderr.
 pub(super) fn headline(question: &Question<'_>, error: &NoProposal) -> String {
     match error {
-        NoProposal::Memory { accelerators, short_bytes, .. } => format!(
-            "{} does not fit: each of {accelerators} × {} lacks {:.1} GiB",
+        NoProposal::Memory(short) => format!(
+            "{} does not fit: each of {} × {} lacks {:.1} GiB",
             question.served,
+            short.shape.accelerators(),
             question.accelerator.name,
-            gib(*short_bytes)
+            gib(short.short_bytes)
         ),
         other => other.to_string(),
     }

@@ -153,8 +153,7 @@ impl Question<'_> {
         nodes: u32,
         concurrency: u32,
     ) -> Result<(Candidate, Vec<Rejected>), Vec<Rejected>> {
-        let found =
-            search::search(self.facts, &self.means(engine), &Goal { concurrency, ..self.goal });
+        let found = search(self.facts, &self.means(engine), &Goal { concurrency, ..self.goal });
         let is_it = |candidate: &Candidate| {
             self.nodes_of(&candidate.shape) == nodes && takes(engine, &candidate.shape, nodes)
         };

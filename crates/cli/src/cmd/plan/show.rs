@@ -17,8 +17,9 @@ pub(super) fn hardware(format: Format) -> anyhow::Result<()> {
     }
     let rows: Vec<Vec<String>> = catalogue()
         .map(|class| {
-            let speed =
-                |flops: Option<f64>| flops.map_or("-".to_owned(), |f| format!("{:.0}", f / 1e12));
+            let speed = |flops: Option<f64>| {
+                flops.map_or_else(|| "-".to_owned(), |f| format!("{:.0}", f / 1e12))
+            };
             vec![
                 class.id.to_owned(),
                 class.name.to_owned(),
@@ -66,7 +67,7 @@ fn filled(command: &str, place: &str) -> String {
 }
 
 /// The same for people, line by line.
-fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> Vec<String> {
+pub(super) fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> Vec<String> {
     let mut lines = model_lines(question);
     let engine = found.selection.engine.map_or("-", |engine| engine.name());
     lines.push(format!("runtime   {engine}: {}", found.selection.reason));
@@ -242,7 +243,7 @@ pub(super) fn refusal(
     Ok(())
 }
 
-fn refusal_lines(error: &NoProposal) -> Vec<String> {
+pub(super) fn refusal_lines(error: &NoProposal) -> Vec<String> {
     match error {
         NoProposal::Engine(selection) => others(selection),
         NoProposal::Memory(short) => {

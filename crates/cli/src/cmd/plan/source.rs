@@ -106,10 +106,8 @@ fn hub(rest: &str, endpoint: &str) -> Option<Source> {
         Some((folder, name)) => (format!("{base}/{folder}"), name),
         None => (base, path),
     };
-    match name.strip_suffix(".gguf") {
-        Some(_) => Some(Source::RemoteFile { base, name: name.to_owned(), repository: Some(id) }),
-        None => None,
-    }
+    let is_gguf = name.ends_with(".gguf");
+    is_gguf.then(|| Source::RemoteFile { base, name: name.to_owned(), repository: Some(id) })
 }
 
 fn address(text: &str) -> Source {

@@ -256,9 +256,15 @@ impl LaunchSpec {
             EnvValue::Plain(value) => format!("{}={}", env.name, quoted(value)),
             EnvValue::Secret(_) => format!("{}=…", env.name),
         });
-        let words = [quoted(&self.leader.program)];
-        let args = self.leader.args.iter().map(|arg| quoted(arg));
-        env.chain(words).chain(args).collect::<Vec<_>>().join(" ")
+        env.chain([self.leader.command_line()]).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Command {
+    /// The command as somebody would type it.
+    pub fn command_line(&self) -> String {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 }
 

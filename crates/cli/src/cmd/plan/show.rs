@@ -81,7 +81,8 @@ pub(super) fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> V
     lines.push("command".to_owned());
     lines.push(format!("  {}", filled(&found.launch.command_line(), place)));
     if let Some(worker) = &found.launch.worker {
-        lines.push(format!("  on each other node: {} {}", worker.program, worker.args.join(" ")));
+        let line = filled(&worker.command_line(), place);
+        lines.push(format!("  on each other node: {line}"));
     }
     lines.extend(found.launch.image.iter().map(|image| format!("  image {image}")));
     lines.extend(found.launch.notes.iter().map(|note| format!("  note: {note}")));

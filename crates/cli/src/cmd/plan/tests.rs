@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use pilotage_plan::hardware::Accelerator;
 use pilotage_plan::launch::{Features, Weights};
 use pilotage_plan::select::{Aim, Question, propose};
-use pilotage_plan::size::{Calibration, Config, Format, Goal, Quantization};
+use pilotage_plan::size::{Calibration, Config, Format, Goal, Quantization, Task};
 use pilotage_shell::client::Client;
 
 use super::fetch::{Place, Remote};
@@ -200,7 +200,7 @@ fn proposals_read_well() {
             goal: Goal {
                 context,
                 prompt: context.min(1024) / 2,
-                answer: 128,
+                answer: if facts.task == Task::Generate { 128 } else { 0 },
                 concurrency,
                 ttft_seconds: None,
                 tpot_seconds: None,

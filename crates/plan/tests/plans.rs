@@ -412,6 +412,7 @@ fn health_metrics_and_prefixes_follow_the_dialect() {
     assert_eq!(metrics("auto").as_deref(), Some("/metrics"));
     assert_eq!(metrics("trtllm").as_deref(), Some("/prometheus/metrics"));
     assert_eq!(metrics("openai"), None);
+    assert_eq!(metrics("triton"), None, "its metrics have a port of their own");
     let check = |more: &str, path: &str, is_strict: bool, shares: bool| {
         let lane = lane(&format!("endpoints: [{{url: 'http://h'}}]{more}"));
         assert_eq!((lane.health.path.as_str(), lane.health.is_strict), (path, is_strict), "{more}");

@@ -53,7 +53,7 @@ impl Door {
     }
 
     /// The address of that path.
-    pub(crate) fn uri(&self, path: &Cow<'static, str>) -> Uri {
+    pub(crate) fn uri(&self, path: Cow<'static, str>) -> Uri {
         let path = match (self.prefix.as_str(), path) {
             ("", Cow::Borrowed(path)) => Some(PathAndQuery::from_static(path)),
             (prefix, path) => PathAndQuery::try_from(format!("{prefix}{path}")).ok(),
@@ -87,7 +87,7 @@ mod tests {
     fn paths_come_after_what_the_address_begins_with() {
         let check = |url: &str, expect: &str, host: Option<&str>| {
             let door = Door::of(&Replica::at("r", url, Capacity::of_requests(1)));
-            assert_eq!(door.uri(&"/v1/models".into()).to_string(), expect, "{url}");
+            assert_eq!(door.uri("/v1/models".into()).to_string(), expect, "{url}");
             assert_eq!(door.host().map(|host| host.to_str().unwrap()), host, "{url}");
         };
         check("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/models", Some("127.0.0.1:8000"));

@@ -98,7 +98,7 @@ pub(super) async fn go_on(
     let to = Target { door: &go.door, id, displaces: go.displaces };
     let words = Words::of(&gateway, &order, to, (path, body.into()));
     let Ok(Words { path, body, reader }) = words else { return Err(FailureKind::Server.into()) };
-    let request = request(&order, to, (&path, body), now);
+    let request = request(&order, to, (path, body), now);
     let client = to.door.client(&gateway.inner.client);
     let response = client.request(request).await?;
     match response.status().as_u16() {
@@ -151,7 +151,7 @@ pub(super) async fn run(
             Err(error) => return Ok(Answer::Whole(error.into())),
         };
     let asking = async {
-        let request = request(order, to, (&path, body), watch.now());
+        let request = request(order, to, (path, body), watch.now());
         let client = to.door.client(&gateway.inner.client);
         let response = client.request(request).await?;
         watch.mark(Mark::Answered);
@@ -350,7 +350,7 @@ async fn open(
 fn request(
     order: &Order,
     to: Target<'_>,
-    (path, body): (&Cow<'static, str>, Bytes),
+    (path, body): (Cow<'static, str>, Bytes),
     now: Time,
 ) -> Request<Bytes> {
     let mut request = Request::new(body);

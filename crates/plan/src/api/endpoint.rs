@@ -261,3 +261,16 @@ impl Default for Breaker {
 const fn parallel_default() -> u32 {
     ENDPOINT_PARALLEL_DEFAULT
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_and_the_table_have_the_same_names() {
+        for row in dialect::Dialect::ALL {
+            let named: Dialect = serde_json::from_value(row.name().into()).unwrap();
+            assert_eq!(named.wire(), row, "{}", row.name());
+        }
+    }
+}

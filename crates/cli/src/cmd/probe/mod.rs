@@ -161,12 +161,14 @@ fn show(url: &str, found: &Finding) {
     for why in &found.evidence {
         output::line(&format!("because   {why}"));
     }
-    output::line("");
-    let rows = found.capabilities.iter().map(|(capability, answer)| {
-        let note = note(found.dialect, *capability);
-        vec![capability.title().to_owned(), answer.name().to_owned(), note]
-    });
-    output::table(&["CAN", "", "WHAT TO KNOW"], &rows.collect::<Vec<_>>());
+    if found.dialect != Dialect::Auto {
+        output::line("");
+        let rows = found.capabilities.iter().map(|(capability, answer)| {
+            let note = note(found.dialect, *capability);
+            vec![capability.title().to_owned(), answer.name().to_owned(), note]
+        });
+        output::table(&["CAN", "", "WHAT TO KNOW"], &rows.collect::<Vec<_>>());
+    }
     if !found.metrics.is_empty() || !found.missing.is_empty() {
         output::line("");
         let row = |word: &'static str| {

@@ -162,6 +162,7 @@ fn warnings(
         Dialect::OpenAi => warnings.push(
             "it serves OpenAI's API and is none of the servers that are known: only what the API itself has is used".into(),
         ),
+        Dialect::Auto if found.is_refused => {}
         Dialect::Auto => warnings
             .push("nothing that it answers is of a server that is known, not even a list of models".into()),
         known => {

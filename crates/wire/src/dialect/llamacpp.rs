@@ -84,7 +84,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     adapters: READ.noted("`--lora` at its start; `POST /lora-adapters` only sets their scales"),
     adapters_at_run_time: Feature::NO.from(README),
     embeddings: SEEN.noted("needs `--embeddings`"),
-    vision: READ.noted("with a projector, `--mmproj`; `/props` says whether there is one"),
+    vision: READ.noted("with a projector; `/props` says whether there is one"),
     tools: SEEN.noted("as far as its template does; a required call may stay out"),
     rerank: READ.noted("needs `--rerank`"),
     abort_on_disconnect: Feature::UNKNOWN,

@@ -50,7 +50,7 @@ pub(super) const DIFFERENCES: Differences = Differences {
     faults: FAULTS,
     quirks: &[
         "`/v1/models` lists what is on its disk, `/api/ps` what is in memory: the first request for another model waits until it is loaded",
-        "the context is set where it starts (`OLLAMA_CONTEXT_LENGTH`) or with `num_ctx` of its own API, and what is longer is cut off in silence",
+        "the context is set where it starts (`OLLAMA_CONTEXT_LENGTH`) or with `num_ctx` of its own API, and what is longer is cut off unless its own API is told not to",
         "it counts nothing for Prometheus",
         "`tool_choice`, `logit_bias`, `n` and images by address are not taken at `/v1`",
         "streams of its own API are a line of JSON after the other; durations are nanoseconds",

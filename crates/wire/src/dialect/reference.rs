@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::metric::Take;
-use super::{Call, Capability, Dialect, Feature, Metric, Pair};
+use super::{Call, Capability, Dialect, Feature, Metric, Own, Pair};
 
 /// The overview: who can do what.
 pub fn overview() -> String {
@@ -97,6 +97,19 @@ fn api(dialect: Dialect, out: &mut String) {
     for route in api.openai {
         feature_row(&format!("`{}`", route.path), &route.feature, out);
     }
+    let Some(own) = api.own else { return };
+    let path = match own {
+        Own::Triton => "POST /v2/models/NAME/generate` and `generate_stream",
+        Own::DeepSpeed => "POST /mii/NAME",
+        Own::Tgi => "POST /generate` and `/generate_stream",
+        Own::Ollama => "POST /api/chat` and `/api/generate",
+    };
+    let when = if api.is_only_own {
+        "clients ask for completions as ever, and the gateway tells them in it; chats, and what it has no words for, get status 400"
+    } else {
+        "not used by the gateway, which asks in OpenAI's"
+    };
+    let _ = writeln!(out, "\nIts own API is `{path}`: {when}.");
 }
 
 fn feature_row(what: &str, feature: &Feature, out: &mut String) {

@@ -122,7 +122,7 @@ const CAPABILITIES: Capabilities = Capabilities {
         .noted("needs `--enable-lora`; asked for as `MODEL:ADAPTER`")
         .from("docs.sglang.io/docs/advanced_features/lora"),
     adapters_at_run_time: READ.noted("needs `--enable-lora`"),
-    embeddings: READ.noted("with a model for it and `--is-embedding`"),
+    embeddings: READ.noted("with a model for it"),
     vision: READ.noted("with a model for it"),
     tools: READ.noted("needs `--tool-call-parser`"),
     rerank: READ.noted("with a model for it"),

@@ -10,7 +10,8 @@ const SERVER: &str = "tensorrt_llm/serve/openai_server.py at 00057725d9a6";
 const PROTOCOL: &str = "tensorrt_llm/serve/openai_protocol.py at 0076e9390e1e";
 const COLLECTOR: &str = "tensorrt_llm/metrics/collector.py at 050f80def8df";
 
-/// In the source that was read; the documentation of that version says the same.
+/// In the source that was read, which does not say its version; the documentation of this one has the
+/// same paths.
 const READ: Feature = Feature::seen("1.3.0rc20").from(SERVER);
 
 /// In the source of metrics that was read, which is newer.
@@ -101,7 +102,7 @@ const CAPABILITIES: Capabilities = Capabilities {
         .noted("another start, `trtllm-serve embeddings`")
         .from("nvidia.github.io/TensorRT-LLM/1.3.0rc24/commands/trtllm-serve"),
     vision: READ.noted("with a model for it"),
-    tools: READ.noted("needs `--tool_parser`"),
+    tools: READ.noted("needs a parser for its model's calls"),
     rerank: Feature::of(Support::No, "", SERVER),
     abort_on_disconnect: READ,
     sleep: READ.noted("meant for reinforcement learning"),

@@ -149,7 +149,9 @@ const CAPABILITIES: Capabilities = Capabilities {
         .from("docs.vllm.ai/en/v0.6.1/models/vlm.html"),
     tools: SEEN.noted("needs `--enable-auto-tool-choice` and `--tool-call-parser`"),
     rerank: Feature::seen("0.12.0").noted("with a model for it").from("routes that vLLM 0.12 logs"),
-    abort_on_disconnect: SEEN.from(RECORDED),
+    abort_on_disconnect: SEEN
+        .noted("counted as `vllm:request_success_total` with `finished_reason=\"abort\"`")
+        .from(RECORDED),
     sleep: SEEN
         .noted("needs `--enable-sleep-mode` and `VLLM_SERVER_DEV_MODE=1`; CUDA and ROCm only")
         .from("docs.vllm.ai/en/latest/features/sleep_mode"),

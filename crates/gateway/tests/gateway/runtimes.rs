@@ -3,8 +3,9 @@
 use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use pilotage_core::{Capacity, ReplicaId};
-use pilotage_gateway::{Gateway, Replica};
+use pilotage_gateway::{Gateway, Replica, Resume};
 use pilotage_wire::dialect::{Dialect, Own};
 use serde_json::{Value, json};
 
@@ -18,7 +19,9 @@ const STREAM: &str =
 
 /// A gateway before such replicas, the first of which is asked first.
 fn before(dialect: Dialect, own: Own, engines: &[&Engine]) -> Gateway {
-    let gateway = gateway(config(), &[]);
+    let mut config = config();
+    config.lanes[0].resume = Resume::Text;
+    let gateway = gateway(config, &[]);
     for (id, engine) in (1..).zip(engines) {
         let replica = Replica::at(format!("r{id}"), &engine.url, Capacity::of_requests(4));
         let replica = Replica { dialect, own: Some(own), metrics: None, ..replica };
@@ -161,5 +164,37 @@ async fn a_stream_that_is_cut_off_never_ends_as_if_complete() {
     let asked = r#"{"model":"public","messages":[{"role":"user","content":"Hi"}],"stream":true}"#;
     let body = text(send(&gateway, chat(asked)).await).await;
     assert!(body.contains("\"error\"") && !body.contains("[DONE]"), "{body}");
+    until_idle(&gateway).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_goes_on_at_another() {
+    let (one, mut two) = (engine().await, engine().await);
+    let gateway = before(Dialect::Triton, Own::Triton, &[&one, &two]);
+    let (broken, rest) = (one.stream(), two.stream());
+    let piece = |text: &str| Bytes::from(format!("data: {{\"text_output\":\"{text}\"}}\n\n"));
+    broken.send(Ok(piece(" up"))).unwrap();
+    let mut client = send(&gateway, completions(STREAM)).await.into_body();
+    let first = client.frame().await.unwrap().unwrap().into_data().unwrap();
+    broken.send(Err(std::io::Error::other("gone"))).unwrap();
+    rest.send(Ok(piece("on"))).unwrap();
+    drop(rest);
+    let more = client.collect().await.unwrap().to_bytes();
+    let body = String::from_utf8([first, more].concat()).unwrap();
+    let texts: String = body
+        .split("\n\n")
+        .filter_map(|event| event.strip_prefix("data: "))
+        .filter(|data| *data != "[DONE]")
+        .filter_map(|data| json(data)["choices"][0]["text"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(texts, " upon", "{body}");
+    assert!(body.ends_with("data: [DONE]\n\n"), "{body}");
+    let seen = two.seen.recv().await.unwrap();
+    assert_eq!(seen.path, "/v2/models/served/generate_stream");
+    assert_eq!(
+        json(&seen.body)["text_input"],
+        "Once up",
+        "what came already is a part of the prompt"
+    );
     until_idle(&gateway).await;
 }

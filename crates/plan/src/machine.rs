@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::{Model, Resource};
+use crate::api::{Model, Resource, Runtime};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchSpec, Version, Weights};
 use crate::render::{self, ProcessSpec, Program, WeightsSpec};
+use crate::select::{Aim, Wish, select};
 use crate::size::{Dtype, Shape};
-use crate::world::Found;
+use crate::world::{Found, Sought};
 use crate::{WeightsSource, World};
 
 /// The class of a machine without accelerators, as far as launches depend on it.
@@ -16,17 +17,41 @@ const PROCESSOR: &str = "cpu-avx2";
 /// Seconds that a runtime of others gets to start at least: its own compilation takes minutes.
 const START_SECONDS_MIN: u32 = 600;
 
-/// The programs that models of these resources want to be installed here, and where, so that somebody can
-/// look whether they are.
-pub fn programs(resources: &[Resource], world: &World) -> BTreeSet<(String, Option<String>)> {
+/// The programs that models of these resources may want to be installed here, and where, so that somebody
+/// can look whether they are.
+pub fn programs(resources: &[Resource], world: &World) -> BTreeSet<Sought> {
     let machine = Machine::of(world);
-    let program = |resource: &Resource| {
-        let Resource::Model(model) = resource else { return None };
-        let engine = model.spec.engine().filter(|engine| *engine != Engine::Embedded)?;
-        let spec = launch::spec(engine, &machine.launch(model, 1).ok()?).ok()?;
-        Some((spec.leader.program, model.spec.runtime_path.as_ref().map(ToString::to_string)))
-    };
-    resources.iter().filter_map(program).collect()
+    let mut programs = BTreeSet::new();
+    for resource in resources {
+        let Resource::Model(model) = resource else { continue };
+        let engines: &[Engine] = match (model.spec.source.is_some(), model.spec.runtime.engine()) {
+            (false, _) => &[],
+            (true, Some(engine)) => &[engine],
+            (true, None) => &Engine::ALL,
+        };
+        for engine in engines.iter().filter(|engine| **engine != Engine::Embedded) {
+            programs.extend(machine.sought(model, *engine));
+        }
+    }
+    programs
+}
+
+/// The resources with a runtime for each Model that leaves it open and of whose weights something is known,
+/// and why each was chosen. The others go by the form of their weights.
+pub(crate) fn chosen(resources: &[Resource], world: &World) -> (Vec<Resource>, Vec<String>) {
+    let machine = Machine::of(world);
+    let mut notes = Vec::new();
+    let chosen = resources.iter().cloned().map(|resource| match resource {
+        Resource::Model(mut model) if model.spec.runtime == Runtime::Auto => {
+            if let Some((engine, reason)) = machine.choose(&model) {
+                notes.push(format!("{} runs by {}: {reason}", model.name(), engine.title()));
+                model.spec.runtime = Runtime::of(engine);
+            }
+            Resource::Model(model)
+        }
+        other => other,
+    });
+    (chosen.collect(), notes)
 }
 
 /// What is wrong with a model, and the field that says it.
@@ -90,6 +115,35 @@ impl<'a> Machine<'a> {
         Ok(own(process, model, devices))
     }
 
+    /// What a runtime's launch for a model needs to be installed.
+    fn sought(&self, model: &Model, engine: Engine) -> Option<Sought> {
+        let spec = launch::spec(engine, &self.launch(model, 1).ok()?).ok()?;
+        Some(sought(model, engine, &spec))
+    }
+
+    /// The runtime for a model of which something is known, of those that are installed, and why.
+    fn choose(&self, model: &Model) -> Option<(Engine, String)> {
+        let facts = self.world.facts.get(&model.spec.source.as_ref()?.to_string())?;
+        let looked = self.world.runtimes.as_ref()?;
+        let is_there = |engine: &Engine| {
+            let sought = self.sought(model, *engine);
+            let found = looked.iter().find(|one| Some(&one.sought) == sought.as_ref());
+            found.is_some_and(|one| matches!(one.found, Found::Release(_)))
+        };
+        let installed: Vec<Engine> = Engine::ALL.into_iter().filter(is_there).collect();
+        let features = Features { task: facts.task, ..Features::default() };
+        let selection = select(&Wish {
+            facts,
+            accelerator: self.accelerator?,
+            nodes: 1,
+            features: &features,
+            aim: Aim::default(),
+            asked: None,
+            installed: Some(&installed),
+        });
+        selection.engine.map(|engine| (engine, selection.reason))
+    }
+
     /// What is asked of the runtime.
     fn launch(&self, model: &Model, threads: u32) -> Result<Launch, Mistake> {
         let said = &model.spec;
@@ -126,11 +180,12 @@ impl<'a> Machine<'a> {
     /// The release that is installed, if that can be seen.
     fn version(&self, model: &Model, spec: &LaunchSpec) -> Result<Option<Version>, Mistake> {
         let Some(looked) = &self.world.runtimes else { return Ok(None) };
-        let home = model.spec.runtime_path.as_ref().map(ToString::to_string);
-        let here = looked.iter().find(|one| one.program == spec.leader.program && one.home == home);
+        let sought = sought(model, spec.engine, spec);
+        let here = looked.iter().find(|one| one.sought == sought);
         match here.map(|one| &one.found) {
             Some(Found::Nothing(why)) => {
-                let field = if home.is_some() { "spec.runtimePath" } else { "spec.runtime" };
+                let is_placed = sought.home.is_some();
+                let field = if is_placed { "spec.runtimePath" } else { "spec.runtime" };
                 Err(Mistake { field, text: why.clone() })
             }
             Some(Found::Release(Some(release))) => Ok(Version::parse(release)),
@@ -154,6 +209,14 @@ impl<'a> Machine<'a> {
         }
         let from = std::mem::replace(&mut self.taken, end);
         Ok((from..end).collect())
+    }
+}
+
+fn sought(model: &Model, engine: Engine, spec: &LaunchSpec) -> Sought {
+    Sought {
+        program: spec.leader.program.clone(),
+        package: engine.package().map(str::to_owned),
+        home: model.spec.runtime_path.as_ref().map(ToString::to_string),
     }
 }
 
@@ -184,6 +247,7 @@ fn own(mut process: ProcessSpec, model: &Model, devices: Vec<usize>) -> ProcessS
 mod tests {
     use super::*;
     use crate::render::Secret;
+    use crate::size::{Config, Format, ModelFacts};
     use crate::world::{Gpu, Installed};
     use crate::{Plan, parse_all, plan};
 
@@ -199,6 +263,11 @@ mod tests {
     fn gpus(count: usize) -> World {
         let gpu = Gpu { name: "NVIDIA L4".to_owned(), memory_bytes: Some(24 << 30) };
         World { gpus: vec![gpu; count], ..World::with_cores(8) }
+    }
+
+    fn llama_server(home: Option<&str>) -> Sought {
+        let home = home.map(str::to_owned);
+        Sought { program: "llama-server".to_owned(), package: None, home }
     }
 
     fn has(process: &ProcessSpec, words: &[&str]) -> bool {
@@ -265,11 +334,7 @@ mod tests {
     #[test]
     fn what_is_not_installed_is_said_where_it_was_asked_for() {
         let world = |home: Option<&str>, found: Found| World {
-            runtimes: Some(vec![Installed {
-                program: "llama-server".to_owned(),
-                home: home.map(str::to_owned),
-                found,
-            }]),
+            runtimes: Some(vec![Installed { sought: llama_server(home), found }]),
             ..World::with_cores(2)
         };
         let absent = || Found::Nothing("`llama-server` is nowhere".to_owned());
@@ -297,10 +362,44 @@ mod tests {
             "spec.runtimeEnv.A B",
         );
         check(
-            "source: 'file:a.gguf', runtime: vllm, runtimeEnv: {PILOTAGE_X: c}",
+            "source: 'file:a.gguf', runtime: vllm, runtimeEnv: {PILOTAGE_LOG: c}",
             "Pilotage's own",
         );
         check("endpoints: [{url: 'http://h'}], runtimePath: /x", "spec.runtimePath");
         check("source: 'file:a', runtime: tgi, parallelism: {pipeline: 2}", "spec.runtime");
+    }
+
+    #[test]
+    fn where_it_is_open_the_best_of_what_is_installed_runs_a_model() {
+        let text = include_str!("../tests/size/models/qwen2.5-7b.json");
+        let facts = Config::parse(text.as_bytes()).unwrap().facts().unwrap();
+        let facts = ModelFacts { format: Format::Safetensors, ..facts };
+        let resources = parse_all([(
+            "f.yaml",
+            "{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {name: m}, \
+             spec: {source: 'file:weights'}}",
+        )])
+        .unwrap();
+        let check = |there: &[&str], expect: Program, note: Option<&str>| {
+            let mut world = gpus(1);
+            world.facts.insert("file:weights".to_owned(), facts.clone());
+            let found = programs(&resources, &world).into_iter().map(|sought| Installed {
+                found: if there.contains(&sought.package.as_deref().unwrap_or(&sought.program)) {
+                    Found::Release(None)
+                } else {
+                    Found::Nothing("absent".to_owned())
+                },
+                sought,
+            });
+            world.runtimes = Some(found.collect());
+            let plan = plan(&resources, &world).unwrap();
+            assert_eq!(plan.processes[0].program, expect);
+            let told = note.is_none_or(|note| plan.notes.iter().any(|one| one.contains(note)));
+            assert!(told, "{:?}", plan.notes);
+        };
+        let named = |name: &str| Program::Named { name: name.to_owned(), home: None };
+        check(&["vllm", "sglang"], named("vllm"), Some("m runs by vLLM: "));
+        check(&["sglang", "ollama"], named("python"), Some("m runs by SGLang: "));
+        check(&[], Program::Own, None);
     }
 }

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::api::{self, Fleet, Model, RouteSpec};
 use crate::lane::{self, EndpointSpec, Lane};
-use crate::machine::{Machine, Mistake};
+use crate::machine::{self, Machine, Mistake};
 use crate::manifest::{Problem, mistake};
 use crate::render::{ProcessSpec, WeightsSpec};
 use crate::routes::{self, Route, implied_routes};
@@ -101,14 +101,16 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     if !errors.is_empty() {
         return Err(PlanError::Resources(errors));
     }
-    let wanted = Wanted::from_resources(resources);
+    let (resources, chosen) = machine::chosen(resources, world);
+    let wanted = Wanted::from_resources(&resources);
     wanted.check_count()?;
     wanted.check_memory(world)?;
     let processes = wanted.processes(world)?;
     let endpoints = wanted.models.iter().flat_map(|model| lane::endpoints(model)).collect();
     let (lanes, routes) = wanted.lanes_and_routes();
-    let tenants = tenants(resources);
-    let notes = wanted.notes(world, &processes, &tenants);
+    let tenants = tenants(&resources);
+    let mut notes = chosen;
+    notes.extend(wanted.notes(world, &processes, &tenants));
     let plan = Plan { processes, endpoints, lanes, routes, tenants, notes };
     plan.check_tenants()?;
     Ok(plan)

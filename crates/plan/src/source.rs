@@ -101,6 +101,11 @@ impl WeightsSource {
         path.rsplit('/').next().unwrap_or(path)
     }
 
+    /// Whether it names a GGUF file.
+    pub fn is_gguf(&self) -> bool {
+        self.file_name().to_ascii_lowercase().ends_with(".gguf")
+    }
+
     /// Whether it names a folder of files, by its form alone.
     pub fn is_folder(&self) -> bool {
         matches!(self, Self::File { path } if path.ends_with('/'))

@@ -3,10 +3,14 @@
 //!
 //! Absent is not zero: a value nobody could observe is `None`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::size::ModelFacts;
+
 /// One machine, as somebody with access to it found it.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct World {
     /// Processor cores this process may use; at least one is assumed when it is zero.
@@ -18,18 +22,31 @@ pub struct World {
     /// Runtimes that were looked for; none where nobody looked.
     #[serde(default)]
     pub runtimes: Option<Vec<Installed>>,
+    /// What was read of weights, by their sources as manifests have them.
+    #[serde(default)]
+    pub facts: BTreeMap<String, ModelFacts>,
 }
 
 /// A runtime that was looked for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Installed {
-    /// Its program's name.
-    pub program: String,
-    /// Where it was looked for; none on the search path.
-    pub home: Option<String>,
+    /// What was looked for.
+    pub sought: Sought,
     /// What was found.
     pub found: Found,
+}
+
+/// A runtime to look for.
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sought {
+    /// Its program's name.
+    pub program: String,
+    /// The Python package that it is, or belongs to.
+    pub package: Option<String>,
+    /// Where to look; none for the search path.
+    pub home: Option<String>,
 }
 
 /// What was found of a runtime.

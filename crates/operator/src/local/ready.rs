@@ -24,6 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the answer to the first request may take: what is compiled at the first one is compiled now.
 const WARM_UP_PATIENCE: Duration = Duration::from_secs(300);
 
+/// How often the first request is tried.
+const WARM_UPS: u32 = 3;
+
+/// Between two of them.
+const WARM_UP_PAUSE: Duration = Duration::from_secs(2);
+
 /// Most bytes of an answer.
 const BYTES_MAX: usize = 4 << 20;
 
@@ -67,7 +73,7 @@ impl Asked<'_> {
             self.has_model().await?;
         }
         if readiness.warms_up {
-            self.warm_up().await;
+            self.warm_up().await?;
         }
         Ok(())
     }
@@ -95,24 +101,34 @@ impl Asked<'_> {
         Err(format!("it serves {} and not `{wanted}`", others.join(", ")))
     }
 
-    /// One token for nobody. What it refuses as wrong it has at least read; what it cannot answer now is
-    /// for its breaker to find.
-    async fn warm_up(&self) {
+    /// One token for nobody. What it refuses as wrong it has at least read; what fails by itself is
+    /// tried again, as the first request may have been too early.
+    async fn warm_up(&self) -> Result<(), String> {
         let model = &self.spec.served_model;
         let completion = json!({"model": model, "prompt": "Hello", "max_tokens": 1});
         let chat = json!({"model": model, "max_tokens": 1,
                           "messages": [{"role": "user", "content": "Hello"}]});
         for (path, body) in [("/v1/completions", completion), ("/v1/chat/completions", chat)] {
-            let Ok(request) = self.request("POST", path, body.to_string().into()) else { return };
-            match self.ask(request, WARM_UP_PATIENCE).await {
-                Some((StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _)) => {}
-                Some((status, _)) if !status.is_success() => {
-                    tracing::info!(process = self.spec.name, %status, "the first request was refused");
-                    return;
+            let body = Bytes::from(body.to_string());
+            for left in (0..WARM_UPS).rev() {
+                let Ok(request) = self.request("POST", path, body.clone()) else { return Ok(()) };
+                match self.ask(request, WARM_UP_PATIENCE).await {
+                    Some((StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _)) => break,
+                    Some((StatusCode::NOT_IMPLEMENTED, _)) => return Ok(()),
+                    Some((status, _)) if !status.is_server_error() => return Ok(()),
+                    Some((status, _)) if left == 0 => {
+                        return Err(format!(
+                            "it is well, but answers its first request with {status}"
+                        ));
+                    }
+                    None if left == 0 => {
+                        return Err("it is well, but does not answer its first request".to_owned());
+                    }
+                    _ => tokio::time::sleep(WARM_UP_PAUSE).await,
                 }
-                _ => return,
             }
         }
+        Ok(())
     }
 
     fn request(&self, method: &str, path: &str, body: Bytes) -> http::Result<Request<Bytes>> {

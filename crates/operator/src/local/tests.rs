@@ -232,7 +232,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers[\"content-length\"])))
         print(\"asked\", self.path, body[\"model\"], flush=True)
-        self.answer(404 if self.path == \"/v1/completions\" else 200, {})
+        self.answer(404 if self.path == \"/v1/completions\" else int(os.environ.get(\"STATUS\", 200)), {})
     def log_message(self, *args): pass
 http.server.HTTPServer((\"127.0.0.1\", int(sys.argv[1])), Handler).serve_forever()
 ' \"$1\"";
@@ -263,6 +263,17 @@ async fn a_runtime_that_serves_another_model_gets_no_requests() {
     let folder = tempfile::tempdir().unwrap();
     let (supervisor, mut happened) = start(&machine(folder.path()), runtime("other"));
     assert!(next_down(&mut happened).await.contains("it serves other and not `m`"));
+    supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_is_well_and_cannot_answer_gets_no_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = runtime("m");
+    spec.env.push(("STATUS".to_owned(), "500".to_owned()));
+    let (supervisor, mut happened) = start(&machine(folder.path()), spec);
+    let reason = next_down(&mut happened).await;
+    assert!(reason.contains("answers its first request with 500"), "{reason}");
     supervisor.stop().await;
 }
 

@@ -319,11 +319,7 @@ impl ModelSpec {
 /// The program for weights of which nobody says it: GGUF is the embedded engine's own form, and a folder is
 /// what most others read.
 fn usual(source: &WeightsSource) -> Engine {
-    if source.file_name().to_ascii_lowercase().ends_with(".gguf") || !source.is_folder() {
-        Engine::Embedded
-    } else {
-        Engine::Vllm
-    }
+    if source.is_folder() { Engine::Vllm } else { Engine::Embedded }
 }
 
 const fn yes() -> bool {

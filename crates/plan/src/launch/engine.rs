@@ -83,6 +83,17 @@ impl Engine {
         }
     }
 
+    /// The Python package that it is.
+    pub const fn package(self) -> Option<&'static str> {
+        match self {
+            Self::Vllm => Some("vllm"),
+            Self::Sglang => Some("sglang"),
+            Self::TensorRtLlm => Some("tensorrt_llm"),
+            Self::DeepSpeed => Some("deepspeed_mii"),
+            Self::Embedded | Self::Tgi | Self::Triton | Self::LlamaCpp | Self::Ollama => None,
+        }
+    }
+
     /// Which server it is, in manifests.
     pub const fn dialect(self) -> Dialect {
         match self {
@@ -122,6 +133,21 @@ impl fmt::Display for Engine {
 }
 
 impl Runtime {
+    /// The name of a program in manifests.
+    pub const fn of(engine: Engine) -> Self {
+        match engine {
+            Engine::Embedded => Self::Embedded,
+            Engine::Vllm => Self::Vllm,
+            Engine::Sglang => Self::Sglang,
+            Engine::Tgi => Self::Tgi,
+            Engine::TensorRtLlm => Self::Trtllm,
+            Engine::Triton => Self::Triton,
+            Engine::DeepSpeed => Self::Deepspeed,
+            Engine::LlamaCpp => Self::LlamaCpp,
+            Engine::Ollama => Self::Ollama,
+        }
+    }
+
     /// The program of that name; none where Pilotage chooses.
     pub const fn engine(self) -> Option<Engine> {
         Some(match self {

@@ -72,6 +72,11 @@ fn answer(question: &Question<'_>, place: &str, output: Format) -> anyhow::Resul
     }
 }
 
+/// What the model at a source of weights is.
+pub(crate) async fn facts(source: &str) -> anyhow::Result<ModelFacts> {
+    read(&Source::parse(source, &endpoint())?, false).await
+}
+
 /// What a model is, from wherever it is.
 async fn read(source: &Source, exact: bool) -> anyhow::Result<ModelFacts> {
     match source {

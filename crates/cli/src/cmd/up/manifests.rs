@@ -1,10 +1,13 @@
 //! What shall run: the manifests that were named, or the built-in one.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pilotage_operator::local;
+use pilotage_plan::api::Runtime;
+use pilotage_plan::size::ModelFacts;
 use pilotage_plan::{KeySource, Plan, Resource, World, default, manifest};
 use pilotage_shell::env;
 
@@ -22,7 +25,7 @@ pub(super) fn text(files: &[PathBuf]) -> anyhow::Result<String> {
 
 /// The plan for this machine, as it was found at the start: what runs by now takes memory that is
 /// counted already.
-pub(super) fn plan(args: &Up, world: &World) -> anyhow::Result<Plan> {
+pub(super) async fn plan(args: &Up, world: &World) -> anyhow::Result<Plan> {
     let files = read(&args.files)?;
     let named = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
     let mut resources =
@@ -38,8 +41,28 @@ pub(super) fn plan(args: &Up, world: &World) -> anyhow::Result<Plan> {
     }
     let programs = pilotage_plan::programs(&resources, world);
     let runtimes = Some(local::look_for(programs, &env::search_path()));
-    let world = World { runtimes, ..world.clone() };
+    let facts = facts(&resources).await;
+    let world = World { runtimes, facts, ..world.clone() };
     pilotage_plan::plan(&resources, &world).map_err(|error| Wrong::new(error.to_string()).into())
+}
+
+/// What is known of weights for which the runtime is open, where that can be read. GGUF files are for the
+/// embedded engine, whatever is in them.
+async fn facts(resources: &[Resource]) -> BTreeMap<String, ModelFacts> {
+    let mut facts = BTreeMap::new();
+    for resource in resources {
+        let Resource::Model(model) = resource else { continue };
+        let open = model.spec.source.as_ref().filter(|_| model.spec.runtime == Runtime::Auto);
+        let Some(source) = open.filter(|source| !source.is_gguf()) else { continue };
+        match crate::cmd::plan::facts(&source.to_string()).await {
+            Ok(found) => drop(facts.insert(source.to_string(), found)),
+            Err(error) => {
+                let (model, reason) = (model.name(), format!("{error:#}"));
+                tracing::info!(model, reason, "its weights say nothing about what should run them");
+            }
+        }
+    }
+    facts
 }
 
 /// The files that a plan was made from: manifests, and the keys and certificates that they name.

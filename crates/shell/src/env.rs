@@ -34,6 +34,12 @@ pub enum Var {
     HfToken,
     /// Hugging Face mirror.
     HfEndpoint,
+    /// Most bytes of the cache of weights.
+    CacheBytesMax,
+    /// Name and password at a container registry.
+    RegistryAuth,
+    /// The folder of Docker's configuration.
+    DockerConfig,
     /// No colour.
     NoColor,
     /// Certificate file.
@@ -87,7 +93,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 16] = [
+pub const TABLE: [Variable; 19] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -178,6 +184,27 @@ pub const TABLE: [Variable; 16] = [
         "HF_ENDPOINT",
         "Mirror to use instead of Hugging Face.",
         "`https://huggingface.co`",
+        false,
+    ),
+    row(
+        Var::CacheBytesMax,
+        "PILOTAGE_CACHE_BYTES_MAX",
+        "Most bytes of cached weights, as in `200G`; what was used longest ago is removed for more, never what is pinned or in use.",
+        "as many as the disk holds",
+        false,
+    ),
+    row(
+        Var::RegistryAuth,
+        "PILOTAGE_REGISTRY_AUTH",
+        "Name and password at a container registry, `HOST=NAME:PASSWORD`.",
+        "what `docker login` keeps in its `config.json`",
+        true,
+    ),
+    row(
+        Var::DockerConfig,
+        "DOCKER_CONFIG",
+        "The folder of Docker's `config.json`.",
+        "`~/.docker`",
         false,
     ),
     row(

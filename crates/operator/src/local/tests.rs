@@ -55,7 +55,12 @@ fn spec(script: &str) -> ProcessSpec {
         served_model: "m".to_owned(),
         slots: 1,
         threads: 1,
-        weights: WeightsSpec { source: "file:w".parse().unwrap(), digest: None, size_bytes: None },
+        weights: WeightsSpec {
+            source: "file:w".parse().unwrap(),
+            digest: None,
+            signed_by: None,
+            size_bytes: None,
+        },
     }
 }
 

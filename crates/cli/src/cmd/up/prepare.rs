@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pilotage_operator::weights::Lease;
 use pilotage_plan::{EndpointSpec, KeySource, Plan, ProcessSpec, World};
 use pilotage_shell::client::Client;
 use pilotage_shell::secret::Secret;
@@ -23,7 +24,12 @@ pub(super) struct Prepared {
     pub(super) processes: Vec<(ProcessSpec, PathBuf)>,
     /// Endpoints with what speaking to them takes.
     pub(super) endpoints: Vec<Reached>,
+    /// What keeps the weights in the cache.
+    pub(super) leases: Leases,
 }
+
+/// Keeps weights in the cache for as long as a copy of it lives.
+pub(super) type Leases = Arc<Vec<Lease>>;
 
 /// An endpoint, and what speaking to it takes.
 #[derive(Clone)]
@@ -61,16 +67,19 @@ pub(super) async fn prepare(mut plan: Plan) -> anyhow::Result<Prepared> {
     let endpoints = reach(&plan.endpoints)?;
     let store = store::open()?;
     let mut processes = Vec::new();
+    let mut leases = Vec::new();
     let mut found = BTreeMap::new();
     for process in &plan.processes {
-        let path = store.ensure(&process.weights, &Shown::default()).await?;
+        let held = store.hold(&process.weights, "pilotage up", &Shown::default()).await?;
+        let path = held.path;
+        leases.extend(held.lease);
         found.insert(process.served_model.clone(), store.identity(&process.weights, &path));
         processes.push((process.clone(), path));
     }
     for lane in plan.lanes.iter_mut().filter(|lane| lane.identity.is_empty()) {
         lane.identity = found.remove(&lane.name).unwrap_or_default();
     }
-    Ok(Prepared { plan, processes, endpoints })
+    Ok(Prepared { plan, processes, endpoints, leases: Arc::new(leases) })
 }
 
 /// Endpoints that name the same certificates share a client, and with it connections.

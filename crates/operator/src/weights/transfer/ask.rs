@@ -236,3 +236,43 @@ fn clean(said: &str) -> String {
     let shown: String = said.chars().filter(|c| !c.is_control()).take(SAID_CHARS_MAX).collect();
     format!(", {shown}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_never_lead_to_less() {
+        let check = |from: &str, location: &str, expect: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::LOCATION, location.parse().unwrap());
+            let led = next(&from.parse().unwrap(), &headers).ok().map(|uri| uri.to_string());
+            assert_eq!(led.as_deref(), expect, "{from} {location}");
+        };
+        check("https://a/b", "https://c/d", Some("https://c/d"));
+        check("https://a/b", "/d?e", Some("https://a/d?e"));
+        check("https://a/b", "http://a/b", None);
+        check("https://a/b", "//c/d", None);
+        check("https://a/b", "ftp://c/d", None);
+        check("http://127.0.0.1/b", "https://c/d", Some("https://c/d"));
+        check("http://127.0.0.1/b", "http://127.0.0.1:2/d", Some("http://127.0.0.1:2/d"));
+        assert!(next(&"https://a/b".parse().unwrap(), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let check = |status: u16, code: &str, part: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-error-code", code.parse().unwrap());
+            headers.insert("x-error-message", "a\tb".parse().unwrap());
+            let status = StatusCode::from_u16(status).unwrap();
+            let said = refusal(status, &headers).of("https://a/b").to_string();
+            assert!(said.contains(part) && !said.contains('\t'), "{said}");
+        };
+        check(403, "GatedRepo", "accept its terms");
+        check(404, "EntryNotFound", "no such file");
+        check(403, "DisabledRepo", "disabled");
+        check(404, "", "check the source");
+        check(500, "", "500");
+    }
+}

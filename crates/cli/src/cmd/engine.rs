@@ -1,6 +1,5 @@
 //! `pilotage engine`: one engine in this process, or its speed.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -104,9 +103,14 @@ fn config(args: EngineServe) -> anyhow::Result<EngineConfig> {
 }
 
 async fn measure(args: EngineBench) -> anyhow::Result<()> {
-    let model: PathBuf = match args.model {
-        Some(model) => model,
-        None => store::open()?.ensure(&super::model::built_in()?, &Shown::default()).await?,
+    let (model, _held) = match args.model {
+        Some(model) => (model, None),
+        None => {
+            let weights = super::model::built_in()?;
+            let store = store::open()?;
+            let held = store.hold(&weights, "pilotage engine bench", &Shown::default()).await?;
+            (held.path.clone(), Some(held))
+        }
     };
     let threads = args.threads.unwrap_or_else(cores);
     let mut rows = Vec::new();

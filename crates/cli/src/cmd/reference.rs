@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::bail;
 use clap::{Command, CommandFactory as _};
 use pilotage_gateway::{Gateway, GatewayConfig, Limits, Oidc};
+use pilotage_operator::weights;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env;
 use pilotage_shell::metrics::Metrics;
@@ -292,5 +293,32 @@ fn limits() -> String {
     for (what, value, beyond) in rows {
         let _ = writeln!(out, "| {what} | {value} | {beyond} |");
     }
+    out.push_str(
+        "\nThose of weights that are fetched:\n\n| Limit | Value | Beyond it |\n|---|---|---|\n",
+    );
+    for (what, value, beyond) in weights_limits() {
+        let _ = writeln!(out, "| {what} | {value} | {beyond} |");
+    }
     out
+}
+
+fn weights_limits() -> [(&'static str, String, &'static str); 7] {
+    let limits = weights::Limits::default();
+    [
+        ("Files of a folder at once", limits.files_at_once.to_string(), "later ones wait"),
+        (
+            "Parts of a file at once",
+            format!("{}, of {} MiB", limits.parts_at_once, limits.part_bytes >> 20),
+            "later ones wait",
+        ),
+        ("Connections to a host", limits.connections_per_host.to_string(), "later ones wait"),
+        ("A file", format!("{} TiB", weights::FILE_BYTES_MAX >> 40), "refused"),
+        ("Files of a folder", weights::FILES_MAX.to_string(), "refused"),
+        ("The cache", "`PILOTAGE_CACHE_BYTES_MAX`".to_owned(), "what was used longest ago goes"),
+        (
+            "A disk that is nearly full",
+            "5 % free".to_owned(),
+            "told; refused when it would be full",
+        ),
+    ]
 }

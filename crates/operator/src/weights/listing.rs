@@ -18,7 +18,7 @@ use super::Progress;
 use super::hash::{self, Beside};
 
 /// Most files of a folder: far more than the shards of any model.
-pub(super) const FILES_MAX: usize = 10_000;
+pub const FILES_MAX: usize = 10_000;
 
 /// Deepest folder in a folder.
 const DEPTH_MAX: u32 = 32;

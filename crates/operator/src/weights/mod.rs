@@ -39,10 +39,11 @@ pub use cache::Entry;
 use cache::{Fetched, Partial};
 pub use error::WeightsError;
 use hash::Beside;
-pub use listing::Listed;
+pub use listing::{FILES_MAX, Listed};
 pub use oci::Registries;
 pub use room::{Pruned, Removed};
 use transfer::Asker;
+pub use transfer::FILE_BYTES_MAX;
 pub use usage::{Lease, Usage};
 
 /// How often weights that were removed just now are fetched again.

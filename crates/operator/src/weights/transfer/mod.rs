@@ -25,7 +25,7 @@ use record::Record;
 pub(super) use tally::Tally;
 
 /// Most bytes of a file, far above the largest published weights.
-pub(super) const FILE_BYTES_MAX: u64 = 4 << 40;
+pub const FILE_BYTES_MAX: u64 = 4 << 40;
 
 /// Versions of a file that a server may have while it is fetched.
 const VERSIONS_MAX: u32 = 3;

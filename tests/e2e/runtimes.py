@@ -23,9 +23,9 @@ VLLM_ENV = {
 
 
 def tiny_llama(gguf):
-    """The folder of the model for vLLM, made once."""
-    folder = FOLDER / "tiny-llama"
-    if not (folder / "config.json").exists():
+    """The folders of the model for vLLM and of its adapter, made once."""
+    folder, adapter = FOLDER / "tiny-llama", FOLDER / "tiny-adapter"
+    if not ((folder / "config.json").exists() and adapter.exists()):
         script = pathlib.Path(__file__).with_name("tiny_llama.py")
-        subprocess.run([VLLM / "bin" / "python", script, gguf, folder], check=True, timeout=300)
-    return folder
+        subprocess.run([VLLM / "bin" / "python", script, gguf, folder, adapter], check=True, timeout=300)
+    return folder, adapter

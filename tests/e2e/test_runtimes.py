@@ -31,7 +31,7 @@ def llama(**more):
 
 def vllm(gguf, env=None, **more):
     variables = ", ".join(f'{name}: "{value}"' for name, value in {**VLLM_ENV, **(env or {})}.items())
-    return model(TINY, **{"source": f"file:{tiny_llama(gguf)}", "runtime": "vllm", "runtimePath": VLLM, "parallel": 4,
+    return model(TINY, **{"source": f"file:{tiny_llama(gguf)[0]}", "runtime": "vllm", "runtimePath": VLLM, "parallel": 4,
                           "context": 512, "threads": 1, "runtimeArgs": "[--enforce-eager]",
                           "runtimeEnv": f"{{{variables}}}", **more})
 
@@ -166,6 +166,30 @@ def test_vllm_answers_on_two_ranks(run, gguf):
     group = leaders(stack)[f"{TINY}-0"]
     assert stack.stop() == 0, stack.said()
     wait_for("all ranks to end", lambda: group not in groups())
+
+
+@needs_vllm
+def test_adapters_come_and_go_while_vllm_runs(run, gguf):
+    _, adapter = tiny_llama(gguf)
+    stack, write = run(vllm(gguf, adapterSources=f'{{odd: "file:{adapter}"}}'))
+    before, plain = leaders(stack), streamed(stack, TINY)
+    odd = streamed(stack, f"{TINY}:odd")
+    assert odd[1:] == plain[1:] and odd[0] != plain[0]
+    with pytest.raises(openai.NotFoundError):
+        ask(stack, f"{TINY}:even")
+    write(vllm(gguf, adapterSources=f'{{even: "file:{adapter}"}}'))
+    stack.process.send_signal(signal.SIGHUP)
+
+    def changed():
+        try:
+            return streamed(stack, f"{TINY}:even")
+        except openai.OpenAIError:
+            return None
+
+    assert wait_for("the other adapter", changed) == odd
+    with pytest.raises(openai.NotFoundError):
+        ask(stack, f"{TINY}:odd")
+    assert leaders(stack) == before and streamed(stack, TINY) == plain
 
 
 class Load:

@@ -1,7 +1,7 @@
 """Makes a folder with a model for vLLM: random weights of fifteen million parameters, whose heads and layers
-two can share, and the tokenizer of a GGUF file.
+two can share, and the tokenizer of a GGUF file. Beside it a LoRA adapter that makes it say something else.
 
-    VENV/bin/python tiny_llama.py FILE.gguf FOLDER
+    VENV/bin/python tiny_llama.py FILE.gguf FOLDER ADAPTER_FOLDER
 
 It answers with nonsense, but always with the same: what is tried with it is not what a model knows.
 """
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, CONTEXT = 256, 704, 4, 8, 4, 4096
+RANK = 4
 
 
 def weights(vocabulary):
@@ -44,8 +45,25 @@ def weights(vocabulary):
     return made
 
 
+def adapter(folder):
+    """All attention's output, turned by a matrix of rank four."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(1)
+    made = {}
+    for layer in range(LAYERS):
+        at = f"base_model.model.model.layers.{layer}.self_attn.o_proj."
+        made[at + "lora_A.weight"] = torch.randn(RANK, HIDDEN).to(torch.bfloat16)
+        made[at + "lora_B.weight"] = torch.randn(HIDDEN, RANK).to(torch.bfloat16)
+    save_file(made, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_config.json").write_text(json.dumps({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": 16, "lora_dropout": 0.0,
+        "bias": "none", "target_modules": ["o_proj"], "base_model_name_or_path": "tiny-llama",
+    }, indent=1))
+
+
 def main():
     gguf, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    adapter(pathlib.Path(sys.argv[3]))
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.save_pretrained(folder)

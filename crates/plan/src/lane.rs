@@ -265,7 +265,7 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
         region: spec.region.as_ref().map(ToString::to_string),
         context_tokens: spec.context,
         capabilities: capabilities(model),
-        adapters: spec.adapters.iter().map(ToString::to_string).collect(),
+        adapters: spec.adapter_names().into_iter().map(str::to_owned).collect(),
         token_ids: spec.tells_token_ids(),
         resume: spec.resume(),
         queue: first(name, routes, |route| route.spec.queue.as_ref()),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::api::{Model, Resource, Runtime};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchSpec, Version, Weights};
-use crate::render::{self, ProcessSpec, Program, WeightsSpec};
+use crate::render::{self, AdapterSpec, ProcessSpec, Program, WeightsSpec};
 use crate::select::{Aim, Wish, select};
 use crate::size::{Dtype, Shape};
 use crate::world::{Found, Sought};
@@ -224,6 +224,16 @@ fn sought(model: &Model, engine: Engine, spec: &LaunchSpec) -> Sought {
 /// A process with what the model's owner says about it.
 fn own(mut process: ProcessSpec, model: &Model, devices: Vec<usize>) -> ProcessSpec {
     let said = &model.spec;
+    for (name, source) in &said.adapter_sources {
+        let (digest, signed_by) = (None, said.signed_by);
+        let weights = WeightsSpec { source: source.clone(), digest, signed_by, size_bytes: None };
+        process.adapters.push(AdapterSpec { name: name.clone(), weights });
+    }
+    if !process.adapters.is_empty() {
+        process.args.push("--enable-lora".to_owned());
+        // vLLM refuses to load any while it runs without.
+        process.env.push(("VLLM_ALLOW_RUNTIME_LORA_UPDATING".to_owned(), "True".to_owned()));
+    }
     if let Program::Named { home, .. } = &mut process.program {
         *home = said.runtime_path.as_ref().map(ToString::to_string);
     }

@@ -89,8 +89,8 @@ pub(crate) fn public_names(route: &api::Route) -> Vec<String> {
 pub(crate) fn adapters(route: &api::Route, models: &[&Model]) -> Vec<String> {
     let of = |target: &Target| -> BTreeSet<&str> {
         let model = models.iter().find(|model| model.metadata.name == target.model);
-        let adapters = model.map(|model| model.spec.adapters.as_slice()).unwrap_or_default();
-        adapters.iter().map(api::PublicName::as_str).collect()
+        let adapters = model.map(|model| model.spec.adapter_names()).unwrap_or_default();
+        adapters.into_iter().collect()
     };
     let all = route.spec.targets.iter().map(of).reduce(|one, other| &one & &other);
     all.unwrap_or_default().into_iter().map(str::to_owned).collect()

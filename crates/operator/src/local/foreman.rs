@@ -2,15 +2,15 @@
 //! happened.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use pilotage_plan::ProcessSpec;
 use pilotage_shell::tasks;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::adapters::Wanted;
+use super::placed::Placed;
 use super::process::Keeper;
 use super::rollout::{Action, Instance, Rollout};
 use super::{Event, Machine, States};
@@ -19,13 +19,26 @@ use super::{Event, Machine, States};
 #[derive(Debug)]
 pub(super) enum Order {
     /// These processes run from now on.
-    Want(Vec<(ProcessSpec, PathBuf)>),
+    Want(Vec<Placed>),
     /// Nothing is in flight at this one any more.
     Release(String),
 }
 
-/// What a process is started with.
-type What = (Arc<ProcessSpec>, PathBuf);
+/// What a process is started with; two are equal that would be the same process.
+#[derive(Clone)]
+struct What(Arc<Placed>);
+
+impl PartialEq for What {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_same_process(&other.0)
+    }
+}
+
+/// What reaches a process that runs.
+struct Reins {
+    stop: CancellationToken,
+    adapters: watch::Sender<Wanted>,
+}
 
 /// Everything about the processes of one machine.
 pub(super) struct Foreman {
@@ -34,8 +47,8 @@ pub(super) struct Foreman {
     stop: CancellationToken,
     running: TaskTracker,
     rollout: Rollout<What>,
-    /// What ends a process, by its own name.
-    stops: HashMap<String, CancellationToken>,
+    /// By the process's own name.
+    reins: HashMap<String, Reins>,
     /// Where keepers tell what happens.
     told: mpsc::UnboundedSender<Event>,
     happened: mpsc::UnboundedReceiver<Event>,
@@ -58,7 +71,7 @@ impl Foreman {
             stop: stop.clone(),
             running: running.clone(),
             rollout: Rollout::new(),
-            stops: HashMap::new(),
+            reins: HashMap::new(),
             told,
             happened,
             events,
@@ -82,8 +95,10 @@ impl Foreman {
             Order::Want(processes) => {
                 let named = processes
                     .into_iter()
-                    .map(|(spec, weights)| (spec.name.clone(), (Arc::new(spec), weights)));
-                self.rollout.want(named.collect::<BTreeMap<String, What>>());
+                    .map(|placed| (placed.spec.name.clone(), What(Arc::new(placed))));
+                let wanted: BTreeMap<String, What> = named.collect();
+                self.tell_adapters(&wanted);
+                self.rollout.want(wanted);
             }
             Order::Release(name) => self.end(&name),
         }
@@ -99,7 +114,7 @@ impl Foreman {
             Event::Down { name, .. } => self.rollout.down(name),
             Event::Gone { name } => {
                 self.rollout.gone(name);
-                self.stops.remove(name);
+                self.reins.remove(name);
                 self.states.lock().remove(name);
             }
             Event::Retiring { .. } => {}
@@ -110,9 +125,9 @@ impl Foreman {
 
     fn act(&mut self) {
         let (states, memory) = (Arc::clone(&self.states), self.machine.memory);
-        let room = |old: &Instance<What>, (_, weights): &What| {
+        let room = |old: &Instance<What>, what: &What| {
             let pid = states.lock().get(&old.label).and_then(|state| state.pid);
-            pid.is_none_or(|pid| memory(pid, weights))
+            pid.is_none_or(|pid| memory(pid, &what.0.weights))
         };
         for action in self.rollout.next(room) {
             match action {
@@ -130,18 +145,20 @@ impl Foreman {
 
     fn begin(&mut self, label: &str) {
         let Some(instance) = self.rollout.get(label) else { return };
-        let (spec, weights) = &instance.what;
+        let placed = &instance.what.0;
         let stop = self.stop.child_token();
+        let (adapters, wanted) = watch::channel(placed.adapters.clone());
         let keeper = Keeper {
             name: label.to_owned(),
             machine: self.machine.clone(),
-            spec: Arc::clone(spec),
-            weights: weights.clone(),
+            spec: Arc::new(placed.spec.clone()),
+            weights: placed.weights.clone(),
+            adapters: wanted,
             events: self.told.clone(),
             states: Arc::clone(&self.states),
             stop: stop.clone(),
         };
-        self.stops.insert(label.to_owned(), stop);
+        self.reins.insert(label.to_owned(), Reins { stop, adapters });
         drop(tasks::spawn("keeper", self.running.track_future(keeper.run())));
     }
 
@@ -150,8 +167,23 @@ impl Foreman {
         if !self.rollout.is_leaving(label) {
             return;
         }
-        if let Some(stop) = self.stops.get(label) {
-            stop.cancel();
+        if let Some(reins) = self.reins.get(label) {
+            reins.stop.cancel();
+        }
+    }
+
+    /// Tells those that run on which adapters they shall have, where that is all that changes.
+    fn tell_adapters(&self, wanted: &BTreeMap<String, What>) {
+        for (label, reins) in &self.reins {
+            let Some(instance) = self.rollout.get(label) else { continue };
+            let Some(what) = wanted.get(&instance.name) else { continue };
+            if *what == instance.what {
+                reins.adapters.send_if_modified(|now| {
+                    let changes = *now != what.0.adapters;
+                    now.clone_from(&what.0.adapters);
+                    changes
+                });
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `rollout` decides who is started and who goes, `foreman` does that, `process` keeps one of them
 //! running: `launch` starts it, `ready` waits for it, `warden` is with those that are not ours.
 
+mod adapters;
 mod devices;
 mod foreman;
 mod group;
@@ -11,6 +12,7 @@ mod installed;
 mod launch;
 mod log;
 mod memory;
+mod placed;
 mod policy;
 mod process;
 mod program;
@@ -43,6 +45,7 @@ use foreman::{Foreman, Order};
 pub use devices::accelerators;
 pub use installed::look_for;
 pub use memory::has_room;
+pub use placed::Placed;
 pub use warden::watch_over;
 
 /// How long a process may take to become ready.
@@ -144,11 +147,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts every process, with its weights at the path given beside it. Events come through the
-    /// channel.
+    /// Starts every process. Events come through the channel.
     pub fn start(
         machine: &Machine,
-        processes: Vec<(ProcessSpec, PathBuf)>,
+        processes: Vec<Placed>,
     ) -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (events, happened) = mpsc::unbounded_channel();
         let (orders, taken) = mpsc::unbounded_channel();
@@ -167,7 +169,7 @@ impl Supervisor {
     /// What runs from now on. What is not in it ends, what is new is started, and what differs is
     /// replaced: one process at a time, and where there is memory for both, the new one is ready
     /// before the old one goes.
-    pub fn set(&self, processes: Vec<(ProcessSpec, PathBuf)>) {
+    pub fn set(&self, processes: Vec<Placed>) {
         // The receiver is gone only when everything is being stopped.
         let _ = self.orders.send(Order::Want(processes));
     }

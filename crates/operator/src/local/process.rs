@@ -12,9 +12,10 @@ use pilotage_plan::ProcessSpec;
 use pilotage_shell::id;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::adapters::{Adapters, Wanted};
 use super::launch::{self, Launched};
 use super::log::Log;
 use super::policy::{self, Record};
@@ -31,6 +32,7 @@ pub(super) struct Keeper {
     pub(super) machine: Machine,
     pub(super) spec: Arc<ProcessSpec>,
     pub(super) weights: PathBuf,
+    pub(super) adapters: watch::Receiver<Wanted>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) states: States,
     pub(super) stop: CancellationToken,
@@ -88,11 +90,18 @@ impl Keeper {
             self.end(&mut child).await;
             return with_lines(reason, log);
         }
+        let mut adapters = Adapters::none_of(self.adapters.clone());
+        let settled = tokio::select! {
+            settled = adapters.settle(&asked) => settled,
+            ended = self.ended(&mut child) => return with_lines(described(ended), log),
+            () = self.stop.cancelled() => return self.end(&mut child).await,
+        };
         self.show("ready", pid, starts, last_exit);
         // The receiver is gone only when the whole process is on its way out.
         let (name, spec) = (self.name.clone(), Arc::clone(&self.spec));
-        let _ = self.events.send(Event::Ready { name, spec, url, events_url });
+        let _ = self.events.send(Event::Ready { name, spec, url: url.clone(), events_url });
         tokio::select! {
+            () = adapters.follow(&asked, settled) => String::new(),
             ended = self.ended(&mut child) => with_lines(described(ended), log),
             () = self.stop.cancelled() => self.end(&mut child).await,
         }

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the answer to the first request may take: what is compiled at the first one is compiled now.
 const WARM_UP_PATIENCE: Duration = Duration::from_secs(300);
 
+/// Characters of an error that are shown.
+const SAID_MAX: usize = 300;
+
 /// How often the first request is tried.
 const WARM_UPS: u32 = 5;
 
@@ -129,6 +132,21 @@ impl Asked<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Calls it for something that is no request of a client.
+    ///
+    /// # Errors
+    /// Why it did not do it.
+    pub(super) async fn call(&self, method: &str, path: &str, body: Bytes) -> Result<(), String> {
+        let request = self.request(method, path, body).map_err(|error| error.to_string())?;
+        let answer = self.ask(request, WARM_UP_PATIENCE).await;
+        let (status, body) = answer.ok_or("it did not answer")?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let said: String = String::from_utf8_lossy(&body).chars().take(SAID_MAX).collect();
+        Err(format!("{status}: {said}"))
     }
 
     fn request(&self, method: &str, path: &str, body: Bytes) -> http::Result<Request<Bytes>> {

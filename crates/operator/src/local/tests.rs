@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use pilotage_plan::api::Dialect;
 use pilotage_plan::render::{self, Readiness};
 use pilotage_plan::{ProcessSpec, Program, WeightsSpec};
 use pilotage_shell::client::Client;
@@ -11,7 +12,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Event, Machine, Supervisor};
+use super::{Event, Machine, Placed, Supervisor};
 
 /// Answers 200 to everything, as an engine's health does. `$1` is the port.
 const SERVER: &str = "exec python3 -c '
@@ -53,6 +54,7 @@ fn spec(script: &str) -> ProcessSpec {
         readiness: Readiness::default(),
         stop_seconds: None,
         served_model: "m".to_owned(),
+        dialect: Dialect::Vllm,
         slots: 1,
         threads: 1,
         weights: WeightsSpec {
@@ -61,11 +63,16 @@ fn spec(script: &str) -> ProcessSpec {
             signed_by: None,
             size_bytes: None,
         },
+        adapters: Vec::new(),
     }
 }
 
+fn placed(spec: ProcessSpec) -> Placed {
+    Placed { spec, weights: "/weights/w.gguf".into(), adapters: Vec::new() }
+}
+
 fn start(machine: &Machine, spec: ProcessSpec) -> (Supervisor, UnboundedReceiver<Event>) {
-    Supervisor::start(machine, vec![(spec, "/weights/w.gguf".into())])
+    Supervisor::start(machine, vec![placed(spec)])
 }
 
 async fn next_down(happened: &mut UnboundedReceiver<Event>) -> String {
@@ -163,7 +170,7 @@ async fn next(happened: &mut UnboundedReceiver<Event>) -> String {
 fn set(supervisor: &Supervisor, wanted: &[(&str, &str, u32)]) {
     let processes = wanted.iter().map(|(name, script, threads)| {
         let spec = ProcessSpec { name: (*name).to_owned(), threads: *threads, ..spec(script) };
-        (spec, "/weights/w.gguf".into())
+        placed(spec)
     });
     supervisor.set(processes.collect());
 }
@@ -236,6 +243,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(200, {})
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers[\"content-length\"])))
+        if \"lora_name\" in body:
+            print(\"adapter\", self.path, body[\"lora_name\"], body.get(\"lora_path\", \"-\"), flush=True)
+            return self.answer(200, {})
         print(\"asked\", self.path, body[\"model\"], flush=True)
         self.answer(404 if self.path == \"/v1/completions\" else int(os.environ.get(\"STATUS\", 200)), {})
     def log_message(self, *args): pass
@@ -261,6 +271,42 @@ async fn a_runtime_is_ready_when_it_has_its_model_and_answered() {
     supervisor.stop().await;
     let log = std::fs::read_to_string(machine.logs.join("p-0.log")).unwrap();
     assert_eq!(log, "asked /v1/completions m\nasked /v1/chat/completions m\n");
+}
+
+#[tokio::test]
+async fn adapters_come_and_go_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path());
+    let with = |adapters: &[(&str, &str)]| Placed {
+        adapters: adapters.iter().map(|(name, path)| ((*name).to_owned(), path.into())).collect(),
+        ..placed(runtime("m"))
+    };
+    let (supervisor, mut happened) =
+        Supervisor::start(&machine, vec![with(&[("a", "/a"), ("b", "/b")])]);
+    assert_eq!(next(&mut happened).await, "ready p-0");
+    let pid = supervisor.states().lock()["p-0"].pid;
+    supervisor.set(vec![with(&[("b", "/b2"), ("c", "/c")])]);
+    let log = machine.logs.join("p-0.log");
+    let calls = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let calls =
+            text.lines().filter_map(|line| line.strip_prefix("adapter ").map(str::to_owned));
+        calls.collect::<Vec<_>>()
+    };
+    while calls().len() < 6 {
+        tokio::task::yield_now().await;
+    }
+    let expect = [
+        "/v1/load_lora_adapter a /a",
+        "/v1/load_lora_adapter b /b",
+        "/v1/unload_lora_adapter a -",
+        "/v1/unload_lora_adapter b -",
+        "/v1/load_lora_adapter b /b2",
+        "/v1/load_lora_adapter c /c",
+    ];
+    assert_eq!(calls(), expect);
+    assert_eq!(supervisor.states().lock()["p-0"].pid, pid, "the process is the same");
+    supervisor.stop().await;
 }
 
 #[tokio::test]

@@ -108,6 +108,11 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = ADAPTERS_MAX))]
     pub adapters: Vec<PublicName>,
+    /// LoRA adapters to load here, by their names, and where they are: folders as of the library PEFT. They are
+    /// loaded and unloaded while the runtime runs. Clients ask for one as `NAME:ADAPTER`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = ADAPTERS_MAX))]
+    pub adapter_sources: BTreeMap<String, WeightsSource>,
     /// The region that this machine is in, where replicas run here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<ResourceName>,
@@ -268,6 +273,12 @@ impl ModelSpec {
         self.source.as_ref().map(|source| self.runtime.engine().unwrap_or_else(|| usual(source)))
     }
 
+    /// Adapters that can be asked for.
+    pub fn adapter_names(&self) -> Vec<&str> {
+        let elsewhere = self.adapters.iter().map(PublicName::as_str);
+        elsewhere.chain(self.adapter_sources.keys().map(String::as_str)).collect()
+    }
+
     /// Whether it is run by the engine inside of Pilotage.
     pub fn is_embedded(&self) -> bool {
         self.engine() == Some(Engine::Embedded)
@@ -299,6 +310,7 @@ impl ModelSpec {
             resume: None,
             capabilities: Capabilities::default(),
             adapters: Vec::new(),
+            adapter_sources: BTreeMap::new(),
             region: None,
             health: Health::default(),
             breaker: Breaker::default(),

@@ -227,9 +227,11 @@ impl LaunchSpec {
             readiness: self.readiness(),
             stop_seconds: Some(self.grace_seconds),
             served_model: self.served.clone(),
+            dialect: self.engine.dialect(),
             slots: self.slots,
             threads,
             weights,
+            adapters: Vec::new(),
         })
     }
 

@@ -90,8 +90,10 @@ fn names(resources: &[Resource], errors: &mut Vec<ManifestError>) {
         }
         let owner = format!("the Model `{}`", model.name());
         take(model.name().to_owned(), &owner, &model.origin, "metadata.name");
-        for (index, adapter) in model.spec.adapters.iter().enumerate() {
+        for (index, adapter) in model.spec.adapter_names().into_iter().enumerate() {
+            let is_here = model.spec.adapters.is_empty();
             let field = format!("spec.adapters[{index}]");
+            let field = if is_here { "spec.adapterSources".to_owned() } else { field };
             take(format!("{}:{adapter}", model.name()), &owner, &model.origin, &field);
         }
     }

@@ -3,11 +3,12 @@
 
 use super::link::error;
 use super::{ManifestError, Problem};
-use crate::api::{Endpoint, Model, Resource, Resume};
+use crate::api::{Endpoint, Model, PublicName, Resource, Resume};
 use crate::launch::{self, Severity};
 
 /// Fields that only weights to run here have an effect on.
-const FOR_SOURCE: [&str; 15] = [
+const FOR_SOURCE: [&str; 16] = [
+    "adapterSources",
     "digest",
     "sizeBytes",
     "runtime",
@@ -125,6 +126,22 @@ fn resume(model: &Model, errors: &mut Vec<ManifestError>) {
 }
 
 fn adapters(model: &Model, errors: &mut Vec<ManifestError>) {
+    let sources = &model.spec.adapter_sources;
+    let engine = model.spec.engine().filter(|_| !sources.is_empty());
+    if let Some(engine) = engine
+        && engine.dialect().wire().differences().adapters.is_none()
+    {
+        let text = format!(
+            "{} loads no adapters while it runs; write `runtime: vllm` or `runtime: sglang`",
+            engine.title()
+        );
+        report(model, "adapterSources", text, errors);
+    }
+    for name in sources.keys() {
+        if let Err(error) = name.parse::<PublicName>() {
+            report(model, &format!("adapterSources.{name}"), error.to_string(), errors);
+        }
+    }
     let adapters = &model.spec.adapters;
     for (index, adapter) in adapters.iter().enumerate() {
         if adapters[..index].contains(adapter) {

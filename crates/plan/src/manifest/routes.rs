@@ -124,9 +124,10 @@ impl One<'_> {
             spec.targets.iter().map(|target| &target.model).chain(others).collect();
         for name in all.into_iter().filter(|name| Some(*name) != mirror) {
             let model = self.models.iter().find(|model| model.metadata.name == *name);
-            if model.is_some_and(|model| !model.spec.adapters.contains(adapter)) {
-                let text =
-                    format!("the Model `{name}` has no such adapter; add it to its spec.adapters");
+            if model.is_some_and(|model| !model.spec.adapter_names().contains(&adapter.as_str())) {
+                let text = format!(
+                    "the Model `{name}` has no such adapter; add it to its spec.adapters, or where it runs here to spec.adapterSources"
+                );
                 self.report("adapter", text);
             }
         }

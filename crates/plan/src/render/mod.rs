@@ -3,4 +3,4 @@
 
 pub mod process;
 
-pub use process::{ProcessSpec, Program, Readiness, Secret, WeightsSpec, replica};
+pub use process::{AdapterSpec, ProcessSpec, Program, Readiness, Secret, WeightsSpec, replica};

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::api::Model;
+use crate::api::{Dialect, Model};
 use crate::{Digest, Signer, WeightsSource};
 
 /// Stands in the arguments for the path of the weights file.
@@ -48,12 +48,25 @@ pub struct ProcessSpec {
     pub stop_seconds: Option<u32>,
     /// The model's name in requests to this process.
     pub served_model: String,
+    /// Which server it is.
+    pub dialect: Dialect,
     /// Requests that may be in flight there: what it computes at once, so that waiting happens in
     /// the gateway, where it is fair.
     pub slots: u32,
     /// Threads it computes with.
     pub threads: u32,
     /// What must be on this machine before it starts.
+    pub weights: WeightsSpec,
+    /// Adapters to load while it runs: another list changes nothing about the process itself.
+    pub adapters: Vec<AdapterSpec>,
+}
+
+/// An adapter to load.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct AdapterSpec {
+    /// Its name in requests.
+    pub name: String,
+    /// Its files.
     pub weights: WeightsSpec,
 }
 
@@ -151,6 +164,7 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
         readiness: Readiness::default(),
         stop_seconds: None,
         served_model: served.to_owned(),
+        dialect: Dialect::Pilotage,
         slots: spec.parallel,
         threads,
         weights: WeightsSpec {
@@ -159,5 +173,6 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
             signed_by: spec.signed_by,
             size_bytes: spec.size_bytes,
         },
+        adapters: Vec::new(),
     }
 }

@@ -2,11 +2,12 @@
 //! and certificates of endpoints. It changes nothing, so that a plan that cannot be had leaves the one before alone.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use pilotage_operator::local::Placed;
 use pilotage_operator::weights::Lease;
-use pilotage_plan::{EndpointSpec, KeySource, Plan, ProcessSpec, World};
+use pilotage_plan::{EndpointSpec, KeySource, Plan, World};
 use pilotage_shell::client::Client;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::{env, files};
@@ -20,8 +21,8 @@ use crate::store;
 /// A plan, and what it needs.
 pub(super) struct Prepared {
     pub(super) plan: Plan,
-    /// Processes with the paths of their weights.
-    pub(super) processes: Vec<(ProcessSpec, PathBuf)>,
+    /// Processes with the paths of their files.
+    pub(super) processes: Vec<Placed>,
     /// Endpoints with what speaking to them takes.
     pub(super) endpoints: Vec<Reached>,
     /// What keeps the weights in the cache.
@@ -74,7 +75,13 @@ pub(super) async fn prepare(mut plan: Plan) -> anyhow::Result<Prepared> {
         let path = held.path;
         leases.extend(held.lease);
         found.insert(process.served_model.clone(), store.identity(&process.weights, &path));
-        processes.push((process.clone(), path));
+        let mut adapters = Vec::new();
+        for adapter in &process.adapters {
+            let held = store.hold(&adapter.weights, "pilotage up", &Shown::default()).await?;
+            leases.extend(held.lease);
+            adapters.push((adapter.name.clone(), held.path));
+        }
+        processes.push(Placed { spec: process.clone(), weights: path, adapters });
     }
     for lane in plan.lanes.iter_mut().filter(|lane| lane.identity.is_empty()) {
         lane.identity = found.remove(&lane.name).unwrap_or_default();

@@ -1,12 +1,12 @@
 //! What is loaded and since when, and which lanes are left over from the plan before: they are
 //! served until they are empty, though no name leads to them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pilotage_plan::{Lane, Plan, ProcessSpec};
+use pilotage_operator::local::Placed;
+use pilotage_plan::{Lane, Plan};
 use pilotage_shell::{clock::Clock, date};
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub(super) type Shown = Arc<Mutex<Loaded>>;
 #[derive(Clone)]
 struct Left {
     lane: Lane,
-    processes: Vec<(ProcessSpec, PathBuf)>,
+    processes: Vec<Placed>,
     endpoints: Vec<Reached>,
     /// Until when it is served, in nanoseconds of the clock.
     until: u64,
@@ -106,7 +106,7 @@ impl Current {
     }
 
     /// The processes to run.
-    pub(super) fn processes(&self) -> Vec<(ProcessSpec, PathBuf)> {
+    pub(super) fn processes(&self) -> Vec<Placed> {
         let left = self.left.iter().flat_map(|left| &left.processes);
         self.prepared.processes.iter().chain(left).cloned().collect()
     }
@@ -134,7 +134,7 @@ impl Current {
 
     fn leave(&self, lane: &Lane, until: u64) -> Left {
         let own = |name: &str| lane.replicas.iter().any(|replica| replica == name);
-        let processes = self.prepared.processes.iter().filter(|(spec, _)| own(&spec.name));
+        let processes = self.prepared.processes.iter().filter(|placed| own(&placed.spec.name));
         let endpoints = self.prepared.endpoints.iter().filter(|one| own(&one.spec.name));
         Left {
             lane: lane.clone(),
@@ -155,6 +155,10 @@ mod tests {
 
     use super::*;
 
+    fn placed(spec: pilotage_plan::ProcessSpec) -> Placed {
+        Placed { spec, weights: "w".into(), adapters: Vec::new() }
+    }
+
     fn prepared(models: &[&str]) -> Prepared {
         let one = |name: &&str| {
             format!(
@@ -165,7 +169,7 @@ mod tests {
         let text: Vec<String> = models.iter().map(one).collect();
         let resources = parse_all([("f", text.join("---\n").as_str())]).unwrap();
         let plan = plan(&resources, &World::with_cores(4)).unwrap();
-        let processes = plan.processes.iter().map(|spec| (spec.clone(), PathBuf::new())).collect();
+        let processes = plan.processes.iter().cloned().map(placed).collect();
         Prepared { plan, processes, endpoints: Vec::new(), leases: Arc::default() }
     }
 
@@ -180,7 +184,7 @@ mod tests {
         let plan = current.served();
         let routes = plan.routes.iter().map(|route| route.name.clone()).collect();
         let lanes = plan.lanes.iter().map(|lane| lane.name.clone()).collect();
-        let processes = current.processes().into_iter().map(|(spec, _)| spec.name).collect();
+        let processes = current.processes().into_iter().map(|placed| placed.spec.name).collect();
         (routes, lanes, processes)
     }
 

@@ -15,11 +15,8 @@ VLLM = FOLDER / "vllm"
 needs_llama = pytest.mark.skipif(not LLAMA.exists(), reason="llama-server is not installed: `./x runtimes`")
 needs_vllm = pytest.mark.skipif(not (VLLM / "bin" / "vllm").exists(), reason="vLLM is not installed: `./x runtimes`")
 
-# What vLLM would otherwise ask the internet for, and what it cannot find out on a machine with one memory node.
-VLLM_ENV = {
-    "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1",
-}
+# What vLLM would otherwise ask the internet for.
+VLLM_ENV = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 def tiny_llama(gguf):

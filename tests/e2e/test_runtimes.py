@@ -29,8 +29,8 @@ def llama(**more):
                                "context": 512, "threads": 1, **more})
 
 
-def vllm(gguf, env=None, **more):
-    variables = ", ".join(f'{name}: "{value}"' for name, value in {**VLLM_ENV, **(env or {})}.items())
+def vllm(gguf, **more):
+    variables = ", ".join(f'{name}: "{value}"' for name, value in VLLM_ENV.items())
     return model(TINY, **{"source": f"file:{tiny_llama(gguf)[0]}", "runtime": "vllm", "runtimePath": VLLM, "parallel": 4,
                           "context": 512, "threads": 1, "runtimeArgs": "[--enforce-eager]",
                           "runtimeEnv": f"{{{variables}}}", **more})
@@ -160,8 +160,7 @@ def test_what_a_runtime_does_not_know_is_said_before_it_starts(tmp_path):
 
 @needs_vllm
 def test_vllm_answers_on_two_ranks(run, gguf):
-    env = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
-    stack, _ = run(vllm(gguf, env, parallelism="{tensor: 2}"))
+    stack, _ = run(vllm(gguf, parallelism="{tensor: 2}", threads=2))
     check_answers(stack, TINY)
     group = leaders(stack)[f"{TINY}-0"]
     assert stack.stop() == 0, stack.said()

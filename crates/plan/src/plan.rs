@@ -105,11 +105,13 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     let wanted = Wanted::from_resources(&resources);
     wanted.check_count()?;
     wanted.check_memory(world)?;
-    let processes = wanted.processes(world)?;
+    let mut machine = Machine::of(world);
+    let processes = wanted.processes(&mut machine, world)?;
     let endpoints = wanted.models.iter().flat_map(|model| lane::endpoints(model)).collect();
     let (lanes, routes) = wanted.lanes_and_routes();
     let tenants = tenants(&resources);
     let mut notes = chosen;
+    notes.append(&mut machine.notes);
     notes.extend(wanted.notes(world, &processes, &tenants));
     let plan = Plan { processes, endpoints, lanes, routes, tenants, notes };
     plan.check_tenants()?;
@@ -162,6 +164,8 @@ impl<'a> Wanted<'a> {
         let files: BTreeSet<_> = self
             .models
             .iter()
+            // What runs on accelerators has to fit those.
+            .filter(|model| world.gpus.is_empty() || model.spec.is_embedded())
             .filter_map(|model| Some((model.spec.source.as_ref()?, model.spec.size_bytes?)))
             .collect();
         let needed = files.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
@@ -171,9 +175,12 @@ impl<'a> Wanted<'a> {
         Ok(())
     }
 
-    fn processes(&self, world: &World) -> Result<Vec<ProcessSpec>, PlanError> {
+    fn processes(
+        &self,
+        machine: &mut Machine<'_>,
+        world: &World,
+    ) -> Result<Vec<ProcessSpec>, PlanError> {
         let mut shares = self.shares(world).into_iter();
-        let mut machine = Machine::of(world);
         let mut processes = Vec::new();
         let mut errors = Vec::new();
         for model in &self.models {

@@ -22,6 +22,9 @@ pub struct World {
     /// Runtimes that were looked for; none where nobody looked.
     #[serde(default)]
     pub runtimes: Option<Vec<Installed>>,
+    /// The accelerators that processes have now, by the processes' names: they keep them.
+    #[serde(default)]
+    pub devices: BTreeMap<String, Vec<String>>,
     /// What was read of weights, by their sources as manifests have them.
     #[serde(default)]
     pub facts: BTreeMap<String, ModelFacts>,
@@ -65,6 +68,9 @@ pub enum Found {
 pub struct Gpu {
     /// What its driver calls it.
     pub name: String,
+    /// What tells it from others, as `CUDA_VISIBLE_DEVICES` takes it; its number without.
+    #[serde(default)]
+    pub id: Option<String>,
     /// Its memory in bytes.
     pub memory_bytes: Option<u64>,
 }

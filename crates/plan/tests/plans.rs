@@ -73,7 +73,7 @@ fn notes_say_what_a_reader_should_know() {
     let source = "https://example.com/a.gguf".parse().unwrap();
     let mut spec = ModelSpec::from_source(source);
     spec.replicas = 3;
-    let gpu = Gpu { name: "NVIDIA H200".to_owned(), memory_bytes: None };
+    let gpu = Gpu { id: None, name: "NVIDIA H200".to_owned(), memory_bytes: None };
     let world = World { gpus: vec![gpu], ..World::with_cores(2) };
     let plan = plan(&[Resource::Model(Model::new("a".parse().unwrap(), spec))], &world).unwrap();
     assert_eq!(
@@ -231,7 +231,7 @@ fn endpoints_are_replicas_that_keep_their_names() {
         Resource::Model(Model::new("big".parse().unwrap(), spec))
     };
     let world = World {
-        gpus: vec![Gpu { name: "H200".to_owned(), memory_bytes: None }],
+        gpus: vec![Gpu { id: None, name: "H200".to_owned(), memory_bytes: None }],
         ..World::with_cores(1)
     };
     let both = plan(&[remote(&["http://10.0.0.1:8000/", "http://10.0.0.2:8000"])], &world).unwrap();

@@ -43,7 +43,7 @@ fn read(text: &str) -> Vec<Gpu> {
         let (name, memory) = line.rsplit_once(',')?;
         let mib: Option<u64> = memory.trim().parse().ok();
         let memory_bytes = mib.and_then(|mib| mib.checked_mul(1 << 20));
-        Some(Gpu { name: name.trim().to_owned(), memory_bytes })
+        Some(Gpu { name: name.trim().to_owned(), id: None, memory_bytes })
     };
     text.lines().filter_map(one).collect()
 }
@@ -57,6 +57,7 @@ mod tests {
         let text = "NVIDIA H200, 143771\nTesla T4, [N/A]\n\nnonsense\n";
         let gpu = |name: &str, mib: Option<u64>| Gpu {
             name: name.to_owned(),
+            id: None,
             memory_bytes: mib.map(|mib| mib << 20),
         };
         assert_eq!(read(text), [gpu("NVIDIA H200", Some(143_771)), gpu("Tesla T4", None)]);

@@ -126,6 +126,11 @@ impl Foreman {
     fn act(&mut self) {
         let (states, memory) = (Arc::clone(&self.states), self.machine.memory);
         let room = |old: &Instance<What>, what: &What| {
+            let (old_devices, new_devices) = (&old.what.0.spec.devices, &what.0.spec.devices);
+            if new_devices.iter().any(|device| old_devices.contains(device)) {
+                // One accelerator holds the weights of one of them.
+                return false;
+            }
             let pid = states.lock().get(&old.label).and_then(|state| state.pid);
             pid.is_none_or(|pid| memory(pid, &what.0.weights))
         };

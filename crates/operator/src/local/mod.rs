@@ -137,7 +137,8 @@ pub struct State {
 /// What all processes do, by name.
 pub type States = Arc<Mutex<BTreeMap<String, State>>>;
 
-/// Runs processes until it is stopped. Dropped without that, it kills them.
+/// Runs processes until it is stopped. Dropped without that, it kills its own, and those of others end with
+/// this process.
 #[derive(Debug)]
 pub struct Supervisor {
     states: States,

@@ -63,6 +63,8 @@ fn spec(script: &str) -> ProcessSpec {
             signed_by: None,
             size_bytes: None,
         },
+        release: None,
+        devices: Vec::new(),
         adapters: Vec::new(),
     }
 }

@@ -136,7 +136,7 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub size_bytes: Option<u64>,
-    /// What runs the weights. By itself the embedded engine for a GGUF file, and vLLM for a folder.
+    /// What runs the weights.
     #[serde(default)]
     pub runtime: Runtime,
     /// Further arguments for the runtime, one word each, as on its command line: checked against the flags that it
@@ -228,7 +228,8 @@ pub struct Prices {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
-    /// Pilotage chooses; on one machine that is the embedded engine.
+    /// Pilotage chooses: the embedded engine for a GGUF file, and for other weights the best of what is installed
+    /// and runs them.
     #[default]
     Auto,
     /// The engine inside of Pilotage, which runs GGUF weights on the CPU.

@@ -104,6 +104,12 @@ pub fn catalogue() -> impl Iterator<Item = &'static Accelerator> {
 }
 
 impl Accelerator {
+    /// A desktop's processor, which stands for any machine without accelerators where its speed does not matter.
+    pub const PROCESSOR: Self = processor::CLASSES[0];
+
+    /// A small device of NVIDIA, which stands for those of theirs that are in no catalogue.
+    pub const GENERIC: Self = nvidia::CLASSES[8];
+
     /// Whether it is processor cores rather than a device of its own.
     pub const fn is_processor(&self) -> bool {
         matches!(self.vendor, Vendor::Cpu)

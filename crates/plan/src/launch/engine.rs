@@ -102,9 +102,8 @@ impl Engine {
             Self::Sglang => Dialect::Sglang,
             Self::Tgi => Dialect::Tgi,
             Self::TensorRtLlm => Dialect::Trtllm,
-            // Started with its OpenAI front end.
-            Self::Triton => Dialect::Triton,
-            Self::DeepSpeed => Dialect::DeepSpeed,
+            // Started with their OpenAI front ends.
+            Self::Triton | Self::DeepSpeed => Dialect::OpenAi,
             Self::LlamaCpp => Dialect::LlamaCpp,
             Self::Ollama => Dialect::Ollama,
         }

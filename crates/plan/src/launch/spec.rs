@@ -231,6 +231,8 @@ impl LaunchSpec {
             slots: self.slots,
             threads,
             weights,
+            release: self.version.map(|version| version.to_string()),
+            devices: Vec::new(),
             adapters: Vec::new(),
         })
     }

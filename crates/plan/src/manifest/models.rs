@@ -88,6 +88,10 @@ fn runtime(model: &Model, errors: &mut Vec<ManifestError>) {
             report(model, name, text, errors);
         }
     }
+    if model.spec.engine() == Some(launch::Engine::Ollama) {
+        let text = "Ollama serves models of its own library; run it yourself and list it under `endpoints`, or write `llama.cpp`, which runs the same files";
+        report(model, "runtime", text, errors);
+    }
     for name in model.spec.runtime_env.keys() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.is_empty()

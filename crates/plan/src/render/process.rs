@@ -57,6 +57,10 @@ pub struct ProcessSpec {
     pub threads: u32,
     /// What must be on this machine before it starts.
     pub weights: WeightsSpec,
+    /// The release of its program, where that can be seen: another one is another process.
+    pub release: Option<String>,
+    /// The accelerators that it has to itself.
+    pub devices: Vec<String>,
     /// Adapters to load while it runs: another list changes nothing about the process itself.
     pub adapters: Vec<AdapterSpec>,
 }
@@ -173,6 +177,8 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
             signed_by: spec.signed_by,
             size_bytes: spec.size_bytes,
         },
+        release: None,
+        devices: Vec::new(),
         adapters: Vec::new(),
     }
 }

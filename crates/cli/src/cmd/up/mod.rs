@@ -86,7 +86,8 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         };
         if wanted {
             // What is being read is not what there is by now: its reader stops.
-            reading = Some(Reading::start(&args, &world));
+            let world = World { devices: serving.devices(), ..(*world).clone() };
+            reading = Some(Reading::start(&args, &Arc::new(world)));
         }
     };
     output::note(&format!("{stopped}: finishing what runs; once more stops at once"));

@@ -1,6 +1,7 @@
 //! The gateway and its engines while they run: who came up goes into its lanes, who died comes out,
 //! and a new plan takes the place of the one before.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,6 +153,13 @@ impl Serving {
     pub(super) fn files(&self, args: &Arc<Up>) -> impl Fn() -> Vec<PathBuf> + use<> {
         let (args, plan) = (Arc::clone(args), self.current.plan().clone());
         move || manifests::files(&args, &plan)
+    }
+
+    /// The accelerators that processes have now, by the processes' names.
+    pub(super) fn devices(&self) -> BTreeMap<String, Vec<String>> {
+        let specs = self.current.processes().into_iter().map(|placed| placed.spec);
+        let have = specs.filter(|spec| !spec.devices.is_empty());
+        have.map(|spec| (spec.name, spec.devices)).collect()
     }
 
     fn replace(&mut self, prepared: Prepared) -> anyhow::Result<String> {

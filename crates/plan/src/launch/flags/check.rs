@@ -29,6 +29,8 @@ pub struct Finding {
     pub flag: String,
     /// What is the matter.
     pub fault: Fault,
+    /// Whether the release is not known well enough for it to be sure.
+    pub is_guess: bool,
 }
 
 /// What is the matter with an argument.
@@ -98,13 +100,14 @@ pub fn check(
     let Some(around) = Around::find(&table, version) else { return findings };
     if let Some(checked_as) = around.guessed {
         let fault = Fault::Release { checked_as };
-        findings.push(Finding { index: 0, flag: String::new(), fault });
+        findings.push(Finding { index: 0, flag: String::new(), fault, is_guess: true });
     }
     let arguments = split(engine, &table, words);
     for (place, argument) in arguments.iter().enumerate() {
         let mut report = |fault| {
             let flag = argument.written.clone();
-            findings.push(Finding { index: argument.index, flag, fault });
+            let is_guess = around.may_be_wrong(version, &fault);
+            findings.push(Finding { index: argument.index, flag, fault, is_guess });
         };
         if argument.name.is_empty() {
             report(Fault::Stray);
@@ -155,6 +158,17 @@ impl Around {
         let below = table.releases.iter().rev().find(|release| **release <= version)?;
         let above = table.releases.iter().find(|release| **release >= version)?;
         Some(Self { below: *below, above: *above, guessed: None })
+    }
+
+    /// Whether what is told of a flag may not hold for the release that is meant: a later one than all that
+    /// were looked at may have any flag, and where nobody knows the release it may be an earlier one.
+    fn may_be_wrong(&self, version: Option<Version>, fault: &Fault) -> bool {
+        let is_later = version.is_some_and(|version| version > self.above);
+        match fault {
+            Fault::Unknown { .. } => is_later,
+            Fault::Gone { .. } => is_later || version.is_none(),
+            _ => false,
+        }
     }
 
     /// What is wrong with a flag's being there at all.
@@ -271,7 +285,7 @@ impl Fault {
 impl Finding {
     /// How bad it is.
     pub const fn severity(&self) -> Severity {
-        self.fault.severity()
+        if self.is_guess { Severity::Warning } else { self.fault.severity() }
     }
 
     /// The same in words, for the release of a program that was meant.

@@ -95,6 +95,16 @@ impl Request {
     }
 }
 
+/// Sampling parameters beyond OpenAI's, and their values that change nothing.
+const SAMPLING: [(&str, &[f64]); 6] = [
+    ("top_k", &[-1.0, 0.0]),
+    ("min_p", &[0.0]),
+    ("typical_p", &[1.0]),
+    ("repetition_penalty", &[1.0]),
+    ("min_tokens", &[0.0]),
+    ("length_penalty", &[1.0]),
+];
+
 /// Refuses what none of these servers can be told.
 fn refuse(own: Own, body: &Map<String, Value>) -> Result<(), ApiError> {
     let is_asked = |value: &Value| match value {
@@ -104,7 +114,7 @@ fn refuse(own: Own, body: &Map<String, Value>) -> Result<(), ApiError> {
         Value::String(text) => !text.is_empty(),
         Value::Bool(true) | Value::Number(_) => true,
     };
-    const NEVER: [&str; 9] = [
+    const NEVER: [&str; 21] = [
         "tools",
         "functions",
         "logprobs",
@@ -114,8 +124,26 @@ fn refuse(own: Own, body: &Map<String, Value>) -> Result<(), ApiError> {
         "suffix",
         "audio",
         "continue_final_message",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "guided_decoding_backend",
+        "structured_outputs",
+        "grammar",
+        "json_schema",
+        "stop_token_ids",
+        "prompt_logprobs",
+        "ignore_eos",
+        "logits_processors",
     ];
     if let Some(member) = NEVER.into_iter().find(|member| body.get(*member).is_some_and(is_asked)) {
+        return Err(own.refuse(member));
+    }
+    let is_set = |(member, neutral): &&(&str, &[f64])| {
+        body.get(*member).and_then(Value::as_f64).is_some_and(|value| !neutral.contains(&value))
+    };
+    if let Some((member, _)) = SAMPLING.iter().find(is_set) {
         return Err(own.refuse(member));
     }
     let is_several =

@@ -105,6 +105,8 @@ fn what_cannot_be_told_is_refused_by_name() {
         check(own, r#""logprobs":true"#, "logprobs");
         check(own, r#""n":2"#, "n");
         check(own, r#""logit_bias":{"5":1}"#, "logit_bias");
+        check(own, r#""guided_json":{"type":"object"}"#, "guided_json");
+        check(own, r#""top_k":-1,"min_p":0,"repetition_penalty":1.1"#, "repetition_penalty");
         check(own, r#""stop":[1]"#, "stop");
         check(own, r#""response_format":{"type":"grammar"}"#, "response_format");
     }

@@ -1,11 +1,14 @@
 //! Fetching weights from where they are into a download's folder, and verifying what came.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use pilotage_plan::{Signer, WeightsSource, WeightsSpec};
+use pilotage_shell::files;
 use pilotage_shell::secret::Secret;
+use serde::Deserialize;
 
 use super::cache::{Fetched, Partial, stamp};
 use super::hash::{self, Beside};
@@ -15,6 +18,12 @@ use super::oci::Registry;
 use super::signature::{self, SIGNATURE_BYTES_MAX};
 use super::transfer::{Cut, Question, Room, Tally, Transfer, Wanted};
 use super::{Progress, Store, WeightsError, pypi, room};
+
+/// The end of an index's name, which says in which shard each tensor is.
+const INDEX: &str = ".safetensors.index.json";
+
+/// Most bytes of an index: some 100 for each tensor.
+const INDEX_BYTES_MAX: u64 = 256 << 20;
 
 impl Store {
     /// Fetches and verifies. What is signed is checked, too.
@@ -164,6 +173,7 @@ impl Store {
         let mut listed = fetched.map_err(|failed| failed.of(&source))?;
         let data = partial.files();
         remove_others(&data, &listed).map_err(|error| WeightsError::file(&data, error))?;
+        shards_are_there(&data, &listed).map_err(|reason| WeightsError::unfit(&source, reason))?;
         self.check_folder(spec, &data, &listed, partial).await?;
         let digest = listing::digest(&mut listed);
         let name = spec.source.file_name().to_owned();
@@ -183,7 +193,7 @@ impl Store {
         };
         let (manifest, layers) = registry.layers(reference, progress).await?;
         let total: u64 = layers.iter().map(|layer| layer.size_bytes).sum();
-        self.room(total, progress)?;
+        self.room(Registry::bytes(&layers, partial), progress)?;
         let tally = Tally::begin(progress, spec.source.to_string(), Some(total));
         let no_more = |_| Ok(());
         let transfer = self.transfer(&tally, &no_more);
@@ -286,6 +296,32 @@ async fn hub_file(
         }
         transfer.tally.subtract(hashes.size_bytes);
     }
+}
+
+/// Whether every shard that an index names is there: a repository may be half uploaded.
+fn shards_are_there(folder: &Path, listed: &[Listed]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    for index in listed.iter().filter(|file| file.path.ends_with(INDEX)) {
+        let path = &index.path;
+        let read = files::read_bounded(&folder.join(path), INDEX_BYTES_MAX);
+        let read = read.map_err(|error| format!("{path}: {error}"))?;
+        let Index { weight_map } = serde_json::from_slice(&read)
+            .map_err(|error| format!("{path} makes no sense ({error})"))?;
+        let within = path.rsplit_once('/').map_or("", |(within, _)| within);
+        let is_there = |shard: &str| {
+            let shard =
+                if within.is_empty() { shard.to_owned() } else { format!("{within}/{shard}") };
+            listed.iter().any(|file| file.path == shard)
+        };
+        let shards: BTreeSet<&String> = weight_map.values().collect();
+        if let Some(missing) = shards.into_iter().find(|shard| !is_there(shard)) {
+            return Err(format!("{path} names {missing:?}, which is not among its files"));
+        }
+    }
+    Ok(())
 }
 
 /// Removes what an earlier attempt left of files that are not in this commit.

@@ -67,16 +67,22 @@ pub(super) fn parse(text: &str) -> Option<BTreeMap<&str, Digest>> {
     Some(files)
 }
 
-/// Reads every file of a folder. Links are followed, as runtimes do.
+/// Reads every file of a folder but those whose digest is known. Links are followed, as runtimes do.
 ///
 /// # Errors
 /// One cannot be read, has a name that is no text, or there are too many.
 pub(super) async fn read(
     folder: &Path,
+    known: &BTreeMap<String, Digest>,
     progress: Option<&dyn Progress>,
 ) -> io::Result<Vec<Listed>> {
     let mut files = Vec::new();
     for path in paths(folder)? {
+        if let Some(&sha256) = known.get(&path) {
+            let size_bytes = fs::metadata(folder.join(&path))?.len();
+            files.push(Listed { path, size_bytes, sha256, modified_ns: 0 });
+            continue;
+        }
         let hashes = hash::of(&folder.join(&path), Beside::default(), progress).await?;
         let (size_bytes, sha256) = (hashes.size_bytes, hashes.sha256);
         files.push(Listed { path, size_bytes, sha256, modified_ns: 0 });
@@ -149,7 +155,7 @@ mod tests {
         fs::create_dir_all(folder.path().join("a")).unwrap();
         fs::write(folder.path().join("b"), "one").unwrap();
         fs::write(folder.path().join("a/c"), "two").unwrap();
-        let files = read(folder.path(), None).await.unwrap();
+        let files = read(folder.path(), &BTreeMap::new(), None).await.unwrap();
         assert_eq!(files, [listed("a/c", "two"), listed("b", "one")]);
     }
 

@@ -28,6 +28,7 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pilotage_plan::{Digest, WeightsSource, WeightsSpec};
@@ -226,7 +227,8 @@ impl Store {
         let failed = |error| WeightsError::file(path, error);
         let unsigned = |reason: String| WeightsError::unsigned(&spec.source, reason);
         if is_folder {
-            let mut listed = listing::read(path, Some(progress)).await.map_err(failed)?;
+            let mut listed =
+                listing::read(path, &BTreeMap::new(), Some(progress)).await.map_err(failed)?;
             if let Some(signer) = &spec.signed_by {
                 let checked = signature::check_folder(signer, path, &listed).await;
                 checked.map_err(unsigned)?;

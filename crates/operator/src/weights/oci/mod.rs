@@ -150,7 +150,16 @@ impl<'a> Registry<'a> {
                 self.place(layer, blob, &target).await?;
             }
         }
-        self.gather(manifest, &target, transfer.tally.progress).await
+        self.gather(manifest, layers, &target, transfer.tally.progress).await
+    }
+
+    /// Bytes that the layers still take: those to come, and of tars what comes out of them.
+    pub(super) fn bytes(layers: &[Layer], partial: &Partial) -> u64 {
+        let bytes = |layer: &Layer| {
+            let tar = if matches!(layer.holds, Holds::Tar { .. }) { layer.size_bytes } else { 0 };
+            layer.size_bytes.saturating_sub(blob(layer, partial).have()) + tar
+        };
+        layers.iter().map(bytes).sum()
     }
 
     /// Fetches one layer, renewing the token as often as it ends.
@@ -160,8 +169,7 @@ impl<'a> Registry<'a> {
         transfer: &Transfer<'_>,
         partial: &Partial,
     ) -> Result<Place, WeightsError> {
-        let hex = layer.digest.hex();
-        let place = Place::new(partial.blob(&hex), &partial.blob(&format!("{hex}.json")));
+        let place = blob(layer, partial);
         let url = format!("{}/blobs/{}", self.base, layer.digest);
         let mut logins = 0;
         loop {
@@ -223,15 +231,24 @@ impl<'a> Registry<'a> {
     async fn gather(
         &self,
         manifest: Digest,
+        layers: &[Layer],
         target: &Path,
         progress: &dyn Progress,
     ) -> Result<Fetched, WeightsError> {
         let failed = |error| WeightsError::file(target, error);
         self.leave_pickles_out(target, progress)?;
         let paths = listing::paths(target).map_err(failed)?;
-        let root = target.join(common_folder(&paths));
+        let (folder, root) = (common_folder(&paths), target.join(common_folder(&paths)));
+        let inside = |path: &str| {
+            path.strip_prefix(folder).map(|rest| rest.trim_start_matches('/').to_owned())
+        };
+        let known = layers.iter().filter_map(|layer| match &layer.holds {
+            Holds::File(path) => Some((inside(path)?, layer.digest)),
+            Holds::Tar { .. } => None,
+        });
+        let known: BTreeMap<String, Digest> = known.collect();
         progress.begin("checking the files", None);
-        let mut files = listing::read(&root, Some(progress)).await.map_err(failed)?;
+        let mut files = listing::read(&root, &known, Some(progress)).await.map_err(failed)?;
         let revision = Some(manifest.to_string());
         let name = self.source.file_name().to_owned();
         if let [Listed { path, sha256, .. }] = files.as_slice() {
@@ -305,6 +322,12 @@ impl<'a> Registry<'a> {
             "the registry does not show it to {known}; check the name, then `docker login {host}` or set PILOTAGE_REGISTRY_AUTH={host}=NAME:PASSWORD"
         )
     }
+}
+
+/// Where a layer comes to.
+fn blob(layer: &Layer, partial: &Partial) -> Place {
+    let hex = layer.digest.hex();
+    Place::new(partial.blob(&hex), &partial.blob(&format!("{hex}.json")))
 }
 
 /// The folder that all files are in: artifacts often hold one folder with the model in it.

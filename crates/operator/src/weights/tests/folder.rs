@@ -188,6 +188,22 @@ async fn repositories_that_cannot_be_had_say_what_to_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repository_without_all_its_shards_is_refused() {
+    let check = |index: &'static str, part: &'static str| async move {
+        let mut hub = Hub::model();
+        hub.files.insert("model.safetensors.index.json".to_owned(), index.as_bytes().to_vec());
+        let site = hub.site().await;
+        let folder = tempfile::tempdir().unwrap();
+        let said = ensure(folder.path(), &site, "hf:o/r").await.err().unwrap_or_default();
+        assert!(said.contains(part) && said.is_empty() == part.is_empty(), "{said}");
+    };
+    let one = r#"{"weight_map": {"a": "model-00001-of-00002.safetensors"}}"#;
+    check(one, "").await;
+    check(r#"{"weight_map": {"a": "model-00003-of-00003.safetensors"}}"#, "00003-of-00003").await;
+    check(r#"{"weight_map": []}"#, "makes no sense").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_folder_goes_on_where_it_stopped_even_at_another_commit() {
     let hub = Hub::model();
     let mut broken = hub.clone();

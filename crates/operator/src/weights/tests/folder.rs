@@ -216,13 +216,15 @@ async fn a_folder_goes_on_where_it_stopped_even_at_another_commit() {
     let store = with(folder.path(), &site.url, limits);
     store.ensure(&spec("hf:o/r", None), &Notes::default()).await.unwrap_err();
     let before = site.seen.lock().len();
-    // Meanwhile the description changed, to one of the same size.
+    // Meanwhile the description changed, to one of the same size, and another one went.
     let mut hub = hub;
+    hub.files.remove("1_Pooling/config.json");
     hub.files.insert("config.json".to_owned(), b"[]".to_vec());
     *broken.lock() = hub;
     let path = store.ensure(&spec("hf:o/r", None), &Notes::default()).await.unwrap();
     assert_eq!(std::fs::read(path.join("config.json")).unwrap(), b"[]");
     assert_eq!(std::fs::read(path.join("model-00001-of-00002.safetensors")).unwrap(), content());
+    assert!(!path.join("1_Pooling/config.json").exists());
     let again = site.paths()[before..].to_vec();
     assert!(!again.iter().any(|path| path.contains("model-00001")), "{again:?}");
 }

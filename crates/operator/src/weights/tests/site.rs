@@ -37,8 +37,6 @@ type Script = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
 pub(super) struct Site {
     pub url: String,
     pub seen: Arc<Mutex<Vec<Asked>>>,
-    /// Most requests that were being answered at once.
-    pub most: Arc<AtomicUsize>,
 }
 
 impl Site {
@@ -53,12 +51,10 @@ impl Site {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (seen, most) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<AtomicUsize>::default());
+        let seen = Arc::<Mutex<Vec<Asked>>>::default();
         let desk = Desk {
             script: Arc::new(script),
             seen: Arc::clone(&seen),
-            now: Arc::default(),
-            most: Arc::clone(&most),
             ranged: Arc::default(),
             barrier: Arc::new(Barrier::new(meet.max(1))),
             meet,
@@ -69,7 +65,7 @@ impl Site {
                 drop(pilotage_shell::tasks::spawn("desk", desk.clone().serve(stream)));
             }
         }));
-        Self { url, seen, most }
+        Self { url, seen }
     }
 
     pub(super) fn paths(&self) -> Vec<String> {
@@ -81,8 +77,6 @@ impl Site {
 struct Desk {
     script: Arc<Script>,
     seen: Arc<Mutex<Vec<Asked>>>,
-    now: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
     ranged: Arc<AtomicUsize>,
     barrier: Arc<Barrier>,
     meet: usize,
@@ -97,8 +91,6 @@ impl Desk {
                 return;
             }
         }
-        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
         let path = head.split(' ').nth(1).unwrap().to_owned();
         let asked = {
             let mut seen = self.seen.lock();
@@ -113,7 +105,6 @@ impl Desk {
         // Who asks may have enough before the end.
         let _ = stream.write_all(&answer).await;
         let _ = stream.shutdown().await;
-        self.now.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -215,9 +215,9 @@ const fn flops(f32: f64, half: f64, eight: [Option<f64>; 2], fp4: Option<f64>) -
     Flops { f32: tera(f32), half: tera(half), bf16: true, fp8: eight[0], int8: eight[1], fp4 }
 }
 
-/// A link by name and 10^9 bytes a second in one direction. The latency is not of a datasheet: ten
-/// microseconds for an all-reduce over a switch of the node's own, thirty over PCIe and networks,
-/// as measured by most published runs of nccl-tests with small messages; calibration replaces it.
+/// A link by name and 10^9 bytes a second in one direction. The latency is not of a datasheet, and nobody
+/// looked it up: ten microseconds for an all-reduce over a switch of the node's own and thirty over PCIe and
+/// networks are assumed.
 const fn fast(name: &'static str, bandwidth: f64) -> Link {
     Link { name, bandwidth: giga(bandwidth), latency_seconds: 10e-6 }
 }

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::memory::Band;
 use super::speed::Work;
+use super::squares::Equations;
 use crate::hardware::Accelerator;
 
 /// Rounds of deciding which measurements arithmetic bounds and which memory does.
@@ -17,11 +18,11 @@ const SHARE_MIN: f64 = 0.01;
 /// The most: measured times are noisy, and rates of a datasheet are sometimes exceeded.
 const SHARE_MAX: f64 = 1.2;
 
+/// The least that a prediction is said to be off.
+const OFF_MIN: f64 = 0.02;
+
 /// What is fitted: slowness of arithmetic and of memory, seconds a step and a sequence.
 const UNKNOWNS: usize = 4;
-
-/// The share of an unknown that has to be its own for it to be told from the others.
-const ALIKE: f64 = 1e-6;
 
 /// Shares of full rates that are reached, and what a step costs besides.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -137,14 +138,14 @@ impl Calibration {
             [1.0 / self.compute, 1.0 / self.bandwidth, self.step_seconds, self.sequence_seconds];
         let mut found = Err(FitError::Alike);
         for free in [UNKNOWNS, UNKNOWNS - 1] {
-            let mut equations = Equations::default();
+            let mut equations = Equations::<UNKNOWNS>::new();
             for measured in measurements {
                 let terms = self.terms(&measured.work);
                 let fixed: f64 = (free..UNKNOWNS).map(|at| now[at] * terms[at]).sum();
                 let rest = measured.seconds - measured.work.link_seconds / self.link - fixed;
                 equations.add(terms, rest, 1.0 / measured.seconds);
             }
-            found = equations.solve(free, now);
+            found = equations.solve(free, now).ok_or(FitError::Alike);
             if found.is_ok() {
                 break;
             }
@@ -174,82 +175,21 @@ impl Calibration {
 
     /// Twice the root of the mean relative square, which nineteen in twenty are within.
     fn typical_error(&self, measurements: &[Measurement]) -> f64 {
-        let square = |measured: &Measurement| {
-            (self.seconds(&measured.work) / measured.seconds - 1.0).powi(2)
-        };
-        let sum: f64 = measurements.iter().map(square).sum();
-        (2.0 * (sum / measurements.len() as f64).sqrt()).max(0.02)
+        typical_error(
+            measurements.iter().map(|one| self.seconds(&one.work) / one.seconds - 1.0),
+        )
     }
 }
 
-/// Normal equations.
-#[derive(Default)]
-struct Equations {
-    left: [[f64; UNKNOWNS]; UNKNOWNS],
-    right: [f64; UNKNOWNS],
-}
-
-impl Equations {
-    fn add(&mut self, terms: [f64; UNKNOWNS], value: f64, weight: f64) {
-        let weight = weight * weight;
-        for row in 0..UNKNOWNS {
-            for column in 0..UNKNOWNS {
-                self.left[row][column] += weight * terms[row] * terms[column];
-            }
-            self.right[row] += weight * terms[row] * value;
-        }
+/// How far off predictions may be that were off by these parts: twice the root of the mean square, and never
+/// nothing.
+pub(super) fn typical_error(errors: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut count) = (0.0, 0.0_f64);
+    for error in errors {
+        sum += error * error;
+        count += 1.0;
     }
-
-    /// The first so many unknowns, none of them negative; the others, and those that nothing depends on, are as
-    /// they were.
-    fn solve(&self, free: usize, now: [f64; UNKNOWNS]) -> Result<[f64; UNKNOWNS], FitError> {
-        let depended = |unknown: &usize| self.left[*unknown][*unknown] > 0.0;
-        let mut used: Vec<usize> = (0..free).filter(depended).collect();
-        let mut all = now;
-        loop {
-            let found = self.solve_for(&used)?;
-            let negative = used.iter().copied().find(|unknown| found[*unknown] < 0.0);
-            let Some(worst) = negative else {
-                used.iter().for_each(|unknown| all[*unknown] = found[*unknown]);
-                return Ok(all);
-            };
-            all[worst] = 0.0;
-            used.retain(|unknown| *unknown != worst);
-            if used.is_empty() {
-                return Err(FitError::Alike);
-            }
-        }
-    }
-
-    /// Gauss's elimination over some of the unknowns.
-    fn solve_for(&self, used: &[usize]) -> Result<[f64; UNKNOWNS], FitError> {
-        let mut rows: Vec<Vec<f64>> = used
-            .iter()
-            .map(|row| {
-                let left = used.iter().map(|column| self.left[*row][*column]);
-                left.chain([self.right[*row]]).collect()
-            })
-            .collect();
-        let size = used.len();
-        for pivot in 0..size {
-            let scale = self.left[used[pivot]][used[pivot]];
-            if rows[pivot][pivot] <= scale * ALIKE {
-                return Err(FitError::Alike);
-            }
-            let head = rows[pivot].clone();
-            for (at, row) in rows.iter_mut().enumerate() {
-                if at != pivot {
-                    let factor = row[pivot] / head[pivot];
-                    row.iter_mut().zip(&head).for_each(|(value, part)| *value -= factor * part);
-                }
-            }
-        }
-        let mut found = [0.0; UNKNOWNS];
-        for (at, unknown) in used.iter().enumerate() {
-            found[*unknown] = rows[at][size] / rows[at][at];
-        }
-        Ok(found)
-    }
+    (2.0 * (sum / count.max(1.0)).sqrt()).max(OFF_MIN)
 }
 
 #[cfg(test)]

@@ -11,18 +11,23 @@
 mod cache;
 pub mod calibration;
 pub mod facts;
+pub mod fitted;
 pub mod memory;
 mod number;
+pub mod pace;
 pub mod quantization;
 pub mod read;
 pub mod runtime;
 pub mod search;
 pub mod shape;
 pub mod speed;
+mod squares;
 
 pub use calibration::{Calibration, FitError, Measurement};
 pub use facts::{Attention, Experts, Format, Layer, Modalities, ModelFacts, Task, WeightBytes};
+pub use fitted::{Errors, Fit, Stored, Subject};
 pub use memory::{Band, Memory, Remedy, ShapeError};
+pub use pace::{Pace, Phase, Point};
 pub use quantization::{Dtype, Quantization};
 pub use read::{Config, Gguf, Index, Partial, ReadError, Tensors};
 pub use runtime::{Release, Runtime};

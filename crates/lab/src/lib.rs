@@ -4,6 +4,7 @@
 //! Only `load` has sockets and a clock; everything else computes from what is handed in.
 
 pub mod arrivals;
+pub mod calibrate;
 pub mod diff;
 pub mod engine;
 pub mod load;

@@ -1,6 +1,7 @@
 //! What can be typed: flags as data, with help that teaches. What they mean is in `cmd/`.
 
 mod bench;
+mod calibrate;
 mod explain;
 mod key;
 mod model;
@@ -22,6 +23,7 @@ pub(crate) use bench::{
     Asked, Bench, BenchCommand, BenchDiff, BenchFind, BenchFormat, BenchReport, BenchRun,
     BenchSweep, Each, LoadArgs, ResultArgs,
 };
+pub(crate) use calibrate::BenchCalibrate;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
 pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};

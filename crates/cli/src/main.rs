@@ -3,6 +3,7 @@
 //! One file per command in `cmd/`; this is the only crate that sees all the others.
 
 mod args;
+mod calibrations;
 mod cmd;
 mod exit;
 mod installation;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::BenchEngine;
+use super::{BenchCalibrate, BenchEngine};
 use crate::output::Format;
 
 /// Measure a server: how fast it is under a load, and whether the numbers can be trusted.
@@ -31,6 +31,7 @@ pub(crate) enum BenchCommand {
     Run(Box<BenchRun>),
     Sweep(Box<BenchSweep>),
     Find(Box<BenchFind>),
+    Calibrate(Box<BenchCalibrate>),
     Diff(BenchDiff),
     Report(BenchReport),
     Engine(Box<BenchEngine>),

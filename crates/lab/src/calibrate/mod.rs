@@ -14,7 +14,7 @@ use std::time::Duration;
 use pilotage_shell::clock::Clock;
 use thiserror::Error;
 
-use crate::load::{Bench, Limits, LoadError, Target};
+use crate::load::{Bench, Limits, LoadError, Target, TargetError};
 use crate::record::{Outcome, Sample};
 use crate::workload::{Length, Load, Spec, Tenant, WarmUp, Workload};
 
@@ -95,6 +95,9 @@ pub enum GaugeError {
     /// Nothing could be sent.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// There is no such server.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// An answer was none.
     #[error("a request was answered with status {status} ({outcome:?})")]
     Refused {
@@ -115,7 +118,7 @@ pub struct Gauge<F> {
     timeout: Duration,
 }
 
-impl<F: Fn() -> Target> Gauge<F> {
+impl<F: Fn() -> Result<Target, TargetError>> Gauge<F> {
     /// A gauge of the server that `target` makes.
     pub const fn new(clock: Clock, target: F, timeout: Duration) -> Self {
         Self { clock, target, ratio: 1.0, timeout }
@@ -204,7 +207,7 @@ impl<F: Fn() -> Target> Gauge<F> {
             timeout: self.timeout,
             grace: self.timeout,
         };
-        let bench = Bench::new(self.clock, spec, (self.target)(), limits)?;
+        let bench = Bench::new(self.clock, spec, (self.target)()?, limits)?;
         let samples = bench.run().await.book.samples;
         let refused = |sample: &&Sample| {
             !matches!(sample.outcome, Outcome::Ok | Outcome::Rejected | Outcome::Timeout)

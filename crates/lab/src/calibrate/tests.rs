@@ -95,16 +95,15 @@ fn doubts_name_what_is_wrong() {
 }
 
 /// A scripted engine, and a gauge of it.
-async fn scripted(pace: ModelConfig) -> (Engine, Gauge<impl Fn() -> Target>) {
+async fn scripted(pace: ModelConfig) -> (Engine, Gauge<impl Fn() -> Result<Target, TargetError>>) {
     let clock = Clock::start();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = EngineConfig { pace: Some(pace), ..EngineConfig::default() };
     let engine = Engine::start(config, listener, None, clock).unwrap();
     let url = Arc::new(format!("http://{}", engine.addr()));
     let target = move || {
-        let options =
-            Options { model: "scripted".to_owned(), stream: true, ..Options::default() };
-        Target::new(&url, Endpoint::Chat, options).unwrap()
+        let options = Options { model: "scripted".to_owned(), stream: true, ..Options::default() };
+        Target::new(&url, Endpoint::Chat, options)
     };
     (engine, Gauge::new(clock, target, Duration::from_secs(600)))
 }

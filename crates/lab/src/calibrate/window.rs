@@ -114,8 +114,7 @@ struct Answer {
 
 impl Answer {
     fn of(sample: &Sample, begin: u64, end: u64) -> Result<Self, Unread> {
-        let mut inside =
-            moments(sample).enumerate().filter(|(_, at)| (begin..=end).contains(at));
+        let mut inside = moments(sample).enumerate().filter(|(_, at)| (begin..=end).contains(at));
         let (first, from) = inside.next().ok_or(Unread::Apart)?;
         let (last, until) = inside.last().unwrap_or((first, from));
         let rate = tokens_an_event(sample);

@@ -175,9 +175,7 @@ impl Calibration {
 
     /// Twice the root of the mean relative square, which nineteen in twenty are within.
     fn typical_error(&self, measurements: &[Measurement]) -> f64 {
-        typical_error(
-            measurements.iter().map(|one| self.seconds(&one.work) / one.seconds - 1.0),
-        )
+        typical_error(measurements.iter().map(|one| self.seconds(&one.work) / one.seconds - 1.0))
     }
 }
 

@@ -97,8 +97,7 @@ impl Pace {
                 return Err(FitError::TooFew(seen));
             }
         }
-        let [prefill_seconds, token_seconds] =
-            prompts.solve(2, [0.0; 2]).ok_or(FitError::Alike)?;
+        let [prefill_seconds, token_seconds] = prompts.solve(2, [0.0; 2]).ok_or(FitError::Alike)?;
         let steps = [3, 2].iter().find_map(|free| steps.solve(*free, [0.0; 3]));
         let [step_seconds, sequence_seconds, context_seconds] = steps.ok_or(FitError::Alike)?;
         let found = Self {

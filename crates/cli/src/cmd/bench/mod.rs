@@ -1,5 +1,6 @@
 //! `pilotage bench`: sends load, and says what came back and what that is worth.
 
+mod calibrate;
 mod compare;
 mod engine;
 mod live;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: Bench) -> anyhow::Result<()> {
         BenchCommand::Run(args) => one(&args),
         BenchCommand::Sweep(args) => sweep::sweep(&args),
         BenchCommand::Find(args) => sweep::find(&args),
+        BenchCommand::Calibrate(args) => calibrate::run(&args),
         BenchCommand::Diff(args) => compare::diff(&args),
         BenchCommand::Report(args) => compare::report(&args),
         BenchCommand::Engine(args) => engine::run(*args),

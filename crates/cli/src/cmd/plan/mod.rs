@@ -128,7 +128,7 @@ fn weights(source: &Source, facts: &ModelFacts) -> Weights {
 }
 
 /// `h100-sxm`, or `l4x2` for two of them in a node.
-fn hardware(text: &str) -> Result<Accelerator, Wrong> {
+pub(super) fn hardware(text: &str) -> Result<Accelerator, Wrong> {
     if let Some(class) = Accelerator::by_id(text) {
         return Ok(*class);
     }
@@ -157,7 +157,7 @@ fn unknown_hardware(text: &str) -> Wrong {
     wrong.hint("`pilotage plan hardware` lists them; l4x2 means two of them in a node")
 }
 
-fn engine(name: &str) -> Result<Engine, Wrong> {
+pub(super) fn engine(name: &str) -> Result<Engine, Wrong> {
     Engine::parse(name).ok_or_else(|| {
         let names: Vec<_> = Engine::ALL.iter().map(|engine| engine.name()).collect();
         Wrong::new(format!("there is no runtime `{name}`"))

@@ -15,6 +15,7 @@ use pilotage_wire::dialect::detect::{self, ANSWER_BYTES_MAX, Heard};
 const SILENT_MAX: usize = 3;
 
 /// Whom to ask, and how.
+#[derive(Debug)]
 pub(super) struct Asking {
     pub(super) client: Client,
     pub(super) url: String,
@@ -87,7 +88,7 @@ impl Asking {
         self.one(&at, path.to_owned()).await.ok()
     }
 
-    async fn one(&self, url: &str, path: String) -> Result<Heard, Silence> {
+    pub(super) async fn one(&self, url: &str, path: String) -> Result<Heard, Silence> {
         let asking = async {
             let mut request = Request::get(url);
             if let Some(key) = &self.key {

@@ -10,6 +10,7 @@ use pilotage_shell::client::{Client, ClientError};
 use pilotage_shell::env;
 use pilotage_shell::secret::Secret;
 use pilotage_wire::dialect::detect::{self, Finding};
+use pilotage_wire::dialect::observe::observe;
 use pilotage_wire::dialect::{Capability, Dialect, Metric, Version};
 use serde_json::{Value, json};
 
@@ -20,6 +21,47 @@ use ask::Asking;
 
 /// Most models that the table names.
 const MODELS_SHOWN_MAX: usize = 8;
+
+/// How long an answer may take where nobody says.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that answers, and what it is.
+#[derive(Debug)]
+pub(super) struct Answering {
+    /// Its address.
+    pub(super) url: String,
+    /// What it is.
+    pub(super) finding: Finding,
+    asking: Asking,
+}
+
+impl Answering {
+    /// Requests that its metrics show, computed or waiting; none where they show none of both.
+    pub(super) async fn load(&self) -> Option<u32> {
+        let dialect = self.finding.dialect;
+        let path = dialect.differences().paths.metrics?;
+        let page = self.asking.one(&format!("{}{path}", self.url), path.to_owned()).await.ok()?;
+        let seen = observe(dialect, &page.body);
+        match (seen.running, seen.waiting) {
+            (None, None) => None,
+            (running, waiting) => Some(running.unwrap_or(0) + waiting.unwrap_or(0)),
+        }
+    }
+}
+
+/// Asks who answers at an address.
+pub(super) async fn find(
+    url: &str,
+    key: Option<Secret>,
+    model: Option<&str>,
+) -> anyhow::Result<Answering> {
+    let url = address(url)?;
+    let asking = Asking { client: Client::new()?, url: url.clone(), key, patience: PATIENCE };
+    match asking.all(model).await {
+        Ok(heard) => Ok(Answering { url, finding: detect::judge(&heard, model), asking }),
+        Err(error) => Err(unreachable(&url, &error)),
+    }
+}
 
 /// Asks, and says what was found.
 pub(crate) async fn run(args: Probe) -> anyhow::Result<()> {
@@ -88,7 +130,7 @@ fn client(args: &Probe) -> anyhow::Result<Client> {
     client.map_err(|error| Wrong::new(format!("{}: {error}", path.display())).into())
 }
 
-fn key(variable: Option<&str>) -> anyhow::Result<Option<Secret>> {
+pub(super) fn key(variable: Option<&str>) -> anyhow::Result<Option<Secret>> {
     let Some(name) = variable else { return Ok(None) };
     match env::named(name) {
         Some(key) => Ok(Some(Secret::new(key))),

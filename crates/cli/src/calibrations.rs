@@ -1,0 +1,100 @@
+//! Calibrations of servers in the data directory: `calibrations/NAME.json`, one a model.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use pilotage_plan::size::{ModelFacts, Stored};
+use pilotage_shell::files;
+
+use crate::installation::Installation;
+use crate::output;
+
+/// Largest file that is read: measurements of a server are a few kilobytes.
+const BYTES_MAX: u64 = 4 << 20;
+
+/// Most files that are looked at.
+const FILES_MAX: usize = 1000;
+
+impl Installation {
+    /// Keeps one under that name; gives where.
+    pub(crate) fn keep_calibration(&self, name: &str, stored: &Stored) -> anyhow::Result<PathBuf> {
+        let path = self.calibration_path(name);
+        let write = || {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            files::write_secret(&path, &serde_json::to_vec_pretty(stored)?)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// The one of that name, if there is one that can be read; what is damaged is said and left.
+    pub(crate) fn calibration(&self, name: &str) -> Option<Stored> {
+        read(self.calibration_path(name))
+    }
+
+    /// The newest of that model on that hardware under that runtime.
+    pub(crate) fn calibration_of(
+        &self,
+        facts: &ModelFacts,
+        hardware: &str,
+        runtime: &str,
+    ) -> Option<Stored> {
+        let entries = std::fs::read_dir(self.calibration_folder()).ok()?;
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).take(FILES_MAX);
+        let is_json = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
+        paths
+            .filter(is_json)
+            .filter_map(read)
+            .filter(|stored| stored.subject.is(facts, hardware, runtime))
+            .filter(|stored| stored.fit.calibration.is_some())
+            .max_by(|one, other| one.measured.cmp(&other.measured))
+    }
+
+    /// Where the one of that name is.
+    pub(crate) fn calibration_path(&self, name: &str) -> PathBuf {
+        self.calibration_folder().join(format!("{}.json", plain(name)))
+    }
+
+    fn calibration_folder(&self) -> PathBuf {
+        self.folder().join("calibrations")
+    }
+}
+
+fn read(path: PathBuf) -> Option<Stored> {
+    let bytes = files::read_bounded(&path, BYTES_MAX).ok()?;
+    match Stored::parse(&String::from_utf8_lossy(&bytes)) {
+        Ok(stored) => Some(stored),
+        Err(error) => {
+            output::note(&format!("{} is left out: {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// A name without what would lead elsewhere.
+fn plain(name: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "._-".contains(char);
+    let name: String =
+        name.chars().map(|char| if is_plain(char) { char } else { '-' }).take(128).collect();
+    match name.trim_start_matches('.') {
+        "" => "model".to_owned(),
+        rest => rest.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        let check = |name: &str, expect: &str| assert_eq!(plain(name), expect);
+        check("qwen2.5-7b", "qwen2.5-7b");
+        check("Qwen/Qwen3-8B", "Qwen-Qwen3-8B");
+        check("../../etc/passwd", "-..-etc-passwd");
+        check("...", "model");
+        check("", "model");
+    }
+}

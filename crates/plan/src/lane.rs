@@ -15,6 +15,7 @@ use crate::api::{
     Breaker, Dialect, Endpoint, Language, Model, Origin, Policy, Prices, QueueLimits, Region,
     ResourceName, Resume, Retries, Route, Scheduling,
 };
+use crate::launch::Engine;
 use crate::render;
 
 /// One Model: its queue, its turns, its replicas.
@@ -255,7 +256,8 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
     let dialect = spec.dialect();
     let processes = (0..spec.processes()).map(|index| render::process::name(model, index));
     let endpoints = spec.endpoints.iter().map(|endpoint| endpoint_name(model, endpoint));
-    let served = spec.served_model.as_deref().unwrap_or_else(|| model.name());
+    let fixed = spec.engine().and_then(Engine::name_of_all);
+    let served = spec.served_model.as_deref().or(fixed).unwrap_or_else(|| model.name());
     Lane {
         name: model.name().to_owned(),
         served_model: served.to_owned(),

@@ -199,10 +199,10 @@ impl Plan {
         let row = |process: &crate::ProcessSpec| {
             [
                 process.name.clone(),
-                process.served_model.clone(),
+                process.lane.clone(),
                 process.threads.to_string(),
                 process.slots.to_string(),
-                context(&process.served_model),
+                context(&process.lane),
                 weights(&process.weights),
             ]
         };

@@ -64,6 +64,12 @@ pub(crate) struct PlanModel {
     /// Requests at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) concurrency: u32,
+    /// Ranks that divide each layer, instead of as many as are best: TP8 is --tensor 8
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) tensor: Option<u32>,
+    /// Stages that divide the layers, instead of as many as are best: PP2 is --pipeline 2
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) pipeline: Option<u32>,
     /// The runtime, instead of the best one: vllm, sglang, tgi, trtllm, triton, deepspeed, llama.cpp, ollama, embedded
     #[arg(long, value_name = "NAME")]
     pub(crate) runtime: Option<String>,

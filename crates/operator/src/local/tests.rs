@@ -53,6 +53,7 @@ fn spec(script: &str) -> ProcessSpec {
         health_path: "/health".to_owned(),
         readiness: Readiness::default(),
         stop_seconds: None,
+        lane: "m".to_owned(),
         served_model: "m".to_owned(),
         dialect: Dialect::Vllm,
         slots: 1,

@@ -31,7 +31,7 @@ pub struct LaunchSpec {
     pub version: Option<Version>,
     /// The container image, where there is a known one.
     pub image: Option<String>,
-    /// The model's name in requests.
+    /// The model's name in requests to this program.
     pub served: String,
     /// What runs on the node that serves.
     pub leader: Command,
@@ -189,13 +189,13 @@ impl Probe {
 }
 
 impl LaunchSpec {
-    /// As a process of this machine.
+    /// As a process of this machine, with its own name and the Model's.
     ///
     /// # Errors
     /// [`LaunchError::Nodes`] for what needs several machines.
     pub fn process(
         &self,
-        name: String,
+        (name, lane): (String, String),
         weights: WeightsSpec,
         threads: u32,
     ) -> Result<ProcessSpec, LaunchError> {
@@ -226,6 +226,7 @@ impl LaunchSpec {
             health_path: self.probes.readiness.path.clone(),
             readiness: self.readiness(),
             stop_seconds: Some(self.grace_seconds),
+            lane,
             served_model: self.served.clone(),
             dialect: self.engine.dialect(),
             slots: self.slots,
@@ -242,8 +243,11 @@ impl LaunchSpec {
         let is_ours = self.engine == Engine::Embedded;
         Readiness {
             start_seconds: Some(self.probes.startup.patience_seconds()).filter(|_| !is_ours),
-            // Ollama calls models by names of its own.
-            lists_model: !matches!(self.engine, Engine::Embedded | Engine::Ollama),
+            // Others list models by other names than those that they are asked by.
+            lists_model: matches!(
+                self.engine,
+                Engine::Vllm | Engine::Sglang | Engine::LlamaCpp
+            ),
             warms_up: !is_ours,
         }
     }

@@ -146,14 +146,15 @@ fn a_process_has_no_placeholders_of_its_own() {
     let source = "file:model.gguf".parse().unwrap();
     let weights = WeightsSpec { source, digest: None, signed_by: None, size_bytes: None };
     let spec = spec(Engine::LlamaCpp, &small("epyc-zen4")).unwrap();
-    let process = spec.process("llama-0".to_owned(), weights.clone(), 4).unwrap();
+    let names = || ("llama-0".to_owned(), "llama".to_owned());
+    let process = spec.process(names(), weights.clone(), 4).unwrap();
     assert_eq!(process.slots, 8);
     assert_eq!(process.health_path, "/health");
     assert!(process.args.contains(&"127.0.0.1".to_owned()), "{:?}", process.args);
     assert!(process.args.contains(&"{port}".to_owned()));
     assert_eq!(spec.key_variable(), Some("LLAMA_API_KEY"));
     let two = super::spec(Engine::Vllm, &launch("h100-sxm", 8, 2)).unwrap();
-    let error = two.process("llama-0".to_owned(), weights, 4).unwrap_err();
+    let error = two.process(names(), weights, 4).unwrap_err();
     assert_eq!(error, LaunchError::Nodes { engine: Engine::Vllm, nodes: 2 });
 }
 

@@ -75,8 +75,7 @@ pub(super) fn spec(launch: &Launch) -> Result<LaunchSpec, LaunchError> {
             (wanted.reasoning_parser.is_some(), "parser for thinking"),
         ],
     );
-    spec.notes
-        .push("requests name the model `tgi`: the server has no name of its own for it".to_owned());
+    spec.notes.push("requests name the model `tgi`: it takes other names for adapters".to_owned());
     Ok(spec)
 }
 

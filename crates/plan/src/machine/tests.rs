@@ -216,3 +216,19 @@ fn vllm_on_a_processor_is_told_its_cores_and_its_cache() {
     assert_eq!(env("threads: 2, parallelism: {tensor: 2}", 2), ["0|1"]);
     assert_eq!(env("threads: 1, replicas: 3", 2), ["0", "1", "0"]);
 }
+
+#[test]
+fn a_runtime_with_one_name_for_all_models_is_asked_by_it() {
+    let check = |runtime: &str, expect: &str, lists_model: bool| {
+        let spec = format!("source: 'file:weights', runtime: {runtime}");
+        let plan = planned(&spec, &gpus(1)).unwrap();
+        let (process, lane) = (&plan.processes[0], plan.lane("m").unwrap());
+        assert_eq!((process.lane.as_str(), lane.name.as_str()), ("m", "m"));
+        let names = (process.served_model.as_str(), lane.served_model.as_str());
+        assert_eq!(names, (expect, expect));
+        assert_eq!(process.readiness.lists_model, lists_model, "{runtime}");
+    };
+    check("tgi", "tgi", false);
+    check("trtllm", "m", false);
+    check("vllm", "m", true);
+}

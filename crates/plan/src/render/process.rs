@@ -46,6 +46,8 @@ pub struct ProcessSpec {
     pub readiness: Readiness,
     /// Seconds that it gets to end before it is killed; the executor's own number without.
     pub stop_seconds: Option<u32>,
+    /// The Model that it is a replica of.
+    pub lane: String,
     /// The model's name in requests to this process.
     pub served_model: String,
     /// Which server it is.
@@ -167,6 +169,7 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
         health_path: "/health".to_owned(),
         readiness: Readiness::default(),
         stop_seconds: None,
+        lane: served.to_owned(),
         served_model: served.to_owned(),
         dialect: Dialect::Pilotage,
         slots: spec.parallel,

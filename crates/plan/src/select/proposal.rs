@@ -10,11 +10,11 @@ use thiserror::Error;
 use super::{Aim, Selection, Wish, select};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchError, LaunchSpec, Version, Weights};
-use crate::size::memory::{memory, remedies};
+use crate::size::memory::{memory, possible, remedies};
 use crate::size::search::{Rejected, Why};
 use crate::size::{
-    Calibration, Candidate, Dtype, Goal, Means, Memory, ModelFacts, Release, Remedy, Runtime,
-    Shape, search,
+    Calibration, Candidate, Dtype, Goal, Means, Memory, ModelFacts, Ranks, Release, Remedy,
+    Runtime, Shape, ShapeError, search,
 };
 
 /// The share of memory that a program takes where nobody says: vLLM's own.
@@ -45,6 +45,8 @@ pub struct Question<'a> {
     pub goal: Goal,
     /// What is known of the hardware's real speed.
     pub calibration: Calibration,
+    /// What was decided about the shape.
+    pub ranks: Ranks,
 }
 
 /// The answer.
@@ -65,6 +67,9 @@ pub struct Proposal {
 /// Why there is none.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum NoProposal {
+    /// The model cannot have the shape that was decided.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// No program runs it.
     #[error("{}", .0.reason)]
     Engine(Box<Selection>),
@@ -111,6 +116,7 @@ struct Tried {
 /// # Errors
 /// [`NoProposal`].
 pub fn propose(question: &Question<'_>) -> Result<Proposal, NoProposal> {
+    possible(question.facts, &question.decided())?;
     let mut tried = Vec::new();
     let mut refused = None;
     for nodes in 1..=question.nodes.max(1) {
@@ -154,12 +160,26 @@ impl Question<'_> {
         concurrency: u32,
     ) -> Result<(Candidate, Vec<Rejected>), Vec<Rejected>> {
         let found = search(self.facts, &self.means(engine), &Goal { concurrency, ..self.goal });
-        let is_it = |candidate: &Candidate| {
-            self.nodes_of(&candidate.shape) == nodes && takes(engine, &candidate.shape, nodes)
-        };
-        match found.candidates.into_iter().find(is_it) {
-            Some(candidate) => Ok((candidate, found.rejected)),
-            None => Err(found.rejected),
+        let mut rejected = found.rejected;
+        for candidate in found.candidates {
+            if self.nodes_of(&candidate.shape) != nodes {
+                continue;
+            }
+            if takes(engine, &candidate.shape, nodes) {
+                return Ok((candidate, rejected));
+            }
+            let why = Why::Program { title: engine.title() };
+            rejected.push(Rejected { shape: candidate.shape, why });
+        }
+        Err(rejected)
+    }
+
+    /// The shape as far as it was decided.
+    fn decided(&self) -> Shape {
+        Shape {
+            tensor: self.ranks.tensor.unwrap_or(1),
+            pipeline: self.ranks.pipeline.unwrap_or(1),
+            ..Shape::single(self.goal.context, cache_dtype(self.facts.dtype))
         }
     }
 
@@ -180,6 +200,7 @@ impl Question<'_> {
             accelerators_max: self.accelerator.per_node.saturating_mul(self.nodes),
             kv_dtype,
             utilisation: launch::memory_share(engine, &self.launch(shape)),
+            ranks: self.ranks,
         }
     }
 

@@ -139,6 +139,14 @@ pub enum ShapeError {
     },
 }
 
+/// Whether the model can have the shape at all, whatever memory there is.
+///
+/// # Errors
+/// [`ShapeError`].
+pub fn possible(facts: &ModelFacts, shape: &Shape) -> Result<(), ShapeError> {
+    check(facts, shape)
+}
+
 /// Memory of the model in that shape.
 ///
 /// # Errors

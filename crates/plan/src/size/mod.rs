@@ -31,6 +31,6 @@ pub use pace::{Pace, Phase, Point};
 pub use quantization::{Dtype, Quantization};
 pub use read::{Config, Gguf, Index, Partial, ReadError, Tensors};
 pub use runtime::{Release, Runtime};
-pub use search::{Candidate, Found, Goal, Means, search};
+pub use search::{Candidate, Found, Goal, Means, Ranks, search};
 pub use shape::Shape;
 pub use speed::{Load, Setting, Speed, Work};

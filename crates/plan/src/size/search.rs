@@ -61,6 +61,17 @@ pub struct Means<'a> {
     pub kv_dtype: Dtype,
     /// The share of memory that the runtime may take.
     pub utilisation: f64,
+    /// What was decided about the shape.
+    pub ranks: Ranks,
+}
+
+/// What somebody decided about a shape; the rest is searched.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Ranks {
+    /// Ranks that divide each layer.
+    pub tensor: Option<u32>,
+    /// Stages that divide the layers; one where only the ranks were decided and the model has room in them.
+    pub pipeline: Option<u32>,
 }
 
 /// A shape that meets the goal.
@@ -109,6 +120,13 @@ pub enum Why {
     Accelerators {
         /// As many as needed.
         needed: u32,
+        /// As many as there are.
+        there: u32,
+    },
+    /// The program is not started in it.
+    Program {
+        /// What people call the program.
+        title: &'static str,
     },
 }
 
@@ -151,9 +169,16 @@ fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
     };
     let node = means.accelerator.per_node.max(1);
     let within = |size: &u32| *size <= node && node.is_multiple_of(*size);
-    let sizes: Vec<u32> = tensor_sizes(facts).into_iter().filter(within).collect();
-    let mut shapes: Vec<Shape> =
-        sizes.iter().map(|tensor| Shape { tensor: *tensor, ..single }).collect();
+    let sizes = match means.ranks.tensor {
+        Some(tensor) => vec![tensor],
+        None => tensor_sizes(facts).into_iter().filter(within).collect(),
+    };
+    let pipeline = means.ranks.pipeline.unwrap_or(1);
+    let of = |tensor: &u32| Shape { tensor: *tensor, pipeline, ..single };
+    let mut shapes: Vec<Shape> = sizes.iter().map(of).collect();
+    if means.ranks.pipeline.is_some() {
+        return shapes;
+    }
     let widest = sizes.last().copied().unwrap_or(1);
     // Stages make each token wait for all of them: they are for what one node surely has no room
     // for.
@@ -166,10 +191,13 @@ fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
         shapes.extend((2..=stages).map(|pipeline| Shape { tensor: widest, pipeline, ..single }));
     }
     let mixture = facts.experts.is_some_and(|experts| experts.count >= node);
-    if facts.is_latent() && mixture && node > 1 {
+    if facts.is_latent() && mixture && node > 1 && means.ranks.tensor.is_none() {
         shapes.push(Shape { data: node, expert_parallel: true, ..single });
     }
-    shapes.retain(|shape| shape.accelerators_per_replica() <= means.accelerators_max);
+    let is_there = |shape: &Shape| shape.accelerators_per_replica() <= means.accelerators_max;
+    // What was decided is answered for, whatever it takes.
+    shapes
+        .retain(|shape| is_there(shape) || means.ranks.tensor.is_some_and(|_| shape.pipeline == 1));
     shapes
 }
 
@@ -181,6 +209,11 @@ fn weigh(
     shape: &Shape,
 ) -> Result<Candidate, Why> {
     let room = memory(facts, shape, means.accelerator, means.runtime).map_err(Why::Shape)?;
+    let each = shape.accelerators_per_replica();
+    let there = means.accelerators_max;
+    if each > there {
+        return Err(Why::Accelerators { needed: each, there });
+    }
     if !room.fits() {
         return Err(Why::Memory { short_bytes: room.short_bytes() });
     }
@@ -194,10 +227,9 @@ fn weigh(
     let most = most_at_once(goal, &at)?;
     let speed = at(most)?;
     let replicas = replicas(goal, &speed, most);
-    let each = shape.accelerators_per_replica();
     let needed = each.saturating_mul(replicas);
-    if needed > means.accelerators_max {
-        return Err(Why::Accelerators { needed });
+    if needed > there {
+        return Err(Why::Accelerators { needed, there });
     }
     // With more than one replica each has its part of the load, and is the faster for it.
     let speed = at(goal.concurrency.div_ceil(replicas).clamp(1, most))?;
@@ -257,9 +289,10 @@ impl fmt::Display for Why {
             Self::Tpot { seconds } => {
                 write!(f, "each further token takes {:.1} ms, even alone", seconds * 1e3)
             }
-            Self::Accelerators { needed } => {
-                write!(f, "all replicas together need {needed} accelerators")
+            Self::Accelerators { needed, there } => {
+                write!(f, "it needs {needed} accelerators, and there are {there}")
             }
+            Self::Program { title } => write!(f, "{title} is not started in this shape"),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use pilotage_plan::hardware::Accelerator;
 use pilotage_plan::size::memory::remedies;
 use pilotage_plan::size::{
-    Calibration, Candidate, Config, Dtype, Found, Goal, Means, ModelFacts, Runtime, Shape, search,
+    Calibration, Candidate, Config, Dtype, Found, Goal, Means, ModelFacts, Ranks, Runtime, Shape,
+    search,
 };
 use serde_json::{Value, json};
 
@@ -49,6 +50,7 @@ fn plan(facts: &ModelFacts, class: &str) -> String {
         accelerators_max: if processor { 1 } else { 2 * accelerator.per_node },
         kv_dtype: if processor { Dtype::F16 } else { Dtype::Bf16 },
         utilisation: 0.9,
+        ranks: Ranks::default(),
     };
     let goal = if processor {
         Goal { concurrency: 4, ttft_seconds: None, tpot_seconds: Some(0.2), ..GOAL }

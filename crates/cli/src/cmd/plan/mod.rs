@@ -7,12 +7,14 @@ mod source;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod well_known;
 
 use anyhow::Context as _;
 use pilotage_plan::hardware::{Accelerator, catalogue};
 use pilotage_plan::launch::{Engine, Features, Version, Weights};
 use pilotage_plan::select::{Aim, NoProposal, Question, propose};
-use pilotage_plan::size::{Calibration, Format as Files, Goal as Sought, ModelFacts, Task};
+use pilotage_plan::size::{Calibration, Format as Files, Goal as Sought, ModelFacts, Ranks, Task};
 use pilotage_shell::client::Client;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::secret::Secret;
@@ -40,31 +42,57 @@ pub(crate) async fn run(args: Plan) -> anyhow::Result<()> {
 
 async fn model(args: PlanModel) -> anyhow::Result<()> {
     let typed = args.model.as_deref().context("no model was named")?;
-    let accelerator = hardware(&args.hardware)?;
-    let asked = args.runtime.as_deref().map(engine).transpose()?;
-    let version = args.version.as_deref().map(version).transpose()?;
-    let source = Source::parse(typed, &endpoint())?;
-    let facts = read(&source, args.exact).await?;
-    let question = Question {
-        facts: &facts,
-        served: source.name(),
-        weights: weights(&source, &facts),
-        accelerator,
+    let typed = Typed::parse(&args, typed)?;
+    let facts = read(&typed.source, args.exact).await?;
+    let question = question(&args, &typed, &facts)?;
+    answer(&question, &typed.source.place(), args.output)
+}
+
+/// What was typed, as far as it can be judged without the model.
+struct Typed {
+    source: Source,
+    accelerator: Accelerator,
+    asked: Option<Engine>,
+    version: Option<Version>,
+}
+
+impl Typed {
+    fn parse(args: &PlanModel, model: &str) -> Result<Self, Wrong> {
+        Ok(Self {
+            accelerator: hardware(&args.hardware)?,
+            asked: args.runtime.as_deref().map(engine).transpose()?,
+            version: args.version.as_deref().map(version).transpose()?,
+            source: Source::parse(model, &endpoint())?,
+        })
+    }
+}
+
+fn question<'a>(
+    args: &PlanModel,
+    typed: &Typed,
+    facts: &'a ModelFacts,
+) -> Result<Question<'a>, Wrong> {
+    Ok(Question {
+        facts,
+        served: typed.source.name(),
+        weights: weights(&typed.source, facts),
+        accelerator: typed.accelerator,
         nodes: args.nodes,
         features: Features { task: facts.task, ..Features::default() },
         aim: aim(args.goal),
-        asked,
-        version,
-        goal: goal(&args, &facts)?,
-        calibration: Calibration::assumed(&accelerator),
-    };
-    answer(&question, &source.place(), args.output)
+        asked: typed.asked,
+        version: typed.version,
+        goal: goal(args, facts)?,
+        calibration: Calibration::assumed(&typed.accelerator),
+        ranks: Ranks { tensor: args.tensor, pipeline: args.pipeline },
+    })
 }
 
 fn answer(question: &Question<'_>, place: &str, output: Format) -> anyhow::Result<()> {
     match propose(question) {
         Ok(proposal) => show::proposal(question, &proposal, place, output),
         Err(NoProposal::Launch(error)) => Err(Wrong::new(error.to_string()).into()),
+        Err(NoProposal::Shape(error)) => Err(Wrong::new(error.to_string()).into()),
         Err(error) => {
             show::refusal(question, &error, output)?;
             Err(NoPlan::new(show::headline(question, &error)).into())

@@ -234,17 +234,24 @@ pub(super) fn refusal(
                 value["selection"] = json!(selection);
                 value["rejected"] = json!(rejected);
             }
-            NoProposal::Launch(_) => {}
+            NoProposal::Launch(_) | NoProposal::Shape(_) => {}
         }
         return output::json(&value);
     }
-    for line in model_lines(question).into_iter().chain(refusal_lines(error)) {
+    for line in refusal_lines(question, error) {
         output::line(&line);
     }
     Ok(())
 }
 
-pub(super) fn refusal_lines(error: &NoProposal) -> Vec<String> {
+/// The same for people, line by line.
+pub(super) fn refusal_lines(question: &Question<'_>, error: &NoProposal) -> Vec<String> {
+    let mut lines = model_lines(question);
+    lines.extend(because(question, error));
+    lines
+}
+
+fn because(question: &Question<'_>, error: &NoProposal) -> Vec<String> {
     match error {
         NoProposal::Engine(selection) => others(selection),
         NoProposal::Memory(short) => {
@@ -253,7 +260,8 @@ pub(super) fn refusal_lines(error: &NoProposal) -> Vec<String> {
                 format!("memory    {}", memory_line(&short.memory)),
                 "what would make it fit, each alone".to_owned(),
             ];
-            lines.extend(short.remedies.iter().map(|remedy| format!("  {}", remedy_line(remedy))));
+            let line = |remedy| format!("  {}", remedy_line(remedy, question, &short.shape));
+            lines.extend(short.remedies.iter().map(line));
             if short.remedies.is_empty() {
                 lines.push("  nothing that is known here".to_owned());
             }
@@ -264,18 +272,26 @@ pub(super) fn refusal_lines(error: &NoProposal) -> Vec<String> {
             let head = "shapes that were tried".to_owned();
             std::iter::once(head).chain(rejected.iter().map(line)).collect()
         }
-        NoProposal::Launch(_) => Vec::new(),
+        NoProposal::Launch(_) | NoProposal::Shape(_) => Vec::new(),
     }
 }
 
-fn remedy_line(remedy: &Remedy) -> String {
+fn remedy_line(remedy: &Remedy, question: &Question<'_>, shape: &Shape) -> String {
     match remedy {
         Remedy::Context(tokens) => format!("a context of {tokens} tokens: --context {tokens}"),
         Remedy::Fp8Cache => "a cache of 8-bit numbers".to_owned(),
         Remedy::Weights { bits } => format!("weights quantised to {bits} bits"),
-        Remedy::Tensor(ranks) => format!("{ranks} accelerators by tensor parallelism"),
+        Remedy::Tensor(ranks) => {
+            format!("{ranks} accelerators by tensor parallelism: --tensor {ranks}")
+        }
         Remedy::Pipeline(stages) => {
-            format!("{stages} nodes by pipeline parallelism: --nodes {stages}")
+            let needed = shape.tensor.saturating_mul(*stages);
+            match needed.div_ceil(question.accelerator.per_node.max(1)) {
+                nodes if nodes > question.nodes => {
+                    format!("{stages} stages by pipeline parallelism: --nodes {nodes}")
+                }
+                _ => format!("{stages} stages by pipeline parallelism: --pipeline {stages}"),
+            }
         }
         Remedy::Hardware(id) => format!("other hardware: --hardware {id}"),
     }
@@ -291,6 +307,10 @@ pub(super) fn headline(question: &Question<'_>, error: &NoProposal) -> String {
             question.accelerator.name,
             gib(short.short_bytes)
         ),
+        NoProposal::Goal { rejected, .. } if rejected.len() == 1 => {
+            let (shape, why) = &rejected[0];
+            format!("{} does not do in the shape {shape}: {why}", question.served)
+        }
         other => other.to_string(),
     }
 }

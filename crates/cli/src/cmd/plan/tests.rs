@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use pilotage_plan::hardware::Accelerator;
 use pilotage_plan::launch::{Features, Weights};
 use pilotage_plan::select::{Aim, Question, propose};
-use pilotage_plan::size::{Calibration, Config, Format, Goal, Quantization, Task};
+use pilotage_plan::size::{Calibration, Config, Format, Goal, Quantization, Ranks, Task};
 use pilotage_shell::client::Client;
 
 use super::fetch::{Place, Remote};
@@ -208,12 +208,13 @@ fn proposals_read_well() {
                 requests_per_second: None,
             },
             calibration: Calibration::assumed(&accelerator),
+            ranks: Ranks::default(),
         };
         let lines = match propose(&question) {
             Ok(proposal) => show::lines(&question, &proposal, "/models/it"),
             Err(error) => {
                 let headline = show::headline(&question, &error);
-                std::iter::once(headline).chain(show::refusal_lines(&error)).collect()
+                std::iter::once(headline).chain(show::refusal_lines(&question, &error)).collect()
             }
         };
         text.push_str(&format!("# {model} on {nodes} × {hardware}\n{}\n\n", lines.join("\n")));

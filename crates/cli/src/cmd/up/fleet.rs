@@ -132,11 +132,10 @@ impl Fleet {
         (url, kv_events): (String, Option<String>),
     ) {
         let is_ours = spec.program == Program::Own;
-        let of = self.lanes.get(&spec.served_model);
+        let of = self.lanes.get(&spec.lane);
         // It pauses as many sequences as it runs.
         let pauses_max = if is_ours { spec.slots } else { 0 };
-        let capacity =
-            Capacity { pauses_max, ..self.capacity(&spec.served_model, spec.slots, None) };
+        let capacity = Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, None) };
         let zone = self.zone.as_ref().map(|zone| zone.name().to_owned());
         let mut place =
             Place { zone, kv_events, ..Place::here(of.and_then(|of| of.region.clone())) };
@@ -145,7 +144,7 @@ impl Fleet {
             (place.assumes_kv, place.dialect) = (true, of.dialect);
         }
         let key = spec.takes_key().then(|| self.key.clone());
-        let lane = spec.served_model.as_str();
+        let lane = spec.lane.as_str();
         let id = self.next_id();
         self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
     }

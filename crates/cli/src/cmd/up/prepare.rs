@@ -74,7 +74,7 @@ pub(super) async fn prepare(mut plan: Plan) -> anyhow::Result<Prepared> {
         let held = store.hold(&process.weights, "pilotage up", &Shown::default()).await?;
         let path = held.path;
         leases.extend(held.lease);
-        found.insert(process.served_model.clone(), store.identity(&process.weights, &path));
+        found.insert(process.lane.clone(), store.identity(&process.weights, &path));
         let mut adapters = Vec::new();
         for adapter in &process.adapters {
             let held = store.hold(&adapter.weights, "pilotage up", &Shown::default()).await?;

@@ -244,10 +244,7 @@ impl LaunchSpec {
         Readiness {
             start_seconds: Some(self.probes.startup.patience_seconds()).filter(|_| !is_ours),
             // Others list models by other names than those that they are asked by.
-            lists_model: matches!(
-                self.engine,
-                Engine::Vllm | Engine::Sglang | Engine::LlamaCpp
-            ),
+            lists_model: matches!(self.engine, Engine::Vllm | Engine::Sglang | Engine::LlamaCpp),
             warms_up: !is_ours,
         }
     }

@@ -118,7 +118,9 @@ impl<'a> Machine<'a> {
             signed_by: model.spec.signed_by,
             size_bytes: model.spec.size_bytes,
         };
-        let mut process = spec.process((name, model.name().to_owned()), weights, threads).map_err(Mistake::runtime)?;
+        let mut process = spec
+            .process((name, model.name().to_owned()), weights, threads)
+            .map_err(Mistake::runtime)?;
         if engine == Engine::Vllm && launch.accelerator.is_processor() {
             process.env.extend(self.on_cores(model, (index, threads)));
         }

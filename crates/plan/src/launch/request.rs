@@ -17,6 +17,8 @@ pub struct Launch {
     pub shape: Shape,
     /// What it runs on; `per_node` is what nodes really have.
     pub accelerator: Accelerator,
+    /// Bytes of cache that each rank has room for; none leaves it to the program.
+    pub cache_bytes: Option<u64>,
     /// Threads to compute with, on a processor.
     pub threads: Option<u32>,
     /// The release of the program; none takes the one that is there.

@@ -18,6 +18,7 @@ fn launch(hardware: &str, tensor: u32, pipeline: u32) -> Launch {
         weight_bytes: Some(16_060_522_496),
         shape,
         accelerator,
+        cache_bytes: None,
         threads: None,
         version: None,
         features: Features::default(),

@@ -175,6 +175,11 @@ fn environment(spec: &mut LaunchSpec, launch: &Launch) {
         // Loading and unloading while it runs is refused without.
         spec.env.push(Env::plain("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True"));
     }
+    if let (Vendor::Cpu, Some(bytes)) = (launch.accelerator.vendor, launch.cache_bytes) {
+        // In GiB, of each rank. Releases differ in what they take without it: 4 GiB, or a share of what is free.
+        let gib = (bytes >> 30).max(1).to_string();
+        spec.env.push(Env::plain("VLLM_CPU_KVCACHE_SPACE", gib));
+    }
     if let (Vendor::Cpu, Some(threads)) = (launch.accelerator.vendor, launch.threads) {
         spec.env.push(Env::plain("OMP_NUM_THREADS", threads.to_string()));
     }

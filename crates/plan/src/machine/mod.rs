@@ -122,7 +122,7 @@ impl<'a> Machine<'a> {
             .process((name, model.name().to_owned()), weights, threads)
             .map_err(Mistake::runtime)?;
         if engine == Engine::Vllm && launch.accelerator.is_processor() {
-            process.env.extend(self.on_cores(model, (index, threads)));
+            process.env.push(self.on_cores(model, (index, threads)));
         }
         process.devices = devices;
         Ok(own(process, model))
@@ -177,15 +177,17 @@ impl<'a> Machine<'a> {
         self.notes.extend(told.map(|text| format!("{}: {text}", model.name())));
     }
 
-    /// What vLLM has to be told on a processor: by itself it takes a share of all memory for its cache and all
-    /// cores for each of its processes.
-    fn on_cores(&self, model: &Model, (index, threads): (u32, u32)) -> Vec<(String, String)> {
+    /// What a cache takes that holds every sequence at its longest; what the least one takes where nothing is
+    /// known of the weights.
+    fn cache_bytes(&self, model: &Model) -> u64 {
+        let tokens = u64::from(model.spec.parallel) * u64::from(model.spec.context);
+        let each = self.facts(model).map_or(0.0, |facts| facts.kv_bytes_per_token(Dtype::Bf16.bytes()));
+        (tokens as f64 * each) as u64 + (1 << 30)
+    }
+
+    /// The cores that vLLM's ranks have to themselves: by itself each takes all of them.
+    fn on_cores(&self, model: &Model, (index, threads): (u32, u32)) -> (String, String) {
         let said = &model.spec;
-        let element = Dtype::Bf16.bytes();
-        let tokens = f64::from(said.parallel) * f64::from(said.context);
-        let cache =
-            self.facts(model).map_or(0.0, |facts| facts.kv_bytes_per_token(element) * tokens);
-        let gib = (cache / f64::from(1 << 30)).ceil().clamp(1.0, 1024.0);
         let ranks = said.parallelism.tensor.saturating_mul(said.parallelism.pipeline).max(1);
         let cores = self.world.cores.max(1);
         let each = (threads / ranks).clamp(1, cores);
@@ -194,10 +196,7 @@ impl<'a> Machine<'a> {
             let from = (from % cores).min(cores - each);
             if each == 1 { from.to_string() } else { format!("{from}-{}", from + each - 1) }
         });
-        vec![
-            ("VLLM_CPU_KVCACHE_SPACE".to_owned(), format!("{gib:.0}")),
-            ("VLLM_CPU_OMP_THREADS_BIND".to_owned(), bind.collect::<Vec<_>>().join("|")),
-        ]
+        ("VLLM_CPU_OMP_THREADS_BIND".to_owned(), bind.collect::<Vec<_>>().join("|"))
     }
 
     /// What a runtime's launch for a model needs to be installed.
@@ -250,6 +249,7 @@ impl<'a> Machine<'a> {
             weight_bytes: said.size_bytes.or(read),
             shape,
             accelerator: class,
+            cache_bytes: Some(self.cache_bytes(model)),
             threads: Some(threads).filter(|_| class.is_processor()),
             version: None,
             features: self.features(model),

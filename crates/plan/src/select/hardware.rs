@@ -76,8 +76,13 @@ fn tgi(hardware: &Accelerator) -> bool {
 
 /// Why a program does not take weights quantised so on that hardware; none where it does.
 ///
-/// SGLang's list is `QUANTIZATION_CHOICES` of server_args.py at 0.5.9, TGI's the enum of its launcher at v3.3.7,
-/// TensorRT-LLM's its PyTorch backend's page (1.0.0rc4) with MXFP4 for gpt-oss. vLLM's is from memory.
+/// | Program | Where that is said |
+/// |---|---|
+/// | vLLM | docs.vllm.ai/en/v0.14.0/features/quantization: on x86 AWQ, GPTQ and INT8 only; FP8 on Ampere as weights alone (fp8 page of v0.32.0); MXFP4 from Ampere on and on ROCm (quantization/mxfp4.py), open on processors (issue 23934); the rest from memory |
+/// | SGLang | `QUANTIZATION_CHOICES` of server_args.py at 0.5.9; docs.sglang.io/docs/hardware-platforms/cpu_server: BF16, INT8, FP8 |
+/// | TGI | the enum of its launcher at v3.3.7 |
+/// | TensorRT-LLM | the page of its PyTorch backend (1.0.0rc4); MXFP4 on Hopper and Blackwell, which its guide to gpt-oss is for |
+/// | Ollama | convert/ at 01cf744 reads 16 and 32 bits, and MXFP4 of gpt-oss |
 pub(super) fn refuses_weights(
     engine: Engine,
     quantization: &Quantization,
@@ -96,8 +101,20 @@ pub(super) fn refuses_weights(
         ),
         (Engine::TensorRtLlm, Quantization::Fp8 { .. }) => hardware.computes(Dtype::Fp8),
         (Engine::TensorRtLlm, Quantization::Nvfp4) => hardware.computes(Dtype::Fp4),
-        (Engine::TensorRtLlm, _) => {
-            matches!(quantization, Quantization::Mxfp4 | Quantization::Awq { .. })
+        (Engine::TensorRtLlm, Quantization::Mxfp4) => {
+            matches!(hardware.generation, "hopper" | "blackwell")
+        }
+        (Engine::TensorRtLlm, _) => matches!(quantization, Quantization::Awq { .. }),
+        (Engine::Ollama, _) => *quantization == Quantization::Mxfp4,
+        (Engine::Vllm, _) if hardware.is_processor() => matches!(
+            quantization,
+            Quantization::Awq { .. }
+                | Quantization::Gptq { .. }
+                | Quantization::Packed { .. }
+                | Quantization::Int8
+        ),
+        (Engine::Sglang, _) if hardware.is_processor() => {
+            matches!(quantization, Quantization::Int8 | Quantization::Fp8 { .. })
         }
         (Engine::Sglang, Quantization::Nvfp4) => {
             hardware.vendor == Vendor::Nvidia && hardware.computes(Dtype::Fp4)

@@ -1,6 +1,6 @@
 //! Which program runs a model: `runtime: auto`, decided and explained.
 //!
-//! Every program is asked the same questions in the same order (does it read the files, run on the hardware, know
+//! Every program is asked the same questions in the same order (does it run on the hardware, read the files, know
 //! the model, its quantisation, and have the features?); the first that it fails is its reason. Those that pass
 //! are ordered by what is wanted, and the first is taken. There are no scores: an order says all that is known.
 
@@ -91,7 +91,7 @@ pub fn select(wish: &Wish<'_>) -> Selection {
             None if chosen.is_none() && asked_for(&engine) && order::volunteers(engine, wish) => {
                 chosen = Some(engine);
             }
-            None => others.push(Other { engine, can: true, reason: order::remark(engine) }),
+            None => others.push(Other { engine, can: true, reason: order::remark(engine, wish) }),
         }
     }
     let reason = match (chosen, wish.asked) {
@@ -109,8 +109,8 @@ pub fn select(wish: &Wish<'_>) -> Selection {
 
 /// The first question that a program fails.
 fn cannot(engine: Engine, wish: &Wish<'_>) -> Option<String> {
-    format(engine, wish)
-        .or_else(|| hardware::refuses(engine, wish.accelerator))
+    hardware::refuses(engine, wish.accelerator)
+        .or_else(|| format(engine, wish))
         .or_else(|| model(engine, wish.facts))
         .or_else(|| hardware::refuses_weights(engine, &wish.facts.quantization, wish.accelerator))
         .or_else(|| features(engine, wish))
@@ -129,10 +129,6 @@ fn format(engine: Engine, wish: &Wish<'_>) -> Option<String> {
 }
 
 fn model(engine: Engine, facts: &ModelFacts) -> Option<String> {
-    // Ollama makes GGUF of what it is given, by a list of its own.
-    if engine == Engine::Ollama && facts.format != Format::Gguf {
-        return None;
-    }
     let name = match facts.format {
         Format::Gguf => &facts.family,
         _ => &facts.architecture,
@@ -145,6 +141,9 @@ fn model(engine: Engine, facts: &ModelFacts) -> Option<String> {
         Support::Listed | Support::Multimodal => None,
         Support::Until(release) => Some(format!("has not had {name} since {release}")),
         Support::Otherwise => Some(format!("has {name}, but not for {}", purpose(facts.task))),
+        Support::Unlisted if engine == Engine::Ollama && facts.format != Format::Gguf => {
+            Some(format!("does not convert {name}"))
+        }
         Support::Unlisted => Some(format!("does not list {name}")),
     }
 }

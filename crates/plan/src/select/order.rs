@@ -52,7 +52,7 @@ fn first(wish: &Wish<'_>) -> (&'static [Engine], &'static str) {
         return (&[Engine::Sglang, Engine::Vllm], because);
     }
     if facts.is_latent() && facts.is_mixture() && wish.aim == Aim::Throughput {
-        let because = "latent attention in data-parallel ranks with experts across all of them is its strength";
+        let because = "models with latent attention and many experts are what it is tuned for most, on one node and across many";
         return (&[Engine::Sglang, Engine::Vllm, Engine::TensorRtLlm], because);
     }
     match wish.aim {
@@ -64,9 +64,10 @@ fn first(wish: &Wish<'_>) -> (&'static [Engine], &'static str) {
             &[Engine::Vllm, Engine::Tgi],
             "it has the usual interfaces and the most features, and is kept up to date",
         ),
-        Aim::Edge | Aim::Balance => {
-            (&[Engine::Vllm], "it runs the most models on the most hardware, with all features")
-        }
+        Aim::Edge | Aim::Balance => (
+            &[Engine::Vllm],
+            "nothing here speaks for another, and it has the most features and the widest use",
+        ),
     }
 }
 
@@ -85,10 +86,30 @@ fn gguf(wish: &Wish<'_>) -> (&'static [Engine], &'static str) {
 pub(super) fn reason(engine: Engine, wish: &Wish<'_>, because: &str) -> String {
     let is_first = first(wish).0.first() == Some(&engine);
     if is_first {
-        because.to_owned()
+        format!("{}; {because}", basis(engine, wish))
     } else {
-        format!("{}; those before it cannot", strength(engine))
+        format!("{}; those before it cannot", basis(engine, wish))
     }
+}
+
+/// What of the model and the hardware makes a program able.
+fn basis(engine: Engine, wish: &Wish<'_>) -> String {
+    let (facts, hardware) = (wish.facts, wish.accelerator);
+    let model = match facts.format {
+        Format::Gguf => format!("it reads GGUF of the {} family", facts.family),
+        _ if engine == Engine::Triton => format!("its vLLM backend lists {}", facts.architecture),
+        _ => format!("it lists {}", facts.architecture),
+    };
+    let stored = match &facts.quantization {
+        Quantization::None => facts.dtype.to_string(),
+        Quantization::Gguf { name } => name.clone(),
+        other => other.to_string(),
+    };
+    let native = facts.quantization.computes_in(facts.dtype);
+    let widened = native != facts.dtype && !hardware.computes(native);
+    let how = if widened { "widens" } else { "takes" };
+    let to = if widened { " to 16 bits as it computes," } else { "" };
+    format!("{model} and {how} {stored} weights{to} on {}", hardware.name)
 }
 
 /// Whether a program is taken without being asked for.
@@ -97,13 +118,26 @@ pub(super) fn volunteers(engine: Engine, wish: &Wish<'_>) -> bool {
 }
 
 /// What is said of a program that could, but came later.
-pub(super) fn remark(engine: Engine) -> String {
+pub(super) fn remark(engine: Engine, wish: &Wish<'_>) -> String {
+    let facts = wish.facts;
+    let gguf = facts.format == Format::Gguf;
     let text = match engine {
+        Engine::Sglang if gguf => "reads GGUF too, though its kernels are made for other formats",
+        Engine::Sglang if facts.is_latent() && facts.is_mixture() => {
+            "runs it too; the one to compare with: data-parallel attention and experts over many ranks"
+        }
+        Engine::Sglang if facts.is_mixture() => {
+            "runs it too; the one to compare with where experts are spread over ranks"
+        }
+        Engine::TensorRtLlm if matches!(wish.accelerator.generation, "hopper" | "blackwell") => {
+            "runs it too; often the fastest here once tuned, with fewer models and features"
+        }
+        Engine::TensorRtLlm => "runs it too, but is tuned for Hopper and Blackwell",
+        Engine::LlamaCpp if gguf => "runs it too, as a program to install and keep up to date",
         Engine::Vllm => "runs it too, with the widest choice of models and hardware",
         Engine::Sglang => {
-            "runs it too; strong where prompts share beginnings and with many experts"
+            "runs it too, about as fast; compare where many prompts share long beginnings"
         }
-        Engine::TensorRtLlm => "runs it too, on NVIDIA alone and fewer models",
         Engine::Tgi => "runs it too, but is in maintenance: its makers point to vLLM and SGLang",
         Engine::Triton => "runs it by vLLM's backend: one layer more, for who has Triton already",
         Engine::DeepSpeed => {
@@ -114,18 +148,4 @@ pub(super) fn remark(engine: Engine) -> String {
         Engine::Ollama => "is taken only when asked for: it loads and unloads models by itself",
     };
     text.to_owned()
-}
-
-const fn strength(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Vllm => "it runs the most models on the most hardware",
-        Engine::Sglang => "it runs this model on this hardware",
-        Engine::TensorRtLlm => "it runs this model on NVIDIA's hardware",
-        Engine::Tgi => "it runs this model, though in maintenance",
-        Engine::Triton => "it runs this model by vLLM's backend",
-        Engine::DeepSpeed => "it runs this model, though little maintained",
-        Engine::LlamaCpp => "it runs GGUF on any device",
-        Engine::Embedded => "it runs GGUF on the processor, with nothing to install",
-        Engine::Ollama => "it was asked for",
-    }
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::{Aim, Selection, Wish, select};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchError, LaunchSpec, Version, Weights};
-use crate::size::memory::{memory, possible, remedies};
+use crate::size::memory::{has_whole_experts, memory, possible, remedies};
 use crate::size::search::{Rejected, Why};
 use crate::size::{
     Calibration, Candidate, Dtype, Goal, Means, Memory, ModelFacts, Ranks, Release, Remedy,
@@ -136,6 +136,11 @@ pub fn propose(question: &Question<'_>) -> Result<Proposal, NoProposal> {
         let none = || select(&question.wish(1));
         return Err(NoProposal::Engine(Box::new(refused.unwrap_or_else(none))));
     }
+    // What was decided takes more nodes than the program has.
+    let untried = tried.iter().all(|one: &Tried| one.rejected.is_empty());
+    if let (true, Some(refused)) = (untried, &refused) {
+        return Err(NoProposal::Engine(Box::new(refused.clone())));
+    }
     question.for_fewer(tried)
 }
 
@@ -160,15 +165,18 @@ impl Question<'_> {
         concurrency: u32,
     ) -> Result<(Candidate, Vec<Rejected>), Vec<Rejected>> {
         let found = search(self.facts, &self.means(engine), &Goal { concurrency, ..self.goal });
-        let mut rejected = found.rejected;
-        for candidate in found.candidates {
+        let (mut candidates, mut rejected) = (found.candidates, found.rejected);
+        if self.aim == Aim::Throughput {
+            candidates.sort_by(|one, other| rate(other).total_cmp(&rate(one)));
+        }
+        for candidate in candidates {
             if self.nodes_of(&candidate.shape) != nodes {
                 continue;
             }
             if takes(engine, &candidate.shape, nodes) {
                 return Ok((candidate, rejected));
             }
-            let why = Why::Program { title: engine.title() };
+            let why = Why::Program(not_taken(engine, &candidate.shape));
             rejected.push(Rejected { shape: candidate.shape, why });
         }
         Err(rejected)
@@ -176,8 +184,10 @@ impl Question<'_> {
 
     /// The shape as far as it was decided.
     fn decided(&self) -> Shape {
+        let tensor = self.ranks.tensor.unwrap_or(1);
         Shape {
-            tensor: self.ranks.tensor.unwrap_or(1),
+            tensor,
+            expert_parallel: has_whole_experts(self.facts, tensor),
             pipeline: self.ranks.pipeline.unwrap_or(1),
             ..Shape::single(self.goal.context, cache_dtype(self.facts.dtype))
         }
@@ -216,7 +226,9 @@ impl Question<'_> {
         concurrency: u32,
     ) -> Result<Proposal, NoProposal> {
         let engine = selection.engine.unwrap_or(Engine::Vllm);
-        let launch = launch::spec(engine, &self.launch(candidate.shape))?;
+        let cache_bytes = Some(candidate.memory.cache_bytes);
+        let launch = Launch { cache_bytes, ..self.launch(candidate.shape) };
+        let launch = launch::spec(engine, &launch)?;
         let rejected = described(rejected);
         Ok(Proposal { selection, candidate, launch, concurrency, rejected })
     }
@@ -268,7 +280,15 @@ impl Question<'_> {
     fn short(&self, tried: &Tried, shape: Shape, short_bytes: u64) -> Option<Short> {
         let runtime = sizing(tried.engine, self.version);
         let memory = memory(self.facts, &shape, &self.accelerator, runtime).ok()?;
-        let remedies = remedies(self.facts, &shape, &self.accelerator, runtime);
+        let mut remedies = remedies(self.facts, &shape, &self.accelerator, runtime);
+        remedies.retain(|remedy| {
+            let shape = match *remedy {
+                Remedy::Tensor(tensor) => Shape { tensor, ..shape },
+                Remedy::Pipeline(pipeline) => Shape { pipeline, ..shape },
+                _ => return true,
+            };
+            takes(tried.engine, &shape, self.nodes_of(&shape))
+        });
         let selection = tried.selection.clone();
         Some(Short { selection, shape, memory, short_bytes, remedies })
     }
@@ -280,6 +300,7 @@ impl Question<'_> {
             weight_bytes: Some(self.facts.weights.total()),
             shape,
             accelerator: self.accelerator,
+            cache_bytes: None,
             threads: None,
             version: self.version,
             features: self.features.clone(),
@@ -289,11 +310,38 @@ impl Question<'_> {
     }
 }
 
+/// Why it is not.
+fn not_taken(engine: Engine, shape: &Shape) -> String {
+    let title = engine.title();
+    match shape {
+        _ if engine == Engine::Embedded => format!("{title} computes on one processor"),
+        Shape { pipeline: 2.., .. } if !takes_stages(engine) => {
+            format!("{title} has no pipeline parallelism")
+        }
+        Shape { data: 2.., .. } => format!("{title} is not started with data-parallel attention"),
+        _ => format!("{title} is not started in this shape"),
+    }
+}
+
+/// Whether a program divides layers into stages.
+const fn takes_stages(engine: Engine) -> bool {
+    !matches!(engine, Engine::Tgi | Engine::DeepSpeed | Engine::Ollama | Engine::Embedded)
+}
+
+/// Tokens a second for each accelerator, or requests of models that do not write.
+fn rate(candidate: &Candidate) -> f64 {
+    let speed = &candidate.speed;
+    let rate = speed.tokens_per_second.likely.max(speed.requests_per_second.likely);
+    rate / f64::from(candidate.shape.accelerators_per_replica().max(1))
+}
+
 /// Whether a program is started in that shape.
 const fn takes(engine: Engine, shape: &Shape, nodes: u32) -> bool {
     match engine {
         Engine::Embedded => shape.accelerators_per_replica() == 1,
-        Engine::Tgi | Engine::DeepSpeed | Engine::Ollama => shape.pipeline == 1 && shape.data == 1,
+        Engine::Tgi | Engine::DeepSpeed | Engine::Ollama => {
+            nodes == 1 && shape.pipeline == 1 && shape.data == 1
+        }
         Engine::LlamaCpp => shape.data == 1 && !shape.expert_parallel,
         Engine::Vllm => shape.data == 1 || nodes == 1,
         Engine::Triton => nodes == 1 && shape.data == 1,

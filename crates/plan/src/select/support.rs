@@ -63,11 +63,12 @@ struct Row {
 
 /// The lines about a model. GGUF files and some programs name a family, others a class of transformers.
 fn rows(engine: Engine, facts: &ModelFacts) -> Vec<Row> {
-    let Some(table) = table(engine) else { return Vec::new() };
-    let by_family = matches!(
-        engine,
-        Engine::Tgi | Engine::DeepSpeed | Engine::LlamaCpp | Engine::Embedded | Engine::Ollama
-    );
+    let Some(table) = table(engine, facts.format) else { return Vec::new() };
+    let by_family = match engine {
+        Engine::Ollama => facts.format == Format::Gguf,
+        Engine::Tgi | Engine::DeepSpeed | Engine::LlamaCpp | Engine::Embedded => true,
+        Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm | Engine::Triton => false,
+    };
     let name = if by_family { &facts.family } else { &facts.architecture };
     let lines = table.lines().filter(|line| !line.starts_with('#'));
     let row = |line: &'static str| {
@@ -80,13 +81,15 @@ fn rows(engine: Engine, facts: &ModelFacts) -> Vec<Row> {
     lines.filter_map(row).collect()
 }
 
-const fn table(engine: Engine) -> Option<&'static str> {
+const fn table(engine: Engine, format: Format) -> Option<&'static str> {
     Some(match engine {
         Engine::Vllm | Engine::Triton => include_str!("support/vllm.txt"),
         Engine::Sglang => include_str!("support/sglang.txt"),
         Engine::Tgi => include_str!("support/tgi.txt"),
         Engine::TensorRtLlm => include_str!("support/trtllm.txt"),
         Engine::DeepSpeed => include_str!("support/deepspeed.txt"),
+        // It makes GGUF of other files, by a list of its own.
+        Engine::Ollama if !matches!(format, Format::Gguf) => include_str!("support/ollama.txt"),
         Engine::LlamaCpp | Engine::Embedded | Engine::Ollama => {
             include_str!("support/llama_cpp.txt")
         }

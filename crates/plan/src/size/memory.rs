@@ -111,6 +111,20 @@ pub enum ShapeError {
         /// What fits both.
         divisors: String,
     },
+    /// Ranks cut through blocks of weights that share a scale.
+    #[error(
+        "tensor parallel {tensor} cuts {width} wide matrices into parts that are no multiple of the {block} weights which share a scale; use one of {divisors}, or expert parallelism"
+    )]
+    Blocks {
+        /// Ranks.
+        tensor: u32,
+        /// The width that is divided.
+        width: u32,
+        /// Weights that share a scale.
+        block: u32,
+        /// What does divide it.
+        divisors: String,
+    },
     /// More stages than layers.
     #[error("pipeline parallel {pipeline} is more than the model's {layers} layers")]
     Layers {
@@ -384,6 +398,12 @@ fn check(facts: &ModelFacts, shape: &Shape) -> Result<(), ShapeError> {
         let (tensor, kv_heads) = (shape.tensor, facts.kv_heads);
         return Err(ShapeError::KvHeads { tensor, kv_heads, divisors: divisors(facts) });
     }
+    if let Some((width, block)) = cut_block(facts, shape.tensor)
+        && !shape.expert_parallel
+    {
+        let tensor = shape.tensor;
+        return Err(ShapeError::Blocks { tensor, width, block, divisors: divisors(facts) });
+    }
     if shape.pipeline as usize > facts.layers.len() {
         let (pipeline, layers) = (shape.pipeline, facts.layers.len());
         return Err(ShapeError::Layers { pipeline, layers });
@@ -405,9 +425,27 @@ fn divides_kv(kv_heads: u32, tensor: u32) -> bool {
     kv_heads <= 1 || kv_heads.is_multiple_of(tensor) || tensor.is_multiple_of(kv_heads)
 }
 
-/// The tensor parallel sizes that a model can have, up to 64.
+/// The width of feed-forward matrices whose parts would not be whole blocks of weights, and the block. vLLM and
+/// SGLang refuse such a shape as they load (`validate_fp8_block_shape` and `Fp8MoEMethod.create_weights`).
+fn cut_block(facts: &ModelFacts, tensor: u32) -> Option<(u32, u32)> {
+    let Quantization::Fp8 { block: Some(block) } = facts.quantization else { return None };
+    let width = facts.experts.map_or(facts.intermediate, |experts| experts.intermediate);
+    let cuts = tensor > 1 && !width.is_multiple_of(tensor.saturating_mul(block.max(1)));
+    cuts.then_some((width, block))
+}
+
+/// Whether ranks have to have experts whole, as parts of them would be no whole blocks.
+pub fn has_whole_experts(facts: &ModelFacts, tensor: u32) -> bool {
+    let enough = facts.experts.is_some_and(|experts| experts.count >= tensor);
+    enough && cut_block(facts, tensor).is_some()
+}
+
+/// The tensor parallel sizes that a model can have, up to 64; with some its experts are whole.
 pub fn tensor_sizes(facts: &ModelFacts) -> Vec<u32> {
-    let fits = |size: &u32| facts.heads.is_multiple_of(*size) && divides_kv(facts.kv_heads, *size);
+    let whole = |size| cut_block(facts, size).is_none() || has_whole_experts(facts, size);
+    let fits = |size: &u32| {
+        facts.heads.is_multiple_of(*size) && divides_kv(facts.kv_heads, *size) && whole(*size)
+    };
     (1..=64).filter(fits).collect()
 }
 
@@ -433,7 +471,7 @@ pub enum Remedy {
     Tensor(u32),
     /// More stages, on nodes of their own.
     Pipeline(u32),
-    /// Other hardware, by id: the smallest that has room with as many accelerators.
+    /// Other hardware, by id: the smallest that has room with as many accelerators to a node, and is no slower.
     Hardware(&'static str),
 }
 
@@ -478,9 +516,17 @@ pub fn remedies(
     found.extend(
         longer.find(|shape| fits(facts, shape, accelerator)).map(|s| Remedy::Pipeline(s.pipeline)),
     );
+    let native = match facts.quantization.computes_in(facts.dtype) {
+        Dtype::Fp8 | Dtype::Fp4 if !accelerator.computes(Dtype::Fp8) => facts.dtype,
+        native => native,
+    };
     let mut others: Vec<&'static Accelerator> = crate::hardware::catalogue()
         .filter(|other| {
-            other.vendor == accelerator.vendor && other.memory_bytes > accelerator.memory_bytes
+            other.vendor == accelerator.vendor
+                && other.memory_bytes > accelerator.memory_bytes
+                && other.bandwidth >= accelerator.bandwidth
+                && other.per_node >= shape.tensor.saturating_mul(shape.data)
+                && (other.computes(native) || !accelerator.computes(native))
         })
         .filter(|other| fits(facts, shape, other))
         .collect();

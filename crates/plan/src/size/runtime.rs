@@ -104,10 +104,19 @@ impl Runtime {
         }
     }
 
+    /// The most sequences of a runtime that reserves room for each of them, as long as the context, when it starts;
+    /// none where room is given out as sequences grow. 256 are `LLAMA_MAX_SEQ` of llama.cpp's `src/llama-cparams.h`.
+    pub const fn slots_max(self) -> Option<u32> {
+        match self {
+            Self::LlamaCpp | Self::Embedded => Some(256),
+            Self::Vllm(_) | Self::Sglang | Self::TensorrtLlm | Self::Tgi => None,
+        }
+    }
+
     /// Tokens a step and sequences at once where nobody says, on that accelerator.
     ///
     /// vLLM's (`vllm/engine/arg_utils.py`, `get_batch_defaults`): 8192 and 1024 for a server on
-    /// what has 70 GiB and is no A100, else 2048 and 256. llama.cpp's: `--batch-size 2048`, of
+    /// what has 70 GiB and is no A100, 2048 and 128 for one on a processor, else 2048 and 256. llama.cpp's: `--batch-size 2048`, of
     /// which `--ubatch-size 512` at once.
     pub fn default_batch(self, accelerator: &Accelerator) -> (u32, u32) {
         let large = accelerator.memory_bytes >= 70 << 30 && !accelerator.id.starts_with("a100");
@@ -116,6 +125,7 @@ impl Runtime {
             Self::TensorrtLlm => (8192, 2048),
             Self::Sglang => (8192, 256),
             Self::Tgi => (4096, 128),
+            Self::Vllm(_) if accelerator.is_processor() => (2048, 128),
             Self::Vllm(_) if large => (8192, 1024),
             Self::Vllm(_) => (2048, 256),
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::calibration::Calibration;
 use super::facts::ModelFacts;
-use super::memory::{Memory, ShapeError, memory, tensor_sizes};
+use super::memory::{Memory, ShapeError, has_whole_experts, memory, tensor_sizes};
 use super::number::whole;
 use super::quantization::Dtype;
 use super::runtime::Runtime;
@@ -21,6 +21,13 @@ const PIPELINE_MAX: u32 = 16;
 
 /// Replicas that a plan may have.
 const REPLICAS_MAX: u32 = 4096;
+
+/// Tokens of a step below which prompts are read slowly for no room worth the name.
+const STEP_MIN: u32 = 1024;
+
+/// Tokens of a step for each sequence at most: sampling takes memory for all of them. vLLM's own defaults have as
+/// many.
+const STEP_OF_SEQUENCE: u32 = 8;
 
 /// Bytes in the GiB of messages.
 const GIB: f64 = 1_073_741_824.0;
@@ -124,16 +131,14 @@ pub enum Why {
         there: u32,
     },
     /// The program is not started in it.
-    Program {
-        /// What people call the program.
-        title: &'static str,
-    },
+    Program(String),
 }
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// Shapes that meet the goal, the cheapest first, of those the one with the shortest TPOT.
+    /// Shapes that meet the goal: those that surely fit first, of them the cheapest, of those the one with the
+    /// shortest TPOT.
     pub candidates: Vec<Candidate>,
     /// Shapes that do not, in the order in which they were tried.
     pub rejected: Vec<Rejected>,
@@ -150,7 +155,11 @@ pub fn search(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Found {
     }
     found.candidates.sort_by(|one, other| {
         let tpot = |candidate: &Candidate| candidate.speed.tpot_seconds.likely;
-        one.accelerators.cmp(&other.accelerators).then(tpot(one).total_cmp(&tpot(other)))
+        let unsure = |candidate: &Candidate| !surely_fits(&candidate.memory);
+        unsure(one)
+            .cmp(&unsure(other))
+            .then(one.accelerators.cmp(&other.accelerators))
+            .then(tpot(one).total_cmp(&tpot(other)))
     });
     found
 }
@@ -159,6 +168,10 @@ pub fn search(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Found {
 /// cache ranks do not divide, attention in parallel with experts divided.
 fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
     let (batch_tokens, sequences) = means.runtime.default_batch(means.accelerator);
+    let sequences = match means.runtime.slots_max() {
+        Some(most) => goal.concurrency.clamp(1, most),
+        None => sequences,
+    };
     let graphs = !means.accelerator.is_processor();
     let single = Shape {
         batch_tokens,
@@ -174,7 +187,10 @@ fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
         None => tensor_sizes(facts).into_iter().filter(within).collect(),
     };
     let pipeline = means.ranks.pipeline.unwrap_or(1);
-    let of = |tensor: &u32| Shape { tensor: *tensor, pipeline, ..single };
+    let of = |tensor: &u32| {
+        let expert_parallel = has_whole_experts(facts, *tensor);
+        Shape { tensor: *tensor, pipeline, expert_parallel, ..single }
+    };
     let mut shapes: Vec<Shape> = sizes.iter().map(of).collect();
     if means.ranks.pipeline.is_some() {
         return shapes;
@@ -182,13 +198,11 @@ fn shapes(facts: &ModelFacts, means: &Means<'_>, goal: &Goal) -> Vec<Shape> {
     let widest = sizes.last().copied().unwrap_or(1);
     // Stages make each token wait for all of them: they are for what one node surely has no room
     // for.
-    let roomy = |shape: &Shape| {
-        let room = memory(facts, shape, means.accelerator, means.runtime);
-        room.is_ok_and(|room| room.sequences.low >= 1.0)
-    };
+    let roomy =
+        |shape: &Shape| fitted(facts, means, shape).is_ok_and(|(_, room)| surely_fits(&room));
     if !means.accelerator.is_processor() && !shapes.iter().any(roomy) {
         let stages = PIPELINE_MAX.min(u32::try_from(facts.layers.len()).unwrap_or(1));
-        shapes.extend((2..=stages).map(|pipeline| Shape { tensor: widest, pipeline, ..single }));
+        shapes.extend((2..=stages).map(|pipeline| Shape { pipeline, ..of(&widest) }));
     }
     let mixture = facts.experts.is_some_and(|experts| experts.count >= node);
     if facts.is_latent() && mixture && node > 1 && means.ranks.tensor.is_none() {
@@ -208,7 +222,7 @@ fn weigh(
     goal: &Goal,
     shape: &Shape,
 ) -> Result<Candidate, Why> {
-    let room = memory(facts, shape, means.accelerator, means.runtime).map_err(Why::Shape)?;
+    let (shape, room) = fitted(facts, means, shape).map_err(Why::Shape)?;
     let each = shape.accelerators_per_replica();
     let there = means.accelerators_max;
     if each > there {
@@ -217,7 +231,8 @@ fn weigh(
     if !room.fits() {
         return Err(Why::Memory { short_bytes: room.short_bytes() });
     }
-    let setting = Setting { facts, shape, accelerator: means.accelerator, runtime: means.runtime };
+    let setting =
+        Setting { facts, shape: &shape, accelerator: means.accelerator, runtime: means.runtime };
     let at = |concurrency: u32| {
         let load = Load { prompt: goal.prompt, answer: goal.answer, concurrency };
         setting.speed(&means.calibration, &load).map_err(Why::Shape)
@@ -233,8 +248,44 @@ fn weigh(
     }
     // With more than one replica each has its part of the load, and is the faster for it.
     let speed = at(goal.concurrency.div_ceil(replicas).clamp(1, most))?;
-    let shape = Shape { replicas, ..*shape };
+    let sequences = match means.runtime.slots_max() {
+        Some(_) => shape.sequences.min(goal.concurrency.div_ceil(replicas)).max(1),
+        None => shape.sequences,
+    };
+    let shape = Shape { replicas, sequences, ..shape };
     Ok(Candidate { shape, memory: room, speed, accelerators: needed })
+}
+
+/// Whether a sequence fits even where the prediction is off.
+fn surely_fits(room: &Memory) -> bool {
+    room.missing_bytes == 0 && room.sequences.low >= 1.0
+}
+
+/// The shape with the largest step that surely leaves room for a sequence, else that likely does, else as it is;
+/// and with no more sequences than there is room for, where a runtime reserves it for each.
+fn fitted(
+    facts: &ModelFacts,
+    means: &Means<'_>,
+    shape: &Shape,
+) -> Result<(Shape, Memory), ShapeError> {
+    let of = |shape: Shape| {
+        memory(facts, &shape, means.accelerator, means.runtime).map(|room| (shape, room))
+    };
+    let usual = of(*shape)?;
+    let halved = std::iter::successors(Some(*shape), |shape| {
+        let batch_tokens = shape.batch_tokens / 2;
+        let sequences = shape.sequences.min((batch_tokens / STEP_OF_SEQUENCE).max(1));
+        (batch_tokens >= STEP_MIN).then_some(Shape { batch_tokens, sequences, ..*shape })
+    });
+    let smaller: Vec<_> = halved.skip(1).filter_map(|shape| of(shape).ok()).collect();
+    let all = || std::iter::once(&usual).chain(&smaller);
+    let surely = all().find(|(_, room)| surely_fits(room));
+    let (shape, room) = *surely.or_else(|| all().find(|(_, room)| room.fits())).unwrap_or(&usual);
+    if means.runtime.slots_max().is_none() || !room.fits() {
+        return Ok((shape, room));
+    }
+    let most = u32::try_from(whole(room.sequences.low.floor())).unwrap_or(u32::MAX);
+    of(Shape { sequences: shape.sequences.min(most.max(1)), ..shape })
 }
 
 /// Whether speeds meet what the goal says of latency.
@@ -292,7 +343,7 @@ impl fmt::Display for Why {
             Self::Accelerators { needed, there } => {
                 write!(f, "it needs {needed} accelerators, and there are {there}")
             }
-            Self::Program { title } => write!(f, "{title} is not started in this shape"),
+            Self::Program(why) => f.write_str(why),
         }
     }
 }

@@ -110,7 +110,7 @@ async fn one_gguf(place: &Place, name: &str) -> anyhow::Result<Gguf> {
     loop {
         match more(place, name, &mut bytes, end).await? {
             Some(length) => total = length.or(total),
-            None => return Err(Wrong::new(format!("there is no file {name}")).into()),
+            None => return Err(no_file(place, name)),
         }
         match Gguf::parse(&bytes, total).with_context(|| name.to_owned())? {
             Partial::Done(gguf) => return Ok(gguf),
@@ -142,6 +142,17 @@ pub(super) fn only_gguf(folder: &Path) -> anyhow::Result<Option<String>> {
             .hint(format!("name one of {}", several.join(", ")))
             .into()),
     }
+}
+
+fn no_file(place: &Place, name: &str) -> anyhow::Error {
+    let wrong = match place {
+        Place::Folder(folder) => Wrong::new(format!("{} has no {name}", folder.display())),
+        Place::Remote(remote) => {
+            let what = remote.repository.as_deref().unwrap_or(&remote.base);
+            Wrong::new(format!("{what} has no {name}, or is not there")).hint("check both names")
+        }
+    };
+    wrong.into()
 }
 
 fn no_config(place: &Place) -> anyhow::Error {

@@ -1,7 +1,7 @@
 //! A proposal, or why there is none, as tables and as JSON.
 
 use pilotage_plan::hardware::catalogue;
-use pilotage_plan::launch::{LISTEN, PORT, WEIGHTS};
+use pilotage_plan::launch::{LISTEN, PORT, WEIGHTS, Weights};
 use pilotage_plan::select::{NoProposal, Proposal, Question, Selection};
 use pilotage_plan::size::{Band, Memory, ModelFacts, Quantization, Remedy, Shape, Speed, Task};
 use serde_json::json;
@@ -69,10 +69,9 @@ fn filled(command: &str, place: &str) -> String {
 /// The same for people, line by line.
 pub(super) fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> Vec<String> {
     let mut lines = model_lines(question);
-    let engine = found.selection.engine.map_or("-", |engine| engine.name());
-    lines.push(format!("runtime   {engine}: {}", found.selection.reason));
+    lines.push(runtime_line(&found.selection));
     let candidate = &found.candidate;
-    lines.push(format!("shape     {}", shape_line(&candidate.shape)));
+    lines.push(format!("shape     {}", shape_line(question, &candidate.shape)));
     lines.push(format!("memory    {}", memory_line(&candidate.memory)));
     lines.push(format!("cache     {}", cache_line(&candidate.memory)));
     lines.push(format!("speed     {}", speed_line(question, found)));
@@ -85,10 +84,33 @@ pub(super) fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> V
         lines.push(format!("  on each other node: {line}"));
     }
     lines.extend(found.launch.image.iter().map(|image| format!("  image {image}")));
-    lines.extend(found.launch.notes.iter().map(|note| format!("  note: {note}")));
+    let notes = found.launch.notes.iter().cloned().chain(notes(question, found, place));
+    lines.extend(notes.map(|note| format!("  note: {note}")));
     lines.push(String::new());
     lines.extend(others(&found.selection));
     lines
+}
+
+fn runtime_line(selection: &Selection) -> String {
+    let engine = selection.engine.map_or("-", |engine| engine.name());
+    format!("runtime   {engine}: {}", selection.reason)
+}
+
+/// What somebody has to know who types the command.
+fn notes(question: &Question<'_>, found: &Proposal, place: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !std::path::Path::new(place).exists() && question.weights == Weights::Local {
+        notes.push(format!("the weights are not here: fetch them to `{place}` first"));
+    }
+    if found.launch.nodes > 1 {
+        let text = "words in braces are the same on all nodes but {rank}: the leader's address, a free port of it, and each node's number from 1";
+        notes.push(text.to_owned());
+    }
+    if found.candidate.shape.replicas > 1 {
+        let replicas = found.candidate.shape.replicas;
+        notes.push(format!("this starts one of {replicas} replicas"));
+    }
+    notes
 }
 
 fn model_lines(question: &Question<'_>) -> Vec<String> {
@@ -118,23 +140,31 @@ fn facts_line(facts: &ModelFacts) -> String {
     if facts.is_mixture() {
         line.push_str(&format!(" ({} active)", billions(facts.active_parameters)));
     }
-    let weights = gib(facts.weights.total());
+    let weights = size(facts.weights.total());
     let stored = match &facts.quantization {
         Quantization::None => facts.dtype.to_string(),
         other => other.to_string(),
     };
-    line.push_str(&format!(", weights {weights:.1} GiB ({stored})"));
+    line.push_str(&format!(", weights {weights} ({stored})"));
+    // Nothing is stored in less than a bit.
+    if facts.weights.total().saturating_mul(8) < facts.parameters {
+        line.push_str(", too little for its parameters: files may be missing");
+    }
+    if facts.modalities.vision {
+        line.push_str(", takes images");
+    }
     if let Some(most) = facts.context_max {
         line.push_str(&format!(", context up to {most}"));
     }
     line
 }
 
-fn shape_line(shape: &Shape) -> String {
+fn shape_line(question: &Question<'_>, shape: &Shape) -> String {
     let count = shape.accelerators();
-    let noun = if count == 1 { "accelerator" } else { "accelerators" };
+    let noun = if question.accelerator.is_processor() { "processor" } else { "accelerator" };
+    let plural = if count == 1 { "" } else { "s" };
     format!(
-        "{shape} on {count} {noun}, {} tokens of context, {} tokens a step",
+        "{shape} on {count} {noun}{plural}, {} tokens of context, {} tokens a step",
         shape.context, shape.batch_tokens
     )
 }
@@ -159,22 +189,27 @@ fn speed_line(question: &Question<'_>, found: &Proposal) -> String {
 
 /// Latencies are those of each request, rates those of all replicas.
 fn speed_lines(task: Task, speed: &Speed, replicas: u32) -> Vec<String> {
-    let band = |band: &Band, scale: f64, digits: usize| {
-        let number = |value: f64| format!("{:.digits$}", value * scale);
+    let band = |band: &Band, scale: f64| {
+        let number = |value: f64| rounded(value * scale, 2);
         format!("{} ({} to {})", number(band.likely), number(band.low), number(band.high))
     };
+    let seconds = |of: &Band| {
+        if of.likely < 1.0 { (band(of, 1e3), "ms") } else { (band(of, 1.0), "s") }
+    };
+    let (first, first_unit) = seconds(&speed.ttft_seconds);
+    let (next, next_unit) = seconds(&speed.tpot_seconds);
     let all = f64::from(replicas);
     if task != Task::Generate {
         return vec![
-            format!("  {} ms a request", band(&speed.ttft_seconds, 1e3, 0)),
-            format!("  {} requests/s", band(&speed.requests_per_second, all, 2)),
+            format!("  {first} {first_unit} a request"),
+            format!("  {} requests/s", band(&speed.requests_per_second, all)),
         ];
     }
     vec![
-        format!("  TTFT {} ms", band(&speed.ttft_seconds, 1e3, 0)),
-        format!("  TPOT {} ms", band(&speed.tpot_seconds, 1e3, 1)),
-        format!("  {} tokens/s", band(&speed.tokens_per_second, all, 0)),
-        format!("  {} requests/s", band(&speed.requests_per_second, all, 2)),
+        format!("  TTFT {first} {first_unit}"),
+        format!("  TPOT {next} {next_unit}"),
+        format!("  {} tokens/s", band(&speed.tokens_per_second, all)),
+        format!("  {} requests/s", band(&speed.requests_per_second, all)),
     ]
 }
 
@@ -194,15 +229,46 @@ fn cache_line(memory: &Memory) -> String {
     if !memory.sequences.likely.is_finite() {
         return "none: this model keeps nothing of the tokens before".to_owned();
     }
-    let whole = |value: f64| format!("{value:.0}");
     let band = |band: &Band| {
-        format!("{} ({} to {})", whole(band.likely), whole(band.low), whole(band.high))
+        format!("{} ({} to {})", count(band.likely), count(band.low), count(band.high))
     };
-    format!(
+    let mut line = format!(
         "a replica has {} tokens: {} sequences as long as the context",
         band(&memory.tokens),
         band(&memory.sequences)
-    )
+    );
+    if memory.sequences.low < 1.0 {
+        line.push_str("; it may not start, as at worst there is no room for one");
+    }
+    line
+}
+
+/// A count of three digits: 27.4k, 1.50M.
+fn count(value: f64) -> String {
+    match value {
+        huge if huge >= 1e6 => format!("{}M", rounded(huge / 1e6, 3)),
+        large if large >= 1e4 => format!("{}k", rounded(large / 1e3, 3)),
+        small => format!("{:.0}", small.floor()),
+    }
+}
+
+/// A number with as many digits as it deserves.
+fn rounded(value: f64, digits: i32) -> String {
+    if !value.is_finite() || value <= 0.0 {
+        return "0".to_owned();
+    }
+    let above = value.log10().floor() as i32 + 1;
+    let scale = 10_f64.powi(digits - above);
+    let rounded = (value * scale).round() / scale;
+    let decimals = usize::try_from(digits - above).unwrap_or(0);
+    format!("{rounded:.decimals$}")
+}
+
+fn size(bytes: u64) -> String {
+    match gib(bytes) {
+        small if small < 1.0 => format!("{:.0} MiB", small * 1024.0),
+        large => format!("{large:.1} GiB"),
+    }
 }
 
 fn others(selection: &Selection) -> Vec<String> {
@@ -256,7 +322,8 @@ fn because(question: &Question<'_>, error: &NoProposal) -> Vec<String> {
         NoProposal::Engine(selection) => others(selection),
         NoProposal::Memory(short) => {
             let mut lines = vec![
-                format!("shape     {} is the one that lacks least", shape_line(&short.shape)),
+                runtime_line(&short.selection),
+                format!("shape     {}, which lacks least", shape_line(question, &short.shape)),
                 format!("memory    {}", memory_line(&short.memory)),
                 "what would make it fit, each alone".to_owned(),
             ];
@@ -310,6 +377,10 @@ pub(super) fn headline(question: &Question<'_>, error: &NoProposal) -> String {
         NoProposal::Goal { rejected, .. } if rejected.len() == 1 => {
             let (shape, why) = &rejected[0];
             format!("{} does not do in the shape {shape}: {why}", question.served)
+        }
+        NoProposal::Goal { rejected, .. } if !rejected.is_empty() => {
+            let (shape, why) = &rejected[rejected.len() - 1];
+            format!("no shape meets the goal, not even {shape}: {why}")
         }
         other => other.to_string(),
     }

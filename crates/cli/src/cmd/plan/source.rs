@@ -69,7 +69,8 @@ impl Source {
     pub(super) fn place(&self) -> String {
         match self {
             Self::Folder(path) | Self::File(path) => path.display().to_string(),
-            Self::Remote { .. } | Self::RemoteFile { .. } => WEIGHTS.to_owned(),
+            Self::RemoteFile { name, .. } => name.clone(),
+            Self::Remote { .. } => WEIGHTS.to_owned(),
         }
     }
 

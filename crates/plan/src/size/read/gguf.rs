@@ -625,7 +625,7 @@ mod tests {
             let error = Gguf::parse(bytes, None).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
         };
-        check(b"PK\x03\x04", "a GGUF file does not begin");
+        check(b"PK\x03\x04", "not a GGUF file: it does not begin");
         check(b"GGUF\x09\0\0\0", "version 9");
         let mut huge = small().end();
         huge[8..16].copy_from_slice(&(1_u64 << 63).to_le_bytes());

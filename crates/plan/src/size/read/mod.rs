@@ -102,7 +102,7 @@ pub enum ReadError {
         name: String,
     },
     /// It is of another format.
-    #[error("{what} does not begin as one does; give the path of such a file")]
+    #[error("this is not {what}: it does not begin as one does; give the path of such a file")]
     NotThis {
         /// What it should have been.
         what: &'static str,

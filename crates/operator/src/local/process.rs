@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilotage_plan::ProcessSpec;
+use pilotage_plan::{ProcessSpec, Program};
 use pilotage_shell::id;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
@@ -24,6 +24,21 @@ use super::{Event, Machine, State, States, group};
 
 /// Lines of a dead process's log that go into the reason.
 const LINES_SHOWN: usize = 3;
+
+/// A life that is over.
+struct Life {
+    /// How long it took requests.
+    served: Duration,
+    /// Why it ended.
+    reason: String,
+}
+
+impl Life {
+    /// It ended before it was ready.
+    const fn unready(reason: String) -> Self {
+        Self { served: Duration::ZERO, reason }
+    }
+}
 
 /// Keeps one process running.
 pub(super) struct Keeper {
@@ -47,13 +62,11 @@ impl Keeper {
         let mut last_exit = None;
         while !self.stop.is_cancelled() {
             starts += 1;
-            let born = self.machine.clock.now_nanos();
-            let reason = self.live(&log, starts, &last_exit).await;
+            let Life { served, reason } = self.live(&log, starts, &last_exit).await;
             if self.stop.is_cancelled() {
                 break;
             }
-            let life = Duration::from_nanos(self.machine.clock.now_nanos() - born);
-            let pause = record.died(life, (id::random_u64() >> 11) as f64 / (1_u64 << 53) as f64);
+            let pause = record.died(served, (id::random_u64() >> 11) as f64 / (1_u64 << 53) as f64);
             let phase = if record.is_loop() { "crash_loop" } else { "waiting" };
             last_exit = Some(reason.clone());
             self.show(phase, None, starts, &last_exit);
@@ -67,12 +80,12 @@ impl Keeper {
         let _ = self.events.send(Event::Gone { name: self.name.clone() });
     }
 
-    /// One life; returns why it ended.
-    async fn live(&self, log: &Log, starts: u32, last_exit: &Option<String>) -> String {
+    /// One life.
+    async fn live(&self, log: &Log, starts: u32, last_exit: &Option<String>) -> Life {
         let started = launch::start(&self.machine, &self.name, &self.spec, &self.weights);
         let Launched { mut child, url, events_url } = match started {
             Ok(launched) => launched,
-            Err(error) => return format!("it cannot be started: {error}"),
+            Err(error) => return Life::unready(format!("it cannot be started: {error}")),
         };
         if let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) {
             drop(pilotage_shell::tasks::spawn("log", log.clone().read(out)));
@@ -81,30 +94,35 @@ impl Keeper {
         let pid = child.id();
         self.show("starting", pid, starts, last_exit);
         let asked = Asked { machine: &self.machine, spec: &self.spec, url: &url };
-        let ready = tokio::select! {
-            ready = asked.wait() => ready,
-            ended = self.ended(&mut child) => return with_lines(described(ended), log),
-            () = self.stop.cancelled() => return self.end(&mut child).await,
-        };
-        if let Err(reason) = ready {
-            self.end(&mut child).await;
-            return with_lines(reason, log);
-        }
         let mut adapters = Adapters::none_of(self.adapters.clone());
-        let settled = tokio::select! {
-            settled = adapters.settle(&asked) => settled,
-            ended = self.ended(&mut child) => return with_lines(described(ended), log),
-            () = self.stop.cancelled() => return self.end(&mut child).await,
+        let ready = async {
+            asked.wait().await?;
+            Ok(adapters.settle(&asked).await)
         };
+        let ready: Result<_, String> = tokio::select! {
+            ready = ready => ready,
+            ended = self.ended(&mut child) => return Life::unready(self.told(ended, log)),
+            () = self.stop.cancelled() => return Life::unready(self.end(&mut child).await),
+        };
+        let settled = match ready {
+            Ok(settled) => settled,
+            Err(reason) => {
+                self.end(&mut child).await;
+                return Life::unready(with_lines(reason, log));
+            }
+        };
+        let since = self.machine.clock.now_nanos();
         self.show("ready", pid, starts, last_exit);
         // The receiver is gone only when the whole process is on its way out.
         let (name, spec) = (self.name.clone(), Arc::clone(&self.spec));
         let _ = self.events.send(Event::Ready { name, spec, url: url.clone(), events_url });
-        tokio::select! {
+        let reason = tokio::select! {
             () = adapters.follow(&asked, settled) => String::new(),
-            ended = self.ended(&mut child) => with_lines(described(ended), log),
+            ended = self.ended(&mut child) => self.told(ended, log),
             () = self.stop.cancelled() => self.end(&mut child).await,
-        }
+        };
+        let served = self.machine.clock.now_nanos().saturating_sub(since);
+        Life { served: Duration::from_nanos(served), reason }
     }
 
     /// Waits until the process has ended, and ends what it leaves behind.
@@ -127,15 +145,27 @@ impl Keeper {
         let said = self.spec.stop_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let patience = said.unwrap_or(self.machine.stop_timeout);
         match tokio::time::timeout(patience, self.ended(child)).await {
-            Ok(ended) => described(ended),
+            Ok(ended) => self.described(ended),
             Err(_) => {
                 tracing::warn!(process = self.name, "it did not end in time and is killed");
                 if let Some(leader) = child.id() {
                     group::end_rest(leader);
                 }
-                described(child.kill().await.and(child.wait().await))
+                self.described(child.kill().await.and(child.wait().await))
             }
         }
+    }
+
+    fn described(&self, ended: io::Result<ExitStatus>) -> String {
+        let is_ours = self.spec.program == Program::Own;
+        match ended {
+            Ok(status) => policy::reason(status.code(), status.signal(), is_ours),
+            Err(error) => format!("it cannot be watched: {error}"),
+        }
+    }
+
+    fn told(&self, ended: io::Result<ExitStatus>, log: &Log) -> String {
+        with_lines(self.described(ended), log)
     }
 
     fn down(&self, reason: String, pause: Option<Duration>) {
@@ -150,13 +180,6 @@ impl Keeper {
 
     fn log(&self) -> PathBuf {
         self.machine.logs.join(format!("{}.log", self.name))
-    }
-}
-
-fn described(ended: io::Result<ExitStatus>) -> String {
-    match ended {
-        Ok(status) => policy::reason(status.code(), status.signal()),
-        Err(error) => format!("it cannot be watched: {error}"),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use pilotage_plan::size::{ModelFacts, Stored};
+use pilotage_core::InitialSpeed;
+use pilotage_plan::size::{ModelFacts, Pace, Stored};
 use pilotage_shell::files;
 
 use crate::installation::Installation;
@@ -11,6 +12,9 @@ use crate::output;
 
 /// Largest file that is read: measurements of a server are a few kilobytes.
 const BYTES_MAX: u64 = 4 << 20;
+
+/// Tokens that a sequence usually holds, where nobody asked anything yet.
+const CONTEXT_USUAL: f64 = 512.0;
 
 /// Most files that are looked at.
 const FILES_MAX: usize = 1000;
@@ -59,6 +63,15 @@ impl Installation {
 
     fn calibration_folder(&self) -> PathBuf {
         self.folder().join("calibrations")
+    }
+}
+
+/// What the gateway takes a server for until it has measured it itself.
+pub(crate) fn initial_speed(pace: &Pace) -> InitialSpeed {
+    InitialSpeed {
+        token_seconds: pace.token_seconds,
+        step_seconds: pace.step_seconds,
+        sequence_seconds: pace.step(1.0, CONTEXT_USUAL) - pace.step_seconds,
     }
 }
 

@@ -41,7 +41,7 @@ pub use queue::{
 pub use request::{
     Band, Failure, FailureKind, Outcome, Refusal, Request, RetryLimit, Tokens, Told,
 };
-pub use route::{Policy, Prompt};
+pub use route::{InitialSpeed, Policy, Prompt};
 pub use scheduler::{Input, Output, Scheduler, SchedulerConfig};
 pub use time::{Span, Time};
 pub use why::Why;

@@ -1,5 +1,7 @@
 //! `pilotage plan`: its flags.
 
+use std::path::PathBuf;
+
 use clap::{Subcommand, ValueEnum};
 
 use crate::output::Format;
@@ -11,7 +13,8 @@ use crate::output::Format;
 /// of them. Nothing is started and nothing is downloaded.
 ///
 /// Every runtime is asked whether it can, and says why it was not taken. Figures are predictions with a band,
-/// from a roofline model that knows what hardware can do at best; measure before you promise.
+/// from a roofline model that knows what hardware can do at best, calibrated where `pilotage bench calibrate` kept
+/// measurements of the same model, hardware and runtime; measure before you promise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Plan {
@@ -79,6 +82,9 @@ pub(crate) struct PlanModel {
     /// Read the headers of all files of weights, also where an index tells the sum
     #[arg(long)]
     pub(crate) exact: bool,
+    /// Where calibrations are kept [default: the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
     /// A table for people or JSON for machines
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,

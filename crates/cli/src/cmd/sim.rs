@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::args::{Sim, SimCommand, SimCompare, SimExplain, SimList, SimRun, Which};
 use crate::exit::Wrong;
+use crate::installation::Installation;
 use crate::output::{self, Format};
 
 /// Scenarios of fewer requests are over before a bar is drawn.
@@ -181,9 +182,16 @@ fn read(which: &Which) -> anyhow::Result<Scenario> {
         })?,
     };
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    let trace =
-        |file: &str| fs::read_to_string(folder.join(file)).map_err(|error| error.to_string());
-    let read = Scenario::read(&which.scenario, &text, which.seed, &trace);
+    let file = |name: &str| {
+        let found = fs::read_to_string(folder.join(name));
+        // A name without a folder may be that of a calibration that was kept.
+        let kept = |error: std::io::Error| {
+            let path = Installation::at(None).ok().map(|it| it.calibration_path(name));
+            path.and_then(|path| fs::read_to_string(path).ok()).ok_or(error)
+        };
+        found.or_else(kept).map_err(|error| error.to_string())
+    };
+    let read = Scenario::read(&which.scenario, &text, which.seed, &file);
     read.map_err(|error| Wrong::new(error.to_string()).into())
 }
 

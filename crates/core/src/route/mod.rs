@@ -28,7 +28,7 @@ use crate::fleet::{Claim, Replica};
 use crate::prefix::{BLOCK_TOKENS, Found, Index};
 use crate::{Fleet, ReplicaId, RequestId, Span, Time, Tokens, Why};
 pub use cost::Costs;
-pub use speed::Speeds;
+pub use speed::{InitialSpeed, Speeds};
 
 /// What identifies a prompt, as far as placing it depends on it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

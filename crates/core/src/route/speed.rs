@@ -29,9 +29,29 @@ const ANSWER_PRIOR: f64 = 128.0;
 /// How much the newest answer counts for what answers are like.
 const NEWEST: f64 = 0.05;
 
+/// What the replicas of a lane are taken for until they were measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InitialSpeed {
+    /// Seconds for a token of a prompt.
+    pub token_seconds: f64,
+    /// Seconds for a step.
+    pub step_seconds: f64,
+    /// Seconds more for each sequence in it.
+    pub sequence_seconds: f64,
+}
+
+impl Default for InitialSpeed {
+    fn default() -> Self {
+        let (step_seconds, sequence_seconds) = STEP_PRIOR;
+        Self { token_seconds: PREFILL_PRIOR, step_seconds, sequence_seconds }
+    }
+}
+
 /// The speeds of a lane's replicas.
 #[derive(Debug, Default)]
 pub struct Speeds {
+    /// Before anything was measured.
+    initial: Speed,
     lane: Option<Speed>,
     replicas: BTreeMap<ReplicaId, Speed>,
     /// Tokens of the mean answer.
@@ -62,9 +82,14 @@ struct Line {
 }
 
 impl Speeds {
+    /// What is believed of replicas of which nothing was measured; what was measured stays.
+    pub fn believe(&mut self, initial: InitialSpeed) {
+        self.initial = Speed::believed(initial);
+    }
+
     /// A replica's speed, the lane's where nothing is known of it.
     pub fn of(&self, replica: ReplicaId) -> Speed {
-        let lane = self.lane.unwrap_or_default();
+        let lane = self.lane.unwrap_or(self.initial);
         self.replicas.get(&replica).map_or(lane, |own| own.beside(&lane))
     }
 
@@ -100,19 +125,27 @@ impl Speeds {
     }
 
     fn update(&mut self, replica: ReplicaId, change: impl Fn(&mut Speed)) {
-        change(self.lane.get_or_insert_default());
-        change(self.replicas.entry(replica).or_default());
+        change(self.lane.get_or_insert(self.initial));
+        change(self.replicas.entry(replica).or_insert(self.initial));
     }
 }
 
 impl Default for Speed {
     fn default() -> Self {
-        let line = |prior| Line { weight: 0.0, x: 0.0, y: 0.0, xx: 0.0, xy: 0.0, prior, like: 0.0 };
-        Self { prefill: line((0.0, PREFILL_PRIOR)), step: line(STEP_PRIOR), residence: None }
+        Self::believed(InitialSpeed::default())
     }
 }
 
 impl Speed {
+    fn believed(initial: InitialSpeed) -> Self {
+        let line = |prior| Line { weight: 0.0, x: 0.0, y: 0.0, xx: 0.0, xy: 0.0, prior, like: 0.0 };
+        Self {
+            prefill: line((0.0, initial.token_seconds)),
+            step: line((initial.step_seconds, initial.sequence_seconds)),
+            residence: None,
+        }
+    }
+
     /// Seconds for so many prompt tokens, without what is there whatever their number.
     pub fn prefill_seconds(&self, tokens: f64) -> f64 {
         self.prefill.fit().1 * tokens
@@ -197,6 +230,30 @@ mod tests {
         assert!(error.abs() < 0.03, "{error}");
         let other = speeds.of(ReplicaId(7)).prefill_seconds(1000.0);
         assert!((other / 0.2 - 1.0).abs() < 0.05, "one that is new is like its lane: {other}");
+    }
+
+    #[test]
+    fn what_was_measured_wins_over_what_was_believed() {
+        let mut speeds = Speeds::default();
+        let initial =
+            InitialSpeed { token_seconds: 1e-3, step_seconds: 0.1, sequence_seconds: 0.01 };
+        speeds.believe(initial);
+        let speed = speeds.of(ReplicaId(3));
+        assert!((speed.prefill_seconds(1000.0) - 1.0).abs() < 1e-9);
+        assert!((speed.step_seconds(10.0) - 0.2).abs() < 1e-9);
+        for at in 0..100_u32 {
+            let tokens = f64::from(at * 37 % 2000 + 50);
+            speeds.prefilled(ReplicaId(0), tokens, tokens * 200e-6);
+            speeds.stepped(ReplicaId(0), f64::from(at % 8 + 1), 0.015);
+        }
+        for replica in [0, 7] {
+            let speed = speeds.of(ReplicaId(replica));
+            assert!((speed.prefill_seconds(1000.0) / 0.2 - 1.0).abs() < 0.15, "{replica}");
+            assert!((speed.step_seconds(8.0) / 0.015 - 1.0).abs() < 0.15, "{replica}");
+        }
+        speeds.believe(InitialSpeed::default());
+        let speed = speeds.of(ReplicaId(0));
+        assert!((speed.prefill_seconds(1000.0) / 0.2 - 1.0).abs() < 0.15, "it stays");
     }
 
     #[test]

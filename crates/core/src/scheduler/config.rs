@@ -4,7 +4,7 @@ use crate::Span;
 use crate::health::BoardConfig;
 use crate::preempt::PreemptConfig;
 use crate::queue::{FairConfig, QueueLimits};
-use crate::route::Policy;
+use crate::route::{InitialSpeed, Policy};
 
 /// The limits of one lane.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +39,8 @@ pub struct SchedulerConfig {
     /// Whether the host tells when a replica has died. Of those elsewhere nobody does: then it is found
     /// by signs.
     pub deaths_told: bool,
+    /// How fast replicas are taken to be until they were measured.
+    pub initial: InitialSpeed,
 }
 
 impl Default for SchedulerConfig {
@@ -57,6 +59,7 @@ impl Default for SchedulerConfig {
             health: None,
             shares_prefixes: false,
             deaths_told: true,
+            initial: InitialSpeed::default(),
         }
     }
 }

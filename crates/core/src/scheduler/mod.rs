@@ -162,6 +162,8 @@ struct Running {
 impl Scheduler {
     /// A lane without replicas or requests.
     pub fn new(config: SchedulerConfig) -> Self {
+        let mut speeds = Speeds::default();
+        speeds.believe(config.initial);
         Self {
             config,
             queue: Queue::new(config.queue, config.fair),
@@ -181,7 +183,7 @@ impl Scheduler {
             draining: false,
             pick: config.policy.picker(),
             index: Index::default(),
-            speeds: Speeds::default(),
+            speeds,
             board: config.health.map(|health| Board::new(health, SEED)),
             poison: Poison::new(PoisonConfig::default()),
             signs: Signs::default(),
@@ -256,6 +258,7 @@ impl Scheduler {
     /// Other limits and policies from now on. What waits stays, though it may be more than may be let
     /// in by the new limits.
     pub fn set_config(&mut self, now: Time, config: SchedulerConfig) {
+        self.speeds.believe(config.initial);
         if config.health != self.config.health {
             // Judging begins anew; nobody is ejected until there is evidence again.
             self.board = config.health.map(|health| Board::new(health, SEED));

@@ -87,6 +87,7 @@ pub struct Bench {
     shared: Arc<Shared>,
     later: mpsc::UnboundedReceiver<Job>,
     grace: Duration,
+    clock: Clock,
     timer: Timer,
 }
 
@@ -105,7 +106,7 @@ impl Bench {
         let origin = clock.now_nanos() + LEAD_NANOS;
         let (shared, later) = Shared::new((clock, origin), spec, (target, connector), limits);
         let timer = Timer::new(clock);
-        Ok(Self { shared: Arc::new(shared), later, grace: limits.grace, timer })
+        Ok(Self { shared: Arc::new(shared), later, grace: limits.grace, clock, timer })
     }
 
     /// Looks at the run while it goes on, and can stop it.
@@ -117,6 +118,8 @@ impl Bench {
     pub async fn run(mut self) -> Run {
         let started_unix_ms = self.shared.unix_ms();
         let cpu = process_cpu_nanos();
+        // Before the start there are no times, and what is sent then would seem to be sent at it.
+        self.clock.sleep_until_nanos(self.shared.absolute(0)).await;
         self.begin();
         let sent_until = self.pace().await;
         let cpu_seconds = process_cpu_nanos().saturating_sub(cpu) as f64 / 1e9;

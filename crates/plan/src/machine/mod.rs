@@ -181,7 +181,8 @@ impl<'a> Machine<'a> {
     /// known of the weights.
     fn cache_bytes(&self, model: &Model) -> u64 {
         let tokens = u64::from(model.spec.parallel) * u64::from(model.spec.context);
-        let each = self.facts(model).map_or(0.0, |facts| facts.kv_bytes_per_token(Dtype::Bf16.bytes()));
+        let each =
+            self.facts(model).map_or(0.0, |facts| facts.kv_bytes_per_token(Dtype::Bf16.bytes()));
         (tokens as f64 * each) as u64 + (1 << 30)
     }
 

@@ -1,6 +1,7 @@
 //! What an engine's steps cost: a handful of constants, from measurements of real ones.
 
 use pilotage_core::{Span, Stop};
+use pilotage_plan::size::Pace;
 use serde::Serialize;
 
 const NANOS_PER_MS: f64 = 1e6;
@@ -57,6 +58,16 @@ impl EngineModel {
             "vllm-like" => Some(Self::vllm_like()),
             _ => None,
         }
+    }
+
+    /// Takes its times from what was measured of a server with that model.
+    pub(crate) fn take_pace(&mut self, name: &str, pace: &Pace) {
+        self.name = format!("calibrated {name}");
+        self.prefill_ms = pace.prefill_seconds * 1e3;
+        self.prefill_ms_per_token = pace.token_seconds * 1e3;
+        self.step_ms = pace.step_seconds * 1e3;
+        self.step_ms_per_sequence = pace.sequence_seconds * 1e3;
+        self.step_ms_per_kv_token = pace.context_seconds * 1e3;
     }
 
     /// Llama 2 7B on an A10G under S-LoRA, as the VTC paper ran it. The slopes are a fit to the cost

@@ -9,6 +9,7 @@ use pilotage_core::{
     Band, BandPolicy, Cost, FairConfig, Gate, Lift, Predict, PreemptConfig, QueueLimits,
     SchedulerConfig, Span, TenantId, TenantShare, TenantTree,
 };
+use pilotage_plan::size::Stored;
 use serde_saphyr::Spanned;
 
 use super::schema::{self, Policy, Replicas};
@@ -26,6 +27,9 @@ type Result<T> = std::result::Result<T, ScenarioError>;
 /// Most KV tokens of an engine whose blocks are kept one by one.
 const STEPPED_KV_MAX: f64 = 1e8;
 
+/// What a calibrated engine does otherwise like, where the scenario does not say.
+const CALIBRATED_PRESET: &str = "vllm-like";
+
 /// The seed of a trace's assignment, apart from those of workloads, which are counted from zero.
 const TRACE_PART: u64 = u64::MAX;
 
@@ -36,7 +40,7 @@ pub(super) fn resolve(
     let scheduler = file.scheduler.as_ref().map(|it| it.value.clone()).unwrap_or_default();
     let config = config(&scheduler).map_err(located(file.scheduler.as_ref()))?;
     let engine = file.engine.as_ref().map(|it| it.value.clone()).unwrap_or_default();
-    let engine = self::engine(&engine).map_err(located(file.engine.as_ref()))?;
+    let engine = self::engine(&engine, read).map_err(located(file.engine.as_ref()))?;
     let replicas = replicas(file.replicas.as_ref().map(|it| &it.value), &engine)
         .map_err(located(file.replicas.as_ref()))?;
     let route = route(&scheduler).map_err(located(file.scheduler.as_ref()))?;
@@ -82,13 +86,25 @@ pub(super) fn resolve(
     })
 }
 
-fn engine(given: &schema::Engine) -> Result<EngineModel> {
-    let name = given.preset.as_ref().map_or(EngineModel::PRESETS[0], |name| name.value.as_str());
+type Read<'a> = &'a dyn Fn(&str) -> std::result::Result<String, String>;
+
+fn engine(given: &schema::Engine, read: Read<'_>) -> Result<EngineModel> {
+    let otherwise = match given.calibration {
+        Some(_) => CALIBRATED_PRESET,
+        None => EngineModel::PRESETS[0],
+    };
+    let name = given.preset.as_ref().map_or(otherwise, |name| name.value.as_str());
     let mut model = EngineModel::preset(name).ok_or_else(|| {
         let line = given.preset.as_ref().map_or(0, line);
         let known = EngineModel::PRESETS.join(", ");
         ScenarioError::new(line, "engine.preset", format!("no engine `{name}` (known: {known})"))
     })?;
+    if let Some(name) = &given.calibration {
+        let wrong = |problem: String| ScenarioError::new(line(name), "engine.calibration", problem);
+        let text = read(&name.value).map_err(|error| wrong(format!("{}: {error}", name.value)))?;
+        let stored = Stored::parse(&text).map_err(|error| wrong(error.to_string()))?;
+        model.take_pace(&stored.subject.model, &stored.fit.pace);
+    }
     let times = [
         ("prefillMs", given.prefill_ms, &mut model.prefill_ms),
         ("prefillMsPerToken", given.prefill_ms_per_token, &mut model.prefill_ms_per_token),

@@ -43,6 +43,8 @@ pub(super) struct File {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Engine {
     pub preset: Option<Spanned<String>>,
+    /// What `pilotage bench calibrate` kept.
+    pub calibration: Option<Spanned<String>>,
     pub prefill_ms: Option<f64>,
     pub prefill_ms_per_token: Option<f64>,
     pub step_ms: Option<f64>,

@@ -10,18 +10,23 @@ mod tests;
 #[cfg(test)]
 mod well_known;
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use pilotage_plan::hardware::{Accelerator, catalogue};
 use pilotage_plan::launch::{Engine, Features, Version, Weights};
 use pilotage_plan::select::{Aim, NoProposal, Question, propose};
-use pilotage_plan::size::{Calibration, Format as Files, Goal as Sought, ModelFacts, Ranks, Task};
+use pilotage_plan::size::{
+    Calibration, Format as Files, Goal as Sought, ModelFacts, Ranks, Stored, Task,
+};
 use pilotage_shell::client::Client;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::secret::Secret;
 
 use crate::args::{Goal, Plan, PlanCommand, PlanModel};
 use crate::exit::{NoPlan, Wrong};
-use crate::output::Format;
+use crate::installation::Installation;
+use crate::output::{self, Format};
 
 use fetch::{Place, Remote};
 use source::Source;
@@ -44,7 +49,13 @@ async fn model(args: PlanModel) -> anyhow::Result<()> {
     let typed = args.model.as_deref().context("no model was named")?;
     let typed = Typed::parse(&args, typed)?;
     let facts = read(&typed.source, args.exact).await?;
-    let question = question(&args, &typed, &facts)?;
+    let mut question = question(&args, &typed, &facts)?;
+    if let Some(stored) = calibrated(&mut question, args.data_dir)? {
+        output::note(&format!(
+            "speed: calibrated by measurements of {} at {} on {}",
+            stored.subject.model, stored.url, stored.measured
+        ));
+    }
     answer(&question, &typed.source.place(), args.output)
 }
 
@@ -86,6 +97,22 @@ fn question<'a>(
         calibration: Calibration::assumed(&typed.accelerator),
         ranks: Ranks { tensor: args.tensor, pipeline: args.pipeline },
     })
+}
+
+/// What was measured of the model on that hardware under the runtime that would be taken: plans are made with it.
+fn calibrated(
+    question: &mut Question<'_>,
+    data_dir: Option<PathBuf>,
+) -> anyhow::Result<Option<Stored>> {
+    let installation = Installation::at(data_dir)?;
+    let proposed = || propose(question).ok().and_then(|proposal| proposal.selection.engine);
+    let Some(engine) = question.asked.or_else(proposed) else { return Ok(None) };
+    let hardware = question.accelerator.id;
+    let found = installation.calibration_of(question.facts, hardware, engine.name());
+    if let Some(calibration) = found.as_ref().and_then(|stored| stored.fit.calibration) {
+        question.calibration = calibration;
+    }
+    Ok(found)
 }
 
 fn answer(question: &Question<'_>, place: &str, output: Format) -> anyhow::Result<()> {

@@ -172,10 +172,11 @@ fn shape_line(question: &Question<'_>, shape: &Shape) -> String {
 fn speed_line(question: &Question<'_>, found: &Proposal) -> String {
     let goal = &question.goal;
     let mut line = format!(
-        "with {} requests at once of {} + {} tokens, predicted without measurements (±{:.0} %)",
+        "with {} requests at once of {} + {} tokens, predicted {} measurements (±{:.0} %)",
         found.concurrency,
         goal.prompt,
         goal.answer,
+        if question.calibration.measurements > 0 { "from" } else { "without" },
         question.calibration.off * 100.0
     );
     if found.concurrency < goal.concurrency {

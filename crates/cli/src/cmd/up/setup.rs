@@ -61,7 +61,13 @@ impl Setup {
         };
         Ok(Self {
             prepared,
-            keys: Keys { local, admin, open: args.no_keys, media_hosts: args.media_hosts.clone() },
+            keys: Keys {
+                local,
+                admin,
+                open: args.no_keys,
+                media_hosts: args.media_hosts.clone(),
+                installation: installation.clone(),
+            },
             machine,
             installation: installation.clone(),
             clock,

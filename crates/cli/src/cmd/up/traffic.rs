@@ -15,6 +15,9 @@ use pilotage_plan::api::{self, Dialect, Identity, TenantKey};
 use pilotage_plan::{CapabilitySpec, Lane, Plan, Route, Timestamp};
 use pilotage_shell::secret::{KeyHash, Secret};
 
+use crate::calibrations;
+use crate::installation::Installation;
+
 /// The tenant whose key is made and shown; who everybody is where no Tenant is defined.
 const LOCAL: &str = "local";
 
@@ -28,6 +31,8 @@ pub(super) struct Keys {
     pub(super) open: bool,
     /// Public hosts that engines may fetch media from.
     pub(super) media_hosts: Vec<String>,
+    /// Where calibrations of Models are kept.
+    pub(super) installation: Installation,
 }
 
 /// What the gateway serves, for whom.
@@ -40,6 +45,9 @@ pub(super) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig {
         let mut processes = plan.processes.iter();
         config.scheduler.deaths_told =
             processes.any(|process| one.replicas.contains(&process.name));
+        if let Some(found) = keys.installation.calibration(&one.name) {
+            config.scheduler.initial = calibrations::initial_speed(&found.fit.pace);
+        }
         config
     };
     GatewayConfig {
@@ -403,7 +411,9 @@ spec: {targets: [{model: big}], adapter: law, retries: {attemptsMax: 1, percent:
         let resources = parse_all([("f", MANIFEST)]).unwrap();
         let plan = plan(&resources, &World::with_cores(2)).unwrap();
         let admin = Secret::new("a".to_owned());
-        gateway_config(&plan, &Keys { local: None, admin, open: false, media_hosts: Vec::new() })
+        let installation = Installation::at(Some("none".into())).unwrap();
+        let media_hosts = Vec::new();
+        gateway_config(&plan, &Keys { local: None, admin, open: false, media_hosts, installation })
     }
 
     #[test]

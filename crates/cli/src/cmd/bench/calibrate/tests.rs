@@ -34,7 +34,10 @@ fn typed(url: &str, flags: &str) -> BenchCalibrate {
 #[tokio::test(start_paused = true)]
 async fn the_fit_finds_the_constants_of_a_scripted_engine() {
     let engine = engine().await;
-    let args = typed(&format!("http://{}", engine.addr()), "--repeats 2");
+    let args = typed(
+        &format!("http://{}", engine.addr()),
+        "--repeats 2 --prompts 64,128,256,512,1024,2048",
+    );
     let (stored, doubts) = calibrate(&args).await.unwrap();
     assert!(doubts.is_empty(), "{doubts:?}");
     let pace = &stored.fit.pace;

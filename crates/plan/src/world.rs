@@ -66,6 +66,9 @@ pub enum Found {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
+    /// What it is told from others by, wherever it stands in a list: its UUID.
+    #[serde(default)]
+    pub id: Option<String>,
     /// What its driver calls it.
     pub name: String,
     /// What tells it from others, as `CUDA_VISIBLE_DEVICES` takes it; its number without.

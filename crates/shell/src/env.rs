@@ -44,6 +44,10 @@ pub enum Var {
     NoColor,
     /// Certificate file.
     SslCertFile,
+    /// Accelerators that this process and its children may use.
+    CudaVisibleDevices,
+    /// Accelerators that a container was given.
+    NvidiaVisibleDevices,
 }
 
 /// One row: what a variable is called and means.
@@ -93,7 +97,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 19] = [
+pub const TABLE: [Variable; 21] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -219,6 +223,20 @@ pub const TABLE: [Variable; 19] = [
         "SSL_CERT_FILE",
         "Certificates to trust instead of the system's.",
         "the system's",
+        false,
+    ),
+    row(
+        Var::CudaVisibleDevices,
+        "CUDA_VISIBLE_DEVICES",
+        "Accelerators that models may use, as numbers or UUIDs; none when it is empty.",
+        "all that `nvidia-smi` lists",
+        false,
+    ),
+    row(
+        Var::NvidiaVisibleDevices,
+        "NVIDIA_VISIBLE_DEVICES",
+        "UUIDs of the accelerators that a container was given; anything else has been heeded before it started.",
+        "all that `nvidia-smi` lists",
         false,
     ),
 ];

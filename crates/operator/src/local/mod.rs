@@ -42,7 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use foreman::{Foreman, Order};
 
-pub use devices::accelerators;
+pub use devices::{Visible, accelerators};
 pub use installed::look_for;
 pub use memory::has_room;
 pub use placed::Placed;

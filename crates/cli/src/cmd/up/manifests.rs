@@ -9,7 +9,7 @@ use pilotage_operator::local;
 use pilotage_plan::api::Runtime;
 use pilotage_plan::size::ModelFacts;
 use pilotage_plan::{KeySource, Plan, Resource, World, default, manifest};
-use pilotage_shell::env;
+use pilotage_shell::env::{self, Var};
 
 use crate::args::Up;
 use crate::exit::Wrong;
@@ -122,7 +122,11 @@ pub(super) async fn world() -> World {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut world = World::with_cores(u32::try_from(cores).unwrap_or(1));
     world.memory_bytes = memory_bytes();
-    world.gpus = local::accelerators(&env::search_path()).await;
+    let visible = local::Visible {
+        cuda: env::get(Var::CudaVisibleDevices),
+        container: env::get(Var::NvidiaVisibleDevices),
+    };
+    world.gpus = local::accelerators(&env::search_path(), &visible).await;
     world
 }
 

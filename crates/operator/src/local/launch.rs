@@ -1,6 +1,7 @@
 //! From a specification to a running process: which file its program is, what the words in its arguments
 //! stand for, and who looks after it when this process is gone.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -9,7 +10,7 @@ use std::process::Stdio;
 
 use pilotage_plan::render::process::{EVENTS, PORT, SCRATCH, WEIGHTS};
 use pilotage_plan::render::{ProcessSpec, Program, Secret};
-use pilotage_shell::port;
+use pilotage_shell::{env, port};
 use tokio::process::{Child, Command};
 
 use super::{Machine, program};
@@ -58,6 +59,9 @@ pub(super) fn start(
     };
     write_files(spec, &words)?;
     let mut command = command(machine, spec)?;
+    if spec.program != Program::Own {
+        hide(&machine.hidden_env.lock(), &mut command);
+    }
     command
         .args(spec.args.iter().map(|arg| words.replace(arg)))
         .envs(spec.env.iter().map(|(name, value)| (name, words.replace(value))))
@@ -79,6 +83,15 @@ pub(super) fn start(
     })?;
     let events_url = words.events.map(|port| format!("tcp://{}:{port}", spec.host));
     Ok(Launched { child, url: format!("http://{}:{}", spec.host, words.port), events_url })
+}
+
+/// Takes from the environment what is not the business of somebody else's program: it gets no secrets but
+/// those that it is given.
+fn hide(hidden: &BTreeSet<String>, command: &mut Command) {
+    let secrets = env::TABLE.iter().filter(|variable| variable.secret);
+    for name in secrets.map(|variable| variable.name).chain(hidden.iter().map(String::as_str)) {
+        command.env_remove(name);
+    }
 }
 
 /// The program, behind a warden where it is somebody else's: our own looks after itself.
@@ -122,4 +135,21 @@ fn write_files(spec: &ProcessSpec, words: &Words) -> io::Result<()> {
         fs::write(path, words.replace(content))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_the_environment_are_taken_from_it() {
+        let mut command = Command::new("x");
+        hide(&["PROVIDER_KEY".to_owned()].into(), &mut command);
+        let hidden =
+            |name: &str| command.as_std().get_envs().any(|one| one == (name.as_ref(), None));
+        for name in ["HF_TOKEN", "PILOTAGE_REGISTRY_AUTH", "PILOTAGE_ENGINE_KEY", "PROVIDER_KEY"] {
+            assert!(hidden(name), "{name}");
+        }
+        assert!(!hidden("HF_ENDPOINT") && !hidden("HOME"));
+    }
 }

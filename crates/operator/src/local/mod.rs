@@ -23,7 +23,7 @@ mod warden;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,6 +67,8 @@ pub struct Machine {
     pub logs: PathBuf,
     /// The key between gateway and engines.
     pub engine_key: Secret,
+    /// Variables of our environment that programs of others do not get, beside our own secrets.
+    pub hidden_env: HiddenEnv,
     /// The token for the hub that weights come from.
     pub hub_token: Option<Secret>,
     /// For health checks.
@@ -81,6 +83,9 @@ pub struct Machine {
     /// that path; usually [`has_room`].
     pub memory: fn(u32, &Path) -> bool,
 }
+
+/// Names of variables, which a later plan may add to.
+pub type HiddenEnv = Arc<Mutex<BTreeSet<String>>>;
 
 /// What happens to a process, by its own name: that in the plan, with a number behind it while one
 /// replaces another.

@@ -12,7 +12,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Event, Machine, Placed, Supervisor};
+use super::{Event, HiddenEnv, Machine, Placed, Supervisor};
 
 /// Answers 200 to everything, as an engine's health does. `$1` is the port.
 const SERVER: &str = "exec python3 -c '
@@ -122,6 +122,7 @@ async fn deaths_say_why_and_keep_the_last_words() {
     };
     check("echo the weights are $2 >&2; exit 3", &["code 3", "the weights are /weights/w.gguf"])
         .await;
+    check("printf 'a\\033[2Jb\\n'; exit 3", &["a\\u{1b}[2Jb"]).await;
     check("kill -ILL $$", &["SIGILL", "instruction"]).await;
     check("kill -ABRT $$", &["SIGABRT"]).await;
 }

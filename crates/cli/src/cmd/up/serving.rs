@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use pilotage_gateway::Gateway;
 use pilotage_gateway::admin::More;
-use pilotage_operator::local::{Event, Supervisor};
+use pilotage_operator::local::{Event, HiddenEnv, Supervisor};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::descriptors;
 use pilotage_shell::metrics::Metrics;
@@ -29,7 +29,7 @@ use super::load::Load;
 use super::manifests;
 use super::prepare::Prepared;
 use super::reload::Current;
-use super::setup::Setup;
+use super::setup::{self, Setup};
 use super::traffic::{Keys, gateway_config, has_local};
 use super::trials::Trials;
 use crate::args::Up;
@@ -47,6 +47,8 @@ pub(super) struct Serving {
     fleet: Fleet,
     current: Current,
     keys: Keys,
+    /// What programs of others do not see of our environment.
+    hidden_env: HiddenEnv,
     clock: Clock,
     /// The admin listener's routes, for what only the gateway's status tells.
     admin: Router,
@@ -89,6 +91,7 @@ impl Serving {
             listen_admin(admin, routes.clone(), limits, &stop),
         ];
         installation.announce(url, admin_url)?;
+        let hidden_env = machine.hidden_env;
         let fleet = Fleet::new(gateway.clone(), machine.engine_key, drain).in_zone(zone);
         let mut this = Self {
             gateway,
@@ -97,6 +100,7 @@ impl Serving {
             fleet,
             current,
             keys,
+            hidden_env,
             clock,
             admin: routes,
             listeners,
@@ -165,6 +169,8 @@ impl Serving {
     fn replace(&mut self, prepared: Prepared) -> anyhow::Result<String> {
         let changes = prepared.plan.changes_from(self.current.plan()).to_string();
         let next = self.current.followed_by(prepared);
+        // What was the place of a key once stays hidden: a process may start at any time.
+        self.hidden_env.lock().extend(setup::key_variables(&next.served()));
         self.gateway.set_config(&gateway_config(&next.served(), &self.keys))?;
         self.current.take(next);
         self.raise_endpoints();

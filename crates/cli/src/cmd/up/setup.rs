@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pilotage_core::traffic::Zone;
-use pilotage_operator::local::{Machine, START_TIMEOUT, STOP_TIMEOUT, has_room};
-use pilotage_plan::Plan;
+use pilotage_operator::local::{HiddenEnv, Machine, START_TIMEOUT, STOP_TIMEOUT, has_room};
+use pilotage_plan::{KeySource, Plan};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
@@ -39,6 +39,8 @@ impl Setup {
     ) -> anyhow::Result<Self> {
         let drain = Duration::from_secs(args.drain_timeout);
         let prepared = prepare::prepare(plan).await?;
+        let hidden_env = HiddenEnv::default();
+        hidden_env.lock().extend(key_variables(&prepared.plan));
         // A plan without this tenant may be followed by one that has it.
         let local = if args.no_keys { None } else { Some(local_key(installation)?) };
         let admin = match env::get(Var::AdminKey).filter(|key| !key.is_empty()) {
@@ -50,6 +52,7 @@ impl Setup {
             warden: Some(own.clone()),
             own,
             search_path: env::search_path(),
+            hidden_env,
             hub_token: store::hub_token(),
             logs: installation.folder().join("logs"),
             engine_key: installation.key("engine.key")?,
@@ -75,6 +78,14 @@ impl Setup {
             zone: zone(args)?,
         })
     }
+}
+
+/// The variables that a plan's keys are in.
+pub(super) fn key_variables(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.endpoints.iter().filter_map(|endpoint| match &endpoint.key {
+        Some(KeySource::Env(name)) => Some(name.clone()),
+        Some(KeySource::File(_)) | None => None,
+    })
 }
 
 /// The zone that was typed, or that of the environment.

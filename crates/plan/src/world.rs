@@ -71,9 +71,6 @@ pub struct Gpu {
     pub id: Option<String>,
     /// What its driver calls it.
     pub name: String,
-    /// What tells it from others, as `CUDA_VISIBLE_DEVICES` takes it; its number without.
-    #[serde(default)]
-    pub id: Option<String>,
     /// Its memory in bytes.
     pub memory_bytes: Option<u64>,
 }

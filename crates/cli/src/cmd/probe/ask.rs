@@ -57,7 +57,7 @@ impl Asking {
         let mut heard = Vec::new();
         let mut silent = 0;
         for path in detect::paths(model) {
-            match self.one(&format!("{}{path}", self.url), path).await {
+            match self.one(&format!("{}{path}", self.url), path, self.key.as_ref()).await {
                 Ok(answer) => heard.push(answer),
                 Err(error) => {
                     silent += 1;
@@ -78,20 +78,25 @@ impl Asking {
         Ok(heard)
     }
 
-    /// The metrics of a server that has another port for them.
+    /// The metrics of a server that has another port for them. Somebody else may listen there: it gets no key.
     async fn metrics_elsewhere(&self, heard: &[Heard], model: Option<&str>) -> Option<Heard> {
         let dialect: Dialect = detect::judge(heard, model).dialect;
         let paths = &dialect.differences().paths;
         let (port, path) = paths.metrics_port.zip(paths.metrics)?;
         let url: Uri = self.url.parse().ok()?;
         let at = format!("{}://{}:{port}{path}", url.scheme_str()?, url.host()?);
-        self.one(&at, path.to_owned()).await.ok()
+        self.one(&at, path.to_owned(), None).await.ok()
     }
 
-    pub(super) async fn one(&self, url: &str, path: String) -> Result<Heard, Silence> {
+    pub(super) async fn one(
+        &self,
+        url: &str,
+        path: String,
+        key: Option<&Secret>,
+    ) -> Result<Heard, Silence> {
         let asking = async {
             let mut request = Request::get(url);
-            if let Some(key) = &self.key {
+            if let Some(key) = key {
                 request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
             }
             let broken = |error: http::Error| ClientError::Broken(error.to_string());

@@ -12,7 +12,11 @@ use tower::ServiceExt as _;
 use super::*;
 
 async fn runtime(router: Router) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    runtime_at("127.0.0.1:0", router).await
+}
+
+async fn runtime_at(address: &str, router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = move |request: Request<Incoming>| router.clone().oneshot(request);
     let serving = serve(listener, answer, ServeLimits::default(), CancellationToken::new());
@@ -79,6 +83,35 @@ async fn keys_are_sent_and_asked_for() {
 
 const fn header_name() -> http::HeaderName {
     http::header::AUTHORIZATION
+}
+
+#[tokio::test]
+async fn a_key_is_for_the_port_that_was_named() {
+    use axum::http::HeaderMap;
+    // An address of this machine whose port for metrics nobody else has.
+    let triton = Router::new().route(
+        "/v2",
+        get(|| async {
+            r#"{"name":"triton","version":"2.60.0","extensions":["model_repository"]}"#
+        }),
+    );
+    let url = runtime_at("127.80.2.1:0", triton).await;
+    let metrics = |headers: HeaderMap| async move {
+        match headers.contains_key(header_name()) {
+            true => "nv_inference_request_failure 1\n",
+            false => "nv_inference_request_success 1\n",
+        }
+    };
+    runtime_at("127.80.2.1:8002", Router::new().route("/metrics", get(metrics))).await;
+    let asking = Asking {
+        client: Client::new().unwrap(),
+        url,
+        key: Some(Secret::new("right".to_owned())),
+        patience: Duration::from_secs(5),
+    };
+    let heard = asking.all(None).await.unwrap();
+    let metrics = heard.iter().find(|one| one.body.starts_with(b"nv_")).unwrap();
+    assert_eq!(metrics.body, b"nv_inference_request_success 1\n");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Everything a command prints: data on stdout, talk on stderr, tables for people and JSON for
 //! machines. Colour only on a terminal and without `NO_COLOR`, and never the only carrier of a
-//! meaning.
+//! meaning. Much of it comes from servers that anybody runs, so that nothing in it acts on a terminal.
 
 #![expect(clippy::print_stderr, reason = "the one place that prints")]
 
@@ -8,6 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
 use pilotage_shell::env::{self, Var};
+use pilotage_shell::plain;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -24,7 +25,7 @@ pub(crate) enum Format {
 /// One line of data.
 pub(crate) fn line(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}");
+    let _ = writeln!(out, "{}", plain::lines(text));
 }
 
 /// The elements of a list of JSON; none where it is no list.
@@ -37,9 +38,10 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// A piece of data as it comes, shown at once.
+/// A piece of data as it comes, shown at once; a file gets it as it is.
 pub(crate) fn piece(text: &str) {
     let mut out = std::io::stdout().lock();
+    let text = if out.is_terminal() { plain::lines(text) } else { text.into() };
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
@@ -51,35 +53,46 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// A table with aligned columns. Nothing but the head when there are no rows.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
+    for row in aligned(head, rows) {
+        line(&row);
+    }
+}
+
+fn aligned(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    let plain = |row: &Vec<String>| row.iter().map(|cell| plain::line(cell).into_owned()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let print = |cells: Vec<&str>| {
+    let join = |cells: Vec<&str>| {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        line(padded.collect::<Vec<_>>().join("  ").trim_end());
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    print(head.to_vec());
-    for row in rows {
-        print(row.iter().map(String::as_str).collect());
-    }
+    let rows = rows.iter().map(|row| join(row.iter().map(String::as_str).collect()));
+    std::iter::once(join(head.to_vec())).chain(rows).collect()
 }
 
 /// Talk: something worth knowing, on stderr.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", plain::lines(text));
+}
+
+/// Talk that begins with a word in the colour of that ANSI code.
+pub(crate) fn marked((mark, code): (&str, &str), text: &str) {
+    eprintln!("{} {}", paint(mark, code), plain::lines(text));
 }
 
 /// Talk: what failed.
 pub(crate) fn failure(text: &str) {
-    eprintln!("{} {text}", paint("error:", "1;31"));
+    marked(("error:", "1;31"), text);
 }
 
 /// Talk: what to do about it.
 pub(crate) fn hint(text: &str) {
-    eprintln!("{} {text}", paint("hint:", "1;36"));
+    marked(("hint:", "1;36"), text);
 }
 
 /// Talk without a line break, for prompts.
@@ -94,5 +107,17 @@ pub(crate) fn paint(text: &str, code: &str) -> String {
         format!("\x1b[{code}m{text}\x1b[0m")
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::aligned;
+
+    #[test]
+    fn cells_of_tables_are_one_line_that_acts_on_nothing() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let rows = aligned(&["MODEL", "N"], &[row(["a\x1b[8m", "1"]), row(["b\nc", "2"])]);
+        assert_eq!(rows, ["MODEL       N", "a\\u{1b}[8m  1", "b\\nc        2"]);
     }
 }

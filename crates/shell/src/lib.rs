@@ -14,6 +14,7 @@ pub mod files;
 pub mod id;
 pub mod jwt;
 pub mod metrics;
+pub mod plain;
 pub mod port;
 pub mod secret;
 pub mod serve;

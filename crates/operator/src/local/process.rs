@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotage_plan::{ProcessSpec, Program};
-use pilotage_shell::id;
+use pilotage_shell::{id, plain};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
@@ -68,6 +68,8 @@ impl Keeper {
             }
             let pause = record.died(served, (id::random_u64() >> 11) as f64 / (1_u64 << 53) as f64);
             let phase = if record.is_loop() { "crash_loop" } else { "waiting" };
+            // It has words of the program in it.
+            let reason = plain::line(&reason).into_owned();
             last_exit = Some(reason.clone());
             self.show(phase, None, starts, &last_exit);
             self.down(reason, Some(pause));

@@ -32,6 +32,7 @@ fn machine(folder: &Path) -> Machine {
         search_path: "/usr/bin:/bin".into(),
         logs: folder.join("logs"),
         engine_key: Secret::new("secret".to_owned()),
+        hidden_env: HiddenEnv::default(),
         hub_token: None,
         client: Client::new().unwrap(),
         clock: Clock::start(),
@@ -361,4 +362,29 @@ async fn nothing_is_left_of_a_process_that_died() {
         tokio::task::yield_now().await;
     }
     supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn programs_of_others_get_no_secrets_but_their_own() {
+    // Variables that every test has, in the place of a key's.
+    let seen = |program: Program, spec: ProcessSpec| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = machine(folder.path());
+        machine.hidden_env.lock().insert("CARGO_MANIFEST_DIR".to_owned());
+        let (supervisor, mut happened) = start(&machine, ProcessSpec { program, ..spec });
+        let reason = next_down(&mut happened).await;
+        supervisor.stop().await;
+        reason
+    };
+    let script = "echo got [$CARGO_MANIFEST_DIR$GIVEN] ${#KEY}; exit 3";
+    let spec = || ProcessSpec {
+        env: vec![("GIVEN".to_owned(), "given".to_owned())],
+        secrets: vec![("KEY".to_owned(), render::Secret::EngineKey)],
+        ..spec(script)
+    };
+    let named = Program::Named { name: "sh".to_owned(), home: None };
+    let reason = seen(named, spec()).await;
+    assert!(reason.contains("got [given] 6"), "{reason}");
+    let reason = seen(Program::Own, spec()).await;
+    assert!(reason.contains(env!("CARGO_MANIFEST_DIR")), "{reason}");
 }

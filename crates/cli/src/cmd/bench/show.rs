@@ -51,15 +51,15 @@ fn verdicts(report: &Report) {
             Severity::Warning => ("warning:", "1;33"),
             Severity::Note => ("note:", "1;36"),
         };
-        output::note(&format!("{} {}; {}", output::paint(mark, colour), finding.what, finding.fix));
+        output::marked((mark, colour), &format!("{}; {}", finding.what, finding.fix));
     }
     let steady = match report.stability.steady {
         Steady::Yes | Steady::Ramp => return,
-        Steady::Unclear => output::paint("doubtful:", "1;33"),
-        Steady::No => output::paint("not steady:", "1;31"),
+        Steady::Unclear => ("doubtful:", "1;33"),
+        Steady::No => ("not steady:", "1;31"),
     };
     for reason in &report.stability.reasons {
-        output::note(&format!("{steady} {reason}"));
+        output::marked(steady, reason);
     }
 }
 

@@ -223,7 +223,7 @@ fn show(url: &str, found: &Finding) {
         output::table(&["TELLS", "", "METRIC"], &rows.collect::<Vec<_>>());
     }
     for warning in &found.warnings {
-        output::note(&format!("{} {warning}", output::paint("warning:", "1;33")));
+        output::marked(("warning:", "1;33"), warning);
     }
 }
 

@@ -143,6 +143,13 @@ impl Store {
         digest.map(|digest| digest.to_string()).or_else(stamp).unwrap_or_default()
     }
 
+    /// The path of the weights of a source, if they are in the cache; nothing is fetched.
+    pub fn kept(&self, source: &WeightsSource) -> Option<PathBuf> {
+        let text = source.to_string();
+        let entry = self.list().into_iter().find(|entry| entry.is_from(&text))?;
+        cache::find(&self.folder, &entry.digest).map(|(path, _)| path)
+    }
+
     /// Everything in the cache.
     pub fn list(&self) -> Vec<Entry> {
         cache::entries(&self.folder)

@@ -13,6 +13,7 @@ mod well_known;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use pilotage_plan::WeightsSource;
 use pilotage_plan::hardware::{Accelerator, catalogue};
 use pilotage_plan::launch::{Engine, Features, Version, Weights};
 use pilotage_plan::select::{Aim, NoProposal, Question, propose};
@@ -29,6 +30,7 @@ use crate::installation::Installation;
 use crate::output::{self, Format};
 
 use fetch::{Place, Remote};
+pub(crate) use read::only_gguf;
 use source::Source;
 
 /// Context where nobody says: what a chat with some documents in it needs.
@@ -128,8 +130,8 @@ fn answer(question: &Question<'_>, place: &str, output: Format) -> anyhow::Resul
 }
 
 /// What the model at a source of weights is.
-pub(crate) async fn facts(source: &str) -> anyhow::Result<ModelFacts> {
-    read(&Source::parse(source, &endpoint())?, false).await
+pub(crate) async fn facts(source: &WeightsSource) -> anyhow::Result<ModelFacts> {
+    read(&Source::of(source, &endpoint())?, false).await
 }
 
 /// What a model is, from wherever it is.
@@ -145,7 +147,7 @@ async fn read(source: &Source, exact: bool) -> anyhow::Result<ModelFacts> {
             if folder.join("config.json").is_file() {
                 return read::folder(&place, exact).await;
             }
-            match read::only_gguf(folder)? {
+            match only_gguf(folder)? {
                 Some(name) => read::gguf(&place, &name).await,
                 None => read::folder(&place, exact).await,
             }
@@ -175,9 +177,10 @@ fn endpoint() -> String {
 /// Programs that read safetensors fetch a repository themselves; a GGUF file is fetched before.
 fn weights(source: &Source, facts: &ModelFacts) -> Weights {
     match source.repository() {
-        Some(id) if facts.format != Files::Gguf => {
-            Weights::Repository { id: id.to_owned(), revision: None }
-        }
+        Some(id) if facts.format != Files::Gguf => Weights::Repository {
+            id: id.to_owned(),
+            revision: source.revision().map(str::to_owned),
+        },
         _ => Weights::Local,
     }
 }

@@ -127,13 +127,16 @@ fn part_name(name: &str, part: u64, count: u64) -> Option<String> {
 }
 
 /// The GGUF file of a folder without a configuration, where there is exactly one model.
-pub(super) fn only_gguf(folder: &Path) -> anyhow::Result<Option<String>> {
+pub(crate) fn only_gguf(folder: &Path) -> anyhow::Result<Option<String>> {
     let names =
         std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let is_later_part = |name: &str| name.contains("-of-") && !name.contains("-00001-of-");
-    let mut models: Vec<String> =
-        names.filter(|name| name.ends_with(".gguf") && !is_later_part(name)).collect();
+    // The part of a model that reads images is beside the model.
+    let is_model = |name: &String| {
+        name.ends_with(".gguf") && !is_later_part(name) && !name.starts_with("mmproj")
+    };
+    let mut models: Vec<String> = names.filter(is_model).collect();
     models.sort_unstable();
     match models.as_slice() {
         [] => Ok(None),

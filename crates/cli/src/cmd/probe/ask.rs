@@ -57,7 +57,7 @@ impl Asking {
         let mut heard = Vec::new();
         let mut silent = 0;
         for path in detect::paths(model) {
-            match self.one(&format!("{}{path}", self.url), path, self.key.as_ref()).await {
+            match self.own(path).await {
                 Ok(answer) => heard.push(answer),
                 Err(error) => {
                     silent += 1;
@@ -88,12 +88,12 @@ impl Asking {
         self.one(&at, path.to_owned(), None).await.ok()
     }
 
-    pub(super) async fn one(
-        &self,
-        url: &str,
-        path: String,
-        key: Option<&Secret>,
-    ) -> Result<Heard, Silence> {
+    /// Asks the server itself, with its key.
+    pub(super) async fn own(&self, path: String) -> Result<Heard, Silence> {
+        self.one(&format!("{}{path}", self.url), path, self.key.as_ref()).await
+    }
+
+    async fn one(&self, url: &str, path: String, key: Option<&Secret>) -> Result<Heard, Silence> {
         let asking = async {
             let mut request = Request::get(url);
             if let Some(key) = key {

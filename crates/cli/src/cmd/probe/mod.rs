@@ -40,7 +40,7 @@ impl Answering {
     pub(super) async fn load(&self) -> Option<u32> {
         let dialect = self.finding.dialect;
         let path = dialect.differences().paths.metrics?;
-        let page = self.asking.one(&format!("{}{path}", self.url), path.to_owned()).await.ok()?;
+        let page = self.asking.own(path.to_owned()).await.ok()?;
         let seen = observe(dialect, &page.body);
         match (seen.running, seen.waiting) {
             (None, None) => None,

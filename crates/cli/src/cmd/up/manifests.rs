@@ -1,18 +1,19 @@
 //! What shall run: the manifests that were named, or the built-in one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pilotage_operator::local;
-use pilotage_plan::api::Runtime;
 use pilotage_plan::size::ModelFacts;
-use pilotage_plan::{KeySource, Plan, Resource, World, default, manifest};
+use pilotage_plan::{KeySource, Plan, Resource, WeightsSource, World, default, manifest};
 use pilotage_shell::env::{self, Var};
 
+use super::facts::Known;
 use crate::args::Up;
+use crate::cmd::plan::only_gguf;
 use crate::exit::Wrong;
+use crate::store;
 
 /// Files of one folder that are read.
 const FILES_MAX: usize = 1024;
@@ -25,7 +26,7 @@ pub(super) fn text(files: &[PathBuf]) -> anyhow::Result<String> {
 
 /// The plan for this machine, as it was found at the start: what runs by now takes memory that is
 /// counted already.
-pub(super) async fn plan(args: &Up, world: &World) -> anyhow::Result<Plan> {
+pub(super) async fn plan(args: &Up, world: &World, known: &Known) -> anyhow::Result<Plan> {
     let files = read(&args.files)?;
     let named = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
     let mut resources =
@@ -39,30 +40,39 @@ pub(super) async fn plan(args: &Up, world: &World) -> anyhow::Result<Plan> {
             }
         }
     }
+    mark_folders(&mut resources);
     let programs = pilotage_plan::programs(&resources, world);
     let runtimes = Some(local::look_for(programs, &env::search_path()));
-    let facts = facts(&resources).await;
+    let facts = known.of(&resources, facts).await;
     let world = World { runtimes, facts, ..world.clone() };
     pilotage_plan::plan(&resources, &world).map_err(|error| Wrong::new(error.to_string()).into())
 }
 
-/// What is known of weights for which the runtime is open, where that can be read. GGUF files are for the
-/// embedded engine, whatever is in them.
-async fn facts(resources: &[Resource]) -> BTreeMap<String, ModelFacts> {
-    let mut facts = BTreeMap::new();
+/// What the weights of a source are, from this machine where they are here.
+async fn facts(source: WeightsSource) -> anyhow::Result<ModelFacts> {
+    let kept = if source.is_local() { None } else { store::open()?.kept(&source) };
+    let source =
+        kept.map_or(source, |path| WeightsSource::File { path: path.display().to_string() });
+    crate::cmd::plan::facts(&source).await
+}
+
+/// Writes folders on this machine as such: by its name alone a path is a file. A folder whose only weights
+/// are GGUF files is for programs that read one.
+fn mark_folders(resources: &mut [Resource]) {
     for resource in resources {
-        let Resource::Model(model) = resource else { continue };
-        let open = model.spec.source.as_ref().filter(|_| model.spec.runtime == Runtime::Auto);
-        let Some(source) = open.filter(|source| !source.is_gguf()) else { continue };
-        match crate::cmd::plan::facts(&source.to_string()).await {
-            Ok(found) => drop(facts.insert(source.to_string(), found)),
-            Err(error) => {
-                let (model, reason) = (model.name(), format!("{error:#}"));
-                tracing::info!(model, reason, "its weights say nothing about what should run them");
-            }
+        if let Resource::Model(model) = resource
+            && let Some(WeightsSource::File { path }) = &mut model.spec.source
+            && !path.ends_with('/')
+            && Path::new(path).is_dir()
+            && (Path::new(path).join("config.json").is_file() || !holds_gguf(Path::new(path)))
+        {
+            path.push('/');
         }
     }
-    facts
+}
+
+fn holds_gguf(folder: &Path) -> bool {
+    !matches!(only_gguf(folder), Ok(None))
 }
 
 /// The files that a plan was made from: manifests, and the keys and certificates that they name.
@@ -136,4 +146,39 @@ fn memory_bytes() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_told_from_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path).display().to_string();
+        for made in ["weights", "gguf", "both"] {
+            fs::create_dir(at(made)).unwrap();
+        }
+        for file in ["weights/config.json", "gguf/m.gguf", "both/config.json", "both/m.gguf"] {
+            fs::write(at(file), "").unwrap();
+        }
+        let check = |path: &str, expect: &str| {
+            let text = format!(
+                "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: m}}, \
+                 spec: {{source: 'file:{}'}}}}",
+                at(path)
+            );
+            let mut resources = pilotage_plan::parse_all([("f.yaml", text.as_str())]).unwrap();
+            mark_folders(&mut resources);
+            let Resource::Model(model) = &resources[0] else { panic!("no model") };
+            let source = model.spec.source.as_ref().unwrap().to_string();
+            assert_eq!(source, format!("file:{}", at(expect)));
+        };
+        check("weights", "weights/");
+        check("weights/", "weights/");
+        check("both", "both/");
+        check("gguf", "gguf");
+        check("gguf/m.gguf", "gguf/m.gguf");
+        check("nothing", "nothing");
+    }
 }

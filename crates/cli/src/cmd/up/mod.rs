@@ -7,6 +7,7 @@
 
 mod banner;
 mod budgets;
+mod facts;
 mod fleet;
 mod load;
 mod manifests;
@@ -33,8 +34,10 @@ use crate::args::Up;
 use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output;
+use facts::Known;
 use prepare::Prepared;
 use serving::Serving;
+use setup::Setup;
 use watch::Watch;
 
 /// Serves until a signal.
@@ -44,9 +47,9 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         return Ok(());
     }
     let world = Arc::new(manifests::world().await);
-    let plan = manifests::plan(&args, &world).await?;
+    let known = Arc::new(Known::default());
     if args.dry_run {
-        output::piece(&plan.to_string());
+        output::piece(&manifests::plan(&args, &world, &known).await?.to_string());
         return Ok(());
     }
     if args.no_keys && !args.listen.ip().is_loopback() {
@@ -59,17 +62,15 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
     let certificates = certificates(&args)?;
     let listener = bind(args.listen, "--listen").await?;
     let admin = bind(args.admin_listen, "--admin-listen").await?;
-    let installation = Installation::at(args.data_dir.clone())?;
-    let clock = Clock::start();
-    let args = Arc::new(args);
-    let mut watch = Watch::new(args.watch, manifests::files(&args, &plan));
-    let setup = tokio::select! {
-        setup = setup::Setup::new(&args, plan, &installation, clock) => setup?,
+    let (args, clock) = (Arc::new(args), Clock::start());
+    let (setup, mut watch) = tokio::select! {
+        ready = make_ready(&args, &world, &known, clock) => ready?,
         signal = signals.next() => {
             output::note(&format!("{signal}: stopped before anything ran"));
             return Ok(());
         }
     };
+    let installation = setup.installation.clone();
     let mut serving = Serving::start(setup, entrance(listener, certificates), admin)?;
     let mut reload = signals::Reload::listen()?;
     let mut reading: Option<Reading> = None;
@@ -87,7 +88,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         if wanted {
             // What is being read is not what there is by now: its reader stops.
             let world = World { devices: serving.devices(), ..(*world).clone() };
-            reading = Some(Reading::start(&args, &Arc::new(world)));
+            reading = Some(Reading::start(&args, &Arc::new(world), &known));
         }
     };
     output::note(&format!("{stopped}: finishing what runs; once more stops at once"));
@@ -99,12 +100,25 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Plans and has what that takes; the files are watched from before that, as it may take long.
+async fn make_ready(
+    args: &Arc<Up>,
+    world: &World,
+    known: &Known,
+    clock: Clock,
+) -> anyhow::Result<(Setup, Watch)> {
+    let plan = manifests::plan(args, world, known).await?;
+    let watch = Watch::new(args.watch, manifests::files(args, &plan));
+    let installation = Installation::at(args.data_dir.clone())?;
+    Ok((Setup::new(args, plan, &installation, clock).await?, watch))
+}
+
 /// Manifests being read and what they name being fetched, which may take long; dropped, it stops.
 struct Reading(JoinHandle<Option<anyhow::Result<Prepared>>>);
 
 impl Reading {
-    fn start(args: &Arc<Up>, world: &Arc<World>) -> Self {
-        let work = prepare::again(Arc::clone(args), Arc::clone(world));
+    fn start(args: &Arc<Up>, world: &Arc<World>, known: &Arc<Known>) -> Self {
+        let work = prepare::again(Arc::clone(args), Arc::clone(world), Arc::clone(known));
         Self(tasks::spawn("manifests", work))
     }
 }

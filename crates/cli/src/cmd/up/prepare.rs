@@ -2,18 +2,22 @@
 //! and certificates of endpoints. It changes nothing, so that a plan that cannot be had leaves the one before alone.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use pilotage_operator::local::Placed;
 use pilotage_operator::weights::Lease;
-use pilotage_plan::{EndpointSpec, KeySource, Plan, World};
+use pilotage_plan::api::Dialect;
+use pilotage_plan::{EndpointSpec, KeySource, Plan, ProcessSpec, World};
 use pilotage_shell::client::Client;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::{env, files};
 
+use super::facts::Known;
 use super::manifests;
 use crate::args::Up;
+use crate::cmd::plan::only_gguf;
 use crate::exit::Wrong;
 use crate::progress::Shown;
 use crate::store;
@@ -59,8 +63,12 @@ impl PartialEq for Trust {
 const CA_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the manifests and prepares what they ask for.
-pub(super) async fn again(args: Arc<Up>, world: Arc<World>) -> anyhow::Result<Prepared> {
-    prepare(manifests::plan(&args, &world).await?).await
+pub(super) async fn again(
+    args: Arc<Up>,
+    world: Arc<World>,
+    known: Arc<Known>,
+) -> anyhow::Result<Prepared> {
+    prepare(manifests::plan(&args, &world, &known).await?).await
 }
 
 /// Fetches weights, reads keys and certificates.
@@ -72,7 +80,7 @@ pub(super) async fn prepare(mut plan: Plan) -> anyhow::Result<Prepared> {
     let mut found = BTreeMap::new();
     for process in &plan.processes {
         let held = store.hold(&process.weights, "pilotage up", &Shown::default()).await?;
-        let path = held.path;
+        let path = placed(process, held.path)?;
         leases.extend(held.lease);
         found.insert(process.lane.clone(), store.identity(&process.weights, &path));
         let mut adapters = Vec::new();
@@ -87,6 +95,21 @@ pub(super) async fn prepare(mut plan: Plan) -> anyhow::Result<Prepared> {
         lane.identity = found.remove(&lane.name).unwrap_or_default();
     }
     Ok(Prepared { plan, processes, endpoints, leases: Arc::new(leases) })
+}
+
+/// What a process reads of weights: of a folder, the file where it reads nothing else.
+fn placed(process: &ProcessSpec, path: PathBuf) -> anyhow::Result<PathBuf> {
+    let reads_file = matches!(process.dialect, Dialect::Pilotage | Dialect::LlamaCpp);
+    if !reads_file || !path.is_dir() {
+        return Ok(path);
+    }
+    let only = only_gguf(&path).with_context(|| process.served_model.clone())?;
+    let only = only.ok_or_else(|| {
+        let (name, folder) = (&process.served_model, path.display());
+        Wrong::new(format!("{name}: {folder} has no GGUF file, which its runtime reads"))
+            .hint("name a GGUF file in spec.source, or another spec.runtime")
+    })?;
+    Ok(path.join(only))
 }
 
 /// Endpoints that name the same certificates share a client, and with it connections.
@@ -156,6 +179,35 @@ mod tests {
     fn refusal(line: &str) -> String {
         let error = reach(&endpoints(&["{url: 'http://first'}", line])).err().unwrap();
         error.to_string()
+    }
+
+    #[test]
+    fn a_folder_is_its_one_file_where_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let process = |runtime: &str| {
+            let text = format!(
+                "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, \
+                 spec: {{source: 'file:w', runtime: {runtime}}}}}"
+            );
+            let resources = pilotage_plan::parse_all([("f.yaml", text.as_str())]).unwrap();
+            let plan = pilotage_plan::plan(&resources, &World::with_cores(1)).unwrap();
+            plan.processes[0].clone()
+        };
+        let path = folder.path().to_owned();
+        for runtime in ["embedded", "llama.cpp"] {
+            let error = placed(&process(runtime), path.clone()).unwrap_err().to_string();
+            assert!(error.contains("has no GGUF file"), "{error}");
+        }
+        assert_eq!(placed(&process("vllm"), path.clone()).unwrap(), path);
+        for file in ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-f16.gguf"] {
+            std::fs::write(path.join(file), "").unwrap();
+        }
+        let first = path.join("m-00001-of-00002.gguf");
+        assert_eq!(placed(&process("llama.cpp"), path.clone()).unwrap(), first);
+        assert_eq!(placed(&process("embedded"), first.clone()).unwrap(), first);
+        std::fs::write(path.join("other.gguf"), "").unwrap();
+        let error = placed(&process("embedded"), path).unwrap_err();
+        assert!(format!("{error:#}").contains("several GGUF files"), "{error:#}");
     }
 
     #[test]

@@ -106,6 +106,9 @@ pub enum GaugeError {
         /// The status; zero where there is none.
         status: u16,
     },
+    /// There was none.
+    #[error("no request was sent")]
+    Silent,
 }
 
 /// Sends probes to one server.
@@ -131,17 +134,18 @@ impl<F: Fn() -> Result<Target, TargetError>> Gauge<F> {
     /// [`GaugeError`].
     pub async fn try_out(&mut self, tokens: u32, seed: u64) -> Result<Sample, GaugeError> {
         let samples = self.send((1, 1), tokens, 4, seed).await?;
-        let sample = samples.into_iter().next();
-        let sample = sample.filter(|sample| sample.outcome == Outcome::Ok);
-        let sample = sample.ok_or(GaugeError::Refused { outcome: Outcome::Broken, status: 0 })?;
+        let sample = samples.into_iter().next().ok_or(GaugeError::Silent)?;
+        if sample.outcome != Outcome::Ok {
+            return Err(GaugeError::Refused { outcome: sample.outcome, status: sample.status });
+        }
         if sample.counted && sample.input_tokens > 0 {
             self.ratio = (f64::from(sample.input_tokens) / f64::from(tokens)).clamp(0.25, 8.0);
         }
         Ok(sample)
     }
 
-    /// Measures one thing once. Requests that are refused because they are too many make it unread, others are
-    /// errors.
+    /// Measures one thing once. It stays unread where requests are refused because they are too many, or break;
+    /// what the server takes for wrong is an error.
     ///
     /// # Errors
     /// [`GaugeError`].
@@ -209,9 +213,7 @@ impl<F: Fn() -> Result<Target, TargetError>> Gauge<F> {
         };
         let bench = Bench::new(self.clock, spec, (self.target)()?, limits)?;
         let samples = bench.run().await.book.samples;
-        let refused = |sample: &&Sample| {
-            !matches!(sample.outcome, Outcome::Ok | Outcome::Rejected | Outcome::Timeout)
-        };
+        let refused = |sample: &&Sample| sample.outcome == Outcome::Status;
         match samples.iter().find(refused) {
             Some(sample) => {
                 Err(GaugeError::Refused { outcome: sample.outcome, status: sample.status })

@@ -38,6 +38,9 @@ pub enum Unread {
     /// Some took too long.
     #[error("an answer took longer than --timeout")]
     Late,
+    /// A connection broke.
+    #[error("a connection broke")]
+    Broken,
     /// An answer had no token, or ended too early.
     #[error("answers end too early")]
     Short,
@@ -131,7 +134,8 @@ fn answered(samples: &[Sample]) -> Result<(), Unread> {
         match sample.outcome {
             Outcome::Ok => {}
             Outcome::Timeout => return Err(Unread::Late),
-            _ => return Err(Unread::Refused),
+            Outcome::Rejected | Outcome::Status => return Err(Unread::Refused),
+            _ => return Err(Unread::Broken),
         }
     }
     Ok(())

@@ -79,7 +79,7 @@ pub(super) async fn measure(
             Err(why) => notes.push(format!("{}: {why}; left out", named(*probe))),
         }
     }
-    let loads = loads(&gauge, &found, args.seed).await?;
+    let loads = loads(&gauge, &found, args.seed, &mut notes).await?;
     let looks = (idle.looks > 0).then_some((idle.times, idle.looks));
     if looks.is_none() {
         notes.push("it has no metrics that tell whether others use it".to_owned());
@@ -160,6 +160,7 @@ async fn loads<F: Fn() -> Result<Target, TargetError>>(
     gauge: &Gauge<F>,
     seen: &[Seen],
     seed: u64,
+    notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<(Load, f64)>> {
     let at_once = seen.iter().filter_map(|seen| match seen.probe {
         Probe::Steps { sequences, .. } => Some(sequences),
@@ -173,7 +174,13 @@ async fn loads<F: Fn() -> Result<Target, TargetError>>(
         let requests = (LOAD_TURNS * u64::from(concurrency)).max(LOAD_REQUESTS_MIN);
         let seed = seed.wrapping_sub(u64::from(concurrency));
         let read = gauge.throughput((requests, concurrency), LOAD_TOKENS, seed).await;
-        let Ok(rate) = read.map_err(refused)? else { continue };
+        let rate = match read.map_err(refused)? {
+            Ok(rate) => rate,
+            Err(why) => {
+                notes.push(format!("a load of {concurrency} at once: {why}; left out"));
+                continue;
+            }
+        };
         let whole = |tokens: f64| tokens.round().max(1.0) as u64;
         let load = Load { prompt: whole(rate.prompt), answer: whole(rate.answer), concurrency };
         loads.push((load, rate.tokens_per_second));

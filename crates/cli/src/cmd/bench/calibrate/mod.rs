@@ -145,7 +145,8 @@ fn target(
         model: model.to_owned(),
         stream: true,
         keys: vec![key.cloned()],
-        headers: Vec::new(),
+        // Some servers close connections after a stream without saying so, and the next request on one is lost.
+        headers: vec![("connection".to_owned(), "close".to_owned())],
         extra,
     };
     Target::new(&args.url, endpoint, options)

@@ -8,6 +8,7 @@ mod model;
 mod plan;
 mod probe;
 mod scripted;
+mod tune;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
 pub(crate) use scripted::{BenchEngine, EngineKind};
+pub(crate) use tune::PlanTune;
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
 #[derive(Debug, Parser)]

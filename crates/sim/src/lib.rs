@@ -17,6 +17,7 @@ pub mod run;
 pub mod scenario;
 mod text;
 pub mod trace;
+pub mod tune;
 pub mod workload;
 
 pub use arrival::Arrival;

@@ -62,9 +62,9 @@ pub(crate) struct BenchCalibrate {
     /// How long a request may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
-    /// The seed of the prompts
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// The seed of the prompts; a new one each time without, since the server may still have the prompts of the last
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// Keep the result
     #[arg(long)]
     pub(crate) save: bool,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+use super::PlanTune;
 use crate::output::Format;
 
 /// Say how to run a model: with which runtime, in which shape, on how much hardware, and how fast it will be.
@@ -27,6 +28,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
     Hardware(PlanHardware),
+    Tune(Box<PlanTune>),
 }
 
 #[derive(Debug, clap::Args)]

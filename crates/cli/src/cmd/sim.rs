@@ -172,12 +172,17 @@ fn list(args: &SimList) -> anyhow::Result<()> {
 
 /// A file wins over a built-in scenario of the same name. Traces lie where the file lies.
 fn read(which: &Which) -> anyhow::Result<Scenario> {
-    let path = Path::new(&which.scenario);
-    let builtin = scenario::find(&which.scenario).filter(|_| !path.is_file());
+    read_named(&which.scenario, which.seed)
+}
+
+/// The scenario of that name or in that file.
+pub(super) fn read_named(name: &str, seed: Option<u64>) -> anyhow::Result<Scenario> {
+    let path = Path::new(name);
+    let builtin = scenario::find(name).filter(|_| !path.is_file());
     let text = match builtin {
         Some(builtin) => builtin.text.to_owned(),
         None => fs::read_to_string(path).map_err(|error| {
-            Wrong::new(format!("cannot read the scenario {}: {error}", which.scenario))
+            Wrong::new(format!("cannot read the scenario {name}: {error}"))
                 .hint("`pilotage sim list` shows the scenarios that are built in")
         })?,
     };
@@ -191,7 +196,7 @@ fn read(which: &Which) -> anyhow::Result<Scenario> {
         };
         found.or_else(kept).map_err(|error| error.to_string())
     };
-    let read = Scenario::read(&which.scenario, &text, which.seed, &file);
+    let read = Scenario::read(name, &text, seed, &file);
     read.map_err(|error| Wrong::new(error.to_string()).into())
 }
 
@@ -271,7 +276,7 @@ fn row(tenant: &Tenant) -> Vec<String> {
 }
 
 /// An argument as a shell takes it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let plain = |char: char| char.is_ascii_alphanumeric() || "/._-".contains(char);
     match text.chars().all(plain) {
         true => text.to_owned(),

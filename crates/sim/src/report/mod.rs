@@ -9,6 +9,7 @@ mod page;
 mod plot;
 mod tables;
 mod text;
+mod tuned;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use crate::metrics::{Fairness, Quantiles, Service, Ticks};
 
 pub use compared::compared;
 pub use page::html;
+pub use tuned::tuned;
 
 /// Decimals that are kept: a tenth of a millisecond, where a number is a time in seconds.
 const SCALE: f64 = 1e4;

@@ -4,6 +4,7 @@ mod fetch;
 mod read;
 mod show;
 mod source;
+mod tune;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ const PER_NODE_MAX: u32 = 72;
 pub(crate) async fn run(args: Plan) -> anyhow::Result<()> {
     match args.command {
         Some(PlanCommand::Hardware(args)) => show::hardware(args.output),
+        Some(PlanCommand::Tune(args)) => tune::run(&args).await,
         None => model(args.model).await,
     }
 }

@@ -61,16 +61,17 @@ pub(super) async fn measure(
         notes.push(format!("what has no room in its {most} tokens of context is left out"));
     }
     let clock = Clock::start();
+    let seed = args.seed.unwrap_or_else(|| clock.unix_ms());
     let mut idle = Idle { server, times: 0, looks: 0 };
-    let ends = goes_on(args, clock, make, &mut notes).await?;
+    let ends = goes_on((args, seed), clock, make, &mut notes).await?;
     let mut gauge = Gauge::new(clock, || make(ends), super::timeout(args));
-    let tried = gauge.try_out(TRIED_TOKENS, args.seed).await.map_err(refused)?;
+    let tried = gauge.try_out(TRIED_TOKENS, seed).await.map_err(refused)?;
     if !tried.counted {
         notes.push("the server does not count tokens: lengths are estimates".to_owned());
     }
     let bar = bar(probes.len() as u64 * u64::from(args.repeats));
-    warm_up(&gauge, &probes, args.seed).await?;
-    let seen = rounds(args, &gauge, &probes, &mut idle, &bar).await?;
+    warm_up(&gauge, &probes, seed).await?;
+    let seen = rounds((args.repeats, seed), &gauge, &probes, &mut idle, &bar).await?;
     bar.finish_and_clear();
     let mut found: Vec<Seen> = Vec::new();
     for (probe, result) in probes.iter().zip(seen) {
@@ -79,7 +80,7 @@ pub(super) async fn measure(
             Err(why) => notes.push(format!("{}: {why}; left out", named(*probe))),
         }
     }
-    let loads = loads(&gauge, &found, args.seed, &mut notes).await?;
+    let loads = loads(&gauge, &found, seed, &mut notes).await?;
     let looks = (idle.looks > 0).then_some((idle.times, idle.looks));
     if looks.is_none() {
         notes.push("it has no metrics that tell whether others use it".to_owned());
@@ -90,14 +91,14 @@ pub(super) async fn measure(
 
 /// Whether it takes the field that makes answers go on, which OpenAI's API does not have.
 async fn goes_on(
-    args: &BenchCalibrate,
+    (args, seed): (&BenchCalibrate, u64),
     clock: Clock,
     make: &Making<'_>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<bool> {
     for ends in [true, false] {
         let mut gauge = Gauge::new(clock, || make(ends), super::timeout(args));
-        match gauge.try_out(16, args.seed.wrapping_add(1)).await {
+        match gauge.try_out(16, seed.wrapping_add(1)).await {
             Ok(_) => return Ok(ends),
             Err(GaugeError::Refused { status: 400 | 422, .. }) if ends => {
                 notes.push("it refuses `ignore_eos`: answers may end early".to_owned());
@@ -127,14 +128,14 @@ async fn warm_up<F: Fn() -> Result<Target, TargetError>>(
 type Sum = Result<Seen, Unread>;
 
 async fn rounds<F: Fn() -> Result<Target, TargetError>>(
-    args: &BenchCalibrate,
+    (repeats, seed): (u32, u64),
     gauge: &Gauge<F>,
     probes: &[Probe],
     idle: &mut Idle<'_>,
     bar: &ProgressBar,
 ) -> anyhow::Result<Vec<Sum>> {
     let mut read: Vec<Vec<Result<Reading, Unread>>> = vec![Vec::new(); probes.len()];
-    for round in 0..args.repeats {
+    for round in 0..repeats {
         idle.look().await;
         let mut order: Vec<usize> = (0..probes.len()).collect();
         if round % 2 == 1 {
@@ -147,7 +148,7 @@ async fn rounds<F: Fn() -> Result<Target, TargetError>>(
                 continue;
             }
             let number = u64::from(round) * probes.len() as u64 + at as u64 + 3;
-            let seed = args.seed.wrapping_add(number.wrapping_mul(SEED_STRIDE));
+            let seed = seed.wrapping_add(number.wrapping_mul(SEED_STRIDE));
             read[at].push(gauge.read(probes[at], seed).await.map_err(refused)?);
             bar.inc(1);
         }

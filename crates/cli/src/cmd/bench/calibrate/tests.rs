@@ -36,7 +36,7 @@ async fn the_fit_finds_the_constants_of_a_scripted_engine() {
     let engine = engine().await;
     let args = typed(
         &format!("http://{}", engine.addr()),
-        "--repeats 2 --prompts 64,128,256,512,1024,2048",
+        "--seed 1 --repeats 2 --prompts 64,128,256,512,1024,2048",
     );
     let (stored, doubts) = calibrate(&args).await.unwrap();
     assert!(doubts.is_empty(), "{doubts:?}");
@@ -74,7 +74,7 @@ async fn a_server_that_others_use_is_in_doubt() {
         std::future::pending::<()>().await;
         drop(response);
     };
-    let args = typed(&url, "--repeats 1 --concurrencies 1,2,3");
+    let args = typed(&url, "--seed 1 --repeats 1 --concurrencies 1,2,3");
     let measured = tokio::select! {
         measured = calibrate(&args) => measured.unwrap(),
         () = other => unreachable!(),

@@ -82,7 +82,7 @@ pub struct Tried {
     pub good: Rounded,
     /// Requests that were refused or not finished.
     pub lost: u64,
-    /// Whether no other way is as good in everything and better in something.
+    /// Whether no other way is as good in everything and better in something, or equal and before it.
     pub best: bool,
 }
 
@@ -198,24 +198,25 @@ pub fn try_out(scenario: &Scenario, way: &Way, limits: Limits) -> Tried {
     }
 }
 
-/// Marks those that no other beats: in accelerators, times and the part that is good. What loses requests is
-/// beaten.
+/// Marks those that no other beats: in accelerators, times and the part that is good. Of equals the first is
+/// marked; what loses requests is beaten.
 pub fn mark_best(tried: &mut [Tried]) {
-    let beats = |one: &Tried, other: &Tried| {
+    let beats = |(place, one): (usize, &Tried), (other_place, other): (usize, &Tried)| {
         let pairs = [
             (f64::from(one.accelerators), f64::from(other.accelerators)),
             (one.ttft_p99.get(), other.ttft_p99.get()),
             (one.tpot_p99.get(), other.tpot_p99.get()),
             (-one.good.get(), -other.good.get()),
         ];
-        pairs.iter().all(|(one, other)| one <= other)
-            && pairs.iter().any(|(one, other)| one < other)
+        let is_better = pairs.iter().any(|(one, other)| one < other);
+        pairs.iter().all(|(one, other)| one <= other) && (is_better || place < other_place)
     };
     let best: Vec<bool> = tried
         .iter()
+        .enumerate()
         .map(|one| {
-            let beaten = |other: &Tried| other.lost == 0 && beats(other, one);
-            one.lost == 0 && !tried.iter().any(beaten)
+            let others = tried.iter().enumerate().filter(|(_, other)| other.lost == 0);
+            one.1.lost == 0 && !others.into_iter().any(|other| beats(other, one))
         })
         .collect();
     tried.iter_mut().zip(best).for_each(|(one, best)| one.best = best);

@@ -15,7 +15,6 @@ use crate::api::{
     Breaker, Dialect, Endpoint, Language, Model, Origin, Policy, Prices, QueueLimits, Region,
     ResourceName, Resume, Retries, Route, Scheduling,
 };
-use crate::launch::Engine;
 use crate::render;
 
 /// One Model: its queue, its turns, its replicas.
@@ -256,8 +255,11 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
     let dialect = spec.dialect();
     let processes = (0..spec.processes()).map(|index| render::process::name(model, index));
     let endpoints = spec.endpoints.iter().map(|endpoint| endpoint_name(model, endpoint));
-    let fixed = spec.engine().and_then(Engine::name_of_all);
-    let served = spec.served_model.as_deref().or(fixed).unwrap_or_else(|| model.name());
+    let served = spec
+        .served_model
+        .as_deref()
+        .or_else(|| dialect.name_of_all())
+        .unwrap_or_else(|| model.name());
     Lane {
         name: model.name().to_owned(),
         served_model: served.to_owned(),

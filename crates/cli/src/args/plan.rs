@@ -120,6 +120,7 @@ Examples:
   pilotage plan ./model --hardware l4 --concurrency 32           a folder, on one node of L4
   pilotage plan model.gguf --hardware cpu-avx2                   a GGUF file on a desktop
   pilotage plan hf:deepseek-ai/DeepSeek-V3 --hardware h200x8 --nodes 2 --goal throughput
+  pilotage plan ./model --tensor 4 --pipeline 2                  in a shape that is decided: TP4 PP2
   pilotage plan hardware                                         what --hardware takes
 
 Exit codes:

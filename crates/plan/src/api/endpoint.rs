@@ -217,6 +217,15 @@ impl Dialect {
         }
     }
 
+    /// What such a server calls every model; none where it goes by the name that it is given. TGI takes any other
+    /// name for an adapter's (`ChatRequest::try_into_generate` of its `router/src/lib.rs`).
+    pub const fn name_of_all(self) -> Option<&'static str> {
+        match self {
+            Self::Tgi => Some("tgi"),
+            _ => None,
+        }
+    }
+
     /// The path that says whether such a server is well.
     pub const fn health_path(self) -> &'static str {
         self.wire().differences().paths.health

@@ -21,7 +21,7 @@ pub(super) fn base(engine: Engine, launch: &Launch, leader: Command, health: &st
         engine,
         version: launch.version,
         image,
-        served: engine.name_of_all().unwrap_or(&launch.served).to_owned(),
+        served: engine.dialect().name_of_all().unwrap_or(&launch.served).to_owned(),
         leader,
         worker: None,
         nodes: launch.nodes(),

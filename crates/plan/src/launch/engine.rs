@@ -94,15 +94,6 @@ impl Engine {
         }
     }
 
-    /// What it calls every model; none where it goes by the name that it is given.
-    pub const fn name_of_all(self) -> Option<&'static str> {
-        match self {
-            // Any other name is taken for an adapter's.
-            Self::Tgi => Some("tgi"),
-            _ => None,
-        }
-    }
-
     /// Which server it is, in manifests.
     pub const fn dialect(self) -> Dialect {
         match self {

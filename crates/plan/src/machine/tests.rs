@@ -232,3 +232,15 @@ fn a_runtime_with_one_name_for_all_models_is_asked_by_it() {
     check("trtllm", "m", false);
     check("vllm", "m", true);
 }
+
+#[test]
+fn a_server_elsewhere_is_asked_by_its_one_name_too() {
+    let check = |rest: &str, expect: &str| {
+        let spec = format!("endpoints: [{{url: 'http://h'}}], {rest}");
+        let plan = planned(&spec, &World::with_cores(1)).unwrap();
+        assert_eq!(plan.lane("m").unwrap().served_model, expect, "{rest}");
+    };
+    check("dialect: tgi", "tgi");
+    check("dialect: tgi, servedModel: x", "x");
+    check("dialect: vllm", "m");
+}

@@ -113,7 +113,7 @@ pub enum ShapeError {
     },
     /// Ranks cut through blocks of weights that share a scale.
     #[error(
-        "tensor parallel {tensor} cuts {width} wide matrices into parts that are no multiple of the {block} weights which share a scale; use one of {divisors}, or expert parallelism"
+        "tensor parallel {tensor} cuts {width} wide matrices into parts that are no multiple of the {block} weights which share a scale; use one of {divisors}"
     )]
     Blocks {
         /// Ranks.

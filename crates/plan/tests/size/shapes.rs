@@ -2,7 +2,9 @@
 
 use pilotage_plan::hardware::{Accelerator, catalogue};
 use pilotage_plan::size::memory::{longest_context, memory, remedies, tensor_sizes};
-use pilotage_plan::size::{Dtype, Remedy, Runtime, Shape, ShapeError};
+use pilotage_plan::size::{
+    Calibration, Dtype, Found, Goal, Means, Ranks, Remedy, Runtime, Shape, ShapeError, search,
+};
 use proptest::prelude::*;
 
 use crate::{facts, rows};
@@ -31,6 +33,71 @@ fn shapes_that_cannot_be_are_named() {
     check("phi-4", Shape { context: 20_000, ..single }, "longer than the 16384");
     check("phi-4", Shape { utilisation: f64::NAN, ..single }, "above 0 and at most 1");
     check("phi-4", Shape { tensor: 0, ..single }, "at least 1");
+}
+
+#[test]
+fn blocks_that_share_a_scale_are_not_cut() {
+    let single = Shape::single(8192, Dtype::Bf16);
+    let of = |model: &str, tensor, expert_parallel| {
+        let shape = Shape { tensor, expert_parallel, ..single };
+        memory(&facts(model), &shape, h100(), Runtime::VLLM)
+    };
+    // 1536 wide experts, by 8, are parts of 192, of blocks of 128.
+    let error = of("qwen3-235b-a22b-fp8", 8, false).unwrap_err();
+    assert!(matches!(error, ShapeError::Blocks { tensor: 8, width: 1536, block: 128, .. }));
+    assert!(of("qwen3-235b-a22b-fp8", 8, true).is_ok());
+    assert!(of("qwen3-235b-a22b-fp8", 4, false).is_ok());
+    assert!(of("qwen3-235b-a22b", 8, false).is_ok());
+    assert!(of("deepseek-v3", 16, false).is_ok());
+    assert!(tensor_sizes(&facts("qwen3-235b-a22b-fp8")).contains(&8));
+    let error = of("qwen3-32b-fp8", 16, false).unwrap_err().to_string();
+    assert!(error.contains("use one of 1, 2, 4, 8"), "{error}");
+}
+
+fn found(model: &str, class: &str, runtime: Runtime, concurrency: u32) -> Found {
+    let accelerator = Accelerator::by_id(class).unwrap();
+    let means = Means {
+        accelerator,
+        runtime,
+        calibration: Calibration::assumed(accelerator),
+        accelerators_max: accelerator.per_node,
+        kv_dtype: Dtype::Bf16,
+        utilisation: 0.9,
+        ranks: Ranks::default(),
+    };
+    let goal = Goal {
+        context: 8192,
+        prompt: 1024,
+        answer: 256,
+        concurrency,
+        ttft_seconds: None,
+        tpot_seconds: None,
+        tokens_per_second: None,
+        requests_per_second: None,
+    };
+    search(&facts(model), &means, &goal)
+}
+
+#[test]
+fn a_step_is_as_large_as_leaves_room() {
+    let first = |class: &str| found("gpt-oss-120b", class, Runtime::VLLM, 16).candidates.remove(0);
+    let (tight, roomy) = (first("h100-sxm"), first("mi300x"));
+    assert_eq!((tight.accelerators, tight.shape.batch_tokens), (1, 4096));
+    assert!(tight.memory.sequences.low >= 1.0, "{:?}", tight.memory);
+    assert_eq!((roomy.accelerators, roomy.shape.batch_tokens), (1, 8192));
+}
+
+#[test]
+fn slots_are_as_many_as_are_asked_for_and_fit() {
+    let first = |model: &str, concurrency| {
+        found(model, "l4", Runtime::LlamaCpp, concurrency).candidates.remove(0)
+    };
+    let small = first("smollm2-135m", 16);
+    assert_eq!((small.shape.sequences, small.shape.replicas), (16, 1));
+    let large = first("llama-3.1-8b", 16);
+    let slots = large.shape.sequences;
+    assert!(f64::from(slots) <= large.memory.sequences.low, "{slots} {:?}", large.memory);
+    assert!(slots * large.shape.replicas >= 16, "{:?}", large.shape);
 }
 
 #[test]

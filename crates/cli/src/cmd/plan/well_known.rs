@@ -134,6 +134,34 @@ fn smollm_gguf() {
     check("smollm2-135m-gguf", &facts, &on_all(model, &["--hardware cpu-avx2"]));
 }
 
+#[test]
+fn a_shape_that_was_decided_is_taken_or_refused() {
+    let check = |model: &str, flags: &str, expect: &str| {
+        let text = printed(&config(model, |_| {}), &format!("hf:o/{model} {flags}"));
+        assert!(text.contains(expect), "{text}");
+    };
+    check("llama-3.1-8b", "--tensor 4", "shape     TP4 on 4 accelerators");
+    check("llama-3.1-8b", "--tensor 2 --pipeline 2", "--pipeline-parallel-size 2");
+    check("llama-3.1-8b", "--tensor 3", "error: tensor parallel 3 does not divide");
+    check("llama-3.1-8b", "--tensor 16", "it needs 16 accelerators, and there are 8");
+    check("llama-3.1-8b", "--pipeline 2 --runtime tgi", "TGI has no pipeline parallelism");
+    let two = "--tensor 8 --pipeline 2 --nodes 2";
+    check("llama-3.1-405b", two, "shape     TP8 PP2 on 16 accelerators");
+    check("llama-3.1-405b", &format!("{two} --runtime tgi"), "TGI runs on one node");
+    check("llama-3.1-405b", "--tensor 8 --runtime tgi", "each of 8 × H100 80GB HBM3 lacks");
+    // Parts of its experts would cut blocks that share a scale.
+    let cut = "shape     TP8 EP8 on 8 accelerators";
+    check("qwen3-235b-a22b-fp8", "--tensor 8 --hardware h200", cut);
+}
+
+#[test]
+fn remedies_are_what_the_runtime_can_do() {
+    let facts = config("llama-3.1-405b", |_| {});
+    let by = |runtime: &str| printed(&facts, &format!("hf:o/m --runtime {runtime}"));
+    assert!(by("vllm").contains("2 stages by pipeline parallelism: --nodes 2"));
+    assert!(!by("tgi").contains("pipeline parallelism"));
+}
+
 /// The header of SmolLM2-135M as llama.cpp's converter writes it, all matrices in Q8_0.
 fn smollm() -> Vec<u8> {
     const F32: u32 = 0;

@@ -136,6 +136,11 @@ pub(crate) async fn facts(source: &WeightsSource) -> anyhow::Result<ModelFacts> 
     read(&Source::of(source, &endpoint())?, false).await
 }
 
+/// What the model is that was typed as MODEL.
+pub(super) async fn facts_of(typed: &str) -> anyhow::Result<ModelFacts> {
+    read(&Source::parse(typed, &endpoint())?, false).await
+}
+
 /// What a model is, from wherever it is.
 async fn read(source: &Source, exact: bool) -> anyhow::Result<ModelFacts> {
     match source {

@@ -107,7 +107,7 @@ async fn known(args: &BenchCalibrate, server: &probe::Answering) -> anyhow::Resu
         })?;
     let facts = match (&args.weights, &args.hardware) {
         (Some(weights), Some(hardware)) => {
-            Some((plan::facts(weights).await?, plan::hardware(hardware)?))
+            Some((plan::facts_of(weights).await?, plan::hardware(hardware)?))
         }
         _ => None,
     };

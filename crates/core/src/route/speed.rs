@@ -236,11 +236,11 @@ mod tests {
     fn what_was_measured_wins_over_what_was_believed() {
         let mut speeds = Speeds::default();
         let initial =
-            InitialSpeed { token_seconds: 1e-3, step_seconds: 0.1, sequence_seconds: 0.01 };
+            InitialSpeed { token_seconds: 4e-4, step_seconds: 0.03, sequence_seconds: 0.002 };
         speeds.believe(initial);
         let speed = speeds.of(ReplicaId(3));
-        assert!((speed.prefill_seconds(1000.0) - 1.0).abs() < 1e-9);
-        assert!((speed.step_seconds(10.0) - 0.2).abs() < 1e-9);
+        assert!((speed.prefill_seconds(1000.0) - 0.4).abs() < 1e-9);
+        assert!((speed.step_seconds(10.0) - 0.05).abs() < 1e-9);
         for at in 0..100_u32 {
             let tokens = f64::from(at * 37 % 2000 + 50);
             speeds.prefilled(ReplicaId(0), tokens, tokens * 200e-6);

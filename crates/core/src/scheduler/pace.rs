@@ -30,11 +30,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Looks at the queue after something happened.
-    pub(super) fn observe(&mut self, now: Time, queue: &Queue) {
+    /// Looks at the queue after something happened; `is_open` says whether any replica takes work.
+    pub(super) fn observe(&mut self, now: Time, queue: &Queue, is_open: bool) {
         let served = queue.served();
-        // A stretch in which nobody waited says how much was asked for, not how much is possible.
-        if queue.is_empty() {
+        // A stretch in which nobody waited says how much was asked for, not how much is possible, and
+        // one in which nobody served says nothing about how it goes on once somebody does.
+        if queue.is_empty() || !is_open {
             self.begun = None;
             return;
         }

@@ -137,10 +137,15 @@ impl Rig {
         // Idle connections are closed in time, but for the one over which an engine is asked for its
         // metrics: what is open beside that belongs to nobody.
         pass(pilotage_shell::client::IDLE_TIMEOUT * 3).await;
-        let open = self.engines.iter().flatten().map(|engine| engine.stats().open);
-        open.filter(|open| *open > 1)
-            .map(|open| format!("{open} connections to an engine stay open"))
-            .next()
+        let most = || self.engines.iter().flatten().map(|engine| engine.stats().open).max();
+        // Closing takes the other end's turn, too.
+        for _ in 0..200 {
+            if most().is_none_or(|open| open <= 1) {
+                return None;
+            }
+            pass(Duration::from_millis(50)).await;
+        }
+        most().map(|open| format!("{open} connections to an engine stay open"))
     }
 
     async fn busy(&self) -> Option<String> {

@@ -233,7 +233,7 @@ impl Scheduler {
         self.judge(now);
         self.expire(now);
         self.ask_for_copies(now);
-        self.pace.observe(now, &self.queue, self.fleet.iter().any(|one| one.is_open(now)));
+        self.pace.observe(now, &self.queue, &self.fleet);
     }
 
     /// A request with a prompt of which more is known than its length: otherwise [`Input::Arrive`].
@@ -242,7 +242,7 @@ impl Scheduler {
         self.unlooked = true;
         self.judge(now);
         self.expire(now);
-        self.pace.observe(now, &self.queue, self.fleet.iter().any(|one| one.is_open(now)));
+        self.pace.observe(now, &self.queue, &self.fleet);
     }
 
     /// The LoRA adapters that a replica has loaded, by their numbers in [`Prompt::adapter`].

@@ -1,6 +1,7 @@
 //! How fast the lane serves, measured while it has more to do than it can: what waits and retry
 //! times are computed from.
 
+use crate::fleet::Fleet;
 use crate::retry::spread;
 use crate::{Queue, Span, Time};
 
@@ -30,12 +31,12 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Looks at the queue after something happened; `is_open` says whether any replica takes work.
-    pub(super) fn observe(&mut self, now: Time, queue: &Queue, is_open: bool) {
+    /// Looks at the queue after something happened.
+    pub(super) fn observe(&mut self, now: Time, queue: &Queue, fleet: &Fleet) {
         let served = queue.served();
         // A stretch in which nobody waited says how much was asked for, not how much is possible, and
         // one in which nobody served says nothing about how it goes on once somebody does.
-        if queue.is_empty() || !is_open {
+        if queue.is_empty() || !fleet.iter().any(|replica| replica.is_open(now)) {
             self.begun = None;
             return;
         }

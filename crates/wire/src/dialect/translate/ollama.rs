@@ -1,26 +1,14 @@
 //! Ollama's own API, which knows more than its `/v1` does: counts of tokens of each stream, how much
 //! context a request has, and how long its model stays loaded.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::Piece;
 use super::{Message, Prompt, Request};
 use crate::openai::error::ApiError;
 
 pub(super) fn request(request: &Request) -> Result<(String, Value), ApiError> {
-    let mut options = Map::new();
-    let mut set = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            options.insert(name.to_owned(), value);
-        }
-    };
-    set("num_predict", request.tokens_max.map(Value::from));
-    set("temperature", request.temperature.map(Value::from));
-    set("top_p", request.top_p.map(Value::from));
-    set("seed", request.seed.map(Value::from));
-    set("frequency_penalty", request.frequency_penalty.map(Value::from));
-    set("presence_penalty", request.presence_penalty.map(Value::from));
-    set("stop", Some(&request.stop).filter(|stop| !stop.is_empty()).map(|stop| json!(stop)));
+    let options = request.sampling("num_predict");
     let mut body = json!({"model": request.model, "stream": request.stream, "options": options});
     if let Some(format) = &request.format {
         body["format"] = format.clone();

@@ -89,6 +89,21 @@ impl Request {
         })
     }
 
+    /// What is said about sampling, by OpenAI's names but for that of the most tokens.
+    pub(super) fn sampling(&self, tokens_max: &str) -> Map<String, Value> {
+        let said = [
+            (tokens_max, self.tokens_max.map(Value::from)),
+            ("temperature", self.temperature.map(Value::from)),
+            ("top_p", self.top_p.map(Value::from)),
+            ("seed", self.seed.map(Value::from)),
+            ("frequency_penalty", self.frequency_penalty.map(Value::from)),
+            ("presence_penalty", self.presence_penalty.map(Value::from)),
+            ("stop", (!self.stop.is_empty()).then(|| Value::from(self.stop.clone()))),
+        ];
+        let known = said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        known.collect()
+    }
+
     /// Whether it is a conversation.
     pub(super) const fn is_chat(&self) -> bool {
         matches!(self.prompt, Prompt::Chat(_))

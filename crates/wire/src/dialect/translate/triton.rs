@@ -2,7 +2,7 @@
 //! for becomes a parameter that it does not look at (`src/http_server.cc`, `ExactMappingInput`), so that one
 //! request can name what either of them wants.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::Piece;
 use super::{Own, Prompt, Request};
@@ -22,7 +22,7 @@ pub(super) fn request(request: &Request) -> Result<(String, Value), ApiError> {
         "exclude_input_in_output": true,
         "stream": request.stream,
         // Of the vLLM backend.
-        "sampling_parameters": sampling(request).to_string(),
+        "sampling_parameters": Value::Object(request.sampling("max_tokens")).to_string(),
         "return_finish_reason": true,
         "return_num_input_tokens": true,
         "return_num_output_tokens": true,
@@ -42,24 +42,6 @@ pub(super) fn request(request: &Request) -> Result<(String, Value), ApiError> {
     set("random_seed", request.seed.map(Value::from));
     set("stop_words", request.stop.first().map(|stop| Value::from(&**stop)));
     Ok((path, body))
-}
-
-/// Parameters as vLLM calls them.
-fn sampling(request: &Request) -> Value {
-    let mut sampling = Map::new();
-    let mut set = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            sampling.insert(name.to_owned(), value);
-        }
-    };
-    set("max_tokens", request.tokens_max.map(Value::from));
-    set("temperature", request.temperature.map(Value::from));
-    set("top_p", request.top_p.map(Value::from));
-    set("seed", request.seed.map(Value::from));
-    set("frequency_penalty", request.frequency_penalty.map(Value::from));
-    set("presence_penalty", request.presence_penalty.map(Value::from));
-    set("stop", Some(&request.stop).filter(|stop| !stop.is_empty()).map(|stop| json!(stop)));
-    Value::Object(sampling)
 }
 
 pub(super) fn piece(value: &Value) -> Option<Piece> {

@@ -69,7 +69,7 @@ impl Installation {
 /// What the gateway takes a server for until it has measured it itself.
 pub(crate) fn initial_speed(pace: &Pace) -> InitialSpeed {
     InitialSpeed {
-        token_seconds: pace.token_seconds,
+        token_seconds: (pace.prefill(CONTEXT_USUAL) - pace.prefill(0.0)) / CONTEXT_USUAL,
         step_seconds: pace.step_seconds,
         sequence_seconds: pace.step(1.0, CONTEXT_USUAL) - pace.step_seconds,
     }

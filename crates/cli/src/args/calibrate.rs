@@ -45,10 +45,10 @@ pub(crate) struct BenchCalibrate {
     #[arg(long, value_name = "KIND", default_value = "chat", value_parser = ["chat", "completions"])]
     pub(crate) endpoint: String,
     /// Tokens of prompts that are sent alone
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "32,64,128,256,512,1024", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "32,64,128,256,512,1024,2048,4096", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) prompts: Vec<u32>,
     /// Answers at once
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,2,4,8,16,32,64", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) concurrencies: Vec<u32>,
     /// Tokens of the prompts of those
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64,512", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -59,6 +59,9 @@ pub(crate) struct BenchCalibrate {
     /// How often each is measured
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) repeats: u32,
+    /// Seconds that it may take in all, about: of what is to be measured, what would take longer is left out and named
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(10..=86_400))]
+    pub(crate) within: u64,
     /// How long a request may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
@@ -86,7 +89,7 @@ const EXAMPLES: &str = "\
 Examples:
   pilotage bench calibrate http://127.0.0.1:8000 --save
   pilotage bench calibrate http://127.0.0.1:8000 --weights hf:Qwen/Qwen2.5-7B-Instruct --hardware rtx-4090 --save
-  pilotage bench calibrate https://gpu.example --key-env GPU_KEY --prompts 256,1024,4096 --concurrencies 1,8,64
+  pilotage bench calibrate https://gpu.example --key-env GPU_KEY --prompts 256,1024,4096 --concurrencies 1,8,64 --within 1200
   pilotage bench calibrate http://127.0.0.1:8080 --repeats 10 -o json | jq .fit.heldOut
 
 Exit codes:

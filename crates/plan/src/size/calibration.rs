@@ -21,14 +21,23 @@ const SHARE_MAX: f64 = 1.2;
 /// The least that a prediction is said to be off.
 const OFF_MIN: f64 = 0.02;
 
-/// What is fitted: slowness of arithmetic and of memory, seconds a step and a sequence.
-const UNKNOWNS: usize = 4;
+/// What is fitted: slowness of arithmetic and of memory, seconds a step and a sequence, slowness of attention.
+const UNKNOWNS: usize = 5;
+
+/// Which of them are looked for, most first: where measurements do not tell all apart, attention is taken to be as
+/// slow as other arithmetic, and then what a sequence costs to be as assumed.
+const FREE: [&[usize]; 3] = [&[0, 1, 2, 3, 4], &[0, 1, 2, 3], &[0, 1, 2]];
+
+/// Measurements for each unknown below which attention is not told from other arithmetic.
+const APART_MIN: usize = UNKNOWNS + 2;
 
 /// Shares of full rates that are reached, and what a step costs besides.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Calibration {
     /// Of arithmetic.
     pub compute: f64,
+    /// Of arithmetic, by attention.
+    pub attention: f64,
     /// Of memory bandwidth.
     pub bandwidth: f64,
     /// Of links.
@@ -78,6 +87,7 @@ impl Calibration {
             if accelerator.is_processor() { (0.35, 0.65) } else { (0.5, 0.8) };
         Self {
             compute,
+            attention: compute,
             bandwidth,
             link: 0.7,
             step_seconds: 1e-3,
@@ -89,7 +99,7 @@ impl Calibration {
 
     /// Seconds that the work takes.
     pub fn seconds(&self, work: &Work) -> f64 {
-        let bound = (work.compute_seconds / self.compute).max(work.memory_seconds / self.bandwidth);
+        let bound = self.arithmetic_seconds(work).max(work.memory_seconds / self.bandwidth);
         let besides = work.steps * self.step_seconds + work.sequences * self.sequence_seconds;
         bound + work.link_seconds / self.link + besides
     }
@@ -131,31 +141,40 @@ impl Calibration {
         Ok(now)
     }
 
-    /// One round: with what bounds each measurement as the calibration has it, the least squares. Where measurements
-    /// are too much alike to tell all unknowns apart, what a sequence costs stays as it is.
+    fn arithmetic_seconds(&self, work: &Work) -> f64 {
+        work.compute_seconds / self.compute + work.attention_seconds / self.attention
+    }
+
+    /// One round: with what bounds each measurement as the calibration has it, the least squares.
     fn improved(&self, measurements: &[Measurement]) -> Result<Self, FitError> {
-        let now =
-            [1.0 / self.compute, 1.0 / self.bandwidth, self.step_seconds, self.sequence_seconds];
-        let mut found = Err(FitError::Alike);
-        for free in [UNKNOWNS, UNKNOWNS - 1] {
+        let now = [
+            1.0 / self.compute,
+            1.0 / self.bandwidth,
+            self.step_seconds,
+            self.sequence_seconds,
+            1.0 / self.attention,
+        ];
+        let few = usize::from(measurements.len() < APART_MIN);
+        let solve = |free: &&[usize]| {
+            let apart = free.len() == UNKNOWNS;
             let mut equations = Equations::<UNKNOWNS>::new();
             for measured in measurements {
-                let terms = self.terms(&measured.work);
-                let fixed: f64 = (free..UNKNOWNS).map(|at| now[at] * terms[at]).sum();
+                let terms = self.terms(&measured.work, apart);
+                let is_fixed = |at: &usize| !free.contains(at);
+                let fixed: f64 = (0..UNKNOWNS).filter(is_fixed).map(|at| now[at] * terms[at]).sum();
                 let rest = measured.seconds - measured.work.link_seconds / self.link - fixed;
                 equations.add(terms, rest, 1.0 / measured.seconds);
             }
-            found = equations.solve(free, now).ok_or(FitError::Alike);
-            if found.is_ok() {
-                break;
-            }
-        }
-        let found = found?;
+            Some((equations.solve(free, now)?, apart))
+        };
+        let (found, apart) = FREE[few..].iter().find_map(solve).ok_or(FitError::Alike)?;
         let share = |slowness: f64, now: f64| {
             if slowness > 0.0 { (1.0 / slowness).clamp(SHARE_MIN, SHARE_MAX) } else { now }
         };
+        let compute = share(found[0], self.compute);
         Ok(Self {
-            compute: share(found[0], self.compute),
+            compute,
+            attention: if apart { share(found[4], self.attention) } else { compute },
             bandwidth: share(found[1], self.bandwidth),
             step_seconds: found[2],
             sequence_seconds: found[3],
@@ -164,12 +183,16 @@ impl Calibration {
     }
 
     /// What a measurement's seconds are made of, by unknown: either arithmetic or memory, whichever bounds it now.
-    fn terms(&self, work: &Work) -> [f64; UNKNOWNS] {
-        let (compute, memory) = (work.compute_seconds, work.memory_seconds);
-        if compute / self.compute > memory / self.bandwidth {
-            [compute, 0.0, work.steps, work.sequences]
+    fn terms(&self, work: &Work, apart: bool) -> [f64; UNKNOWNS] {
+        let (compute, attention) = if apart {
+            (work.compute_seconds, work.attention_seconds)
         } else {
-            [0.0, memory, work.steps, work.sequences]
+            (work.compute_seconds + work.attention_seconds, 0.0)
+        };
+        if self.arithmetic_seconds(work) > work.memory_seconds / self.bandwidth {
+            [compute, 0.0, work.steps, work.sequences, attention]
+        } else {
+            [0.0, work.memory_seconds, work.steps, work.sequences, 0.0]
         }
     }
 
@@ -199,6 +222,7 @@ mod tests {
     fn assumed() -> Calibration {
         Calibration {
             compute: 0.5,
+            attention: 0.5,
             bandwidth: 0.8,
             link: 0.7,
             step_seconds: 1e-3,
@@ -209,7 +233,16 @@ mod tests {
     }
 
     fn work(compute_seconds: f64, memory_seconds: f64, sequences: f64) -> Work {
-        Work { compute_seconds, memory_seconds, link_seconds: 0.0, steps: 1.0, sequences }
+        // Attention grows with the square of what is computed at once.
+        let attention_seconds = compute_seconds * compute_seconds;
+        Work {
+            compute_seconds,
+            attention_seconds,
+            memory_seconds,
+            link_seconds: 0.0,
+            steps: 1.0,
+            sequences,
+        }
     }
 
     fn measured(truth: &Calibration) -> Vec<Measurement> {
@@ -221,6 +254,7 @@ mod tests {
             (0.1, 0.01, 1.0),
             (0.2, 0.01, 1.0),
             (0.4, 0.01, 1.0),
+            (0.8, 0.01, 1.0),
         ];
         let measure = |(compute, memory, sequences)| {
             let work = work(compute, memory, sequences);
@@ -232,14 +266,15 @@ mod tests {
     proptest! {
         #[test]
         fn a_fit_finds_what_made_the_measurements(
-            compute in 0.1_f64..0.9, bandwidth in 0.2_f64..1.0, step in 0.0_f64..5e-3,
+            compute in 0.1_f64..0.9, attention in 0.1_f64..0.9, bandwidth in 0.2_f64..1.0, step in 0.0_f64..5e-3,
             sequence in 0.0_f64..1e-4,
         ) {
             let truth = Calibration {
-                compute, bandwidth, step_seconds: step, sequence_seconds: sequence, ..assumed()
+                compute, attention, bandwidth, step_seconds: step, sequence_seconds: sequence, ..assumed()
             };
             let found = Calibration::fit(&assumed(), &measured(&truth)).unwrap();
             prop_assert!((found.compute / compute - 1.0).abs() < 0.01, "{found:?}");
+            prop_assert!((found.attention / attention - 1.0).abs() < 0.01, "{found:?}");
             prop_assert!((found.bandwidth / bandwidth - 1.0).abs() < 0.01, "{found:?}");
             prop_assert!((found.step_seconds - step).abs() < 1e-4, "{found:?}");
             prop_assert!((found.sequence_seconds - sequence).abs() < 1e-5, "{found:?}");

@@ -10,7 +10,7 @@ use super::pace::{Pace, Phase, Point};
 use super::speed::{Load, Setting, Work};
 
 /// What a kept calibration says of its form.
-pub const SCHEMA: &str = "pilotage.calibration/v1";
+pub const SCHEMA: &str = "pilotage.calibration/v2";
 
 /// Of the measurements of each kind, one in so many is held out.
 const HELD_OUT_EVERY: usize = 3;
@@ -271,6 +271,7 @@ impl Stored {
         let times = [
             ("prefill_seconds", pace.prefill_seconds),
             ("token_seconds", pace.token_seconds),
+            ("pair_seconds", pace.pair_seconds),
             ("step_seconds", pace.step_seconds),
             ("sequence_seconds", pace.sequence_seconds),
             ("context_seconds", pace.context_seconds),
@@ -284,7 +285,11 @@ impl Stored {
             return Err(StoredError::Number("pace"));
         }
         if let Some(found) = &read.fit.calibration {
-            let shares = [("compute", found.compute), ("bandwidth", found.bandwidth)];
+            let shares = [
+                ("compute", found.compute),
+                ("attention", found.attention),
+                ("bandwidth", found.bandwidth),
+            ];
             let is_share = |share: f64| share > 0.0 && share <= 2.0;
             if let Some((name, _)) = shares.iter().find(|(_, share)| !is_share(*share)) {
                 return Err(StoredError::Number(name));
@@ -342,6 +347,7 @@ mod tests {
         Pace {
             prefill_seconds: 0.010,
             token_seconds: 1e-3,
+            pair_seconds: 0.0,
             step_seconds: 0.020,
             sequence_seconds: 1e-3,
             context_seconds: 2e-6,

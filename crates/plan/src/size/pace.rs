@@ -2,7 +2,7 @@
 //! the gateway's placement reckon with.
 //!
 //! ```text
-//! prompt: seconds = prefill + token × prompt tokens that are not cached
+//! prompt: seconds = prefill + token × its tokens + pair × pairs of a token and one before it
 //! step:   seconds = step + sequence × sequences + context × tokens that they hold together
 //! ```
 
@@ -55,6 +55,8 @@ pub struct Pace {
     pub prefill_seconds: f64,
     /// Seconds more for each of its tokens.
     pub token_seconds: f64,
+    /// Seconds more for each pair of a token and one before it, which it attends to: a prompt of n tokens has n²/2.
+    pub pair_seconds: f64,
     /// Seconds that any step takes.
     pub step_seconds: f64,
     /// Seconds more for each sequence in it.
@@ -75,14 +77,15 @@ impl Pace {
         if let Some(at) = points.iter().position(|point| !usable(point)) {
             return Err(FitError::NoTime(at));
         }
-        let (mut prompts, mut steps) = (Equations::<2>::new(), Equations::<3>::new());
+        let (mut prompts, mut steps) = (Equations::<3>::new(), Equations::<3>::new());
         let (mut prompts_seen, mut steps_seen) = (0, 0);
         for point in points {
             let weight = 1.0 / point.seconds;
             match point.phase {
                 Phase::Prefill { tokens } => {
                     prompts_seen += 1;
-                    prompts.add([1.0, tokens.approximate()], point.seconds, weight);
+                    let tokens = tokens.approximate();
+                    prompts.add([1.0, tokens, pairs(tokens)], point.seconds, weight);
                 }
                 Phase::Decode { sequences, context } => {
                     steps_seen += 1;
@@ -97,12 +100,16 @@ impl Pace {
                 return Err(FitError::TooFew(seen));
             }
         }
-        let [prefill_seconds, token_seconds] = prompts.solve(2, [0.0; 2]).ok_or(FitError::Alike)?;
-        let steps = [3, 2].iter().find_map(|free| steps.solve(*free, [0.0; 3]));
+        // With as many unknowns as measurements noise would be fitted.
+        let bent = (prompts_seen > POINTS_MIN).then(|| prompts.solve(&[0, 1, 2], [0.0; 3]));
+        let prompts = bent.flatten().or_else(|| prompts.solve(&[0, 1], [0.0; 3]));
+        let [prefill_seconds, token_seconds, pair_seconds] = prompts.ok_or(FitError::Alike)?;
+        let steps = steps.solve(&[0, 1, 2], [0.0; 3]).or_else(|| steps.solve(&[0, 1], [0.0; 3]));
         let [step_seconds, sequence_seconds, context_seconds] = steps.ok_or(FitError::Alike)?;
         let found = Self {
             prefill_seconds,
             token_seconds,
+            pair_seconds,
             step_seconds,
             sequence_seconds,
             context_seconds,
@@ -114,7 +121,7 @@ impl Pace {
 
     /// Seconds until a prompt of that many tokens has its first token, alone.
     pub fn prefill(&self, tokens: f64) -> f64 {
-        self.prefill_seconds + self.token_seconds * tokens
+        self.prefill_seconds + self.token_seconds * tokens + self.pair_seconds * pairs(tokens)
     }
 
     /// Seconds of a step for so many sequences that hold so many tokens each.
@@ -160,6 +167,11 @@ impl Pace {
     }
 }
 
+/// Pairs of tokens of a prompt.
+fn pairs(tokens: f64) -> f64 {
+    tokens * tokens / 2.0
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,11 +189,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_fit_finds_what_made_the_points(
-            prefill in 0.0_f64..0.05, token in 1e-5_f64..1e-2, step in 1e-3_f64..0.1,
+            prefill in 0.0_f64..0.05, token in 1e-5_f64..1e-2, pair in 0.0_f64..1e-5, step in 1e-3_f64..0.1,
             sequence in 0.0_f64..5e-3, context in 0.0_f64..1e-5,
         ) {
             let truth = Pace {
-                prefill_seconds: prefill, token_seconds: token, step_seconds: step,
+                prefill_seconds: prefill, token_seconds: token, pair_seconds: pair, step_seconds: step,
                 sequence_seconds: sequence, context_seconds: context, off: 0.0,
             };
             let found = Pace::fit(&points(&truth)).unwrap();
@@ -196,6 +208,7 @@ mod tests {
         let truth = Pace {
             prefill_seconds: 0.01,
             token_seconds: 1e-3,
+            pair_seconds: 0.0,
             step_seconds: 0.02,
             sequence_seconds: 1e-3,
             context_seconds: 0.0,
@@ -216,6 +229,7 @@ mod tests {
         let pace = Pace {
             prefill_seconds: 0.0,
             token_seconds: 1e-3,
+            pair_seconds: 0.0,
             step_seconds: 0.010,
             sequence_seconds: 0.0,
             context_seconds: 0.0,

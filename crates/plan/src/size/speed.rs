@@ -35,8 +35,10 @@ const REDUCES_A_LAYER: f64 = 2.0;
 /// rest in turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Work {
-    /// Arithmetic.
+    /// Arithmetic, but for attention.
     pub compute_seconds: f64,
+    /// Arithmetic of attention, which comes before or after the other and reaches another share of the rate.
+    pub attention_seconds: f64,
     /// Reading weights and cache.
     pub memory_seconds: f64,
     /// Sending between ranks.
@@ -96,9 +98,9 @@ impl Setting<'_> {
         let part = (batch / stages).max(1.0).min(batch.max(1.0));
         let weights = self.weight_bytes(part) / self.accelerator.bandwidth;
         let cache = Cache::reading(self.facts, self.shape).sequence_bytes(context) * part;
-        let work = self.arithmetic(part, part * self.attended(context, 1));
         Work {
-            compute_seconds: work,
+            compute_seconds: self.arithmetic(part),
+            attention_seconds: self.attention(part * self.attended(context, 1)),
             memory_seconds: weights * stages + cache * stages / self.accelerator.bandwidth,
             link_seconds: self.link_seconds(part),
             steps: self.step_share(),
@@ -114,10 +116,11 @@ impl Setting<'_> {
         // Chunks follow each other through the stages.
         let bubble = (chunks + stages - 1.0) / (chunks * stages);
         let tokens_each = tokens.approximate() / chunks;
-        let compute = self.arithmetic(tokens.approximate(), self.attended(tokens, tokens));
+        let attention = self.attention(self.attended(tokens, tokens));
         let read = self.weight_bytes(tokens_each) * chunks * stages / self.accelerator.bandwidth;
         Work {
-            compute_seconds: compute * bubble,
+            compute_seconds: self.arithmetic(tokens.approximate()) * bubble,
+            attention_seconds: attention * bubble,
             memory_seconds: read * bubble,
             link_seconds: self.link_seconds(tokens_each) * chunks * bubble,
             steps: chunks * self.step_share(),
@@ -193,17 +196,21 @@ impl Setting<'_> {
         })
     }
 
-    /// Seconds of arithmetic for so many tokens, of which attention adds `attention` operations.
-    /// Ranks share both.
-    fn arithmetic(&self, tokens: f64, attention: f64) -> f64 {
+    /// Seconds of arithmetic for so many tokens, without attention. Ranks share it.
+    fn arithmetic(&self, tokens: f64) -> f64 {
         let facts = self.facts;
         let embedding = if facts.weights.head > 0 { facts.weights.embeddings } else { 0 };
         let looked_up = embedding.approximate() / facts.dtype.bytes();
         let multiplied = (facts.active_parameters.approximate() - looked_up).max(0.0);
         let ranks = f64::from(self.shape.tensor.max(1));
         let linear = self.accelerator.flops_in(facts.quantization.computes_in(facts.dtype));
-        let plain = self.accelerator.flops_in(facts.dtype);
-        (2.0 * multiplied * tokens / linear + attention / plain) / ranks
+        2.0 * multiplied * tokens / linear / ranks
+    }
+
+    /// Seconds of so many operations of attention. Ranks share them.
+    fn attention(&self, operations: f64) -> f64 {
+        let ranks = f64::from(self.shape.tensor.max(1));
+        operations / self.accelerator.flops_in(self.facts.dtype) / ranks
     }
 
     /// Operations of attention for the last `new` of `all` tokens of one sequence.

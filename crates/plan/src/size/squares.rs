@@ -25,11 +25,11 @@ impl<const N: usize> Equations<N> {
         }
     }
 
-    /// The first so many unknowns, none of them negative; the others, and those that nothing depends on, are as
-    /// they were. None where the measurements do not tell the unknowns apart.
-    pub(super) fn solve(&self, free: usize, now: [f64; N]) -> Option<[f64; N]> {
+    /// These unknowns, none of them negative; the others, and those that nothing depends on, are as they were.
+    /// None where the measurements do not tell the unknowns apart.
+    pub(super) fn solve(&self, free: &[usize], now: [f64; N]) -> Option<[f64; N]> {
         let depended = |unknown: &usize| self.left[*unknown][*unknown] > 0.0;
-        let mut used: Vec<usize> = (0..free).filter(depended).collect();
+        let mut used: Vec<usize> = free.iter().copied().filter(depended).collect();
         let mut all = now;
         while !used.is_empty() {
             let found = self.solve_for(&used)?;

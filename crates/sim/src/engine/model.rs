@@ -21,6 +21,8 @@ pub struct EngineModel {
     pub prefill_ms: f64,
     /// Milliseconds more for each token of them.
     pub prefill_ms_per_token: f64,
+    /// Milliseconds more for each pair of such a token and one before it, which it attends to.
+    pub prefill_ms_per_pair: f64,
     /// Milliseconds of a decode step, whatever is in it.
     pub step_ms: f64,
     /// Milliseconds more for each sequence in it.
@@ -65,6 +67,7 @@ impl EngineModel {
         self.name = format!("calibrated {name}");
         self.prefill_ms = pace.prefill_seconds * 1e3;
         self.prefill_ms_per_token = pace.token_seconds * 1e3;
+        self.prefill_ms_per_pair = pace.pair_seconds * 1e3;
         self.step_ms = pace.step_seconds * 1e3;
         self.step_ms_per_sequence = pace.sequence_seconds * 1e3;
         self.step_ms_per_kv_token = pace.context_seconds * 1e3;
@@ -78,6 +81,7 @@ impl EngineModel {
             name: "a10g-llama2-7b".to_owned(),
             prefill_ms: OVERHEAD_MS,
             prefill_ms_per_token: 0.2146,
+            prefill_ms_per_pair: 0.0,
             step_ms: 16.3 + OVERHEAD_MS,
             step_ms_per_sequence: 0.245,
             step_ms_per_kv_token: 0.002_018,
@@ -126,9 +130,10 @@ impl EngineModel {
         }
     }
 
-    /// How long the prompts of a batch take.
-    pub(super) fn prefill(&self, tokens: u64) -> Span {
-        span(self.prefill_ms + self.prefill_ms_per_token * tokens as f64)
+    /// How long the prompts of a batch take, with so many tokens and [`pairs`] of them.
+    pub(super) fn prefill(&self, tokens: u64, pairs: f64) -> Span {
+        let attention = self.prefill_ms_per_pair * pairs;
+        span(self.prefill_ms + self.prefill_ms_per_token * tokens as f64 + attention)
     }
 
     /// How long a decode step takes.
@@ -136,6 +141,11 @@ impl EngineModel {
         let sequences = self.step_ms_per_sequence * sequences as f64;
         span(self.step_ms + sequences + self.step_ms_per_kv_token * kv_tokens as f64)
     }
+}
+
+/// Pairs of a token that is computed and one before it, of so many after others that are there already.
+pub(super) fn pairs(before: u32, tokens: u32) -> f64 {
+    f64::from(tokens) * (f64::from(before) + f64::from(tokens) / 2.0)
 }
 
 /// LightLLM's bound on the prompt tokens of one batch.

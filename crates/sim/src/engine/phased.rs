@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use pilotage_core::{RequestId, Span};
 
 use super::cache::Cache;
+use super::model::pairs;
 use super::{Done, EngineModel, Gauges, Job};
 
 /// One replica.
@@ -163,7 +164,7 @@ impl Phased {
             return None;
         }
         self.steps_since_formation = 0;
-        let (mut begun, mut tokens) = (Vec::new(), 0_u64);
+        let (mut begun, mut tokens, mut attended) = (Vec::new(), 0_u64, 0.0);
         while let Some(job) = self.pending.front() {
             let need = u64::from(job.input) + u64::from(job.generated) + 1;
             let alone = self.running.is_empty() && begun.is_empty();
@@ -176,6 +177,7 @@ impl Phased {
                 cache.keep(&job.prefix);
             }
             tokens += need - 1 - u64::from(found);
+            attended += pairs(found, job.input.saturating_add(job.generated).saturating_sub(found));
             begun.push((job.id, found));
             self.kv += need - 1;
             let (id, joined) = (job.id, self.steps);
@@ -185,7 +187,7 @@ impl Phased {
             return None;
         }
         self.steps_since_formation = 0;
-        Some((Phase::Prefill(begun), self.model.prefill(tokens)))
+        Some((Phase::Prefill(begun), self.model.prefill(tokens, attended)))
     }
 
     /// Whether so many tokens find a place, if need be that of one that is paused.

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use pilotage_core::{RequestId, Span};
 
 use super::blocks::Blocks;
+use super::model::pairs;
 use super::{Done, EngineModel, Forecast, Gauges, Job};
 use crate::text::Text;
 
@@ -195,12 +196,13 @@ impl Stepped {
         if self.serve(&mut left) {
             self.admit(&mut left);
         }
-        let (mut prefill, mut decode) = (0_u64, 0_usize);
+        let (mut prefill, mut decode) = ((0_u64, 0.0), 0_usize);
         for sequence in &self.running {
             if sequence.decodes() {
                 decode += 1;
             } else {
-                prefill += u64::from(sequence.planned);
+                prefill.0 += u64::from(sequence.planned);
+                prefill.1 += pairs(sequence.computed, sequence.planned);
             }
         }
         self.busy = true;
@@ -298,10 +300,10 @@ impl Stepped {
         }
     }
 
-    fn time(&self, prefill: u64, decode: usize, kv_tokens: u64) -> Span {
+    fn time(&self, (prefill, pairs): (u64, f64), decode: usize, kv_tokens: u64) -> Span {
         let mut nanos = 0.0;
         if prefill > 0 {
-            nanos += self.model.prefill(prefill).as_nanos() as f64;
+            nanos += self.model.prefill(prefill, pairs).as_nanos() as f64;
         }
         if decode > 0 {
             nanos += self.model.step(decode, kv_tokens).as_nanos() as f64;
@@ -354,14 +356,16 @@ impl Stepped {
         let mut room = self.tokens_max.saturating_sub(u32::try_from(decode).unwrap_or(u32::MAX));
         let quiet = decode == running.len();
         let times = running.iter().map(|(_, output)| *output).min().filter(|_| quiet).unwrap_or(1);
-        let mut prefill = 0;
+        // Of a piece it is not known here how much came before: only its own tokens attend to each other.
+        let mut prefill = (0_u64, 0.0);
         for (missing, output) in running {
             if *missing == 0 {
                 *output = output.saturating_sub(times.max(1));
                 continue;
             }
             let part = (*missing).min(room);
-            (*missing, room, prefill) = (*missing - part, room - part, prefill + u64::from(part));
+            (*missing, room) = (*missing - part, room - part);
+            prefill = (prefill.0 + u64::from(part), prefill.1 + pairs(0, part));
             *output = output.saturating_sub(u32::from(part > 0 && *missing == 0));
         }
         self.time(prefill, decode, self.kv_tokens()).as_nanos() * u64::from(times.max(1))

@@ -108,6 +108,7 @@ fn engine(given: &schema::Engine, read: Read<'_>) -> Result<EngineModel> {
     let times = [
         ("prefillMs", given.prefill_ms, &mut model.prefill_ms),
         ("prefillMsPerToken", given.prefill_ms_per_token, &mut model.prefill_ms_per_token),
+        ("prefillMsPerPair", given.prefill_ms_per_pair, &mut model.prefill_ms_per_pair),
         ("stepMs", given.step_ms, &mut model.step_ms),
         ("stepMsPerSequence", given.step_ms_per_sequence, &mut model.step_ms_per_sequence),
         ("stepMsPerKvToken", given.step_ms_per_kv_token, &mut model.step_ms_per_kv_token),

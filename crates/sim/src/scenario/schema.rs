@@ -47,6 +47,7 @@ pub(super) struct Engine {
     pub calibration: Option<Spanned<String>>,
     pub prefill_ms: Option<f64>,
     pub prefill_ms_per_token: Option<f64>,
+    pub prefill_ms_per_pair: Option<f64>,
     pub step_ms: Option<f64>,
     pub step_ms_per_sequence: Option<f64>,
     pub step_ms_per_kv_token: Option<f64>,

@@ -9,6 +9,7 @@ fn model() -> EngineModel {
         name: "test".to_owned(),
         prefill_ms: 0.0,
         prefill_ms_per_token: 1.0,
+        prefill_ms_per_pair: 0.0,
         step_ms: 10.0,
         step_ms_per_sequence: 1.0,
         step_ms_per_kv_token: 0.1,

@@ -1,7 +1,8 @@
-//! The rounds of measurements: a warm-up, then everything once in each round, forwards and backwards in turn, so
-//! that a server that gets slower is not taken for one that is slow with long prompts.
+//! The rounds of measurements: a warm-up, then everything that there is time for once in each round, forwards and
+//! backwards in turn, so that a server that gets slower is not taken for one that is slow with long prompts.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +17,8 @@ use crate::args::BenchCalibrate;
 use crate::cmd::probe::Answering;
 use crate::output;
 
+use super::budget::{Budget, work};
+
 /// Tokens of the prompt that tells how the server counts them.
 const TRIED_TOKENS: u32 = 128;
 
@@ -27,6 +30,15 @@ const LOAD_TURNS: u64 = 4;
 
 /// … and at least.
 const LOAD_REQUESTS_MIN: u64 = 8;
+
+/// With fewer rounds nothing is known of how times are spread.
+const REPEATS_TOLD: u32 = 3;
+
+/// After that a server tells of no request that has ended.
+const SETTLED: Duration = Duration::from_millis(300);
+
+/// How often progress is told where there is no terminal.
+const LINES_APART: Duration = Duration::from_secs(10);
 
 /// What keeps seeds of measurements apart, so that no prompt comes twice.
 const SEED_STRIDE: u64 = 1_000_003;
@@ -69,16 +81,30 @@ pub(super) async fn measure(
     if !tried.counted {
         notes.push("the server does not count tokens: lengths are estimates".to_owned());
     }
-    let bar = bar(probes.len() as u64 * u64::from(args.repeats));
+    let mut told = Told::new(clock, probes.len() as u64 * u64::from(args.repeats));
     warm_up(&gauge, &probes, seed).await?;
-    let seen = rounds((args.repeats, seed), &gauge, &probes, &mut idle, &bar).await?;
-    bar.finish_and_clear();
+    let mut rounds = Rounds {
+        budget: Budget::new(Duration::from_secs(args.within), args.repeats),
+        repeats: args.repeats,
+        seed,
+        clock,
+        read: vec![Vec::new(); probes.len()],
+    };
+    rounds.run(&gauge, &probes, &mut idle, &mut told).await?;
+    told.end();
+    notes.extend(rounds.left_out(&probes, args.within));
     let mut found: Vec<Seen> = Vec::new();
-    for (probe, result) in probes.iter().zip(seen) {
-        match result {
+    for (probe, read) in probes.iter().zip(&rounds.read).filter(|(_, read)| !read.is_empty()) {
+        match sum(*probe, read) {
             Ok(seen) => found.push(seen),
             Err(why) => notes.push(format!("{}: {why}; left out", named(*probe))),
         }
+    }
+    if args.repeats < REPEATS_TOLD {
+        notes.push(format!(
+            "measured {} only: how far times are from their medians is not known; --repeats 5 tells",
+            if args.repeats == 1 { "once" } else { "twice" }
+        ));
     }
     let loads = loads(&gauge, &found, seed, &mut notes).await?;
     let looks = (idle.looks > 0).then_some((idle.times, idle.looks));
@@ -109,15 +135,15 @@ async fn goes_on(
     bail!("it refuses requests with and without `ignore_eos`")
 }
 
-/// What runs for the first time takes longer.
+/// What runs for the first time takes longer. The smallest are asked for: nobody knows yet how long others take.
 async fn warm_up<F: Fn() -> Result<Target, TargetError>>(
     gauge: &Gauge<F>,
     probes: &[Probe],
     seed: u64,
 ) -> anyhow::Result<()> {
     let is_prompt = |probe: &&Probe| matches!(probe, Probe::Prompt { .. });
-    let prompt = probes.iter().rev().find(is_prompt);
-    let steps = probes.iter().rev().find(|probe| !is_prompt(probe));
+    let prompt = probes.iter().find(is_prompt);
+    let steps = probes.iter().find(|probe| !is_prompt(probe));
     for probe in prompt.into_iter().chain(steps) {
         // What it reads is nothing yet.
         let _ = gauge.read(*probe, seed.wrapping_add(2)).await.map_err(refused)?;
@@ -125,35 +151,83 @@ async fn warm_up<F: Fn() -> Result<Target, TargetError>>(
     Ok(())
 }
 
-type Sum = Result<Seen, Unread>;
+/// What each round read of each probe; nothing of those there was no time for.
+struct Rounds {
+    budget: Budget,
+    repeats: u32,
+    seed: u64,
+    clock: Clock,
+    read: Vec<Vec<Result<Reading, Unread>>>,
+}
 
-async fn rounds<F: Fn() -> Result<Target, TargetError>>(
-    (repeats, seed): (u32, u64),
-    gauge: &Gauge<F>,
-    probes: &[Probe],
-    idle: &mut Idle<'_>,
-    bar: &ProgressBar,
-) -> anyhow::Result<Vec<Sum>> {
-    let mut read: Vec<Vec<Result<Reading, Unread>>> = vec![Vec::new(); probes.len()];
-    for round in 0..repeats {
-        idle.look().await;
+impl Rounds {
+    async fn run<F: Fn() -> Result<Target, TargetError>>(
+        &mut self,
+        gauge: &Gauge<F>,
+        probes: &[Probe],
+        idle: &mut Idle<'_>,
+        told: &mut Told,
+    ) -> anyhow::Result<()> {
         let mut order: Vec<usize> = (0..probes.len()).collect();
-        if round % 2 == 1 {
+        order.sort_by(|one, other| work(probes[*one]).total_cmp(&work(probes[*other])));
+        for round in 0..self.repeats {
+            for at in &order {
+                told.inc();
+                if !self.is_due(round, *at, probes[*at]) {
+                    continue;
+                }
+                idle.look().await;
+                let number = u64::from(round) * probes.len() as u64 + *at as u64 + 3;
+                let seed = self.seed.wrapping_add(number.wrapping_mul(SEED_STRIDE));
+                let begin = self.clock.now_nanos();
+                let read = gauge.read(probes[*at], seed).await.map_err(refused)?;
+                let seconds = self.clock.now_nanos().saturating_sub(begin) as f64 / 1e9;
+                if round == 0 {
+                    self.budget.took(probes[*at], seconds, read.err());
+                }
+                self.read[*at].push(read);
+            }
             order.reverse();
         }
-        for at in order {
-            // What could not be read twice is not tried again.
-            if read[at].len() >= 2 && read[at].iter().all(Result::is_err) {
-                bar.inc(1);
-                continue;
-            }
-            let number = u64::from(round) * probes.len() as u64 + at as u64 + 3;
-            let seed = seed.wrapping_add(number.wrapping_mul(SEED_STRIDE));
-            read[at].push(gauge.read(probes[at], seed).await.map_err(refused)?);
-            bar.inc(1);
-        }
+        Ok(())
     }
-    Ok(probes.iter().zip(&read).map(|(probe, read)| sum(*probe, read)).collect())
+
+    /// Whether it is measured in that round: what had no time in the first is left out of all, and what could not
+    /// be read twice is not tried again.
+    fn is_due(&self, round: u32, at: usize, probe: Probe) -> bool {
+        let read = &self.read[at];
+        if round == 0 {
+            return self.budget.has_room(probe);
+        }
+        !read.is_empty() && !(read.len() >= 2 && read.iter().all(Result::is_err))
+    }
+
+    /// What there was no time or no use for.
+    fn left_out(&self, probes: &[Probe], within: u64) -> Option<String> {
+        let none = probes.iter().zip(&self.read).filter(|(_, read)| read.is_empty());
+        let (mut prompts, mut steps) = (Vec::new(), Vec::new());
+        for (probe, _) in none {
+            match probe {
+                Probe::Prompt { tokens } => prompts.push(tokens.to_string()),
+                Probe::Steps { sequences, prompt, .. } => {
+                    steps.push(format!("{sequences} x {prompt}"));
+                }
+            }
+        }
+        let mut parts = Vec::new();
+        if !prompts.is_empty() {
+            parts.push(format!("prompts of {} tokens", prompts.join(", ")));
+        }
+        if !steps.is_empty() {
+            parts.push(format!("answers of {} tokens at once", steps.join(", ")));
+        }
+        (!parts.is_empty()).then(|| {
+            let parts = parts.join(" and ");
+            format!(
+                "not measured, as too much for the server or for {within} s (--within): {parts}"
+            )
+        })
+    }
 }
 
 /// Whole loads, with as many at once as were measured, and half as many.
@@ -198,10 +272,21 @@ struct Idle<'a> {
 }
 
 impl Idle<'_> {
+    /// Some servers tell of a request a little longer than it runs: they are looked at again.
     async fn look(&mut self) {
-        if let Some(requests) = self.server.load().await {
-            self.looks += 1;
-            self.times += usize::from(requests > 0);
+        for last in [false, true] {
+            match self.server.load().await {
+                None => return,
+                Some(0) => {
+                    self.looks += 1;
+                    return;
+                }
+                Some(_) if last => {
+                    self.looks += 1;
+                    self.times += 1;
+                }
+                Some(_) => tokio::time::sleep(SETTLED).await,
+            }
         }
     }
 }
@@ -240,12 +325,38 @@ fn refused(error: GaugeError) -> anyhow::Error {
     error.into()
 }
 
-fn bar(count: u64) -> ProgressBar {
-    let shown = std::io::stderr().is_terminal();
-    let bar = if shown { ProgressBar::new(count) } else { ProgressBar::hidden() };
-    let form = "{bar:32} {pos} of {len} measurements, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(form) {
-        bar.set_style(style);
+/// How far it is: a bar on a terminal, elsewhere a line now and then.
+struct Told {
+    bar: ProgressBar,
+    lines: bool,
+    clock: Clock,
+    count: u64,
+    said_nanos: u64,
+}
+
+impl Told {
+    fn new(clock: Clock, count: u64) -> Self {
+        let shown = std::io::stderr().is_terminal();
+        let bar = if shown { ProgressBar::new(count) } else { ProgressBar::hidden() };
+        let form = "{bar:32} {pos} of {len} measurements, {elapsed}";
+        if let Ok(style) = ProgressStyle::with_template(form) {
+            bar.set_style(style);
+        }
+        Self { bar, lines: !shown, clock, count: 0, said_nanos: clock.now_nanos() }
     }
-    bar
+
+    fn inc(&mut self) {
+        self.count += 1;
+        self.bar.inc(1);
+        let now = self.clock.now_nanos();
+        if self.lines && now.saturating_sub(self.said_nanos) >= LINES_APART.as_nanos() as u64 {
+            self.said_nanos = now;
+            let of = self.bar.length().unwrap_or_default();
+            output::note(&format!("measurement {} of {of}", self.count));
+        }
+    }
+
+    fn end(&self) {
+        self.bar.finish_and_clear();
+    }
 }

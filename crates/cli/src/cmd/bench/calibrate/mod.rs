@@ -1,5 +1,6 @@
 //! `pilotage bench calibrate`: measures a server, fits what plans reckon with, and says how far off that is.
 
+mod budget;
 mod measure;
 mod show;
 #[cfg(test)]

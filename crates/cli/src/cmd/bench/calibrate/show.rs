@@ -86,7 +86,12 @@ fn pair(predicted: Option<f64>, measured: f64, text: fn(f64) -> String) -> [Stri
 fn lines(stored: &Stored) -> Vec<String> {
     let (fit, pace) = (&stored.fit, &stored.fit.pace);
     let mut lines = vec![
-        format!("prompt  {} + {} a token", ms(pace.prefill_seconds), ms(pace.token_seconds)),
+        format!(
+            "prompt  {} + {} a token + {} a pair of them",
+            ms(pace.prefill_seconds),
+            ms(pace.token_seconds),
+            ms(pace.pair_seconds)
+        ),
         format!(
             "step    {} + {} a sequence + {} a token that they hold",
             ms(pace.step_seconds),
@@ -96,8 +101,9 @@ fn lines(stored: &Stored) -> Vec<String> {
     ];
     if let Some(found) = &fit.calibration {
         lines.push(format!(
-            "reached {:.1} % of arithmetic, {:.1} % of bandwidth; {} a step, {} a sequence in it",
+            "reached {:.1} % of arithmetic, {:.1} % in attention, {:.1} % of bandwidth; {} a step, {} a sequence in it",
             found.compute * 100.0,
+            found.attention * 100.0,
             found.bandwidth * 100.0,
             ms(found.step_seconds),
             ms(found.sequence_seconds)

@@ -331,18 +331,19 @@ struct Told {
     lines: bool,
     clock: Clock,
     count: u64,
+    total: u64,
     said_nanos: u64,
 }
 
 impl Told {
-    fn new(clock: Clock, count: u64) -> Self {
+    fn new(clock: Clock, total: u64) -> Self {
         let shown = std::io::stderr().is_terminal();
-        let bar = if shown { ProgressBar::new(count) } else { ProgressBar::hidden() };
+        let bar = if shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
         let form = "{bar:32} {pos} of {len} measurements, {elapsed}";
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style);
         }
-        Self { bar, lines: !shown, clock, count: 0, said_nanos: clock.now_nanos() }
+        Self { bar, lines: !shown, clock, count: 0, total, said_nanos: clock.now_nanos() }
     }
 
     fn inc(&mut self) {
@@ -351,8 +352,7 @@ impl Told {
         let now = self.clock.now_nanos();
         if self.lines && now.saturating_sub(self.said_nanos) >= LINES_APART.as_nanos() as u64 {
             self.said_nanos = now;
-            let of = self.bar.length().unwrap_or_default();
-            output::note(&format!("measurement {} of {of}", self.count));
+            output::note(&format!("measurement {} of {}", self.count, self.total));
         }
     }
 

@@ -34,6 +34,7 @@ fn run(seed: u64, scale: f64, lost: f64) -> Report {
         started_unix_ms: 0,
         cpu_seconds: 0.1,
         interrupted: false,
+        reconnects: 0,
     };
     let setting = Setting { load: "open".to_owned(), rate: Some(10.0), ..Setting::default() };
     let made = report(&run, setting, Environment::default(), WarmUp::Nanos(0));

@@ -14,6 +14,7 @@ mod worker;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pilotage_shell::client::Connector;
@@ -79,6 +80,8 @@ pub struct Run {
     pub cpu_seconds: f64,
     /// Whether somebody stopped it.
     pub interrupted: bool,
+    /// Requests that were sent again on a new connection, as the server had closed one that was open.
+    pub reconnects: u64,
 }
 
 /// A run that is about to begin.
@@ -127,7 +130,8 @@ impl Bench {
         self.drain().await;
         let over = self.shared.now();
         let book = self.shared.close();
-        Run { book, sent_until, over, started_unix_ms, cpu_seconds, interrupted }
+        let reconnects = self.shared.reconnects.load(Ordering::Relaxed);
+        Run { book, sent_until, over, started_unix_ms, cpu_seconds, interrupted, reconnects }
     }
 
     /// A closed loop begins with as many requests as it keeps under way.

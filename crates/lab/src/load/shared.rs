@@ -40,6 +40,8 @@ pub(super) struct Shared {
     exhausted: AtomicBool,
     pub(super) sent: AtomicU64,
     pub(super) tokens: AtomicU64,
+    /// Requests sent again, as a connection that was open had been closed by the server.
+    pub(super) reconnects: AtomicU64,
     changed: Notify,
     stop: watch::Sender<bool>,
 }
@@ -84,6 +86,7 @@ impl Shared {
             exhausted: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
             changed: Notify::new(),
             stop: watch::Sender::new(false),
         };

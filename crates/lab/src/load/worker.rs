@@ -108,7 +108,9 @@ impl Exchange<'_> {
         outcome
     }
 
-    /// Sends, on a connection that was open or a new one.
+    /// Sends, on a connection that was open or a new one. A server may close an idle connection at any time,
+    /// even while a request is on its way there: that says nothing about the request, which is sent again
+    /// on a new one. What fails on a new one, or after an answer has begun, has failed.
     async fn ask(&mut self, job: &Job) -> Result<(StatusCode, HeaderMap, Incoming), Outcome> {
         loop {
             let mut reused = false;
@@ -130,8 +132,10 @@ impl Exchange<'_> {
                     let (head, body) = response.into_parts();
                     return Ok((head.status, head.headers, body));
                 }
-                // The server closed an idle connection and has seen nothing of this request.
-                Err(error) if reused && error.is_canceled() => *self.link = None,
+                Err(_) if reused && link.is_unanswered() => {
+                    self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
+                    *self.link = None;
+                }
                 Err(_) => return Err(Outcome::Broken),
             }
         }

@@ -59,7 +59,7 @@ pub fn report(run: &Run, setting: Setting, environment: Environment, warm_up: Wa
         environment,
         valid: findings.iter().all(|finding| finding.severity < Severity::Invalid),
         findings,
-        counts: counts(&run.book),
+        counts: Counts { reconnects: run.reconnects, ..counts(&run.book) },
         throughput: throughput(&samples, window),
         goodput: setting.slo.map(|slo| goodput(&samples, &measured, slo, window)),
         tenants: tenants(&setting, &samples, window, steady),
@@ -199,6 +199,7 @@ fn counts(book: &Book) -> Counts {
         unfinished: book.count(Outcome::Unfinished),
         warm_up: book.warm,
         outcomes: book.outcomes.clone(),
+        reconnects: 0,
     }
 }
 
@@ -312,7 +313,7 @@ mod tests {
         let mut book = Book::default();
         samples.into_iter().for_each(|sample| book.add(sample, &[]));
         let over = sent_until + SECOND;
-        Run { book, sent_until, over, started_unix_ms: 0, cpu_seconds: 1.0, interrupted: false }
+        Run { book, sent_until, over, started_unix_ms: 0, cpu_seconds: 1.0, interrupted: false, reconnects: 0 }
     }
 
     fn made(run: &Run, slo: &str) -> Report {

@@ -150,6 +150,10 @@ pub struct Counts {
     pub warm_up: u64,
     /// Each way to end.
     pub outcomes: BTreeMap<Outcome, u64>,
+    /// Requests sent again on a new connection, as the server had closed one that was kept open: those that
+    /// warmed up among them.
+    #[serde(default)]
+    pub reconnects: u64,
 }
 
 /// What was done in a second of those that count.

@@ -86,6 +86,7 @@ fn header(title: &str, report: &Report) -> String {
         ("Rejected", counts.rejected.to_string()),
         ("Failed", counts.failed.to_string()),
         ("Not ended", counts.unfinished.to_string()),
+        ("Reconnects", counts.reconnects.to_string()),
         ("Counted", format!("{} s", short(rates.seconds))),
         ("Seed", report.setting.seed.to_string()),
         (

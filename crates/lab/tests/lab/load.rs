@@ -190,6 +190,26 @@ async fn every_way_to_end_has_its_name() {
     check(Reply::Hang, Outcome::Broken, 0).await;
 }
 
+/// One connection, which every second request finds closed; the same with an answer that had begun, or where
+/// the new connection fares no better.
+#[tokio::test]
+async fn what_a_closed_connection_swallows_is_sent_again() {
+    let check = async |odd: Reply, even: Option<Reply>, expect: (u64, u64, u64, usize)| {
+        let server = Server::start(move |number, _| match (number, &even) {
+            (number, _) if number % 2 == 1 => odd.clone(),
+            (2, Some(even)) => even.clone(),
+            _ => Reply::Stream(words(&["a"])),
+        })
+        .await;
+        let run = bench(&server, spec(open(1_000.0), 4), limits(1), true).run().await;
+        let (ok, broken) = (run.book.count(Outcome::Ok), run.book.count(Outcome::Broken));
+        assert_eq!((ok, broken, run.reconnects, server.asked.lock().len()), expect);
+    };
+    check(Reply::Hang, None, (4, 0, 3, 7)).await;
+    check(Reply::Begun, None, (2, 2, 0, 4)).await;
+    check(Reply::Hang, Some(Reply::Hang), (2, 2, 1, 5)).await;
+}
+
 #[tokio::test]
 async fn nobody_there_is_a_failure_to_connect() {
     let server = Server::start(|_, _| Reply::Hang).await;

@@ -23,6 +23,8 @@ pub(crate) enum Reply {
     Status(u16, String),
     /// Closes without an answer.
     Hang,
+    /// Closes within the first line of one.
+    Begun,
     /// Answers so many tokens, and closes the connection politely afterwards.
     Closing(Vec<String>),
 }
@@ -105,6 +107,7 @@ impl Server {
         let goes_on = matches!(reply, Reply::Stream(_) | Reply::Gated(_) | Reply::Status(..));
         match reply {
             Reply::Hang => return false,
+            Reply::Begun => drop(stream.write_all(b"HTTP/1.1 2").await),
             Reply::Status(status, body) => {
                 let length = body.len();
                 let head = format!(

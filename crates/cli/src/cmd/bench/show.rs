@@ -73,6 +73,12 @@ fn summary(report: &Report) {
         "{} requests: {} answered, {} rejected, {} failed, {} not ended ({} before that to warm up)",
         counts.total, counts.ok, counts.rejected, counts.failed, counts.unfinished, counts.warm_up,
     ));
+    if counts.reconnects > 0 {
+        output::line(&format!(
+            "{} sent again on a new connection: the server had closed one that was kept open",
+            counts.reconnects,
+        ));
+    }
     if let Some(goodput) = report.goodput {
         let (rate, part) = (goodput.requests, goodput.fraction * 100.0);
         output::line(&format!("{rate:.2} good requests/s: {part:.1} % of all held the objectives"));

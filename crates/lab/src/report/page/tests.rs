@@ -36,6 +36,7 @@ fn made(serve: u64, name: &str) -> Report {
         started_unix_ms: 0,
         cpu_seconds: 0.1,
         interrupted: false,
+        reconnects: 0,
     };
     report(&run, setting, Environment::default(), WarmUp::Nanos(0))
 }

@@ -5,7 +5,6 @@
 //! |---|---|
 //! | `local.key` | API key of the tenant `local` |
 //! | `admin.key` | key of the admin listener |
-//! | `engine.key` | key between the gateway and its engines |
 //! | `state.json` | process id and addresses, while it runs |
 //! | `spent.json` | what tenants have spent of their budgets |
 //! | `logs/` | one log for each process |

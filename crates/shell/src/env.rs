@@ -76,6 +76,11 @@ pub fn named(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// All of the environment, for whoever decides what of it others get.
+pub fn all() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().collect()
+}
+
 /// Where programs are found by their names: `PATH`.
 pub fn search_path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()

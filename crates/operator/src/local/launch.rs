@@ -1,19 +1,21 @@
 //! From a specification to a running process: which file its program is, what the words in its arguments
 //! stand for, and who looks after it when this process is gone.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use pilotage_plan::render::process::{EVENTS, PORT, SCRATCH, WEIGHTS};
+use pilotage_plan::render::process::{EVENTS, METRICS, PORT, RENDEZVOUS, SCRATCH, WEIGHTS};
 use pilotage_plan::render::{ProcessSpec, Program, Secret};
-use pilotage_shell::{env, port};
+use pilotage_shell::{port, secret};
 use tokio::process::{Child, Command};
 
-use super::{Machine, program};
+use super::{Machine, inherited, program};
+
+/// Words that stand for a port each, none of them the same as another's.
+const PORTS: [&str; 4] = [PORT, EVENTS, RENDEZVOUS, METRICS];
 
 /// A process that was started.
 pub(super) struct Launched {
@@ -22,21 +24,38 @@ pub(super) struct Launched {
     pub(super) url: String,
     /// Where it tells what its KV cache holds, if it was told a port for that.
     pub(super) events_url: Option<String>,
+    /// The key that it asks its clients for, made for this start: nobody who finds it out can use another
+    /// process.
+    pub(super) key: secret::Secret,
 }
 
 /// What words in braces stand for.
 struct Words {
-    port: u16,
-    events: Option<u16>,
+    ports: Vec<(&'static str, u16)>,
     weights: String,
     scratch: PathBuf,
 }
 
 impl Words {
+    /// For one start of a process, with ports for those words that it is told.
+    fn of(spec: &ProcessSpec, weights: &Path, scratch: PathBuf) -> io::Result<Self> {
+        let values = spec.env.iter().chain(&spec.files).map(|(_, value)| value);
+        let told: Vec<&String> = spec.args.iter().chain(values).collect();
+        let is_told = |word: &str| word == PORT || told.iter().any(|text| text.contains(word));
+        let wanted = PORTS.into_iter().filter(|word| is_told(word));
+        let ports = wanted.map(|word| Ok((word, port::free()?))).collect::<io::Result<_>>()?;
+        Ok(Self { ports, weights: weights.to_string_lossy().into_owned(), scratch })
+    }
+
+    fn port(&self, word: &str) -> Option<u16> {
+        self.ports.iter().find(|(known, _)| *known == word).map(|(_, port)| *port)
+    }
+
     fn replace(&self, text: &str) -> String {
-        let text = text.replace(PORT, &self.port.to_string()).replace(WEIGHTS, &self.weights);
+        let text = text.replace(WEIGHTS, &self.weights);
         let text = text.replace(SCRATCH, &self.scratch.to_string_lossy());
-        self.events.map_or_else(|| text.clone(), |port| text.replace(EVENTS, &port.to_string()))
+        let ports = self.ports.iter();
+        ports.fold(text, |text, (word, port)| text.replace(word, &port.to_string()))
     }
 }
 
@@ -50,25 +69,16 @@ pub(super) fn start(
     spec: &ProcessSpec,
     weights: &Path,
 ) -> io::Result<Launched> {
-    let wants_events = spec.args.iter().any(|arg| arg.contains(EVENTS));
-    let words = Words {
-        port: port::free()?,
-        events: if wants_events { Some(port::free()?) } else { None },
-        weights: weights.to_string_lossy().into_owned(),
-        scratch: machine.logs.with_file_name("scratch").join(name),
-    };
+    let scratch = machine.logs.with_file_name("scratch").join(name);
+    let words = Words::of(spec, weights, scratch)?;
+    let key = secret::Secret::generate()?;
     write_files(spec, &words)?;
     let mut command = command(machine, spec)?;
-    if spec.program != Program::Own {
-        hide(&machine.hidden_env.lock(), &mut command);
-    }
     command
         .args(spec.args.iter().map(|arg| words.replace(arg)))
         .envs(spec.env.iter().map(|(name, value)| (name, words.replace(value))))
-        .envs(secrets(machine, spec))
+        .envs(secrets(machine, spec, &key))
         .env("PILOTAGE_SUPERVISOR", std::process::id().to_string())
-        .env_remove("PILOTAGE_API_KEY")
-        .env_remove("PILOTAGE_ADMIN_KEY")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -81,21 +91,29 @@ pub(super) fn start(
         let program = Path::new(command.as_std().get_program()).display();
         io::Error::new(error.kind(), format!("{program}: {error}"))
     })?;
-    let events_url = words.events.map(|port| format!("tcp://{}:{port}", spec.host));
-    Ok(Launched { child, url: format!("http://{}:{}", spec.host, words.port), events_url })
+    let at = |word: &str, scheme: &str| {
+        words.port(word).map(|port| format!("{scheme}://{}:{port}", spec.host))
+    };
+    let url = at(PORT, "http").unwrap_or_default();
+    Ok(Launched { child, url, events_url: at(EVENTS, "tcp"), key })
 }
 
-/// Takes from the environment what is not the business of somebody else's program: it gets no secrets but
-/// those that it is given.
-fn hide(hidden: &BTreeSet<String>, command: &mut Command) {
-    let secrets = env::TABLE.iter().filter(|variable| variable.secret);
-    for name in secrets.map(|variable| variable.name).chain(hidden.iter().map(String::as_str)) {
-        command.env_remove(name);
+/// The program with what of our environment is its business.
+fn command(machine: &Machine, spec: &ProcessSpec) -> io::Result<Command> {
+    let mut command = bare(machine, spec)?;
+    let path = command.as_std().get_envs().find(|(name, _)| *name == "PATH");
+    let path = path.and_then(|(_, path)| path).map(ToOwned::to_owned);
+    let hidden = machine.hidden_env.lock();
+    let inherited = inherited::of(&machine.environment, spec.program == Program::Own, &hidden);
+    command.env_clear().envs(inherited.into_iter().map(|(name, value)| (name, value)));
+    if let Some(path) = path {
+        command.env("PATH", path);
     }
+    Ok(command)
 }
 
 /// The program, behind a warden where it is somebody else's: our own looks after itself.
-fn command(machine: &Machine, spec: &ProcessSpec) -> io::Result<Command> {
+fn bare(machine: &Machine, spec: &ProcessSpec) -> io::Result<Command> {
     let program = match &spec.program {
         Program::Own => return Ok(Command::new(&machine.own)),
         Program::Path(path) => PathBuf::from(path),
@@ -117,9 +135,9 @@ fn command(machine: &Machine, spec: &ProcessSpec) -> io::Result<Command> {
     Ok(command)
 }
 
-fn secrets(machine: &Machine, spec: &ProcessSpec) -> Vec<(String, OsString)> {
+fn secrets(machine: &Machine, spec: &ProcessSpec, key: &secret::Secret) -> Vec<(String, OsString)> {
     let value = |secret: &Secret| match secret {
-        Secret::EngineKey => Some(machine.engine_key.expose().into()),
+        Secret::EngineKey => Some(key.expose().into()),
         Secret::HubToken => machine.hub_token.as_ref().map(|token| token.expose().into()),
     };
     spec.secrets.iter().filter_map(|(name, kind)| Some((name.clone(), value(kind)?))).collect()
@@ -135,21 +153,4 @@ fn write_files(spec: &ProcessSpec, words: &Words) -> io::Result<()> {
         fs::write(path, words.replace(content))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_of_the_environment_are_taken_from_it() {
-        let mut command = Command::new("x");
-        hide(&["PROVIDER_KEY".to_owned()].into(), &mut command);
-        let hidden =
-            |name: &str| command.as_std().get_envs().any(|one| one == (name.as_ref(), None));
-        for name in ["HF_TOKEN", "PILOTAGE_REGISTRY_AUTH", "PILOTAGE_ENGINE_KEY", "PROVIDER_KEY"] {
-            assert!(hidden(name), "{name}");
-        }
-        assert!(!hidden("HF_ENDPOINT") && !hidden("HOME"));
-    }
 }

@@ -8,6 +8,7 @@ mod adapters;
 mod devices;
 mod foreman;
 mod group;
+mod inherited;
 mod installed;
 mod launch;
 mod log;
@@ -65,9 +66,9 @@ pub struct Machine {
     pub search_path: OsString,
     /// Where logs go.
     pub logs: PathBuf,
-    /// The key between gateway and engines.
-    pub engine_key: Secret,
-    /// Variables of our environment that programs of others do not get, beside our own secrets.
+    /// Our environment, of which processes get what is known to be their business.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Variables of it that they do not get in any case: keys of endpoints have their own names.
     pub hidden_env: HiddenEnv,
     /// The token for the hub that weights come from.
     pub hub_token: Option<Secret>,
@@ -101,6 +102,8 @@ pub enum Event {
         url: String,
         /// Where it tells what its KV cache holds: `tcp://HOST:PORT`.
         events_url: Option<String>,
+        /// The key that it asks for; none where it takes none.
+        key: Option<Secret>,
     },
     /// It takes none any more.
     Down {

@@ -85,7 +85,7 @@ impl Keeper {
     /// One life.
     async fn live(&self, log: &Log, starts: u32, last_exit: &Option<String>) -> Life {
         let started = launch::start(&self.machine, &self.name, &self.spec, &self.weights);
-        let Launched { mut child, url, events_url } = match started {
+        let Launched { mut child, url, events_url, key } = match started {
             Ok(launched) => launched,
             Err(error) => return Life::unready(format!("it cannot be started: {error}")),
         };
@@ -95,7 +95,7 @@ impl Keeper {
         }
         let pid = child.id();
         self.show("starting", pid, starts, last_exit);
-        let asked = Asked { machine: &self.machine, spec: &self.spec, url: &url };
+        let asked = Asked { machine: &self.machine, spec: &self.spec, url: &url, key: &key };
         let mut adapters = Adapters::none_of(self.adapters.clone());
         let ready = async {
             asked.wait().await?;
@@ -117,7 +117,8 @@ impl Keeper {
         self.show("ready", pid, starts, last_exit);
         // The receiver is gone only when the whole process is on its way out.
         let (name, spec) = (self.name.clone(), Arc::clone(&self.spec));
-        let _ = self.events.send(Event::Ready { name, spec, url: url.clone(), events_url });
+        let (url, key) = (url.clone(), Some(key.clone()).filter(|_| self.spec.takes_key()));
+        let _ = self.events.send(Event::Ready { name, spec, url, events_url, key });
         let reason = tokio::select! {
             () = adapters.follow(&asked, settled) => String::new(),
             ended = self.ended(&mut child) => self.told(ended, log),

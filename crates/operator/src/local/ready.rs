@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use pilotage_plan::ProcessSpec;
+use pilotage_shell::secret::Secret;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -41,6 +42,8 @@ pub(super) struct Asked<'a> {
     pub(super) machine: &'a Machine,
     pub(super) spec: &'a ProcessSpec,
     pub(super) url: &'a str,
+    /// What it asks its clients for.
+    pub(super) key: &'a Secret,
 }
 
 #[derive(Deserialize)]
@@ -152,7 +155,7 @@ impl Asked<'_> {
     fn request(&self, method: &str, path: &str, body: Bytes) -> http::Result<Request<Bytes>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if self.spec.takes_key() {
-            let key = format!("Bearer {}", self.machine.engine_key.expose());
+            let key = format!("Bearer {}", self.key.expose());
             request = request.header(header::AUTHORIZATION, key);
         }
         request.header(header::CONTENT_TYPE, "application/json").body(body)

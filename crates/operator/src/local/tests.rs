@@ -9,7 +9,6 @@ use pilotage_plan::render::{self, Readiness};
 use pilotage_plan::{ProcessSpec, Program, WeightsSpec};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
-use pilotage_shell::secret::Secret;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Event, HiddenEnv, Machine, Placed, Supervisor};
@@ -31,7 +30,7 @@ fn machine(folder: &Path) -> Machine {
         warden: None,
         search_path: "/usr/bin:/bin".into(),
         logs: folder.join("logs"),
-        engine_key: Secret::new("secret".to_owned()),
+        environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
         hidden_env: HiddenEnv::default(),
         hub_token: None,
         client: Client::new().unwrap(),
@@ -91,22 +90,23 @@ async fn a_process_becomes_ready_dies_comes_back_and_stops() {
     let folder = tempfile::tempdir().unwrap();
     let machine = machine(folder.path());
     let (supervisor, mut happened) = start(&machine, spec(SERVER));
-    let Event::Ready { url: first, .. } = happened.recv().await.unwrap() else {
+    let Event::Ready { url: first, key: first_key, .. } = happened.recv().await.unwrap() else {
         panic!("not ready")
     };
     let pid = supervisor.states().lock()["p-0"].pid.unwrap();
     let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let reason = next_down(&mut happened).await;
-    assert!(reason.contains("SIGKILL") && reason.contains("key is 6"), "{reason}");
-    let Event::Ready { url: second, .. } = happened.recv().await.unwrap() else {
+    assert!(reason.contains("SIGKILL") && reason.contains("key is 67"), "{reason}");
+    let Event::Ready { url: second, key: second_key, .. } = happened.recv().await.unwrap() else {
         panic!("not back")
     };
+    assert!(first_key.is_some() && second_key.is_some() && first_key != second_key);
     assert!(first.starts_with("http://127.0.0.1:") && second.starts_with("http://127.0.0.1:"));
     supervisor.stop().await;
     let state = supervisor.states().lock()["p-0"].clone();
     assert_eq!((state.phase, state.pid, state.starts), ("stopped", None, 2));
-    assert!(std::fs::read_to_string(state.log).unwrap().contains("key is 6"));
+    assert!(std::fs::read_to_string(state.log).unwrap().contains("key is 67"));
 }
 
 #[tokio::test]
@@ -365,26 +365,50 @@ async fn nothing_is_left_of_a_process_that_died() {
 }
 
 #[tokio::test]
-async fn programs_of_others_get_no_secrets_but_their_own() {
-    // Variables that every test has, in the place of a key's.
-    let seen = |program: Program, spec: ProcessSpec| async move {
+async fn programs_get_what_is_their_business_and_no_secrets_but_their_own() {
+    let seen = |program: Program| async move {
         let folder = tempfile::tempdir().unwrap();
-        let machine = machine(folder.path());
-        machine.hidden_env.lock().insert("CARGO_MANIFEST_DIR".to_owned());
-        let (supervisor, mut happened) = start(&machine, ProcessSpec { program, ..spec });
+        let mut machine = machine(folder.path());
+        let named = ["AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "VLLM_GIVEN", "LANG", "VLLM_HIDDEN"];
+        machine.environment.extend(named.map(|name| (name.into(), name.into())));
+        machine.environment.push(("PILOTAGE_LOG".into(), "warn".into()));
+        machine.hidden_env.lock().insert("VLLM_HIDDEN".to_owned());
+        let script = "echo got [$AWS_SECRET_ACCESS_KEY$HF_TOKEN $VLLM_GIVEN $VLLM_HIDDEN$LANG $GIVEN \
+                      $PILOTAGE_LOG] ${#KEY}; exit 3";
+        let spec = ProcessSpec {
+            program,
+            env: vec![("GIVEN".to_owned(), "given".to_owned())],
+            secrets: vec![("KEY".to_owned(), render::Secret::EngineKey)],
+            ..spec(script)
+        };
+        let (supervisor, mut happened) = start(&machine, spec);
         let reason = next_down(&mut happened).await;
         supervisor.stop().await;
         reason
     };
-    let script = "echo got [$CARGO_MANIFEST_DIR$GIVEN] ${#KEY}; exit 3";
-    let spec = || ProcessSpec {
-        env: vec![("GIVEN".to_owned(), "given".to_owned())],
-        secrets: vec![("KEY".to_owned(), render::Secret::EngineKey)],
-        ..spec(script)
-    };
-    let named = Program::Named { name: "sh".to_owned(), home: None };
-    let reason = seen(named, spec()).await;
-    assert!(reason.contains("got [given] 6"), "{reason}");
-    let reason = seen(Program::Own, spec()).await;
-    assert!(reason.contains(env!("CARGO_MANIFEST_DIR")), "{reason}");
+    let reason = seen(Program::Named { name: "sh".to_owned(), home: None }).await;
+    assert!(reason.contains("got [ VLLM_GIVEN LANG given ] 67"), "{reason}");
+    let reason = seen(Program::Own).await;
+    assert!(reason.contains("got [ VLLM_GIVEN LANG given warn] 67"), "{reason}");
+}
+
+/// Two of one spec are told places of their own, and each knows its own key alone.
+#[tokio::test]
+async fn replicas_share_no_port_and_no_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = machine(folder.path());
+    let script = "echo $3 $4 $5 $6 $PILOTAGE_ENGINE_KEY; exit 3";
+    let mut one = spec(script);
+    let words = ["{rendezvous}", "{metrics}", "{events}", "/tmp/x-{port}"];
+    one.args.extend(words.map(str::to_owned));
+    let two = ProcessSpec { name: "p-1".to_owned(), ..one.clone() };
+    let (supervisor, mut happened) = Supervisor::start(&machine, vec![placed(one), placed(two)]);
+    let mut said = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        let reason = next_down(&mut happened).await;
+        let line = reason.rsplit(": ").next().unwrap();
+        said.extend(line.split(' ').map(str::to_owned));
+    }
+    supervisor.stop().await;
+    assert_eq!(said.len(), 10, "{said:?}");
 }

@@ -20,6 +20,12 @@ pub const SCRATCH: &str = "{scratch}";
 /// Stands for a second TCP port, where the process tells what its KV cache holds.
 pub const EVENTS: &str = "{events}";
 
+/// Stands for a TCP port where the parts of a process find each other.
+pub const RENDEZVOUS: &str = "{rendezvous}";
+
+/// Stands for a TCP port where the process tells its metrics, where that is not [`PORT`].
+pub const METRICS: &str = "{metrics}";
+
 /// Where replicas listen: nobody outside of this machine can reach them past the gateway.
 pub const HOST: &str = "127.0.0.1";
 
@@ -98,7 +104,7 @@ pub enum Program {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Secret {
-    /// The key between gateway and engines.
+    /// The key between the gateway and this process, of which no other process knows.
     EngineKey,
     /// The token for the hub that weights come from.
     HubToken,
@@ -118,7 +124,7 @@ pub struct Readiness {
 }
 
 impl ProcessSpec {
-    /// Whether it asks its clients for the key between gateway and engines.
+    /// Whether it asks its clients for a key.
     pub fn takes_key(&self) -> bool {
         self.secrets.iter().any(|(_, secret)| *secret == Secret::EngineKey)
     }

@@ -20,8 +20,6 @@ use super::prepare::{Reached, Trust};
 /// Everything that the gateway may send requests to.
 pub(super) struct Fleet {
     gateway: Gateway,
-    /// The key between gateway and engines.
-    key: Secret,
     /// How long a replica that shall go may take.
     patience: Duration,
     /// Where this process runs, where that was said.
@@ -94,10 +92,9 @@ impl Place {
 }
 
 impl Fleet {
-    pub(super) fn new(gateway: Gateway, key: Secret, patience: Duration) -> Self {
+    pub(super) fn new(gateway: Gateway, patience: Duration) -> Self {
         Self {
             gateway,
-            key,
             patience,
             zone: None,
             next: 0,
@@ -124,12 +121,13 @@ impl Fleet {
         self.lanes.extend(lanes.iter().map(|lane| (lane.name.clone(), of(lane))));
     }
 
-    /// A process takes requests there, and tells there what its KV cache holds.
+    /// A process takes requests there with a key of its own, and tells there what its KV cache holds.
     pub(super) fn process_up(
         &mut self,
         name: &str,
         spec: &ProcessSpec,
         (url, kv_events): (String, Option<String>),
+        key: Option<Secret>,
     ) {
         let is_ours = spec.program == Program::Own;
         let of = self.lanes.get(&spec.lane);
@@ -143,7 +141,6 @@ impl Fleet {
             (place.health, place.metrics) = (of.health.clone(), of.metrics.clone());
             (place.assumes_kv, place.dialect) = (true, of.dialect);
         }
-        let key = spec.takes_key().then(|| self.key.clone());
         let lane = spec.lane.as_str();
         let id = self.next_id();
         self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
@@ -334,7 +331,7 @@ mod tests {
         };
         let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
         let admin = gateway.admin_router(Vec::new());
-        (Fleet::new(gateway, Secret::new("engine".to_owned()), PATIENCE), admin, key)
+        (Fleet::new(gateway, PATIENCE), admin, key)
     }
 
     fn planned(endpoints: &str) -> Plan {
@@ -429,7 +426,9 @@ mod tests {
         let plan = plan(&parse_all([("f", text)]).unwrap(), &World::with_cores(1)).unwrap();
         let raise = |fleet: &mut Fleet| {
             let url = "http://127.0.0.1:1".to_owned();
-            fleet.process_up("a-0", &plan.processes[0], (url, None));
+            let key = Secret::new(format!("key of {url}"));
+            fleet.process_up("a-0", &plan.processes[0], (url.clone(), None), Some(key.clone()));
+            assert!(fleet.up["a-0"].key == Some(key), "that of this very process");
         };
         raise(&mut fleet);
         assert!(fleet.rest(0, "a-0") && !fleet.rest(0, "a-0"));

@@ -92,7 +92,7 @@ impl Serving {
         ];
         installation.announce(url, admin_url)?;
         let hidden_env = machine.hidden_env;
-        let fleet = Fleet::new(gateway.clone(), machine.engine_key, drain).in_zone(zone);
+        let fleet = Fleet::new(gateway.clone(), drain).in_zone(zone);
         let mut this = Self {
             gateway,
             supervisor,
@@ -208,8 +208,8 @@ impl Serving {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Ready { name, spec, url, events_url } => {
-                self.fleet.process_up(&name, &spec, (url, events_url));
+            Event::Ready { name, spec, url, events_url, key } => {
+                self.fleet.process_up(&name, &spec, (url, events_url), key);
                 if !self.greet() {
                     tracing::info!(process = name, "ready");
                 }

@@ -55,7 +55,7 @@ impl Setup {
             hidden_env,
             hub_token: store::hub_token(),
             logs: installation.folder().join("logs"),
-            engine_key: installation.key("engine.key")?,
+            environment: env::all(),
             client: Client::new()?,
             clock,
             start_timeout: START_TIMEOUT,

@@ -39,9 +39,8 @@ impl Link {
         let stream = connector.connect(target.url()).await?;
         let heard = Arc::<AtomicBool>::default();
         let ear = Ear { stream, heard: Arc::clone(&heard) };
-        let (sender, connection) = http1::handshake(ear)
-            .await
-            .map_err(|error| ClientError::Connect(error.to_string()))?;
+        let (sender, connection) =
+            http1::handshake(ear).await.map_err(|error| ClientError::Connect(error.to_string()))?;
         Ok(Self { sender, connection: Some(Box::pin(connection)), heard })
     }
 

@@ -313,7 +313,15 @@ mod tests {
         let mut book = Book::default();
         samples.into_iter().for_each(|sample| book.add(sample, &[]));
         let over = sent_until + SECOND;
-        Run { book, sent_until, over, started_unix_ms: 0, cpu_seconds: 1.0, interrupted: false, reconnects: 0 }
+        Run {
+            book,
+            sent_until,
+            over,
+            started_unix_ms: 0,
+            cpu_seconds: 1.0,
+            interrupted: false,
+            reconnects: 0,
+        }
     }
 
     fn made(run: &Run, slo: &str) -> Report {

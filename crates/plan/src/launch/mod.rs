@@ -35,8 +35,9 @@ pub use engine::Engine;
 pub use flags::{Fault, Finding, Severity};
 pub use request::{Adapter, Features, Launch, Weights};
 pub use spec::{
-    Command, EVENTS, Env, EnvValue, File, LEADER, LISTEN, LaunchSpec, PEERS, PORT, Port, PortRole,
-    Probe, Probes, RANK, RENDEZVOUS, Resources, SCRATCH, Secret, Volume, VolumeRole, WEIGHTS,
+    Command, EVENTS, Env, EnvValue, File, LEADER, LISTEN, LaunchSpec, METRICS, PEERS, PORT, Port,
+    PortRole, Probe, Probes, RANK, RENDEZVOUS, Resources, SCRATCH, Secret, Volume, VolumeRole,
+    WEIGHTS,
 };
 pub use version::Version;
 

@@ -21,6 +21,9 @@ const SHARED_BYTES: u64 = 4 << 30;
 /// Most sequences that it captures graphs for on most hardware.
 const GRAPHS_MAX: u32 = 512;
 
+/// Where its ranks find each other on one node.
+const NCCL_PORT: &str = "--nccl-port";
+
 /// What Pilotage sets.
 pub(super) const OURS: &[(&str, &str)] = &[
     ("--model-path", SOURCE),
@@ -37,6 +40,7 @@ pub(super) const OURS: &[(&str, &str)] = &[
     ("--nnodes", SHAPE),
     ("--node-rank", SHAPE),
     ("--dist-init-addr", SHAPE),
+    ("--nccl-port", REMOVE),
     ("--context-length", CONTEXT),
     ("--max-running-requests", PARALLEL),
     ("--chunked-prefill-size", BATCH),
@@ -57,14 +61,17 @@ pub(super) fn spec(launch: &Launch) -> Result<LaunchSpec, LaunchError> {
         if several {
             args.set("--nnodes", launch.nodes()).set("--node-rank", rank);
             args.set("--dist-init-addr", format!("{LEADER}:{RENDEZVOUS}"));
+        } else if args.has(NCCL_PORT) {
+            // By itself it takes one that is free at that moment, which another may take meanwhile.
+            args.set(NCCL_PORT, RENDEZVOUS);
         }
         Ok(command("python", args.finish(&["-m", "sglang.launch_server"], launch)?))
     };
     let mut spec = base(ENGINE, launch, on_node("0")?, "/health").share_memory(SHARED_BYTES);
     if several {
         spec.worker = Some(on_node(RANK)?);
-        spec.port(PortRole::Rendezvous, 20_000);
     }
+    spec.port(PortRole::Rendezvous, 20_000);
     if launch.features.kv_events {
         spec.port(PortRole::KvEvents, 5557);
     }

@@ -9,7 +9,7 @@ use super::flags::Finding;
 use super::{Engine, LaunchError, Version};
 use crate::render::process::{HOST, ProcessSpec, Program, Readiness, WeightsSpec};
 
-pub use crate::render::process::{EVENTS, PORT, SCRATCH, Secret, WEIGHTS};
+pub use crate::render::process::{EVENTS, METRICS, PORT, RENDEZVOUS, SCRATCH, Secret, WEIGHTS};
 
 /// Stands for the address to listen on.
 pub const LISTEN: &str = "{host}";
@@ -17,8 +17,6 @@ pub const LISTEN: &str = "{host}";
 pub const LEADER: &str = "{leader}";
 /// Stands for a node's number, the one that serves being 0.
 pub const RANK: &str = "{rank}";
-/// Stands for the port where nodes find each other.
-pub const RENDEZVOUS: &str = "{rendezvous}";
 /// Stands for all nodes with their ports or places, as the program wants them, with commas between.
 pub const PEERS: &str = "{peers}";
 

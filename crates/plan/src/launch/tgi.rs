@@ -4,7 +4,8 @@ use super::arguments::{no_pipeline, note_missing, one_node, unsupported};
 use super::base::{base, command};
 use super::instead::{CONTEXT, PARALLEL, REMOVE, SHAPE, SOURCE};
 use super::{
-    Arguments, Engine, Env, LISTEN, Launch, LaunchError, LaunchSpec, PORT, Secret, Weights,
+    Arguments, Engine, Env, LISTEN, Launch, LaunchError, LaunchSpec, METRICS, PORT, PortRole,
+    RENDEZVOUS, Secret, Weights,
 };
 use crate::size::{Dtype, Task};
 
@@ -13,6 +14,9 @@ const ENGINE: Engine = Engine::Tgi;
 /// Shared memory: its documentation starts containers with 1 GiB.
 const SHARED_BYTES: u64 = 1 << 30;
 
+/// Where it tells its metrics besides the port for requests, since 3.3.
+const PROMETHEUS: &str = "--prometheus-port";
+
 /// What Pilotage sets.
 pub(super) const OURS: &[(&str, &str)] = &[
     ("--model-id", SOURCE),
@@ -20,6 +24,9 @@ pub(super) const OURS: &[(&str, &str)] = &[
     ("--hostname", REMOVE),
     ("--port", REMOVE),
     ("--api-key", REMOVE),
+    ("--shard-uds-path", REMOVE),
+    ("--master-port", REMOVE),
+    ("--prometheus-port", REMOVE),
     ("--num-shard", SHAPE),
     ("--sharded", SHAPE),
     ("--max-total-tokens", CONTEXT),
@@ -40,6 +47,7 @@ pub(super) fn spec(launch: &Launch) -> Result<LaunchSpec, LaunchError> {
     let mut args = Arguments::new(ENGINE, launch);
     args.set("--model-id", launch.weights()).maybe("--revision", launch.revision());
     args.set("--hostname", LISTEN).set("--port", PORT);
+    places(&mut args);
     args.set("--num-shard", shape.tensor);
     // It wants room for one token of the answer at least.
     let input = shape.context.saturating_sub(1).max(1);
@@ -66,6 +74,10 @@ pub(super) fn spec(launch: &Launch) -> Result<LaunchSpec, LaunchError> {
     let leader = command("text-generation-launcher", args.finish(&[], launch)?);
     let mut spec = base(ENGINE, launch, leader, "/health").share_memory(SHARED_BYTES);
     environment(&mut spec, launch);
+    spec.port(PortRole::Rendezvous, 29_500);
+    if args.has(PROMETHEUS) {
+        spec.port(PortRole::Metrics, 9_000);
+    }
     note_missing(
         &mut spec,
         &[
@@ -77,6 +89,16 @@ pub(super) fn spec(launch: &Launch) -> Result<LaunchSpec, LaunchError> {
     );
     spec.notes.push("requests name the model `tgi`: it takes other names for adapters".to_owned());
     Ok(spec)
+}
+
+/// Where its parts find each other: what it takes by itself is the same for all on a machine. The sockets' path
+/// is short, as a socket's has room for some hundred letters.
+fn places(args: &mut Arguments) {
+    args.set("--shard-uds-path", format!("/tmp/pilotage-tgi-{PORT}"));
+    args.set("--master-port", RENDEZVOUS);
+    if args.has(PROMETHEUS) {
+        args.set(PROMETHEUS, METRICS);
+    }
 }
 
 fn environment(spec: &mut LaunchSpec, launch: &Launch) {

@@ -76,6 +76,8 @@ impl Mistake {
 pub(crate) struct Machine<'a> {
     world: &'a World,
     devices: Devices<'a>,
+    /// The process that has ports to itself which nobody can choose.
+    alone: Option<String>,
     /// What a reader of the plan had better know of what runtimes are told.
     pub(crate) notes: Vec<String>,
 }
@@ -83,7 +85,7 @@ pub(crate) struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// With what runs on it now.
     pub(crate) fn of(world: &'a World) -> Self {
-        Self { world, devices: Devices::of(world), notes: Vec::new() }
+        Self { world, devices: Devices::of(world), alone: None, notes: Vec::new() }
     }
 
     /// The process of a model's replica of that number, with so many threads.
@@ -103,6 +105,7 @@ impl<'a> Machine<'a> {
             return Ok(process);
         }
         let name = render::process::name(model, index);
+        self.check_alone(engine, &name)?;
         let (class, devices) = self.place(model, &name)?;
         let launch = self.launch(model, class, threads);
         let spec = launch::spec(engine, &launch).map_err(Mistake::runtime)?;
@@ -126,6 +129,21 @@ impl<'a> Machine<'a> {
         }
         process.devices = devices;
         Ok(own(process, model))
+    }
+
+    /// DeepSpeed-MII's server takes no other ports for its parts: a second one would find the first one's, and
+    /// answer with its model.
+    fn check_alone(&mut self, engine: Engine, name: &str) -> Result<(), Mistake> {
+        if engine != Engine::DeepSpeed {
+            return Ok(());
+        }
+        match self.alone.replace(name.to_owned()) {
+            None => Ok(()),
+            Some(first) => Err(Mistake::runtime(format!(
+                "{first} and {name} would meet at ports of DeepSpeed-MII that cannot be chosen (50050, 29500): one \
+                 machine runs one of them; use vLLM or SGLang, or run one elsewhere and list it under `spec.endpoints`"
+            ))),
+        }
     }
 
     /// What a replica runs on, and which of them it has to itself.

@@ -91,6 +91,17 @@ fn accelerators_are_given_out_one_by_one() {
 }
 
 #[test]
+fn runtimes_whose_ports_cannot_be_chosen_run_alone() {
+    let planned = |replicas: u32| {
+        let spec = format!("source: 'file:weights', runtime: deepspeed, replicas: {replicas}");
+        planned(&spec, &World::with_cores(2)).map(|plan| plan.processes.len())
+    };
+    assert_eq!(planned(1), Ok(1));
+    let error = planned(2).unwrap_err();
+    assert!(error.contains("spec.runtime: m-0 and m-1 would meet at ports"), "{error}");
+}
+
+#[test]
 fn what_is_not_installed_is_said_where_it_was_asked_for() {
     let world = |home: Option<&str>, found: Found| World {
         runtimes: Some(vec![Installed { sought: llama_server(home), found }]),

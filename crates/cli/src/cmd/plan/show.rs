@@ -1,7 +1,7 @@
 //! A proposal, or why there is none, as tables and as JSON.
 
 use pilotage_plan::hardware::catalogue;
-use pilotage_plan::launch::{LISTEN, PORT, WEIGHTS, Weights};
+use pilotage_plan::launch::{EVENTS, LISTEN, METRICS, PORT, RENDEZVOUS, WEIGHTS, Weights};
 use pilotage_plan::select::{NoProposal, Proposal, Question, Selection};
 use pilotage_plan::size::{Band, Memory, ModelFacts, Quantization, Remedy, Shape, Speed, Task};
 use serde_json::json;
@@ -63,7 +63,10 @@ pub(super) fn proposal(
 
 /// A command for this machine: what is known here stands where the placeholders are.
 fn filled(command: &str, place: &str) -> String {
-    command.replace(WEIGHTS, place).replace(LISTEN, "127.0.0.1").replace(PORT, "8000")
+    let command = command.replace(WEIGHTS, place).replace(LISTEN, "127.0.0.1");
+    // As they are where one is started alone.
+    let ports = [(PORT, "8000"), (EVENTS, "5557"), (RENDEZVOUS, "29500"), (METRICS, "9000")];
+    ports.iter().fold(command, |command, (word, port)| command.replace(word, port))
 }
 
 /// The same for people, line by line.

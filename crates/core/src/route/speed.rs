@@ -4,6 +4,8 @@
 //! a part that is always there and one for each sequence of the batch. Both are lines through what
 //! was seen, by least squares in which older samples count less. A replica of which little is known
 //! is taken to be like its lane is now: a few samples of it tell more of what came by than of itself.
+//! What is believed beforehand counts as some samples that were there before all others, and fades as
+//! they do: in the end only what was measured is left.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +14,9 @@ use crate::ReplicaId;
 /// What a sample is worth after the next one: about the last fifty count.
 const FADE: f64 = 0.98;
 
-/// Samples that the lane's own line stands for at a replica, for where its line begins and how steep it is.
-const LANE_WEIGHT: f64 = 4.0;
+/// Samples that the lane's own line stands for at a replica, for where its line begins and how steep it is,
+/// and that what is believed of a lane stands for there, before the first sample.
+const PRIOR_WEIGHT: f64 = 4.0;
 
 /// Seconds for a prompt token before anything was measured: 8,000 tokens a second, SMG's stand-in for
 /// an H100 with a 70B model.
@@ -77,8 +80,10 @@ struct Line {
     xy: f64,
     /// What is believed before anything was seen.
     prior: (f64, f64),
-    /// Samples that this counts for where the line begins.
-    like: f64,
+    /// How much of that belief is left: it fades as samples do.
+    faith: f64,
+    /// Whether it counts for where the line begins, too.
+    anchors: bool,
 }
 
 impl Speeds {
@@ -138,7 +143,16 @@ impl Default for Speed {
 
 impl Speed {
     fn believed(initial: InitialSpeed) -> Self {
-        let line = |prior| Line { weight: 0.0, x: 0.0, y: 0.0, xx: 0.0, xy: 0.0, prior, like: 0.0 };
+        let line = |prior| Line {
+            weight: 0.0,
+            x: 0.0,
+            y: 0.0,
+            xx: 0.0,
+            xy: 0.0,
+            prior,
+            faith: 1.0,
+            anchors: false,
+        };
         Self {
             prefill: line((0.0, initial.token_seconds)),
             step: line((initial.step_seconds, initial.sequence_seconds)),
@@ -164,7 +178,7 @@ impl Speed {
 
     /// What it is taken for, belonging to this lane.
     fn beside(&self, lane: &Self) -> Self {
-        let line = |own: Line, lane: &Line| Line { prior: lane.fit(), like: LANE_WEIGHT, ..own };
+        let line = |own: Line, lane: &Line| Line { prior: lane.fit(), anchors: true, ..own };
         Self {
             prefill: line(self.prefill, &lane.prefill),
             step: line(self.step, &lane.step),
@@ -178,7 +192,8 @@ impl Line {
         if !(x.is_finite() && y.is_finite()) {
             return;
         }
-        for sum in [&mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy] {
+        let Self { weight, x: sum_x, y: sum_y, xx, xy, faith, .. } = self;
+        for sum in [weight, sum_x, sum_y, xx, xy, faith] {
             *sum *= FADE;
         }
         self.weight += 1.0;
@@ -197,16 +212,19 @@ impl Line {
         let (mean_x, mean_y) = (self.x / self.weight, self.y / self.weight);
         let spread = (self.xx / self.weight - mean_x * mean_x).max(0.0);
         let together = self.xy / self.weight - mean_x * mean_y;
-        // The prior stands for samples spread as these are.
-        let strength = LANE_WEIGHT / self.weight.max(1.0);
+        // The prior stands for samples spread as these are, and older. What is spread by less than some
+        // percent of where it is says nothing about how steep the line is, however much there is of it.
+        let like = PRIOR_WEIGHT * self.faith;
+        let strength = like / self.weight.max(1.0);
         let floor = (mean_x * mean_x).max(1.0) * 1e-3;
         let slope = (together + self.prior.1 * (spread * strength + floor))
             / (spread * (1.0 + strength) + floor);
         let most = if mean_x > 0.0 { mean_y / mean_x } else { f64::MAX };
         let slope = slope.clamp(0.0, most.max(0.0));
         let begin = mean_y - slope * mean_x;
-        let begin = begin * self.weight + self.prior.0 * self.like;
-        (begin / (self.weight + self.like), slope)
+        let like = if self.anchors { like } else { 0.0 };
+        let begin = begin * self.weight + self.prior.0 * like;
+        (begin / (self.weight + like), slope)
     }
 }
 
@@ -254,6 +272,30 @@ mod tests {
         speeds.believe(InitialSpeed::default());
         let speed = speeds.of(ReplicaId(0));
         assert!((speed.prefill_seconds(1000.0) / 0.2 - 1.0).abs() < 0.15, "it stays");
+    }
+
+    /// However wrong it was, of what was believed nothing is left when enough was measured.
+    #[test]
+    fn what_was_believed_fades() {
+        let mut speeds = Speeds::default();
+        speeds.believe(InitialSpeed {
+            token_seconds: 2e-3,
+            step_seconds: 0.5,
+            sequence_seconds: 0.05,
+        });
+        for at in 0..400_u32 {
+            let tokens = f64::from(at * 37 % 2000 + 50);
+            speeds.prefilled(ReplicaId(0), tokens, 0.030 + tokens * 200e-6);
+            speeds.stepped(ReplicaId(0), f64::from(at % 8 + 1), 0.015);
+        }
+        // A lane, and one that is new to it.
+        for replica in [0, 7] {
+            let speed = speeds.of(ReplicaId(replica));
+            let error = speed.prefill_seconds(1000.0) / 0.2 - 1.0;
+            assert!(error.abs() < 0.01, "{error}");
+            let error = speed.step_seconds(8.0) / 0.015 - 1.0;
+            assert!(error.abs() < 0.01, "{error}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
 pub(crate) use scripted::{BenchEngine, EngineKind};
-pub(crate) use tune::PlanTune;
+pub(crate) use tune::{PlanTune, TuneGoal};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
 #[derive(Debug, Parser)]

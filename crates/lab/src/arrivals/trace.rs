@@ -24,6 +24,8 @@ pub struct Row {
     pub output: u32,
     /// The whole blocks that the prompt begins with, where the trace says.
     pub blocks: Vec<u64>,
+    /// Tokens of each of them.
+    pub block_tokens: u32,
 }
 
 /// Why a text is no trace.
@@ -89,7 +91,8 @@ fn mooncake(line: &str) -> Option<Row> {
     // The last block may be partly filled, and only whole ones can be found again.
     hash_ids.truncate((input_length / BLOCK_TOKENS) as usize);
     let at = timestamp / 1e3;
-    Some(Row { at, input: input_length, output: output_length, blocks: hash_ids })
+    let (input, output) = (input_length, output_length);
+    Some(Row { at, input, output, blocks: hash_ids, block_tokens: BLOCK_TOKENS })
 }
 
 fn azure(line: &str) -> Option<Row> {
@@ -97,7 +100,7 @@ fn azure(line: &str) -> Option<Row> {
     let at = moment(cells.next()?)?;
     let input = cells.next()?.parse().ok()?;
     let output = cells.next()?.parse().ok()?;
-    Some(Row { at, input, output, blocks: Vec::new() })
+    Some(Row { at, input, output, ..Row::default() })
 }
 
 /// Seconds since the year 2000 of `YYYY-MM-DD HH:MM:SS.fraction`, which may end as UTC does.
@@ -134,12 +137,20 @@ mod tests {
     fn both_formats_are_read() {
         let azure = "TIMESTAMP,ContextTokens,GeneratedTokens\n\
             2023-12-31 23:59:59.5,10,2\n2024-01-01 00:00:01.0000000,3,4\n";
-        let row =
-            |at, input, output, blocks: &[u64]| Row { at, input, output, blocks: blocks.to_vec() };
-        assert_eq!(read(azure).unwrap(), [row(0.0, 10, 2, &[]), row(1.5, 3, 4, &[])]);
+        let row = |at, input, output, blocks: &[u64], block_tokens| Row {
+            at,
+            input,
+            output,
+            blocks: blocks.to_vec(),
+            block_tokens,
+        };
+        assert_eq!(read(azure).unwrap(), [row(0.0, 10, 2, &[], 0), row(1.5, 3, 4, &[], 0)]);
         let mooncake = "{\"timestamp\": 3000, \"input_length\": 1100, \"output_length\": 5, \"hash_ids\": [0, 7, 9]}\n\
             {\"timestamp\": 1000, \"input_length\": 5, \"output_length\": 1, \"hash_ids\": [1]}";
-        assert_eq!(read(mooncake).unwrap(), [row(0.0, 5, 1, &[]), row(2.0, 1100, 5, &[0, 7])]);
+        assert_eq!(
+            read(mooncake).unwrap(),
+            [row(0.0, 5, 1, &[], 512), row(2.0, 1100, 5, &[0, 7], 512)]
+        );
     }
 
     #[test]

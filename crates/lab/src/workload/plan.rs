@@ -81,8 +81,8 @@ pub enum Opening {
     Own,
     /// What its group begins with.
     Group(u32),
-    /// Blocks that other requests of a trace begin with, too; part of the prompt's length.
-    Blocks(Box<[u64]>),
+    /// Blocks that other requests of a trace begin with, too, and the tokens of each; part of the prompt's length.
+    Blocks(Box<[u64]>, u32),
 }
 
 /// Goes through the requests.
@@ -143,7 +143,7 @@ impl Plan {
     fn recorded(row: &Row, stretch: f64) -> (u64, u32, u32, Opening) {
         let opening = match row.blocks.is_empty() {
             true => Opening::Own,
-            false => Opening::Blocks(row.blocks.as_slice().into()),
+            false => Opening::Blocks(row.blocks.as_slice().into(), row.block_tokens),
         };
         ((row.at * stretch * 1e9) as u64, row.input.max(1), row.output.max(1), opening)
     }
@@ -244,12 +244,13 @@ mod tests {
     #[test]
     fn a_trace_is_followed() {
         let rows = [(0.0, 600, vec![3]), (2.0, 0, vec![])];
-        let rows = rows.map(|(at, input, blocks)| Row { at, input, output: 9, blocks });
+        let rows =
+            rows.map(|(at, input, blocks)| Row { at, input, output: 9, blocks, block_tokens: 512 });
         let plan = Plan::new(&spec(Load::Trace { rows: rows.into(), stretch: 0.5 }));
         let items: Vec<Item> = plan.collect();
         assert_eq!(items.len(), 2);
         assert_eq!((items[0].at, items[0].input, items[0].output), (0, 600, 9));
-        assert_eq!(items[0].opening, Opening::Blocks([3].into()));
+        assert_eq!(items[0].opening, Opening::Blocks([3].into(), 512));
         assert_eq!((items[1].at, items[1].input), (1_000_000_000, 1));
     }
 }

@@ -4,7 +4,6 @@
 use pilotage_chance::{Draws, derive};
 
 use super::plan::{Item, Opening};
-use crate::arrivals::trace::BLOCK_TOKENS;
 
 /// Bytes that make about one token.
 pub const BYTES_PER_TOKEN: usize = 4;
@@ -47,10 +46,10 @@ impl Author {
             Opening::Group(group) => {
                 self.write(derive(self.seed, u64::from(*group)), self.prefix_tokens, &mut text);
             }
-            Opening::Blocks(blocks) => {
+            Opening::Blocks(blocks, tokens) => {
                 for block in blocks {
-                    self.write(derive(self.seed, *block), BLOCK_TOKENS, &mut text);
-                    own = own.saturating_sub(BLOCK_TOKENS);
+                    self.write(derive(self.seed, *block), *tokens, &mut text);
+                    own = own.saturating_sub(*tokens);
                 }
             }
         }
@@ -87,6 +86,7 @@ impl Author {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arrivals::trace::BLOCK_TOKENS;
 
     fn item(number: u64, input: u32, opening: Opening) -> Item {
         Item { at: 0, number, tenant: 0, input, output: 1, opening }
@@ -115,7 +115,9 @@ mod tests {
         assert!((bytes..bytes + 8).contains(&shared(&group(1, 3), &group(2, 3))));
         assert!(shared(&group(1, 3), &group(2, 4)) < 8);
         assert!(shared(&item(1, 50, Opening::Own), &item(2, 50, Opening::Own)) < 8);
-        let blocks = |number, blocks: &[u64]| item(number, 1_100, Opening::Blocks(blocks.into()));
+        let blocks = |number, blocks: &[u64]| {
+            item(number, 1_100, Opening::Blocks(blocks.into(), BLOCK_TOKENS))
+        };
         let block = BLOCK_TOKENS as usize * BYTES_PER_TOKEN;
         let found = shared(&blocks(1, &[0, 7]), &blocks(2, &[0, 8]));
         assert!((block..block + 8).contains(&found), "{found}");

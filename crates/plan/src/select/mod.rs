@@ -20,7 +20,7 @@ use crate::size::{Format, ModelFacts, Task};
 
 use support::Support;
 
-pub use proposal::{NoProposal, Proposal, Question, Short, propose, sizing};
+pub use proposal::{NoProposal, Proposal, Question, Short, propose, sizing, takes};
 
 /// What is wanted of a program.
 #[derive(Clone, Copy, Debug)]

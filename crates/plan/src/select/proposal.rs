@@ -335,8 +335,8 @@ fn rate(candidate: &Candidate) -> f64 {
     rate / f64::from(candidate.shape.accelerators_per_replica().max(1))
 }
 
-/// Whether a program is started in that shape.
-const fn takes(engine: Engine, shape: &Shape, nodes: u32) -> bool {
+/// Whether a program is started in that shape, on so many nodes.
+pub const fn takes(engine: Engine, shape: &Shape, nodes: u32) -> bool {
     match engine {
         Engine::Embedded => shape.accelerators_per_replica() == 1,
         Engine::Tgi | Engine::DeepSpeed | Engine::Ollama => {

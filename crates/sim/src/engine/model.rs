@@ -38,6 +38,9 @@ pub struct EngineModel {
     /// Tokens of one step, where prompts are computed in pieces beside others' decode steps, as vLLM
     /// does; none for an engine that works in phases.
     pub step_tokens_max: Option<u32>,
+    /// Stages that divide the layers: as many parts of a step are under way at once, one in each.
+    #[serde(skip_serializing_if = "is_one")]
+    pub stages: u32,
     /// Decode steps after which new requests are let into the batch. With one, after each step.
     pub formation_steps: u32,
     /// Sequences that it can pause by itself.
@@ -89,6 +92,7 @@ impl EngineModel {
             sequences_max: 1000,
             prefill_tokens_max: prefill_max(kv_tokens),
             step_tokens_max: None,
+            stages: 1,
             formation_steps: 10,
             pauses_max: 0,
             cache_blocks: None,
@@ -136,6 +140,17 @@ impl EngineModel {
         span(self.prefill_ms + self.prefill_ms_per_token * tokens as f64 + attention)
     }
 
+    /// How long a step's prompts take that come in so many pieces: they follow each other through the stages, of
+    /// which the first and the last wait while those fill and drain. With one piece it takes as long as all
+    /// stages in turn, with many the part of one stage (GPipe's bubble, arxiv.org/abs/1811.06965, section 2.3).
+    pub(super) fn prefill_pieces(&self, (tokens, pairs): (u64, f64), pieces: usize) -> Span {
+        let (stages, pieces) = (f64::from(self.stages.max(1)), pieces.max(1) as f64);
+        let passing = (pieces + stages - 1.0) / (pieces * stages);
+        let computing =
+            self.prefill_ms_per_token * tokens as f64 + self.prefill_ms_per_pair * pairs;
+        span(self.prefill_ms + computing * passing)
+    }
+
     /// How long a decode step takes.
     pub(super) fn step(&self, sequences: usize, kv_tokens: u64) -> Span {
         let sequences = self.step_ms_per_sequence * sequences as f64;
@@ -146,6 +161,11 @@ impl EngineModel {
 /// Pairs of a token that is computed and one before it, of so many after others that are there already.
 pub(super) fn pairs(before: u32, tokens: u32) -> f64 {
     f64::from(tokens) * (f64::from(before) + f64::from(tokens) / 2.0)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields out by reference")]
+fn is_one(stages: &u32) -> bool {
+    *stages == 1
 }
 
 /// LightLLM's bound on the prompt tokens of one batch.

@@ -52,6 +52,22 @@ struct Sequence {
     begun: bool,
 }
 
+/// The prompts of a step.
+#[derive(Clone, Copy, Debug, Default)]
+struct Prompts {
+    tokens: u64,
+    pairs: f64,
+    sequences: usize,
+}
+
+impl Prompts {
+    fn add(&mut self, before: u32, tokens: u32) {
+        self.tokens += u64::from(tokens);
+        self.pairs += pairs(before, tokens);
+        self.sequences += usize::from(tokens > 0);
+    }
+}
+
 impl Sequence {
     fn new(job: Job) -> Self {
         let (computed, planned, named) = (0, 0, 0);
@@ -196,13 +212,12 @@ impl Stepped {
         if self.serve(&mut left) {
             self.admit(&mut left);
         }
-        let (mut prefill, mut decode) = ((0_u64, 0.0), 0_usize);
+        let (mut prefill, mut decode) = (Prompts::default(), 0_usize);
         for sequence in &self.running {
             if sequence.decodes() {
                 decode += 1;
             } else {
-                prefill.0 += u64::from(sequence.planned);
-                prefill.1 += pairs(sequence.computed, sequence.planned);
+                prefill.add(sequence.computed, sequence.planned);
             }
         }
         self.busy = true;
@@ -300,10 +315,14 @@ impl Stepped {
         }
     }
 
-    fn time(&self, (prefill, pairs): (u64, f64), decode: usize, kv_tokens: u64) -> Span {
+    fn time(&self, prefill: Prompts, decode: usize, kv_tokens: u64) -> Span {
         let mut nanos = 0.0;
-        if prefill > 0 {
-            nanos += self.model.prefill(prefill, pairs).as_nanos() as f64;
+        if prefill.tokens > 0 {
+            // What is more than one stage takes at once is a piece of its own.
+            let piece = u64::from(self.tokens_max / self.model.stages.max(1)).max(1);
+            let pieces = prefill.sequences.max(prefill.tokens.div_ceil(piece) as usize);
+            nanos += self.model.prefill_pieces((prefill.tokens, prefill.pairs), pieces).as_nanos()
+                as f64;
         }
         if decode > 0 {
             nanos += self.model.step(decode, kv_tokens).as_nanos() as f64;
@@ -357,7 +376,7 @@ impl Stepped {
         let quiet = decode == running.len();
         let times = running.iter().map(|(_, output)| *output).min().filter(|_| quiet).unwrap_or(1);
         // Of a piece it is not known here how much came before: only its own tokens attend to each other.
-        let mut prefill = (0_u64, 0.0);
+        let mut prefill = Prompts::default();
         for (missing, output) in running {
             if *missing == 0 {
                 *output = output.saturating_sub(times.max(1));
@@ -365,7 +384,7 @@ impl Stepped {
             }
             let part = (*missing).min(room);
             (*missing, room) = (*missing - part, room - part);
-            prefill = (prefill.0 + u64::from(part), prefill.1 + pairs(0, part));
+            prefill.add(0, part);
             *output = output.saturating_sub(u32::from(part > 0 && *missing == 0));
         }
         self.time(prefill, decode, self.kv_tokens()).as_nanos() * u64::from(times.max(1))

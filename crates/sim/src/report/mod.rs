@@ -19,7 +19,7 @@ use crate::metrics::{Fairness, Quantiles, Service, Ticks};
 
 pub use compared::compared;
 pub use page::html;
-pub use tuned::tuned;
+pub use tuned::{Tuned, tuned};
 
 /// Decimals that are kept: a tenth of a millisecond, where a number is a time in seconds.
 const SCALE: f64 = 1e4;

@@ -126,6 +126,12 @@ pub enum FaultKind {
 }
 
 impl Scenario {
+    /// Seconds in which those requests come that are compared; at least one.
+    pub fn counted_seconds(&self) -> f64 {
+        let last = self.arrivals.last().map_or(self.warm, |arrival| arrival.at);
+        last.since(self.warm).as_secs_f64().max(1.0)
+    }
+
     /// Reads a scenario. `file` is its name in errors; `seed` takes the place of its own; `read` gives
     /// the text of a trace that it names, or why there is none.
     ///

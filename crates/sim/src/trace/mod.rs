@@ -49,6 +49,23 @@ pub enum Format {
     Own,
 }
 
+impl Format {
+    /// How a text seems to be written, by its first line.
+    pub fn guess(text: &str) -> Option<Self> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let first = text.lines().find(|line| !line.trim().is_empty())?;
+        let has = |word: &str| first.contains(word);
+        match first.trim_start().starts_with('{') {
+            true if has("\"timestamp\"") && has("\"input_length\"") => Some(Self::Mooncake),
+            true if has("\"at_s\"") => Some(Self::Own),
+            false if has("ContextTokens") => Some(Self::Azure),
+            false if has("req_time_s") => Some(Self::Vtc),
+            false if has("at_s") => Some(Self::Own),
+            _ => None,
+        }
+    }
+}
+
 /// What a trace came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {

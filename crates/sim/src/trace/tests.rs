@@ -229,3 +229,20 @@ proptest! {
         let _ = served(&text);
     }
 }
+
+#[test]
+fn formats_are_told_by_the_first_line() {
+    let check =
+        |text: &str, expect: Option<Format>| assert_eq!(Format::guess(text), expect, "{text}");
+    check("TIMESTAMP,ContextTokens,GeneratedTokens\n", Some(Format::Azure));
+    check(
+        "\n{\"timestamp\": 0, \"input_length\": 1, \"output_length\": 1}",
+        Some(Format::Mooncake),
+    );
+    check("req_time_s,client,prompt_tokens,output_tokens\n", Some(Format::Vtc));
+    check("\u{feff}at_s,input,output\n", Some(Format::Own));
+    check("{\"at_s\": 0, \"input\": 1, \"output\": 1}", Some(Format::Own));
+    check("a,b,c", None);
+    check("{\"a\": 1}", None);
+    check("", None);
+}

@@ -24,6 +24,8 @@ use crate::output;
 
 use setup::Prepared;
 
+pub(super) use setup::{models, raise_open_files};
+
 /// Runs what was typed.
 pub(crate) fn run(args: Bench) -> anyhow::Result<()> {
     match args.command {
@@ -50,7 +52,7 @@ fn one(args: &BenchRun) -> anyhow::Result<()> {
 
 /// One thread is enough for most loads, and disturbs a server on the same machine least.
 fn runtime(asked: &Asked) -> anyhow::Result<tokio::runtime::Runtime> {
-    setup::raise_open_files();
+    raise_open_files();
     let mut builder = match asked.threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),

@@ -307,6 +307,16 @@ fn extra(asked: &Asked) -> anyhow::Result<Map<String, Value>> {
 }
 
 async fn first_model(url: &str, key: Option<&Secret>) -> anyhow::Result<String> {
+    let first = models(url, key).await?.into_iter().next();
+    first.ok_or_else(|| {
+        Wrong::new(format!("{url} names no model"))
+            .hint("name one with --model; a key is given with --key-file")
+            .into()
+    })
+}
+
+/// The models that a server lists.
+pub(crate) async fn models(url: &str, key: Option<&Secret>) -> anyhow::Result<Vec<String>> {
     let base = url.trim_end_matches('/').trim_end_matches("/v1");
     let mut request = Request::get(format!("{base}/v1/models"));
     if let Some(key) = key {
@@ -326,12 +336,11 @@ async fn first_model(url: &str, key: Option<&Secret>) -> anyhow::Result<String> 
         .flatten()
         .with_context(|| format!("cannot ask {base}/v1/models which models there are"))?;
     let list: Option<Value> = serde_json::from_slice(&body).ok();
-    let first = list.as_ref().and_then(|list| list["data"][0]["id"].as_str());
-    first.map(str::to_owned).ok_or_else(|| {
-        Wrong::new(format!("{base}/v1/models answers {status} and names no model"))
-            .hint("name one with --model; a key is given with --key-file")
-            .into()
-    })
+    let Some(list) = list.as_ref().and_then(|list| list["data"].as_array()) else {
+        let wrong = Wrong::new(format!("{base}/v1/models answers {status} and names no model"));
+        return Err(wrong.hint("name one with --model; a key is given with --key-file").into());
+    };
+    Ok(list.iter().filter_map(|one| one["id"].as_str()).map(str::to_owned).collect())
 }
 
 fn time(name: &str, text: &str) -> anyhow::Result<Duration> {
@@ -363,7 +372,7 @@ fn command() -> String {
 }
 
 /// A connection is an open file: as many as the system lets this process have.
-pub(super) fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // Where it is refused, opening connections fails later and says so.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

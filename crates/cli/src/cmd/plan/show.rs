@@ -62,7 +62,7 @@ pub(super) fn proposal(
 }
 
 /// A command for this machine: what is known here stands where the placeholders are.
-fn filled(command: &str, place: &str) -> String {
+pub(super) fn filled(command: &str, place: &str) -> String {
     let command = command.replace(WEIGHTS, place).replace(LISTEN, "127.0.0.1");
     // As they are where one is started alone.
     let ports = [(PORT, "8000"), (EVENTS, "5557"), (RENDEZVOUS, "29500"), (METRICS, "9000")];

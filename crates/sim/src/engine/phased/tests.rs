@@ -18,6 +18,7 @@ fn model() -> EngineModel {
         prefill_tokens_max: 100,
         formation_steps: 3,
         step_tokens_max: None,
+        stages: 1,
         pauses_max: 1,
         cache_blocks: Some(8),
         stop: Stop::Anytime,

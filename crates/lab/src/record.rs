@@ -67,6 +67,8 @@ pub struct Sample {
     pub status: u16,
     /// Tokens of the prompt: the server's count, or else the number asked for.
     pub input_tokens: u32,
+    /// Those of them that the server found in its cache, where it says so.
+    pub cached_tokens: u32,
     /// Tokens of the answer: the server's count, or else events with content.
     pub output_tokens: u32,
     /// Whether the server said how many.
@@ -146,6 +148,7 @@ pub(crate) mod tests {
             outcome: Outcome::Ok,
             status: 200,
             input_tokens: 100,
+            cached_tokens: 0,
             output_tokens: 10,
             counted: true,
             output_asked: 10,

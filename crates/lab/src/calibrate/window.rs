@@ -12,7 +12,7 @@ const EDGE: f64 = 0.15;
 pub struct Reading {
     /// Seconds: to the first token, or of a step.
     pub seconds: f64,
-    /// Tokens of the prompt, or that each sequence held on average.
+    /// Tokens of the prompt that were computed, or that each sequence held on average.
     pub tokens: f64,
     /// Whether the server counted them.
     pub counted: bool,
@@ -23,7 +23,7 @@ pub struct Reading {
 pub struct Throughput {
     /// Tokens of answers a second.
     pub tokens_per_second: f64,
-    /// Tokens of a prompt, on average.
+    /// Tokens of a prompt that were computed, on average.
     pub prompt: f64,
     /// Tokens of an answer, on average.
     pub answer: f64,
@@ -54,7 +54,7 @@ pub(super) fn prompt(samples: &[Sample]) -> Result<Reading, Unread> {
     answered(samples)?;
     let sample = samples.first().ok_or(Unread::Short)?;
     let seconds = sample.ttft_sent().ok_or(Unread::Short)?;
-    Ok(Reading { seconds, tokens: f64::from(sample.input_tokens), counted: sample.counted })
+    Ok(Reading { seconds, tokens: f64::from(computed(sample)), counted: sample.counted })
 }
 
 /// The time of a step of all answers, from what came between the last first token and the first last one.
@@ -100,7 +100,7 @@ pub(super) fn throughput(samples: &[Sample]) -> Result<Throughput, Unread> {
     };
     Ok(Throughput {
         tokens_per_second: tokens / seconds,
-        prompt: mean(|sample| sample.input_tokens),
+        prompt: mean(computed),
         answer: mean(|sample| sample.output_tokens),
     })
 }
@@ -127,6 +127,11 @@ impl Answer {
             middle: (first + last) as f64 / 2.0 * rate + 1.0,
         })
     }
+}
+
+/// Tokens of the prompt that no cache had: what a template says before every prompt is there from the second one on.
+const fn computed(sample: &Sample) -> u32 {
+    sample.input_tokens.saturating_sub(sample.cached_tokens)
 }
 
 fn answered(samples: &[Sample]) -> Result<(), Unread> {

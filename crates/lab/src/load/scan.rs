@@ -28,6 +28,24 @@ pub struct Usage {
     /// Of the answer.
     #[serde(default)]
     pub completion_tokens: u32,
+    /// More about those of the prompt.
+    #[serde(default)]
+    pub prompt_tokens_details: Option<PromptDetails>,
+}
+
+/// What a server tells of a prompt's tokens.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+pub struct PromptDetails {
+    /// Those that it found in its cache.
+    #[serde(default)]
+    pub cached_tokens: Option<u32>,
+}
+
+impl Usage {
+    /// Tokens of the prompt that were found in a cache; zero where nothing is said.
+    pub fn cached_tokens(&self) -> u32 {
+        self.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or_default()
+    }
 }
 
 /// A stream as far as it has come.
@@ -231,7 +249,7 @@ mod tests {
         for capture in [false, true] {
             let (tokens, scan) = scanned(capture, &[STREAM.as_bytes()]);
             assert_eq!(tokens, 4);
-            let usage = Usage { prompt_tokens: 7, completion_tokens: 4 };
+            let usage = Usage { prompt_tokens: 7, completion_tokens: 4, ..Usage::default() };
             assert_eq!((scan.usage, scan.finished, scan.failed), (Some(usage), true, false));
             assert_eq!(scan.text.as_deref(), capture.then_some("One \"two\""));
         }

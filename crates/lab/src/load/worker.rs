@@ -219,6 +219,7 @@ impl Seen {
             status: self.status,
             input_tokens: usage.map_or(job.input, |usage| usage.prompt_tokens),
             output_tokens: usage.map_or(self.events, |usage| usage.completion_tokens),
+            cached_tokens: usage.map_or(0, |usage| usage.cached_tokens()),
             counted: usage.is_some(),
             output_asked: job.output,
             events: self.events,

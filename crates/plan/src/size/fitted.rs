@@ -87,7 +87,7 @@ pub struct Row {
     pub point: Point,
     /// Whether the fit did not see it.
     pub held_out: bool,
-    /// Seconds by the lines.
+    /// Seconds by the lines, fitted without what is held out.
     pub pace_seconds: f64,
     /// Seconds by the roofline as assumed before.
     pub assumed_seconds: Option<f64>,
@@ -153,7 +153,8 @@ pub enum StoredError {
 }
 
 impl Fit {
-    /// Fits lines, and where the setting is known the roofline's shares, to all but every third measurement.
+    /// Fits lines, and where the setting is known the roofline's shares: first to all but every third measurement,
+    /// which says how far off that is, and then to all.
     ///
     /// # Errors
     /// [`FitError`].
@@ -168,18 +169,7 @@ impl Fit {
             .filter(|(_, held_out)| !**held_out)
             .map(|(point, _)| *point)
             .collect();
-        let pace = Pace::fit(&seen)?;
-        let fitted = match setting {
-            None => None,
-            Some((setting, assumed)) => {
-                let measured = |point: &Point| Measurement {
-                    work: work(setting, point.phase),
-                    seconds: point.seconds,
-                };
-                let all: Vec<Measurement> = seen.iter().map(measured).collect();
-                Some(Calibration::fit(assumed, &all)?)
-            }
-        };
+        let (pace, fitted) = fit(&seen, setting)?;
         let row = |(point, held_out): (&Point, &bool)| {
             let with = |calibration: Option<&Calibration>| {
                 let (setting, _) = setting?;
@@ -194,6 +184,7 @@ impl Fit {
             }
         };
         let rows: Vec<Row> = points.iter().zip(&held_out).map(row).collect();
+        let (pace, fitted) = fit(points, setting)?;
         Ok(Self::judged(pace, fitted, rows))
     }
 
@@ -315,6 +306,23 @@ impl Subject {
     }
 }
 
+type Known<'a> = (&'a Setting<'a>, &'a Calibration);
+
+fn fit(
+    points: &[Point],
+    setting: Option<Known<'_>>,
+) -> Result<(Pace, Option<Calibration>), FitError> {
+    let calibration = |(setting, assumed): Known<'_>| {
+        let measured = |point: &Point| Measurement {
+            work: work(setting, point.phase),
+            seconds: point.seconds,
+        };
+        let all: Vec<Measurement> = points.iter().map(measured).collect();
+        Calibration::fit(assumed, &all)
+    };
+    Ok((Pace::fit(points)?, setting.map(calibration).transpose()?))
+}
+
 fn work(setting: &Setting<'_>, phase: Phase) -> Work {
     match phase {
         Phase::Prefill { tokens } => setting.prefill(tokens),
@@ -385,7 +393,8 @@ mod tests {
         let at = before.rows.iter().position(|row| row.held_out).unwrap();
         points[at].seconds *= 2.0;
         let after = Fit::of(&points, None).unwrap();
-        assert!((after.pace.token_seconds / before.pace.token_seconds - 1.0).abs() < 1e-9);
+        let predicted = |fit: &Fit| fit.rows[at].pace_seconds;
+        assert!((predicted(&after) / predicted(&before) - 1.0).abs() < 1e-9);
         assert!((after.held_out.pace.most - 0.5).abs() < 1e-6, "half of what was measured");
         assert!(after.pace.off > 0.4, "the band says so: {}", after.pace.off);
     }

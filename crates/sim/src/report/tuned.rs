@@ -86,7 +86,7 @@ pub fn tuned(search: &Tuned<'_>) -> String {
 /// The one to take, and how to run it.
 fn picked(search: &Tuned<'_>) -> String {
     let Some((one, reason)) = search.picked else { return String::new() };
-    let launch: Vec<String> = search.launch.iter().map(|line| escape(line).to_string()).collect();
+    let launch: Vec<String> = search.launch.iter().map(|line| escape(line)).collect();
     let launch = match launch.is_empty() {
         true => String::new(),
         false => format!("<div class=\"scroll\"><pre>{}</pre></div>", launch.join("\n")),
@@ -222,7 +222,7 @@ fn table(tried: &[Tried], is_measured: bool) -> String {
             cells.extend(predictions(one));
         }
         if is_measured {
-            let notes = one.failed.iter().chain(&one.notes).map(|note| escape(note).to_string());
+            let notes = one.failed.iter().chain(&one.notes).map(|note| escape(note));
             cells.push(notes.collect::<Vec<_>>().join("; "));
         }
         tables::row(&one.name, cells)

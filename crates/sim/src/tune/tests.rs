@@ -175,9 +175,7 @@ fn stages_pass_prompts_on_and_lines_hold_for_them_too() {
     let means = means(&facts, "h100-sxm", 8);
     let one = Shape::single(8192, Dtype::Bf16);
     let time = |shape: Shape, input: u32| {
-        let text = format!(
-            "name: t\ntenants: [{{name: all}}]\ntrace: {{file: t, format: own, take: {{tenants: {{roundRobin: [all]}}}}}}\n"
-        );
+        let text = "name: t\ntenants: [{name: all}]\ntrace: {file: t, format: own, take: {tenants: {roundRobin: [all]}}}\n".to_owned();
         let rows = format!("at_s,input,output\n0,{input},1\n");
         let scenario = Scenario::read("t", &text, Some(1), &|_| Ok(rows.clone())).unwrap();
         let made = engine(&means, &shape).unwrap();

@@ -427,7 +427,7 @@ mod tests {
         let raise = |fleet: &mut Fleet| {
             let url = "http://127.0.0.1:1".to_owned();
             let key = Secret::new(format!("key of {url}"));
-            fleet.process_up("a-0", &plan.processes[0], (url.clone(), None), Some(key.clone()));
+            fleet.process_up("a-0", &plan.processes[0], (url, None), Some(key.clone()));
             assert!(fleet.up["a-0"].key == Some(key), "that of this very process");
         };
         raise(&mut fleet);

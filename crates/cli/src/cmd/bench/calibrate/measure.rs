@@ -199,7 +199,8 @@ impl Rounds {
         if round == 0 {
             return self.budget.has_room(probe);
         }
-        !read.is_empty() && !(read.len() >= 2 && read.iter().all(Result::is_err))
+        let is_unread = read.len() >= 2 && read.iter().all(Result::is_err);
+        !read.is_empty() && !is_unread
     }
 
     /// What there was no time or no use for.

@@ -267,7 +267,7 @@ fn outcome(book: &Book, limits: Limits, seconds: f64) -> Outcome {
         match sample.outcome {
             // What comes whole has its first token with its last.
             Ended::Ok => {
-                tally.answered(sample.ttft().unwrap_or_else(|| sample.e2e()), sample.tpot())
+                tally.answered(sample.ttft().unwrap_or_else(|| sample.e2e()), sample.tpot());
             }
             _ => tally.lost(),
         }

@@ -11,6 +11,9 @@ pub const FAULT_BYTES_MAX: usize = 64 << 10;
 /// Most characters of a message that are kept.
 const MESSAGE_LEN_MAX: usize = 500;
 
+/// Most fields whose mistakes are told.
+const FIELDS_MAX: usize = 8;
+
 /// What is wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
@@ -152,11 +155,32 @@ fn shape(body: &[u8]) -> (String, Option<String>, Option<String>) {
     match (all.get("error"), all.get("detail")) {
         (Some(Value::Object(inner)), _) => of(inner),
         (Some(Value::String(message)), _) => (cut(message), text(all.get("error_type")), None),
+        // FastAPI's, of one that was raised with all of an error, and of fields that are wrong.
+        (None, Some(Value::Object(detail))) => match detail.get("error") {
+            Some(Value::Object(inner)) => of(inner),
+            _ => of(detail),
+        },
+        (None, Some(Value::Array(all))) => (cut(&fields(all)), None, None),
         (None, Some(detail)) => {
             (text(Some(detail)).unwrap_or_else(|| cut(&detail.to_string())), None, None)
         }
         _ => of(&all),
     }
+}
+
+/// What is wrong with which fields, as Pydantic lists it.
+fn fields(all: &[Value]) -> String {
+    let one = |one: &Value| {
+        let place = one.get("loc").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let place = place.iter().filter(|part| *part != "body").map(|part| match part {
+            Value::String(name) => name.clone(),
+            other => other.to_string(),
+        });
+        let place = place.collect::<Vec<_>>().join(".");
+        let message = one.get("msg").and_then(Value::as_str).unwrap_or("it is wrong");
+        if place.is_empty() { message.to_owned() } else { format!("{place}: {message}") }
+    };
+    all.iter().take(FIELDS_MAX).map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn cut(text: &str) -> String {

@@ -11,6 +11,8 @@ pub mod fault;
 pub mod metric;
 pub mod observe;
 pub mod reference;
+pub mod retell;
+pub mod screen;
 pub mod support;
 pub mod translate;
 pub mod version;
@@ -203,6 +205,15 @@ impl Dialect {
     /// of which nothing but the table's own is known.
     pub fn can(self, capability: Capability, version: Option<&Version>) -> Answer {
         self.differences().capabilities.get(capability).support.at(version)
+    }
+
+    /// What such a server calls every model; none where it goes by the name that it is given. TGI takes any other
+    /// name for an adapter's (`ChatRequest::try_into_generate` of its `router/src/lib.rs`).
+    pub const fn name_of_all(self) -> Option<&'static str> {
+        match self {
+            Self::Tgi => Some("tgi"),
+            _ => None,
+        }
     }
 
     /// The API of its own in which requests are told to such a server, where it has not OpenAI's.

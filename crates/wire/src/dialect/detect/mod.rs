@@ -130,6 +130,24 @@ pub fn judge(heard: &[Heard], model: Option<&str>) -> Finding {
     found
 }
 
+/// The name that requests have to give to a server whose list of models and information are these, where
+/// `wanted` is not it: what it calls every model, or the one that it serves. None where `wanted` will do, or
+/// there are several.
+pub fn name(heard: &[Heard], wanted: &str) -> Option<String> {
+    let found = judge(heard, None);
+    if let Some(name) = found.dialect.name_of_all() {
+        return Some(name.to_owned()).filter(|name| name != wanted);
+    }
+    let listed = heard.iter().filter(|one| one.path == "/v1/models").find_map(list)?;
+    if listed.data.iter().any(|entry| entry.id == wanted) {
+        return None;
+    }
+    // Adapters are listed beside what they belong to.
+    let mut own = listed.data.into_iter().filter(|entry| entry.parent.is_none());
+    let first = own.next()?;
+    own.next().is_none().then_some(first.id).filter(|id| !id.is_empty())
+}
+
 /// The server that most speaks for, if it is enough; and the one for which as much speaks.
 fn most(signs: &[Sign]) -> (Option<Dialect>, Option<Dialect>) {
     let points = |dialect: Dialect| -> u32 {
@@ -260,6 +278,9 @@ struct Entry {
     max_model_len: Option<u64>,
     #[serde(default)]
     meta: Option<Meta>,
+    /// What an adapter belongs to, as vLLM and SGLang say it.
+    #[serde(default)]
+    parent: Option<String>,
 }
 
 #[derive(Deserialize)]

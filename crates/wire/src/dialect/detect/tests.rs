@@ -2,6 +2,30 @@
 
 use super::*;
 
+#[test]
+fn the_name_to_ask_by_is_found() {
+    let check = |models: &str, info: &str, expect: Option<&str>| {
+        let one = |path: &str, body: &str| {
+            let status = if body.is_empty() { 404 } else { 200 };
+            let (path, body) = (path.to_owned(), body.as_bytes().to_vec());
+            Heard { path, status, body, ..Heard::default() }
+        };
+        let heard = [one("/v1/models", models), one("/info", info)];
+        assert_eq!(name(&heard, "wanted").as_deref(), expect, "{models} {info}");
+    };
+    const TGI: &str = r#"{"model_id":"wanted","max_concurrent_requests":128,"version":"3.3.7"}"#;
+    check(r#"{"data":[{"id":"wanted"}]}"#, "", None);
+    check(r#"{"data":[{"id":"other"},{"id":"wanted"}]}"#, "", None);
+    check(r#"{"data":[{"id":"/models/mistral"}]}"#, "", Some("/models/mistral"));
+    check(r#"{"data":[{"id":"a"},{"id":"b"}]}"#, "", None);
+    check(r#"{"data":[{"id":"a","parent":null},{"id":"l","parent":"a"}]}"#, "", Some("a"));
+    check(r#"{"data":[]}"#, "", None);
+    check(r#"{"data":[{"id":"wanted"}]}"#, TGI, Some("tgi"));
+    check("", TGI, Some("tgi"));
+    check("", "", None);
+    check("<html>", "{}", None);
+}
+
 fn heard(path: &str, status: u16, body: &str) -> Heard {
     let kind = if body.starts_with(['{', '[']) { "application/json" } else { "text/plain" };
     Heard {

@@ -16,6 +16,7 @@ mod triton;
 pub use answer::{Garbled, Reader};
 pub use request::{Message, Prompt, Request};
 
+use super::screen::screened;
 use super::{Fault, Own, fault};
 use crate::openai::error::ApiError;
 
@@ -73,8 +74,7 @@ const UNSUPPORTED: &str = "unsupported_by_runtime";
 /// A server's error in the words of OpenAI's API.
 pub fn error(own: Own, status: u16, body: &[u8]) -> ApiError {
     let told = fault::read(own.dialect(), status, body);
-    let message =
-        if told.message.is_empty() { "the engine gives no reason".into() } else { told.message };
+    let message = screened(&told.message).unwrap_or_else(|| "the engine gives no reason".into());
     match told.fault {
         Fault::TooLong => ApiError::context_length_exceeded(message),
         Fault::UnknownModel => ApiError::upstream(message),

@@ -6,6 +6,7 @@ mod door;
 mod explain;
 mod handle;
 mod mailbox;
+mod name;
 mod status;
 mod ticket;
 
@@ -69,8 +70,12 @@ pub struct Replica {
     pub client: Option<Client>,
     /// How it is asked whether it is well.
     pub health: HealthCheck,
-    /// The path at which it tells how full it is, below its URL.
+    /// The path at which it tells how full it is, below its URL, or an address of its own.
     pub metrics: Option<String>,
+    /// Whose metrics those are.
+    pub metrics_of: Dialect,
+    /// Whether it is asked by which name it serves its model, as nobody said that.
+    pub finds_name: bool,
 }
 
 impl Replica {
@@ -92,6 +97,8 @@ impl Replica {
             client: None,
             health: HealthCheck::default(),
             metrics: Some("/metrics".to_owned()),
+            metrics_of: Dialect::Auto,
+            finds_name: false,
         }
     }
 

@@ -132,7 +132,7 @@ fn tell(
     page: &[u8],
     adapters: &mut Vec<String>,
 ) -> Duration {
-    let seen = observe::observe(replica.dialect, page);
+    let seen = observe::observe(replica.metrics_of, page);
     let report = reported(&seen, replica);
     lane.replica_reports(id, report);
     if let Some(loaded) = seen.adapters.filter(|loaded| loaded != adapters) {
@@ -175,9 +175,17 @@ async fn probe(client: &Client, clock: Clock, replica: &Replica) -> (Probe, bool
     }
 }
 
-fn get(replica: &Replica, path: &str) -> Option<Request<Bytes>> {
-    let mut request = Request::get(format!("{}{path}", replica.url));
-    if let Some(key) = &replica.key {
+/// A path below the replica's URL, or an address of its own, where somebody else may listen: it gets the key
+/// only where it is the same host and port.
+fn get(replica: &Replica, at: &str) -> Option<Request<Bytes>> {
+    let url = if at.starts_with('/') { format!("{}{at}", replica.url) } else { at.to_owned() };
+    let origin = |url: &str| {
+        let url = url.parse::<http::Uri>().ok()?.into_parts();
+        url.scheme.zip(url.authority)
+    };
+    let is_same = origin(&url) == origin(&replica.url);
+    let mut request = Request::get(url);
+    if let Some(key) = replica.key.as_ref().filter(|_| is_same) {
         request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
     }
     request.body(Bytes::new()).ok()
@@ -223,6 +231,7 @@ fn reported(seen: &Observation, replica: &Replica) -> Report {
 #[cfg(test)]
 mod tests {
     use pilotage_core::Capacity;
+    use pilotage_shell::secret::Secret;
     use pilotage_wire::dialect::Dialect;
 
     use super::*;
@@ -246,6 +255,21 @@ mod tests {
         };
         check(false, (Some(500), None));
         check(true, (Some(800), Some(1600)));
+    }
+
+    #[test]
+    fn metrics_elsewhere_get_no_key() {
+        let replica = Replica { key: Some(Secret::new("sk".to_owned())), ..replica(1) };
+        let check = |at: &str, url: &str, has_key: bool| {
+            let request = get(&replica, at).unwrap();
+            assert_eq!(request.uri(), url);
+            assert_eq!(request.headers().contains_key(header::AUTHORIZATION), has_key, "{at}");
+        };
+        check("/metrics", "http://h/metrics", true);
+        check("http://h/other", "http://h/other", true);
+        check("http://h:8002/metrics", "http://h:8002/metrics", false);
+        check("https://h/metrics", "https://h/metrics", false);
+        check("http://k/metrics", "http://k/metrics", false);
     }
 
     #[test]

@@ -92,6 +92,10 @@ pub struct EndpointSpec {
     pub kv_tokens: Option<u64>,
     /// Where it tells what its KV cache holds: `tcp://HOST:PORT`.
     pub kv_events: Option<String>,
+    /// Where it tells how full it is, where that is not at its Model's path below `url`.
+    pub metrics_url: Option<String>,
+    /// Whether nobody said by which name it serves its model, so that it is asked.
+    pub finds_name: bool,
     /// Where the manifest has it, for messages.
     #[serde(skip)]
     pub written: Written,
@@ -290,7 +294,8 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
 
 /// The endpoints of a Model.
 pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
-    let spec = |(index, endpoint): (usize, &Endpoint)| EndpointSpec {
+    let (said, dialect) = (&model.spec, model.spec.dialect());
+    let spec = move |(index, endpoint): (usize, &Endpoint)| EndpointSpec {
         name: endpoint_name(model, endpoint),
         lane: model.name().to_owned(),
         url: endpoint.url.to_string(),
@@ -301,6 +306,8 @@ pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
         slots: endpoint.parallel,
         kv_tokens: endpoint.kv_tokens,
         kv_events: endpoint.events_url(),
+        metrics_url: endpoint.metrics_elsewhere(dialect),
+        finds_name: said.served_model.is_none() && dialect.lists_its_name(),
         written: Written { origin: model.origin.clone(), index },
     };
     model.spec.endpoints.iter().enumerate().map(spec)

@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 use pilotage_shell::client::Client;
-use pilotage_wire::dialect::Own;
+use pilotage_wire::dialect::{Dialect, Own};
 
 use super::Replica;
+use super::name::Name;
 
 /// The parts of a replica's address, the header with its key, and what speaks with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Door {
     at: Option<(Scheme, Authority, HeaderValue)>,
     /// What all paths begin with there.
@@ -20,6 +21,10 @@ pub(crate) struct Door {
     client: Option<Client>,
     /// The API of its own that requests are told in.
     own: Option<Own>,
+    /// Which server it is.
+    dialect: Dialect,
+    /// What it calls its model, where it is to be asked.
+    name: Option<Name>,
 }
 
 impl Door {
@@ -39,7 +44,15 @@ impl Door {
             Some(value)
         });
         let (prefix, client) = (path.trim_end_matches('/').to_owned(), replica.client.clone());
-        Self { at, prefix, key, client, own: replica.own }
+        Self {
+            at,
+            prefix,
+            key,
+            client,
+            own: replica.own,
+            dialect: replica.dialect,
+            name: replica.finds_name.then(|| Name::at(replica)),
+        }
     }
 
     /// What speaks with it: its own client, or everybody's.
@@ -50,6 +63,16 @@ impl Door {
     /// The API of its own that requests are told in, where it has not OpenAI's.
     pub(crate) const fn own(&self) -> Option<Own> {
         self.own
+    }
+
+    /// What it calls its model, where it is to be asked.
+    pub(crate) const fn name(&self) -> Option<&Name> {
+        self.name.as_ref()
+    }
+
+    /// Which server it is.
+    pub(crate) const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// The address of that path.

@@ -13,10 +13,11 @@ use pilotage_core::{FailureKind, RequestId, Time, Told};
 use pilotage_lens::Mark;
 use pilotage_shell::client::{ClientError, Incoming};
 use pilotage_shell::id;
-use pilotage_wire::dialect::Own;
 use pilotage_wire::dialect::translate::{self, Reader};
+use pilotage_wire::dialect::{Fault, Own, fault, retell};
 use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::error::ApiError;
+use pilotage_wire::peek;
 
 use super::chunk::{Ends, Said};
 use super::events::{Block, Blocks};
@@ -96,7 +97,8 @@ pub(super) async fn go_on(
     now: Time,
 ) -> Result<Opened, Failed> {
     let to = Target { door: &go.door, id, displaces: go.displaces };
-    let words = Words::of(&gateway, &order, to, (path, body.into()));
+    let body = named(&gateway, &order, to.door, body.into()).await;
+    let words = Words::of(&gateway, &order, to, (path, body));
     let Ok(Words { path, body, reader }) = words else { return Err(FailureKind::Server.into()) };
     let request = request(&order, to, (path, body), now);
     let client = to.door.client(&gateway.inner.client);
@@ -144,18 +146,18 @@ pub(super) async fn run(
     let timeouts = order.timeouts;
     let total = left(watch.now(), order.until);
     let limit = if order.stream { timeouts.first_token.min(total) } else { total };
-    let Words { path, body, reader } =
-        match Words::of(gateway, order, to, (order.path, order.body.clone())) {
-            Ok(words) => words,
-            // It would be told to no other of them.
-            Err(error) => return Ok(Answer::Whole(error.into())),
-        };
+    let body = named(gateway, order, to.door, order.body.clone()).await;
+    let Words { path, body, reader } = match Words::of(gateway, order, to, (order.path, body)) {
+        Ok(words) => words,
+        // It would be told to no other of them.
+        Err(error) => return Ok(Answer::Whole(error.into())),
+    };
     let asking = async {
         let request = request(order, to, (path, body), watch.now());
         let client = to.door.client(&gateway.inner.client);
         let response = client.request(request).await?;
         watch.mark(Mark::Answered);
-        read(gateway, order, (response, reader), watch).await
+        read(gateway, order, (response, reader, to.door), watch).await
     };
     let outcome = tokio::select! {
         // What has come counts, even from a replica that is gone by now.
@@ -177,7 +179,7 @@ pub(super) async fn run(
 async fn read(
     gateway: &Gateway,
     order: &Order,
-    (response, reader): (Response<Incoming>, Option<Reader>),
+    (response, reader, door): (Response<Incoming>, Option<Reader>, &Door),
     watch: &mut Watch,
 ) -> Result<Answer, Failed> {
     let (parts, body) = response.into_parts();
@@ -200,13 +202,16 @@ async fn read(
         429 | 503 => Err(Failed::sent_away(gateway, &parts.headers)),
         // Our own key was refused, or the path is not there: the replica is not what we think.
         401 | 403 | 405 => Err(FailureKind::Server.into()),
+        // It failed while it was computed, as TGI says it.
+        424 => Err(FailureKind::Server.into()),
         404 if !is_json => Err(FailureKind::Server.into()),
         // Nobody could read what it says.
         400..=499 if fit::is_encoded(&parts.headers) => Err(FailureKind::Server.into()),
         // The request is wrong, and would be anywhere: that is the answer.
         400..=499 => {
             let whole = collect(gateway, parts, body).await?;
-            Ok(Answer::Whole(whole.told_wrong(reader.map(|reader| reader.own()))?))
+            let own = reader.map(|reader| reader.own());
+            Ok(Answer::Whole(whole.told_wrong(own, door)?))
         }
         _ => Err(FailureKind::Server.into()),
     }
@@ -255,13 +260,35 @@ impl Whole {
         Ok(Self { body: body.into(), ..self })
     }
 
-    /// The same, of an error. What is the replica's own fault may be tried elsewhere.
-    fn told_wrong(self, own: Option<Own>) -> Result<Self, FailureKind> {
-        let Some(own) = own else { return Ok(self) };
-        match translate::error(own, self.status.as_u16(), &self.body) {
+    /// The same, of an error: clients get it in OpenAI's shape from every server. What is the replica's own
+    /// fault may be tried elsewhere.
+    fn told_wrong(self, own: Option<Own>, door: &Door) -> Result<Self, FailureKind> {
+        let (dialect, status) = (door.dialect(), self.status.as_u16());
+        if let Some(name) = door.name()
+            && fault::read(dialect, status, &self.body).fault == Fault::UnknownModel
+        {
+            name.forget();
+        }
+        let Some(own) = own else {
+            let told = retell::wrong(dialect, status, &self.body);
+            return Ok(told.map_or(self, Self::from));
+        };
+        match translate::error(own, status, &self.body) {
             error if error.status < 500 => Ok(error.into()),
             _ => Err(FailureKind::Server),
         }
+    }
+}
+
+/// The body with the name that a replica knows its model by, where it was found to have another. Forms are
+/// left as they are, and so are the names of adapters.
+async fn named(gateway: &Gateway, order: &Order, door: &Door, body: Bytes) -> Bytes {
+    let Some(known) = door.name().filter(|_| !order.is_adapter) else { return body };
+    let with = (door.client(&gateway.inner.client), gateway.inner.clock);
+    let Some(name) = known.of(with, &order.served).await else { return body };
+    match peek::peek(&body) {
+        Ok(peek) => peek::splice(&body, vec![peek.rename_model(&name)]).into(),
+        Err(_) => body,
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) struct Order {
     input: u32,
     /// The name that its replicas know the model or the adapter by.
     served: String,
+    /// Whether that is an adapter's.
+    is_adapter: bool,
     /// The request, where its stream can go on in another attempt.
     resume: Option<Resumable>,
     /// Whether it is a copy, whose answer nobody sees: it is not tried twice.

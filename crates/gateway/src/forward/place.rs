@@ -197,6 +197,7 @@ pub(super) async fn send(
         timeouts,
         input: tokens.input,
         served: served.to_owned(),
+        is_adapter: adapter.is_some(),
         resume,
         copy: is_copy,
         hedge,

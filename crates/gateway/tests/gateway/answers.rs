@@ -87,11 +87,27 @@ async fn a_stream_is_passed_on_and_its_usage_kept_for_the_books() {
 }
 
 #[tokio::test]
-async fn errors_of_the_request_come_back_as_the_engine_said_them() {
+async fn errors_of_the_request_come_back_in_the_shape_of_the_api() {
     let engine = engine().await;
     let gateway = gateway(config(), &[&engine]);
-    let body = r#"{"error":{"message":"too hot","param":"temperature"}}"#;
-    engine.json(400, body);
-    assert_eq!(answer(&gateway, chat(r#"{"model":"public"}"#)).await, (400, body.to_owned()));
+    let told = r#"{"error":{"message":"too hot","type":"invalid_request_error","param":"temperature","code":null}}"#;
+    for (status, said) in [
+        (400, told),
+        (
+            400,
+            r#"{"error":{"message":"too hot","param":"temperature","type":"BadRequestError","code":400}}"#,
+        ),
+        (
+            422,
+            r#"{"object":"error","message":"too hot","type":"x","param":"temperature","code":40001}"#,
+        ),
+    ] {
+        engine.json(status, said);
+        let answered = answer(&gateway, chat(r#"{"model":"public"}"#)).await;
+        assert_eq!(answered, (400, told.to_owned()), "{said}");
+    }
+    engine.json(400, r#"{"detail":"no /root/models/x at 10.0.0.7:8000"}"#);
+    let (_, answered) = answer(&gateway, chat(r#"{"model":"public"}"#)).await;
+    assert!(!answered.contains("root") && !answered.contains("10.0"), "{answered}");
     until_idle(&gateway).await;
 }

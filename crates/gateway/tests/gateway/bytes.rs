@@ -42,14 +42,15 @@ async fn streams_keep_their_line_ends_comments_and_names() {
 }
 
 #[tokio::test]
-async fn an_answer_keeps_its_media_type() {
+async fn an_error_without_a_shape_gets_one() {
     let engine = engine().await;
     let gateway = gateway(config(), &[&engine]);
     engine.plain(422, "text/plain; charset=utf-8", "no such voice");
     let response = send(&gateway, chat(r#"{"model":"public"}"#)).await;
-    assert_eq!(response.status(), 422);
-    assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
-    assert_eq!(text(response).await, "no such voice");
+    assert_eq!(response.status(), 400);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let told = r#"{"error":{"message":"no such voice","type":"invalid_request_error","param":null,"code":null}}"#;
+    assert_eq!(text(response).await, told);
 }
 
 #[tokio::test]

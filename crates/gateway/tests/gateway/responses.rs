@@ -134,7 +134,8 @@ async fn what_is_not_supported_is_named_in_openais_shape() {
     engine.json(400, r#"{"error":{"message":"too long","param":null}}"#);
     let (status, error) =
         answer(&gateway, post("/v1/responses", r#"{"model":"public","input":"Hi"}"#)).await;
-    assert_eq!((status, error.as_str()), (400, r#"{"error":{"message":"too long","param":null}}"#));
+    let told = r#"{"error":{"message":"too long","type":"invalid_request_error","param":null,"code":null}}"#;
+    assert_eq!((status, error.as_str()), (400, told));
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Replicas that have an API of their own: clients speak OpenAI's with them all the same.
 
+use std::sync::{Arc, Mutex};
+
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use pilotage_core::{Capacity, ReplicaId};
@@ -197,4 +199,66 @@ async fn an_answer_that_breaks_goes_on_at_another() {
         "what came already is a part of the prompt"
     );
     until_idle(&gateway).await;
+}
+
+/// A server that lists its models and tells about itself, and answers with the name that it is asked by, where
+/// that is the one it knows now.
+async fn named(models: &'static str, info: &'static str, known: Arc<Mutex<String>>) -> String {
+    let asked = Arc::clone(&known);
+    let reply = move |body: String| async move {
+        let name = json(&body)["model"].as_str().unwrap().to_owned();
+        let is_known = *asked.lock().unwrap() == name;
+        let answer = match is_known {
+            true => json!({"choices": [{"message": {"content": name}}]}),
+            false => json!({"error": format!("model '{name}' not found")}),
+        };
+        let status = if is_known { 200 } else { 404 };
+        (StatusCode::from_u16(status).unwrap(), axum::Json(answer))
+    };
+    let list = move || async move {
+        let name = known.lock().unwrap().clone();
+        ([("content-type", "application/json")], models.replace("NAME", &name))
+    };
+    let router = axum::Router::new()
+        .route("/v1/chat/completions", axum::routing::post(reply))
+        .route("/v1/models", axum::routing::get(list))
+        .route("/info", axum::routing::get(move || async move { info }));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(pilotage_shell::tasks::spawn("named", async move { axum::serve(listener, router).await }));
+    url
+}
+
+#[tokio::test]
+async fn servers_are_asked_by_the_name_that_they_know() {
+    const ONE: &str = r#"{"data":[{"id":"NAME"}]}"#;
+    const TGI: &str = r#"{"model_id":"x/y","max_concurrent_requests":128,"version":"3.3.7"}"#;
+    let check = async |models, info, name: &str, finds_name: bool, expect: (u16, &str)| {
+        let known = Arc::new(Mutex::new(name.to_owned()));
+        let url = named(models, info, Arc::clone(&known)).await;
+        let gateway = gateway(config(), &[]);
+        let replica = Replica::at("r", url, Capacity::of_requests(4));
+        let replica = Replica { finds_name, metrics: None, ..replica };
+        gateway.lane("lane").unwrap().replica_up(ReplicaId(1), replica);
+        let ask = async || {
+            let (status, body) = answer(&gateway, chat(r#"{"model":"public"}"#)).await;
+            let body = json(&body);
+            let content = body["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+            (status, content.to_owned())
+        };
+        assert_eq!(ask().await, (expect.0, expect.1.to_owned()), "{models} {info}");
+        if expect.0 == 200 && finds_name && !info.is_empty() {
+            return;
+        }
+        // It is started anew, with another name: one request finds that out.
+        *known.lock().unwrap() = "other".to_owned();
+        let again = if finds_name { (200, "other".to_owned()) } else { (404, String::new()) };
+        assert_eq!(ask().await.0, 404);
+        assert_eq!(ask().await, again);
+        until_idle(&gateway).await;
+    };
+    check(ONE, "", "/models/mistral", true, (200, "/models/mistral")).await;
+    check(ONE, "", "served", true, (200, "served")).await;
+    check(ONE, TGI, "tgi", true, (200, "tgi")).await;
+    check(ONE, "", "/models/mistral", false, (404, "")).await;
 }

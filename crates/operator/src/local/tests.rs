@@ -56,6 +56,7 @@ fn spec(script: &str) -> ProcessSpec {
         lane: "m".to_owned(),
         served_model: "m".to_owned(),
         dialect: Dialect::Vllm,
+        metrics_of: Dialect::Vllm,
         slots: 1,
         threads: 1,
         weights: WeightsSpec {

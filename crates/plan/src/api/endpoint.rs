@@ -67,6 +67,10 @@ pub struct Endpoint {
     /// it the gateway remembers what it sent where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_events: Option<KvEvents>,
+    /// Where it tells how full it is, as text for Prometheus: another address than servers of the Model's
+    /// `dialect` have, path included. It gets the key only where it is the host and port of `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_url: Option<EndpointUrl>,
 }
 
 /// Where a vLLM-compatible engine publishes changes of its KV cache (ZeroMQ `PUB`): a port of the
@@ -188,7 +192,19 @@ impl Endpoint {
             parallel: ENDPOINT_PARALLEL_DEFAULT,
             kv_tokens: None,
             kv_events: None,
+            metrics_url: None,
         }
+    }
+
+    /// Where a server of that kind tells how full it is, where that is not at its port for requests.
+    pub fn metrics_elsewhere(&self, dialect: Dialect) -> Option<String> {
+        let paths = &dialect.wire().differences().paths;
+        let usual = || {
+            let (port, path) = paths.metrics_port.zip(paths.metrics)?;
+            let scheme = if self.url.is_tls() { "https" } else { "http" };
+            Some(format!("{scheme}://{}:{port}{path}", self.url.host()))
+        };
+        self.metrics_url.as_ref().map(ToString::to_string).or_else(usual)
     }
 
     /// Where it tells what its KV cache holds.
@@ -217,13 +233,14 @@ impl Dialect {
         }
     }
 
-    /// What such a server calls every model; none where it goes by the name that it is given. TGI takes any other
-    /// name for an adapter's (`ChatRequest::try_into_generate` of its `router/src/lib.rs`).
+    /// What such a server calls every model; none where it goes by the name that it is given.
     pub const fn name_of_all(self) -> Option<&'static str> {
-        match self {
-            Self::Tgi => Some("tgi"),
-            _ => None,
-        }
+        self.wire().name_of_all()
+    }
+
+    /// Whether such a server tells which name it serves its model by, so that nobody has to say it.
+    pub fn lists_its_name(self) -> bool {
+        self != Self::Pilotage && self.name_of_all().is_none() && self.wire().own().is_none()
     }
 
     /// The path that says whether such a server is well.
@@ -231,7 +248,7 @@ impl Dialect {
         self.wire().differences().paths.health
     }
 
-    /// The path of such a server's metrics; none where it has none, they are at another port, or its
+    /// The path of such a server's metrics at its port for requests; none where it has none there, or its
     /// owner would rather not be asked every second.
     pub const fn metrics_path(self) -> Option<&'static str> {
         let paths = &self.wire().differences().paths;

@@ -85,7 +85,8 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MODEL_ENDPOINTS_MAX))]
     pub endpoints: Vec<Endpoint>,
-    /// What the endpoints call the model. Without it the Model's own name, or `tgi` where the `dialect` is that.
+    /// What the endpoints call the model. Without it the Model's own name, or where they list another, that:
+    /// the only one, or `tgi` where they are that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = SERVED_MODEL_LEN_MAX))]
     pub served_model: Option<String>,

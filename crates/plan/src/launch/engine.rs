@@ -109,6 +109,14 @@ impl Engine {
         }
     }
 
+    /// Whose metrics it tells, at its port for requests: Triton's front end tells Triton's.
+    pub const fn metrics_of(self) -> Dialect {
+        match self {
+            Self::Triton => Dialect::Triton,
+            other => other.dialect(),
+        }
+    }
+
     /// The one of that name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|engine| engine.name() == name)

@@ -227,6 +227,7 @@ impl LaunchSpec {
             lane,
             served_model: self.served.clone(),
             dialect: self.engine.dialect(),
+            metrics_of: self.engine.metrics_of(),
             slots: self.slots,
             threads,
             weights,

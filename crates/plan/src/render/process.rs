@@ -58,6 +58,8 @@ pub struct ProcessSpec {
     pub served_model: String,
     /// Which server it is.
     pub dialect: Dialect,
+    /// Whose metrics it tells, at its port for requests: a front end may tell those of what is behind it.
+    pub metrics_of: Dialect,
     /// Requests that may be in flight there: what it computes at once, so that waiting happens in
     /// the gateway, where it is fair.
     pub slots: u32,
@@ -178,6 +180,7 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
         lane: served.to_owned(),
         served_model: served.to_owned(),
         dialect: Dialect::Pilotage,
+        metrics_of: Dialect::Pilotage,
         slots: spec.parallel,
         threads,
         weights: WeightsSpec {

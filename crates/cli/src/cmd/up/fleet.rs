@@ -71,6 +71,9 @@ struct Place {
     health: HealthCheck,
     metrics: Option<String>,
     dialect: Dialect,
+    /// Whose metrics those are.
+    metrics_of: Dialect,
+    finds_name: bool,
 }
 
 impl Place {
@@ -87,6 +90,8 @@ impl Place {
             health: HealthCheck::default(),
             metrics,
             dialect: Dialect::Pilotage,
+            metrics_of: Dialect::Pilotage,
+            finds_name: false,
         }
     }
 }
@@ -138,8 +143,10 @@ impl Fleet {
         let mut place =
             Place { zone, kv_events, ..Place::here(of.and_then(|of| of.region.clone())) };
         if let Some(of) = of.filter(|_| !is_ours) {
-            (place.health, place.metrics) = (of.health.clone(), of.metrics.clone());
-            (place.assumes_kv, place.dialect) = (true, of.dialect);
+            (place.assumes_kv, place.health) = (true, of.health.clone());
+            (place.dialect, place.metrics_of) = (of.dialect, spec.metrics_of);
+            let metrics = spec.metrics_of.wire().differences().paths.metrics;
+            place.metrics = metrics.map(str::to_owned);
         }
         let lane = spec.lane.as_str();
         let id = self.next_id();
@@ -217,8 +224,10 @@ impl Fleet {
                 assumes_kv: spec.kv_tokens.is_none(),
                 trust: trust.clone(),
                 health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
-                metrics: lane.and_then(|lane| lane.metrics.clone()),
+                metrics: spec.metrics_url.clone().or_else(|| lane?.metrics.clone()),
                 dialect: lane.map(|lane| lane.dialect).unwrap_or_default(),
+                metrics_of: lane.map(|lane| lane.dialect).unwrap_or_default(),
+                finds_name: spec.finds_name,
             };
             let is_same = |up: &Up| {
                 up.url == spec.url && up.key == *key && up.capacity == capacity && up.place == place
@@ -291,6 +300,8 @@ impl Up {
             health: self.place.health.clone(),
             metrics: self.place.metrics.clone(),
             dialect: self.place.dialect.wire(),
+            metrics_of: self.place.metrics_of.wire(),
+            finds_name: self.place.finds_name,
             own: self.place.dialect.wire().own(),
             ..Replica::at(&self.name, &self.url, capacity)
         }
@@ -313,6 +324,7 @@ mod tests {
     use pilotage_plan::{World, parse_all, plan};
     use pilotage_shell::clock::Clock;
     use pilotage_shell::metrics::Metrics;
+    use pilotage_wire::dialect::Own;
 
     use super::*;
 
@@ -439,5 +451,51 @@ mod tests {
         assert!(fleet.rest(0, "a-0"));
         assert!(fleet.process_died("a-0") && !fleet.is_resting(), "it died meanwhile");
         assert!(!fleet.process_down("a-0"));
+    }
+
+    /// Where replicas are asked how full they are, as whose metrics that is read, the API that they are asked
+    /// in, and whether they are asked for their name.
+    #[tokio::test]
+    async fn replicas_are_read_where_their_metrics_are() {
+        let told = |spec: &str| {
+            let (mut fleet, ..) = begin();
+            let text = format!(
+                "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, spec: {{{spec}}}}}"
+            );
+            let plan =
+                plan(&parse_all([("f", text.as_str())]).unwrap(), &World::with_cores(1)).unwrap();
+            fleet.set_lanes(&plan.lanes);
+            let reached: Vec<_> = (plan.endpoints.iter())
+                .map(|spec| Reached { spec: spec.clone(), key: None, trust: None })
+                .collect();
+            fleet.set_endpoints(0, &plan, &reached);
+            for process in &plan.processes {
+                let at = ("http://127.0.0.1:1".to_owned(), None);
+                fleet.process_up(&process.name, process, at, None);
+            }
+            let up = fleet.up.values().next().unwrap();
+            let replica = up.replica(up.capacity);
+            (replica.metrics, replica.metrics_of.name(), replica.own, replica.finds_name)
+        };
+        let check = |spec: &str, expect: (Option<&str>, &str, Option<Own>, bool)| {
+            let expect = (expect.0.map(str::to_owned), expect.1, expect.2, expect.3);
+            assert_eq!(told(spec), expect, "{spec}");
+        };
+        let triton = Some(Own::Triton);
+        let at = "endpoints: [{url: 'https://h:9/x'}]";
+        check(
+            &format!("dialect: triton, {at}"),
+            (Some("https://h:8002/metrics"), "triton", triton, false),
+        );
+        check(
+            "dialect: triton, endpoints: [{url: 'http://h', metricsUrl: 'http://m:1/x/metrics'}]",
+            (Some("http://m:1/x/metrics"), "triton", triton, false),
+        );
+        check(at, (Some("/metrics"), "auto", None, true));
+        check(&format!("dialect: tgi, {at}"), (Some("/metrics"), "tgi", None, false));
+        check(&format!("servedModel: x, {at}"), (Some("/metrics"), "auto", None, false));
+        let local = "source: 'file:w', runtime";
+        check(&format!("{local}: triton"), (Some("/metrics"), "triton", None, false));
+        check(&format!("{local}: vllm"), (Some("/metrics"), "vllm", None, false));
     }
 }

@@ -98,8 +98,54 @@ fn plain(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::plain;
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use super::{initial_speed, plain};
+    use crate::installation::Installation;
+
+    /// A calibration written by hand, of the model of `plan tune`'s tests on an L4 under vLLM. Its numbers are
+    /// unlike all that is assumed.
+    pub(crate) const KEPT: &str = r#"{
+        "schema": "pilotage.calibration/v1",
+        "measured": "2031-05-04T03:02:01Z",
+        "url": "http://gpu-1:8000",
+        "subject": {"model": "tuned", "architecture": "LlamaForCausalLM", "parameters": PARAMETERS,
+            "weightBytes": BYTES, "hardware": "l4", "runtime": "vllm", "version": "0.11.2", "tensor": 1,
+            "pipeline": 1},
+        "fit": {
+            "pace": {"prefill_seconds": 0.002, "token_seconds": 0.0004, "step_seconds": 0.03,
+                "sequence_seconds": 0.0015, "context_seconds": 0.000001, "off": 0.1},
+            "calibration": {"compute": 0.05, "bandwidth": 0.07, "link": 0.5, "step_seconds": 0.02,
+                "sequence_seconds": 0.0001, "off": 0.1, "measurements": 12},
+            "rows": [],
+            "heldOut": {"points": 0, "pace": {"mean": 0.1, "most": 0.1}, "assumed": null, "fitted": null}
+        }
+    }"#;
+
+    /// Puts it where `bench calibrate --save` would.
+    pub(crate) fn keep(data_dir: &Path, name: &str, text: &str) {
+        let folder = data_dir.join("calibrations");
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = text.replace("PARAMETERS", "1").replace("BYTES", "2");
+        std::fs::write(folder.join(format!("{name}.json")), text).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let installation = Installation::at(Some(folder.path().to_owned())).unwrap();
+        assert!(installation.calibration("kept").is_none());
+        keep(folder.path(), "kept", KEPT);
+        let pace = installation.calibration("kept").unwrap().fit.pace;
+        let speed = initial_speed(&pace);
+        assert_eq!((speed.token_seconds, speed.step_seconds), (0.0004, 0.03));
+        assert!((speed.sequence_seconds - 0.002_012).abs() < 1e-9, "with what a sequence holds");
+        keep(folder.path(), "kept", &KEPT.replace("calibration/v1", "calibration/v0"));
+        assert!(installation.calibration("kept").is_none());
+        keep(folder.path(), "kept", &KEPT.replace("0.0004", "-1"));
+        assert!(installation.calibration("kept").is_none());
+    }
 
     #[test]
     fn names_stay_in_their_folder() {

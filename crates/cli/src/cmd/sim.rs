@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -172,11 +172,15 @@ fn list(args: &SimList) -> anyhow::Result<()> {
 
 /// A file wins over a built-in scenario of the same name. Traces lie where the file lies.
 fn read(which: &Which) -> anyhow::Result<Scenario> {
-    read_named(&which.scenario, which.seed)
+    read_named(&which.scenario, which.seed, None)
 }
 
-/// The scenario of that name or in that file.
-pub(super) fn read_named(name: &str, seed: Option<u64>) -> anyhow::Result<Scenario> {
+/// The scenario of that name or in that file; calibrations are in `data_dir`, or where the user's are.
+pub(super) fn read_named(
+    name: &str,
+    seed: Option<u64>,
+    data_dir: Option<PathBuf>,
+) -> anyhow::Result<Scenario> {
     let path = Path::new(name);
     let builtin = scenario::find(name).filter(|_| !path.is_file());
     let text = match builtin {
@@ -191,7 +195,7 @@ pub(super) fn read_named(name: &str, seed: Option<u64>) -> anyhow::Result<Scenar
         let found = fs::read_to_string(folder.join(name));
         // A name without a folder may be that of a calibration that was kept.
         let kept = |error: std::io::Error| {
-            let path = Installation::at(None).ok().map(|it| it.calibration_path(name));
+            let path = Installation::at(data_dir.clone()).ok().map(|it| it.calibration_path(name));
             path.and_then(|path| fs::read_to_string(path).ok()).ok_or(error)
         };
         found.or_else(kept).map_err(|error| error.to_string())
@@ -281,5 +285,31 @@ pub(super) fn quoted(text: &str) -> String {
     match text.chars().all(plain) {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibrations::tests::{KEPT, keep};
+
+    #[test]
+    fn engines_are_as_fast_as_a_calibration_in_the_data_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let path = folder.path().join("mine.yaml");
+        let text = "name: mine\nengine: {calibration: kept, kvTokens: 4096}\ntenants: [{name: all}]\nworkloads:\n- seconds: 9\n  \
+                    arrivals: {poisson: {perSecond: 2}}\n  requests: [{tenant: all, input: 9, output: 3}]\n";
+        fs::write(&path, text).unwrap();
+        let read = || read_named(&path.display().to_string(), None, Some(data_dir.clone()));
+        assert!(read().unwrap_err().to_string().contains("kept"), "it is not there yet");
+        keep(&data_dir, "kept", KEPT);
+        let scenario = read().unwrap();
+        let engine = &scenario.replicas[0].engine;
+        assert_eq!((engine.name.as_str(), engine.kv_tokens), ("calibrated tuned", 4096));
+        let times = [engine.prefill_ms, engine.prefill_ms_per_token, engine.step_ms];
+        for (found, expect) in times.into_iter().zip([2.0, 0.4, 30.0]) {
+            assert!((found - expect).abs() < 1e-9, "{found} {expect}");
+        }
     }
 }

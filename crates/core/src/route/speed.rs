@@ -98,6 +98,14 @@ impl Speeds {
         self.replicas.get(&replica).map_or(lane, |own| own.beside(&lane))
     }
 
+    /// What a replica of which nothing is known is taken for, and whether that was measured here.
+    pub fn usual(&self) -> (InitialSpeed, bool) {
+        let speed = self.lane.unwrap_or(self.initial);
+        let (step_seconds, sequence_seconds) = speed.step.fit();
+        let token_seconds = speed.prefill.fit().1;
+        (InitialSpeed { token_seconds, step_seconds, sequence_seconds }, self.lane.is_some())
+    }
+
     /// The answer that is to be expected where the most is `most` tokens.
     pub fn answer(&self, most: u32) -> f64 {
         self.answer.unwrap_or(ANSWER_PRIOR).min(f64::from(most))
@@ -256,6 +264,7 @@ mod tests {
         let initial =
             InitialSpeed { token_seconds: 4e-4, step_seconds: 0.03, sequence_seconds: 0.002 };
         speeds.believe(initial);
+        assert_eq!(speeds.usual(), (initial, false));
         let speed = speeds.of(ReplicaId(3));
         assert!((speed.prefill_seconds(1000.0) - 0.4).abs() < 1e-9);
         assert!((speed.step_seconds(10.0) - 0.05).abs() < 1e-9);
@@ -270,6 +279,8 @@ mod tests {
             assert!((speed.step_seconds(8.0) / 0.015 - 1.0).abs() < 0.15, "{replica}");
         }
         speeds.believe(InitialSpeed::default());
+        let (usual, measured) = speeds.usual();
+        assert!(measured && (usual.token_seconds / 200e-6 - 1.0).abs() < 0.15, "{usual:?}");
         let speed = speeds.of(ReplicaId(0));
         assert!((speed.prefill_seconds(1000.0) / 0.2 - 1.0).abs() < 0.15, "it stays");
     }

@@ -24,7 +24,7 @@ use crate::preempt::Stop;
 use crate::prefix::Index;
 use crate::queue::{Queue, TenantTree, Ticket};
 use crate::request::{FailureKind, Outcome, Refusal, Request};
-use crate::route::{Pick, Prompt, Speeds};
+use crate::route::{InitialSpeed, Pick, Prompt, Speeds};
 use crate::{Band, Capacity, Fleet, ReplicaId, Report, RequestId, Span, TenantId, Time};
 pub use config::SchedulerConfig;
 pub use event::{Input, Output};
@@ -335,6 +335,11 @@ impl Scheduler {
     /// The waiting requests.
     pub const fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// What a replica of which nothing is known is taken for now, and whether that was measured here.
+    pub fn speed(&self) -> (InitialSpeed, bool) {
+        self.speeds.usual()
     }
 
     /// What is held of each replica; empty where nobody judges.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pilotage_core::queue::Entitlement;
-use pilotage_core::{FailureKind, ReplicaId, Span};
+use pilotage_core::{FailureKind, InitialSpeed, ReplicaId, Span};
 use serde::Serialize;
 
 use super::Driver;
@@ -16,6 +16,20 @@ pub(crate) struct LaneStatus {
     pub(crate) replicas: Vec<ReplicaStatus>,
     /// Who has what.
     pub(crate) tenants: Vec<TenantStatus>,
+    pub(crate) speed: SpeedStatus,
+}
+
+/// What a replica of which nothing is known is taken for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct SpeedStatus {
+    /// For each token of a prompt.
+    pub(crate) prompt_token_ms: f64,
+    /// For a step.
+    pub(crate) step_ms: f64,
+    /// More for each sequence in it.
+    pub(crate) sequence_ms: f64,
+    /// Whether that comes from requests here; before there are any it is a calibration's, or a guess.
+    pub(crate) measured: bool,
 }
 
 /// One tenant's part.
@@ -95,6 +109,18 @@ impl Driver {
             queue: QueueStatus { requests: queue.len(), tokens: queue.tokens(), gap },
             replicas,
             tenants: queue.entitlements().into_iter().map(TenantStatus::from).collect(),
+            speed: SpeedStatus::from(self.scheduler.speed()),
+        }
+    }
+}
+
+impl From<(InitialSpeed, bool)> for SpeedStatus {
+    fn from((speed, measured): (InitialSpeed, bool)) -> Self {
+        Self {
+            prompt_token_ms: speed.token_seconds * 1e3,
+            step_ms: speed.step_seconds * 1e3,
+            sequence_ms: speed.sequence_seconds * 1e3,
+            measured,
         }
     }
 }

@@ -119,6 +119,15 @@ fn calibrated(
     Ok(found)
 }
 
+/// The share of arithmetic that a plan is made with, and when it was measured.
+#[cfg(test)]
+fn taken(args: PlanModel, facts: &ModelFacts) -> anyhow::Result<(f64, Option<String>)> {
+    let typed = Typed::parse(&args, args.model.as_deref().unwrap_or_default())?;
+    let mut question = question(&args, &typed, facts)?;
+    let stored = calibrated(&mut question, args.data_dir)?;
+    Ok((question.calibration.compute, stored.map(|stored| stored.measured)))
+}
+
 fn answer(question: &Question<'_>, place: &str, output: Format) -> anyhow::Result<()> {
     match propose(question) {
         Ok(proposal) => show::proposal(question, &proposal, place, output),

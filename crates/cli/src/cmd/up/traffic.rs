@@ -46,6 +46,7 @@ pub(super) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig {
         config.scheduler.deaths_told =
             processes.any(|process| one.replicas.contains(&process.name));
         if let Some(found) = keys.installation.calibration(&one.name) {
+            tracing::info!(model = %one.name, measured = %found.measured, "the calibration that was kept is taken");
             config.scheduler.initial = calibrations::initial_speed(&found.fit.pace);
         }
         config
@@ -342,10 +343,19 @@ fn identity(identity: &Identity) -> IdentityConfig {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use http::Request;
+    use http_body_util::BodyExt as _;
     use pilotage_core::traffic::{Model, Role, Router};
+    use pilotage_gateway::Gateway;
     use pilotage_plan::{World, parse_all, plan};
+    use pilotage_shell::clock::Clock;
+    use pilotage_shell::metrics::Metrics;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
 
     use super::*;
+    use crate::calibrations::tests::{KEPT, keep};
 
     const MANIFEST: &str = r#"
 apiVersion: pilotage.dev/v1alpha1
@@ -500,5 +510,45 @@ spec: {targets: [{model: big}], adapter: law, retries: {attemptsMax: 1, percent:
         let models = (0..).zip(&config.lanes).map(model).collect();
         let routes = config.routes.iter().map(|route| route.traffic.clone()).collect();
         assert!(Router::new(models, routes).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_lane_begins_with_the_calibration_of_its_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let resources = parse_all([("f", MANIFEST)]).unwrap();
+        let plan = plan(&resources, &World::with_cores(2)).unwrap();
+        let speeds = async || {
+            let keys = Keys {
+                local: None,
+                admin: Secret::new("a".to_owned()),
+                open: false,
+                media_hosts: Vec::new(),
+                installation: Installation::at(Some(folder.path().to_owned())).unwrap(),
+            };
+            let config = gateway_config(&plan, &keys);
+            let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
+            let request = Request::get("/status").header("authorization", "Bearer a");
+            let router = gateway.admin_router(Vec::new());
+            let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let status: Value = serde_json::from_slice(&body).unwrap();
+            ["big", "next"].map(|name| {
+                let lanes = status["lanes"].as_array().unwrap();
+                lanes.iter().find(|lane| lane["name"] == name).unwrap()["speed"].clone()
+            })
+        };
+        let [guessed, other] = speeds().await;
+        assert_eq!((&guessed, &guessed["measured"]), (&other, &Value::from(false)));
+        keep(folder.path(), "big", KEPT);
+        let [big, next] = speeds().await;
+        assert_eq!(next, guessed, "one without a calibration stays as it is");
+        let about = |name: &str, expect: f64| {
+            let found = big[name].as_f64().unwrap();
+            assert!((found - expect).abs() < 1e-6, "{name}: {found} {expect}");
+        };
+        about("prompt_token_ms", 0.4);
+        about("step_ms", 30.0);
+        about("sequence_ms", 2.012);
+        assert_eq!(big["measured"], false, "nobody asked anything here yet");
     }
 }

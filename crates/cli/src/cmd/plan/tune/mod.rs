@@ -218,7 +218,7 @@ fn launch_lines(args: &PlanTune, subject: Option<&Subject>, one: &Tried) -> Vec<
 /// The requests that are played.
 fn scenario(args: &PlanTune) -> anyhow::Result<Scenario> {
     if let Some(name) = &args.scenario {
-        return sim::read_named(name, Some(args.seed));
+        return sim::read_named(name, Some(args.seed), args.data_dir.clone());
     }
     if args.recorded.trace.is_some() {
         return recorded(args);

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::args::{Args, Command, PlanCommand};
+use crate::calibrations::tests::{KEPT, keep};
 
 const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 1024,
 "intermediate_size": 2816, "num_hidden_layers": 24, "num_attention_heads": 16, "num_key_value_heads": 8,
@@ -205,4 +206,42 @@ async fn servers_are_measured_and_compared_with_what_was_predicted() {
 async fn without_a_server_that_answers_it_is_a_failure() {
     let args = typed("--endpoint gone=http://127.0.0.1:1 --rate 20 --seconds 1");
     assert_eq!(run(&args).await.unwrap_err().to_string(), "no server could be measured");
+}
+
+#[tokio::test]
+async fn a_calibration_in_the_data_directory_is_what_shapes_are_tried_with() {
+    let (folder, model) = folder();
+    let facts = crate::cmd::plan::facts_of(&folder.path().display().to_string()).await.unwrap();
+    let of_it = KEPT
+        .replace("PARAMETERS", &facts.parameters.to_string())
+        .replace("BYTES", &facts.weights.total().to_string());
+    let flags = |hardware: &str| {
+        format!(
+            "{model} --hardware {hardware} --accelerators 1 --rate 1 --seconds 4 --prompt 900 --answer 4"
+        )
+    };
+    let data_dir = folder.path().join("data");
+    let found = async |hardware: &str| {
+        let args = typed(&flags(hardware));
+        let shown = search(&args).await.unwrap();
+        (shown.tried[0].outcome.ttft_p99.get(), shown.calibrated.clone(), shown.about.clone())
+    };
+    let (assumed, none, about) = found("l4").await;
+    assert_eq!(none, None);
+    assert!(about.contains("without measurements"), "{about}");
+    // One of another model changes nothing.
+    keep(&data_dir, "other", KEPT);
+    assert_eq!(found("l4").await.1, None);
+    keep(&data_dir, "tuned", &of_it);
+    let (measured, when, about) = found("l4").await;
+    assert_eq!(when.as_deref(), Some("2031-05-04T03:02:01Z"));
+    assert!(about.contains("calibrated by measurements of 2031"), "{about}");
+    assert!(measured > assumed * 2.0, "it is much slower: {assumed} {measured}");
+    assert_eq!(found("a10g").await.1, None, "other hardware");
+    // `plan MODEL` takes the same one.
+    let line = format!("pilotage plan {model} --hardware l4 --runtime vllm");
+    let args = Args::try_parse_from(line.split_whitespace()).unwrap();
+    let Command::Plan(plan) = args.command else { unreachable!() };
+    let taken = crate::cmd::plan::taken(plan.model, &facts).unwrap();
+    assert_eq!(taken, (0.05, Some("2031-05-04T03:02:01Z".to_owned())));
 }

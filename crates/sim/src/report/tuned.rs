@@ -89,7 +89,7 @@ fn picked(search: &Tuned<'_>) -> String {
     let launch: Vec<String> = search.launch.iter().map(|line| escape(line)).collect();
     let launch = match launch.is_empty() {
         true => String::new(),
-        false => format!("<div class=\"scroll\"><pre>{}</pre></div>", launch.join("\n")),
+        false => format!("<pre>{}</pre>", launch.join("\n")),
     };
     format!(
         "<section><h2>Take {}</h2><p>{}.</p>{launch}</section>",

@@ -54,6 +54,9 @@ pub struct Tried {
     /// The server's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What its model is called there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub served_model: Option<String>,
     /// Its shape, where it is known.
     pub shape: Option<Shape>,
     /// Accelerators of all replicas, where they are known.

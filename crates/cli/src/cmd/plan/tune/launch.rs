@@ -101,7 +101,7 @@ impl Launched<'_> {
 }
 
 /// How a server is used that runs already.
-pub(super) fn running(one: &Tried, model: Option<&str>) -> Vec<String> {
+pub(super) fn running(one: &Tried) -> Vec<String> {
     let url = one.url.as_deref().unwrap_or_default();
     let mut lines = vec![
         format!("it runs at {url} already"),
@@ -112,6 +112,7 @@ pub(super) fn running(one: &Tried, model: Option<&str>) -> Vec<String> {
         "  spec:".to_owned(),
         format!("    endpoints: [{{url: {}}}]", quoted(url)),
     ];
+    let model = one.served_model.as_ref();
     lines.extend(model.map(|model| format!("    servedModel: {}", quoted(model))));
     lines
 }

@@ -104,11 +104,14 @@ impl<'a> Asking<'a> {
                 false => self.one(endpoint, key.as_ref(), &progress).await,
             };
             match measured {
-                Ok(run) if run.interrupted => {
+                Ok((_, run)) if run.interrupted => {
                     interrupted = true;
                     one.failed = Some("somebody interrupted".to_owned());
                 }
-                Ok(run) => self.judge(run, &mut one),
+                Ok((model, run)) => {
+                    one.served_model = Some(model);
+                    self.judge(run, &mut one);
+                }
                 Err(why) => one.failed = Some(why),
             }
             if let Some(why) = &one.failed {
@@ -124,13 +127,13 @@ impl<'a> Asking<'a> {
         Ok(probe::key(named)?.or_else(key_from_env))
     }
 
-    /// Warms one up and sends it everything; or why that cannot be.
+    /// Warms one up and sends it everything: its model's name and what happened; or why that cannot be.
     async fn one(
         &self,
         endpoint: &Endpoint,
         key: Option<&Secret>,
         progress: &str,
-    ) -> Result<Run, String> {
+    ) -> Result<(String, Run), String> {
         let asked = bench::models(&endpoint.url, key).await;
         let served = asked.map_err(|error| format!("{error:#}"))?;
         let named = endpoint.model.as_ref().or(self.args.live.served_model.as_ref());
@@ -153,7 +156,7 @@ impl<'a> Asking<'a> {
             return Err(format!("no request that warms it up was answered: {}", why(&warm.book)));
         }
         if warm.interrupted {
-            return Ok(warm);
+            return Ok((server.model, warm));
         }
         let spec = Spec {
             load: Load::Trace { rows: Arc::clone(&self.rows), stretch: 1.0 },
@@ -166,7 +169,7 @@ impl<'a> Asking<'a> {
         let run = self.send(&server, spec, Some(progress)).await?;
         match run.book.count(Ended::Ok) {
             0 if !run.interrupted => Err(format!("no request was answered: {}", why(&run.book))),
-            _ => Ok(run),
+            _ => Ok((server.model, run)),
         }
     }
 

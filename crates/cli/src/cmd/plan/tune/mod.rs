@@ -202,7 +202,7 @@ impl Subject {
 
 fn launch_lines(args: &PlanTune, subject: Option<&Subject>, one: &Tried) -> Vec<String> {
     if one.origin == Origin::Measured {
-        return launch::running(one, args.live.served_model.as_deref());
+        return launch::running(one);
     }
     let (Some(subject), Some(shape)) = (subject, &one.shape) else { return Vec::new() };
     let launched = Launched {

@@ -194,7 +194,10 @@ async fn servers_are_measured_and_compared_with_what_was_predicted() {
     // Warm-ups came first, and everything went on to its end.
     assert_eq!(fast.seen().len(), sent + 2);
     assert_eq!(shown.picked.as_ref().map(|pick| pick.place), Some(0));
-    assert!(shown.launch.join("\n").contains(&format!("url: '{url}'")));
+    let at = shown.launch.iter().position(|line| line == "manifest").unwrap();
+    let manifest = shown.launch[at + 1..].join("\n");
+    assert!(manifest.contains(&format!("url: '{url}'")) && manifest.contains("servedModel: 'm'"));
+    assert!(parse_all([("printed", manifest.as_str())]).is_ok(), "{manifest}");
     let page = shown.page();
     for words in ["measured", "Hollow", "it serves another, and not m", "TTFT predicted"] {
         assert!(page.contains(words), "{words}");

@@ -1,11 +1,12 @@
 //! Replicas that have an API of their own: clients speak OpenAI's with them all the same.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, Replica, Resume};
 use pilotage_wire::dialect::{Dialect, Own};
@@ -207,7 +208,7 @@ async fn named(models: &'static str, info: &'static str, known: Arc<Mutex<String
     let asked = Arc::clone(&known);
     let reply = move |body: String| async move {
         let name = json(&body)["model"].as_str().unwrap().to_owned();
-        let is_known = *asked.lock().unwrap() == name;
+        let is_known = *asked.lock() == name;
         let answer = match is_known {
             true => json!({"choices": [{"message": {"content": name}}]}),
             false => json!({"error": format!("model '{name}' not found")}),
@@ -216,7 +217,7 @@ async fn named(models: &'static str, info: &'static str, known: Arc<Mutex<String
         (StatusCode::from_u16(status).unwrap(), axum::Json(answer))
     };
     let list = move || async move {
-        let name = known.lock().unwrap().clone();
+        let name = known.lock().clone();
         ([("content-type", "application/json")], models.replace("NAME", &name))
     };
     let router = axum::Router::new()
@@ -251,7 +252,7 @@ async fn servers_are_asked_by_the_name_that_they_know() {
             return;
         }
         // It is started anew, with another name: one request finds that out.
-        *known.lock().unwrap() = "other".to_owned();
+        *known.lock() = "other".to_owned();
         let again = if finds_name { (200, "other".to_owned()) } else { (404, String::new()) };
         assert_eq!(ask().await.0, 404);
         assert_eq!(ask().await, again);

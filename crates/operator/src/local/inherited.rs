@@ -224,8 +224,7 @@ mod tests {
 
     #[test]
     fn our_own_program_gets_what_it_reads() {
-        let variables =
-            [("PILOTAGE_LOG", "debug"), ("PILOTAGE_DATA_DIR", "/d"), ("PILOTAGE_X", "")];
+        let variables = [("PILOTAGE_LOG", "debug"), ("PILOTAGE_DATA_DIR", "/d"), ("X", "")];
         check(true, &variables, &["PILOTAGE_LOG", "PILOTAGE_DATA_DIR"]);
         check(false, &variables, &[]);
     }

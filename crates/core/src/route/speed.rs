@@ -220,11 +220,12 @@ impl Line {
         let (mean_x, mean_y) = (self.x / self.weight, self.y / self.weight);
         let spread = (self.xx / self.weight - mean_x * mean_x).max(0.0);
         let together = self.xy / self.weight - mean_x * mean_y;
-        // The prior stands for samples spread as these are, and older. What is spread by less than some
-        // percent of where it is says nothing about how steep the line is, however much there is of it.
+        // The prior stands for samples spread as these are, and older. Samples that are all within some
+        // percent of one place say nothing about how steep the line is, however many there are: there, and
+        // only there, the belief stays.
         let like = PRIOR_WEIGHT * self.faith;
         let strength = like / self.weight.max(1.0);
-        let floor = (mean_x * mean_x).max(1.0) * 1e-3;
+        let floor = ((mean_x * mean_x).max(1.0) * 1e-3 - spread * 0.1).max(0.0);
         let slope = (together + self.prior.1 * (spread * strength + floor))
             / (spread * (1.0 + strength) + floor);
         let most = if mean_x > 0.0 { mean_y / mean_x } else { f64::MAX };

@@ -82,8 +82,9 @@ struct Line {
     prior: (f64, f64),
     /// How much of that belief is left: it fades as samples do.
     faith: f64,
-    /// Whether it counts for where the line begins, too.
-    anchors: bool,
+    /// Whether it is what was measured of the lane: that stays as new as the line itself, does not fade, and
+    /// counts for where the line begins, too.
+    is_of_lane: bool,
 }
 
 impl Speeds {
@@ -159,7 +160,7 @@ impl Speed {
             xy: 0.0,
             prior,
             faith: 1.0,
-            anchors: false,
+            is_of_lane: false,
         };
         Self {
             prefill: line((0.0, initial.token_seconds)),
@@ -186,7 +187,7 @@ impl Speed {
 
     /// What it is taken for, belonging to this lane.
     fn beside(&self, lane: &Self) -> Self {
-        let line = |own: Line, lane: &Line| Line { prior: lane.fit(), anchors: true, ..own };
+        let line = |own: Line, lane: &Line| Line { prior: lane.fit(), is_of_lane: true, ..own };
         Self {
             prefill: line(self.prefill, &lane.prefill),
             step: line(self.step, &lane.step),
@@ -223,7 +224,7 @@ impl Line {
         // The prior stands for samples spread as these are, and older. Samples that are all within some
         // percent of one place say nothing about how steep the line is, however many there are: there, and
         // only there, the belief stays.
-        let like = PRIOR_WEIGHT * self.faith;
+        let like = if self.is_of_lane { PRIOR_WEIGHT } else { PRIOR_WEIGHT * self.faith };
         let strength = like / self.weight.max(1.0);
         let floor = ((mean_x * mean_x).max(1.0) * 1e-3 - spread * 0.1).max(0.0);
         let slope = (together + self.prior.1 * (spread * strength + floor))
@@ -231,7 +232,7 @@ impl Line {
         let most = if mean_x > 0.0 { mean_y / mean_x } else { f64::MAX };
         let slope = slope.clamp(0.0, most.max(0.0));
         let begin = mean_y - slope * mean_x;
-        let like = if self.anchors { like } else { 0.0 };
+        let like = if self.is_of_lane { like } else { 0.0 };
         let begin = begin * self.weight + self.prior.0 * like;
         (begin / (self.weight + like), slope)
     }

@@ -107,16 +107,16 @@ pub(crate) mod tests {
     /// A calibration written by hand, of the model of `plan tune`'s tests on an L4 under vLLM. Its numbers are
     /// unlike all that is assumed.
     pub(crate) const KEPT: &str = r#"{
-        "schema": "pilotage.calibration/v1",
+        "schema": "pilotage.calibration/v2",
         "measured": "2031-05-04T03:02:01Z",
         "url": "http://gpu-1:8000",
         "subject": {"model": "tuned", "architecture": "LlamaForCausalLM", "parameters": PARAMETERS,
             "weightBytes": BYTES, "hardware": "l4", "runtime": "vllm", "version": "0.11.2", "tensor": 1,
             "pipeline": 1},
         "fit": {
-            "pace": {"prefill_seconds": 0.002, "token_seconds": 0.0004, "step_seconds": 0.03,
+            "pace": {"prefill_seconds": 0.002, "token_seconds": 0.0004, "pair_seconds": 0.0, "step_seconds": 0.03,
                 "sequence_seconds": 0.0015, "context_seconds": 0.000001, "off": 0.1},
-            "calibration": {"compute": 0.05, "bandwidth": 0.07, "link": 0.5, "step_seconds": 0.02,
+            "calibration": {"compute": 0.05, "attention": 0.05, "bandwidth": 0.07, "link": 0.5, "step_seconds": 0.02,
                 "sequence_seconds": 0.0001, "off": 0.1, "measurements": 12},
             "rows": [],
             "heldOut": {"points": 0, "pace": {"mean": 0.1, "most": 0.1}, "assumed": null, "fitted": null}
@@ -141,7 +141,7 @@ pub(crate) mod tests {
         let speed = initial_speed(&pace);
         assert_eq!((speed.token_seconds, speed.step_seconds), (0.0004, 0.03));
         assert!((speed.sequence_seconds - 0.002_012).abs() < 1e-9, "with what a sequence holds");
-        keep(folder.path(), "kept", &KEPT.replace("calibration/v1", "calibration/v0"));
+        keep(folder.path(), "kept", &KEPT.replace("calibration/v2", "calibration/v0"));
         assert!(installation.calibration("kept").is_none());
         keep(folder.path(), "kept", &KEPT.replace("0.0004", "-1"));
         assert!(installation.calibration("kept").is_none());

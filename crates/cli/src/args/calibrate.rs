@@ -8,8 +8,8 @@ use crate::output::Format;
 ///
 /// Sends single prompts of several lengths, and bursts of several answers, each several times, and fits lines to
 /// the medians; with --weights and --hardware also what of the hardware's rates is reached, which then holds for
-/// other shapes of the model. Every third measurement is held out of the fit: how far off it is there is how far
-/// off to expect it to be. Nobody else should use the server meanwhile.
+/// other shapes of the model. Every third measurement is held out of a first fit: how far off that is there is how
+/// far off to expect it to be. Nobody else should use the server meanwhile.
 ///
 /// With --save the result is kept as calibrations/MODEL.json in the data directory. `pilotage plan` takes it for
 /// the same model, hardware and runtime; a scenario of `pilotage sim` with engine: {calibration: MODEL}; and the

@@ -187,7 +187,10 @@ impl Ask {
 /// Whether a value is an error in the API's shape.
 fn is_error(value: &Value) -> bool {
     let error = &value["error"];
-    error["message"].is_string() && error["type"].is_string() && !error["code"].is_null()
+    // An error of OpenAI's may have no code, but it says so.
+    let code = error.get("code");
+    let is_code = code.is_some_and(|code| code.is_string() || code.is_null());
+    error["message"].is_string() && error["type"].is_string() && is_code
 }
 
 /// The data of each event of a stream, as its specification has it.

@@ -99,13 +99,21 @@ pub enum GaugeError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// An answer was none.
-    #[error("a request was answered with status {status} ({outcome:?})")]
+    #[error("a request was answered with status {status}")]
     Refused {
         /// How it ended.
         outcome: Outcome,
         /// The status; zero where there is none.
         status: u16,
     },
+    /// It did not come to an end.
+    #[error(
+        "a short request was not answered in time: the server hangs, or needs a longer --timeout"
+    )]
+    Late,
+    /// A connection broke.
+    #[error("the connection broke in the middle of a short request")]
+    Broken,
     /// There was none.
     #[error("no request was sent")]
     Silent,
@@ -135,8 +143,13 @@ impl<F: Fn() -> Result<Target, TargetError>> Gauge<F> {
     pub async fn try_out(&mut self, tokens: u32, seed: u64) -> Result<Sample, GaugeError> {
         let samples = self.send((1, 1), tokens, 4, seed).await?;
         let sample = samples.into_iter().next().ok_or(GaugeError::Silent)?;
-        if sample.outcome != Outcome::Ok {
-            return Err(GaugeError::Refused { outcome: sample.outcome, status: sample.status });
+        match sample.outcome {
+            Outcome::Ok => {}
+            Outcome::Timeout | Outcome::Unfinished => return Err(GaugeError::Late),
+            Outcome::Rejected | Outcome::Status => {
+                return Err(GaugeError::Refused { outcome: sample.outcome, status: sample.status });
+            }
+            _ => return Err(GaugeError::Broken),
         }
         if sample.counted && sample.input_tokens > 0 {
             self.ratio = (f64::from(sample.input_tokens) / f64::from(tokens)).clamp(0.25, 8.0);

@@ -95,9 +95,9 @@ impl Pace {
                 }
             }
         }
-        for seen in [prompts_seen, steps_seen] {
+        for (kind, seen) in [("prompts", prompts_seen), ("steps", steps_seen)] {
             if seen < POINTS_MIN {
-                return Err(FitError::TooFew(seen));
+                return Err(FitError::TooFew(kind, seen));
             }
         }
         // With as many unknowns as measurements noise would be fitted.
@@ -218,8 +218,8 @@ mod tests {
         let check = |points: &[Point], expect: FitError| {
             assert_eq!(Pace::fit(points), Err(expect));
         };
-        check(&all[..5], FitError::TooFew(0));
-        check(&all[4..], FitError::TooFew(1));
+        check(&all[..5], FitError::TooFew("steps", 0));
+        check(&all[4..], FitError::TooFew("prompts", 1));
         check(&[all[0], all[0], all[0], all[5], all[6], all[7]], FitError::Alike);
         check(&[Point { seconds: f64::NAN, ..all[0] }], FitError::NoTime(0));
     }

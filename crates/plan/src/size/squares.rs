@@ -33,8 +33,10 @@ impl<const N: usize> Equations<N> {
         let mut all = now;
         while !used.is_empty() {
             let found = self.solve_for(&used)?;
-            let negative = used.iter().copied().find(|unknown| found[*unknown] < 0.0);
-            let Some(worst) = negative else {
+            // By how much of the measurements each takes away.
+            let part = |unknown: &usize| found[*unknown] * self.left[*unknown][*unknown].sqrt();
+            let least = used.iter().copied().min_by(|one, other| part(one).total_cmp(&part(other)));
+            let Some(worst) = least.filter(|unknown| found[*unknown] < 0.0) else {
                 used.iter().for_each(|unknown| all[*unknown] = found[*unknown]);
                 return Some(all);
             };

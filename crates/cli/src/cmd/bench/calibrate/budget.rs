@@ -14,6 +14,9 @@ const STEPS_PART: f64 = 0.5;
 /// Measurements of each kind that are taken whatever they take: fewer cannot be fitted.
 const TAKEN_MIN: usize = 3;
 
+/// Requests that took too long after which no more of the kind is asked for.
+const LATE_MAX: usize = 2;
+
 /// What may still be taken.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -31,6 +34,7 @@ struct Purse {
     /// Of one round of what was taken.
     taken_seconds: f64,
     taken: usize,
+    late: usize,
     /// Seconds for each token of what was taken last, which is the largest.
     token_seconds: f64,
 }
@@ -59,7 +63,8 @@ impl Budget {
             Probe::Steps { .. } => &self.steps,
         };
         let round = purse.taken_seconds + purse.token_seconds * work(probe);
-        purse.taken < TAKEN_MIN || round * self.repeats <= purse.seconds
+        let is_cheap = purse.taken < TAKEN_MIN || round * self.repeats <= purse.seconds;
+        is_cheap && purse.late < LATE_MAX
     }
 
     /// What the first round of it took, and said.
@@ -71,6 +76,7 @@ impl Budget {
         purse.taken_seconds += seconds;
         purse.token_seconds = seconds / work(probe).max(1.0);
         purse.taken += usize::from(unread.is_none());
+        purse.late += usize::from(unread == Some(Unread::Late));
         if let (Probe::Steps { sequences, .. }, Some(Unread::Apart | Unread::Refused)) =
             (probe, unread)
         {
@@ -129,11 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_late_does_not_count_as_measured() {
+    fn a_server_that_stalls_is_left_alone() {
         let mut budget = Budget::new(Duration::from_secs(10), 1);
-        for _ in 0..3 {
-            budget.took(Probe::Prompt { tokens: 32 }, 100.0, Some(Unread::Late));
-        }
-        assert!(budget.has_room(Probe::Prompt { tokens: 32 }));
+        let prompt = Probe::Prompt { tokens: 32 };
+        budget.took(prompt, 100.0, Some(Unread::Late));
+        assert!(budget.has_room(prompt), "once may be chance");
+        budget.took(prompt, 100.0, Some(Unread::Late));
+        assert!(!budget.has_room(prompt));
+        assert!(budget.has_room(Probe::Steps { sequences: 1, prompt: 64, answer: 32 }));
     }
 }

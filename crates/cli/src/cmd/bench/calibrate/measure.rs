@@ -34,6 +34,9 @@ const LOAD_REQUESTS_MIN: u64 = 8;
 /// With fewer rounds nothing is known of how times are spread.
 const REPEATS_TOLD: u32 = 3;
 
+/// Nothing is begun after that many times what it may take.
+const WITHIN_TIMES_MAX: u64 = 2;
+
 /// After that a server tells of no request that has ended.
 const SETTLED: Duration = Duration::from_millis(300);
 
@@ -88,6 +91,7 @@ pub(super) async fn measure(
         repeats: args.repeats,
         seed,
         clock,
+        end_nanos: clock.now_nanos() + args.within * WITHIN_TIMES_MAX * 1_000_000_000,
         read: vec![Vec::new(); probes.len()],
     };
     rounds.run(&gauge, &probes, &mut idle, &mut told).await?;
@@ -106,7 +110,12 @@ pub(super) async fn measure(
             if args.repeats == 1 { "once" } else { "twice" }
         ));
     }
-    let loads = loads(&gauge, &found, seed, &mut notes).await?;
+    let loads = if rounds.is_over() {
+        notes.push("no whole load was measured: there was no time left".to_owned());
+        Vec::new()
+    } else {
+        loads(&gauge, &found, seed, &mut notes).await?
+    };
     let looks = (idle.looks > 0).then_some((idle.times, idle.looks));
     if looks.is_none() {
         notes.push("it has no metrics that tell whether others use it".to_owned());
@@ -157,6 +166,7 @@ struct Rounds {
     repeats: u32,
     seed: u64,
     clock: Clock,
+    end_nanos: u64,
     read: Vec<Vec<Result<Reading, Unread>>>,
 }
 
@@ -173,7 +183,7 @@ impl Rounds {
         for round in 0..self.repeats {
             for at in &order {
                 told.inc();
-                if !self.is_due(round, *at, probes[*at]) {
+                if self.is_over() || !self.is_due(round, *at, probes[*at]) {
                     continue;
                 }
                 idle.look().await;
@@ -190,6 +200,11 @@ impl Rounds {
             order.reverse();
         }
         Ok(())
+    }
+
+    /// Whether it takes much longer than it may: then all that is left is left out.
+    fn is_over(&self) -> bool {
+        self.clock.now_nanos() >= self.end_nanos
     }
 
     /// Whether it is measured in that round: what had no time in the first is left out of all, and what could not
@@ -316,12 +331,14 @@ fn refused(error: GaugeError) -> anyhow::Error {
     let GaugeError::Refused { status, .. } = &error else { return error.into() };
     match status {
         401 | 403 => output::hint("a key is given in an environment variable: --key-env NAME"),
+        429 | 500.. => output::hint("it refuses or fails what it may be asked: look into its log"),
         404 => output::hint(
             "is that its model? --model NAME; a base model takes --endpoint completions",
         ),
-        _ => output::hint(
+        400..=499 => output::hint(
             "lengths beyond the server's context are refused: lower --prompts and --contexts",
         ),
+        _ => {}
     }
     error.into()
 }

@@ -76,7 +76,7 @@ pub fn screened(text: &str) -> Option<String> {
     let end = STACKS.iter().filter_map(|stack| text.find(stack)).min().unwrap_or(text.len());
     let text = text.get(..end)?.trim();
     // A page of a web server, or JSON that nobody understood.
-    if text.starts_with(['<', '{', '[']) {
+    if text.starts_with(['<', '{', '[']) && !text.starts_with(LEFT_OUT) {
         return None;
     }
     let mut out = String::with_capacity(text.len());

@@ -106,20 +106,14 @@ const PREFIXES: [&str; 50] = [
     "ZE_",
 ];
 
-/// Parts of names that say that the value is nobody else's business, whatever the name begins with.
-const SECRET_PARTS: [&str; 11] = [
-    "AUTH",
-    "CREDENTIAL",
-    "CREDENTIALS",
-    "KEY",
-    "KEYS",
-    "PASSWD",
-    "PASSWORD",
-    "PAT",
-    "SECRET",
-    "SECRETS",
-    "TOKEN",
-];
+/// What names of secrets contain, in any case of letters. No variable that a runtime needs does.
+const SECRET_WORDS: [&str; 7] = ["ACCESS", "AUTH", "CREDENTIAL", "KEY", "PASS", "PWD", "SECRET"];
+
+/// What names of secrets have between underscores. Inside of other words they are harmless: a path, a pattern.
+const SECRET_PARTS: [&str; 1] = ["PAT"];
+
+/// What such a part ends with. Tokenizers and numbers of tokens are none.
+const SECRET_ENDS: [&str; 1] = ["TOKEN"];
 
 /// Where proxies are named. A program may have to fetch what it compiles with; a name and a password in the
 /// address do not pass.
@@ -135,19 +129,32 @@ pub(super) fn of<'a>(
     let passes = |(name, value): &&(OsString, OsString)| {
         let Some(name) = name.to_str() else { return false };
         let may = is_listed(name) || is_proxy(name, value) || (is_ours && is_own(name));
-        may && !hidden.contains(name)
+        may && !names_user(value) && !hidden.contains(name)
     };
     environment.iter().filter(passes).collect()
 }
 
 fn is_listed(name: &str) -> bool {
-    let is_secret = || name.split('_').any(|part| SECRET_PARTS.contains(&part));
     let begins = || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    NAMES.contains(&name) || (begins() && !is_secret())
+    NAMES.contains(&name) || (begins() && !is_secret(name))
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_WORDS.iter().any(|word| name.contains(word))
+        || name.split('_').any(|part| {
+            SECRET_PARTS.contains(&part) || SECRET_ENDS.iter().any(|end| part.ends_with(end))
+        })
 }
 
 fn is_proxy(name: &str, value: &OsString) -> bool {
     PROXIES.contains(&name) && !value.to_string_lossy().contains('@')
+}
+
+/// Whether a value has an address with a user in it, and so perhaps a password. A password may have a slash
+/// in it, so what is behind one is not taken for a path.
+fn names_user(value: &OsString) -> bool {
+    value.to_string_lossy().split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 /// Whether our own program reads it, and it is no secret.
@@ -185,6 +192,9 @@ mod tests {
             "OMP_NUM_THREADS",
             "TOKENIZERS_PARALLELISM",
             "TORCHINDUCTOR_CACHE_DIR",
+            "PYTHONPATH",
+            "TRITON_LIBCUDA_PATH",
+            "NCCL_COMPAT_PATTERN",
         ];
         let variables = named.map(|name| (name, "x"));
         check(false, &variables, &named);
@@ -217,6 +227,16 @@ mod tests {
             "PILOTAGE_ENGINE_KEY",
             "PILOTAGE_REGISTRY_AUTH",
             "VLLM_PROVIDER",
+            "NVIDIA_APIKEY",
+            "OLLAMA_PASS",
+            "OLLAMA_PWD",
+            "VLLM_PASSPHRASE",
+            "SGLANG_ACCESS",
+            "VLLM_HFTOKEN",
+            "VLLM_GITHUB_PAT",
+            "OLLAMA_api_key",
+            "NVIDIA_Secret",
+            "LLAMA_ARG_API_KEY_FILE",
         ];
         check(false, &named.map(|name| (name, "x")), &[]);
         check(true, &named.map(|name| (name, "x")), &[]);
@@ -237,5 +257,26 @@ mod tests {
             ("NO_PROXY", "localhost"),
         ];
         check(false, &variables, &["HTTP_PROXY", "NO_PROXY"]);
+    }
+
+    #[test]
+    fn addresses_pass_without_users() {
+        let check = |value: &str, passes: bool| {
+            let names: &[&str] = if passes { &["HF_ENDPOINT"] } else { &[] };
+            check(false, &[("HF_ENDPOINT", value)], names);
+            check(true, &[("HF_ENDPOINT", value)], names);
+        };
+        check("https://hub.example/models", true);
+        check("https://me:secret@hub.example", false);
+        check("https://secret@hub.example", false);
+        check("https://me:sec/ret@hub.example", false);
+        let others = [("OLLAMA_HOST", "http://me:pw@host"), ("LD_LIBRARY_PATH", "/opt/lib@2")];
+        super::tests::check(false, &others, &["LD_LIBRARY_PATH"]);
+    }
+
+    #[test]
+    fn a_working_directory_is_no_secret_and_not_handed_on() {
+        // Processes get a directory of their own: ours would name another.
+        check(false, &[("PWD", "/srv"), ("OLDPWD", "/"), ("PATH", "/bin")], &["PATH"]);
     }
 }

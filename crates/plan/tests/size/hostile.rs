@@ -31,6 +31,21 @@ fn fields_are_named() {
     check("num_attention_heads", json!(30), "30 heads are no multiple of 8 KV heads");
     check("vocab_size", json!(1_u64 << 62), "`vocab_size`");
     check("model_type", json!("new_thing"), "architecture `LlamaForCausalLM` is not known");
+    check(
+        "torch_dtype",
+        json!("float3"),
+        "`torch_dtype` in config.json is `float3`, which must be",
+    );
+    check("torch_dtype", json!(16), "`torch_dtype` in config.json is a number");
+    for (method, bits) in [("gptq", 0), ("awq", -1), ("gptq", 17), ("awq", 0)] {
+        let part = json!({"quant_method": method, "bits": bits, "group_size": 128});
+        check("quantization_config", part, "`bits` in config.json is");
+    }
+    let part = json!({"quant_method": "gptq", "bits": 4, "group_size": 0});
+    check("quantization_config", part, "`group_size` in config.json is 0");
+    let part = json!({"quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"weights": {"num_bits": 0, "type": "int"}}}});
+    check("quantization_config", part, "`num_bits` in config.json is 0");
     check("layer_types", json!(["full_attention"]), "lists 1 layers of 32");
 }
 

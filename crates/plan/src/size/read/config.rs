@@ -111,7 +111,7 @@ impl Config {
             parameters.add(&own);
             layers.push(layer);
         }
-        Ok(self.put_together(&outline, layers, &parameters))
+        self.put_together(&outline, layers, &parameters)
     }
 
     /// What the model is, with bytes and their division taken from its tensors. With tensors an
@@ -166,10 +166,10 @@ impl Config {
         outline: &Outline,
         layers: Vec<Layer>,
         counted: &Parameters,
-    ) -> ModelFacts {
+    ) -> Result<ModelFacts, ReadError> {
         let fields = self.fields();
-        let stored = quant::read(&fields, layers.len());
-        let dtype = self.dtype();
+        let stored = quant::read(&fields, layers.len())?;
+        let dtype = dtype(&fields)?;
         let mixture = outline.forward.as_ref().and_then(|forward| forward.mixture.as_ref());
         let experts = mixture.map(|mixture| mixture.experts);
         let idle = experts.map_or(0, |experts| {
@@ -179,7 +179,7 @@ impl Config {
         let latent = outline.heads.latent.is_some();
         let kv_heads = if latent { 1 } else { narrow(outline.heads.kv_heads) };
         let family = family::find(self.family_name());
-        ModelFacts {
+        Ok(ModelFacts {
             architecture: self.architecture().to_owned(),
             family: self.family_name().to_owned(),
             task: family.map_or(Task::Generate, |family| self.task(family)),
@@ -203,7 +203,7 @@ impl Config {
             context_max: outline.context,
             rotary_rows: rotary_rows(&fields, outline.context),
             experts,
-        }
+        })
     }
 
     /// An architecture that is not known, from the few fields that all have.
@@ -220,12 +220,7 @@ impl Config {
             context: context(&fields)?,
         };
         let parameters = Parameters { dense: tensors.parameters(), ..Parameters::default() };
-        Ok(self.put_together(&outline, vec![layer; count], &parameters))
-    }
-
-    fn dtype(&self) -> Dtype {
-        let named = self.fields().text(&["torch_dtype", "dtype"]).and_then(Dtype::from_name);
-        named.unwrap_or(Dtype::Bf16)
+        self.put_together(&outline, vec![layer; count], &parameters)
     }
 
     fn task(&self, family: &Family) -> Task {
@@ -342,6 +337,21 @@ fn defaults(family: Option<&str>) -> &'static [(&'static str, u64)] {
         Some("gemma3n_text") => &[("vocab_size_per_layer_input", 262_144)],
         Some("mamba" | "falcon_mamba") => &[("expand", 2), ("state_size", 16)],
         _ => &[],
+    }
+}
+
+/// What weights are stored in; 16 bits where the file leaves that to the weights.
+fn dtype(fields: &Fields<'_>) -> Result<Dtype, ReadError> {
+    let Some((field, value)) = fields.get(&["torch_dtype", "dtype"]) else {
+        return Ok(Dtype::Bf16);
+    };
+    match value.as_str() {
+        Some("auto") => Ok(Dtype::Bf16),
+        Some(name) => Dtype::from_name(name).ok_or_else(|| {
+            let known = "float32, bfloat16, float16, float8_e4m3fn, int8 or auto";
+            fields.unknown_word(field, name, known)
+        }),
+        None => Err(fields.wrong_type(field, "the name of a data type", value)),
     }
 }
 

@@ -143,12 +143,27 @@ impl<'a> Fields<'a> {
         self.object.values()
     }
 
+    pub(super) fn unknown_word(
+        &self,
+        field: String,
+        value: &str,
+        known: &'static str,
+    ) -> ReadError {
+        let value = value.chars().take(32).filter(|letter| !letter.is_control()).collect();
+        ReadError::UnknownWord { what: self.what, field, value, known }
+    }
+
     fn out_of_range(&self, field: String, value: &Value, max: u64) -> ReadError {
         let value = shortened(value);
         ReadError::OutOfRange { what: self.what, field, value, min: 1, max }
     }
 
-    fn wrong_type(&self, field: String, expected: &'static str, value: &Value) -> ReadError {
+    pub(super) fn wrong_type(
+        &self,
+        field: String,
+        expected: &'static str,
+        value: &Value,
+    ) -> ReadError {
         ReadError::WrongType { what: self.what, field, expected, found: name_of(value).to_owned() }
     }
 }

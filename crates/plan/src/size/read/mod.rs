@@ -84,6 +84,20 @@ pub enum ReadError {
         /// The most there can be.
         max: u64,
     },
+    /// A word that nothing here knows, where each means something else.
+    #[error(
+        "`{field}` in {what} is `{value}`, which must be one of {known}; correct it or fetch the file again"
+    )]
+    UnknownWord {
+        /// The file.
+        what: &'static str,
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
+        /// The words that are known.
+        known: &'static str,
+    },
     /// Two fields contradict each other.
     #[error("{what} contradicts itself: {detail}; correct it or fetch the file again")]
     Contradiction {

@@ -3,50 +3,51 @@
 use serde_json::Value;
 
 use super::super::quantization::Quantization;
+use super::ReadError;
 use super::fields::Fields;
+use super::mixer::narrow;
 use super::parameters::Stored;
 
 /// Weights that share a scale where a whole row does.
 const ROW: u32 = 1 << 16;
 
-/// Bits and groups that are believed; what is beyond becomes these.
+/// Bits that are believed.
 const BITS_MAX: u64 = 16;
 
 /// Reads the configuration's part, or that nothing is quantised.
-pub(super) fn read(fields: &Fields<'_>, layers: usize) -> Stored {
+pub(super) fn read(fields: &Fields<'_>, layers: usize) -> Result<Stored, ReadError> {
     let Some(part) = fields.object(&["quantization_config", "compression_config"]) else {
-        return Stored::default();
+        return Ok(Stored::default());
     };
-    let quantization = method(&part);
+    let quantization = method(&part)?;
     let experts_only = quantization == Quantization::Mxfp4;
     let skipped = skipped(&part);
-    Stored {
+    Ok(Stored {
         attention: !experts_only && !skips(&skipped, &["attn"], layers),
         dense: !experts_only && !skips(&skipped, &["down_proj"], layers),
         head: !skipped.iter().any(|name| name.contains("lm_head")) && quantises_head(&part),
         quantization,
-    }
+    })
 }
 
-fn method(part: &Fields<'_>) -> Quantization {
+fn method(part: &Fields<'_>) -> Result<Quantization, ReadError> {
     let name = part.text(&["quant_method"]).unwrap_or_default().to_ascii_lowercase();
-    let bits = number(part, &["bits", "w_bit"]).unwrap_or(4);
-    let group = group(part);
-    match name.as_str() {
+    let bits = || bits(part, &["bits", "w_bit"], 4);
+    Ok(match name.as_str() {
         "fp8" | "fbgemm_fp8" => Quantization::Fp8 { block: block(part) },
-        "awq" => Quantization::Awq { bits, group },
+        "awq" => Quantization::Awq { bits: bits()?, group: group(part)? },
         "gptq" | "gptqmodel" | "auto-round" | "intel/auto-round" => {
-            Quantization::Gptq { bits, group }
+            Quantization::Gptq { bits: bits()?, group: group(part)? }
         }
         "mxfp4" => Quantization::Mxfp4,
         "bitsandbytes" => {
             let four = part.flag(&["load_in_4bit", "_load_in_4bit"]).unwrap_or(false);
             Quantization::BitsAndBytes { bits: if four { 4 } else { 8 } }
         }
-        "compressed-tensors" => compressed(part),
+        "compressed-tensors" => compressed(part)?,
         "modelopt" | "modelopt_fp4" => algorithm(part),
         _ => Quantization::Other { name: name.chars().take(40).collect() },
-    }
+    })
 }
 
 /// NVIDIA's model optimiser names an algorithm.
@@ -61,32 +62,38 @@ fn algorithm(part: &Fields<'_>) -> Quantization {
 }
 
 /// compressed-tensors has groups of layers; the first says what most are.
-fn compressed(part: &Fields<'_>) -> Quantization {
+fn compressed(part: &Fields<'_>) -> Result<Quantization, ReadError> {
     let groups = part.object(&["config_groups"]);
     let first = groups.and_then(|groups| groups.values().find_map(Value::as_object));
     let Some(first) = first else {
-        return Quantization::Other { name: "compressed-tensors".into() };
+        return Ok(Quantization::Other { name: "compressed-tensors".into() });
     };
     let first = Fields::new(part.what(), first);
-    let Some(weights) = first.object(&["weights"]) else { return Quantization::None };
-    let bits = number(&weights, &["num_bits"]).unwrap_or(8);
+    let Some(weights) = first.object(&["weights"]) else {
+        return Ok(Quantization::None);
+    };
+    let bits = bits(&weights, &["num_bits"], 8)?;
     let float = weights.text(&["type"]) == Some("float");
     let packed = part.text(&["format"]).is_some_and(|format| format.contains("pack"));
-    match (bits, float) {
+    Ok(match (bits, float) {
         (8, true) => Quantization::Fp8 { block: None },
         (4, true) => Quantization::Nvfp4,
         (8, false) if !packed => Quantization::Int8,
-        _ => Quantization::Packed { bits, group: group(&weights) },
+        _ => Quantization::Packed { bits, group: group(&weights)? },
+    })
+}
+
+fn bits(part: &Fields<'_>, names: &[&str], usual: u32) -> Result<u32, ReadError> {
+    Ok(part.positive(names, BITS_MAX)?.map_or(usual, narrow))
+}
+
+/// Weights that share a scale; -1 says that a whole row does.
+fn group(part: &Fields<'_>) -> Result<u32, ReadError> {
+    let names = ["group_size", "q_group_size"];
+    if part.get(&names).is_some_and(|(_, value)| value.as_i64() == Some(-1)) {
+        return Ok(ROW);
     }
-}
-
-fn number(part: &Fields<'_>, names: &[&str]) -> Option<u32> {
-    part.positive(names, BITS_MAX).ok().flatten().and_then(|bits| u32::try_from(bits).ok())
-}
-
-fn group(part: &Fields<'_>) -> u32 {
-    let group = part.positive(&["group_size", "q_group_size"], u64::from(ROW)).ok().flatten();
-    group.and_then(|group| u32::try_from(group).ok()).unwrap_or(ROW)
+    Ok(part.positive(&names, u64::from(ROW))?.map_or(ROW, narrow))
 }
 
 fn block(part: &Fields<'_>) -> Option<u32> {

@@ -63,6 +63,9 @@ pub struct Selection {
     pub engine: Option<Engine>,
     /// Why it, or why none.
     pub reason: String,
+    /// What to know before it is started: it may not run the model after all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// All others: those that could, in their order, then those that cannot.
     pub others: Vec<Other>,
 }
@@ -95,6 +98,9 @@ pub fn select(wish: &Wish<'_>) -> Selection {
         }
     }
     let reason = match (chosen, wish.asked) {
+        (Some(engine), Some(_)) if support::guesses(engine, wish.facts) => {
+            format!("asked for, and it goes by the model type `{}`", wish.facts.family)
+        }
         (Some(_), Some(_)) => "asked for, and it runs this".to_owned(),
         (Some(engine), None) => order::reason(engine, wish, ordered.because),
         (None, Some(asked)) => refused.iter().find(|other| other.engine == asked).map_or_else(
@@ -104,7 +110,8 @@ pub fn select(wish: &Wish<'_>) -> Selection {
         (None, None) => nothing(wish),
     };
     others.append(&mut refused);
-    Selection { engine: chosen, reason, others }
+    let warning = chosen.and_then(|engine| order::warning(engine, wish.facts));
+    Selection { engine: chosen, reason, warning, others }
 }
 
 /// The first question that a program fails.
@@ -199,6 +206,13 @@ fn absent(engine: Engine, installed: Option<&[Engine]>) -> Option<String> {
 /// What to do where no program can.
 fn nothing(wish: &Wish<'_>) -> String {
     let facts = wish.facts;
+    if !support::knows(facts) {
+        return format!(
+            "unknown architecture `{}`: no runtime lists it, and none that goes by the model type `{}` can take its \
+             place here; check `architectures` in config.json, or name a runtime that has code for it",
+            facts.architecture, facts.family
+        );
+    }
     let could_be_gguf =
         matches!(facts.format, Format::Safetensors | Format::Pickle | Format::Unknown);
     if could_be_gguf && hardware::refuses(Engine::LlamaCpp, wish.accelerator).is_none() {

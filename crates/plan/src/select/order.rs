@@ -1,9 +1,9 @@
 //! The order of programs for a wish, and what is said of each.
 
-use super::{Aim, Wish};
+use super::{Aim, Wish, support};
 use crate::hardware::Vendor;
 use crate::launch::Engine;
-use crate::size::{Dtype, Format, Quantization, Task};
+use crate::size::{Dtype, Format, ModelFacts, Quantization, Task};
 
 /// An order, and why it is this one.
 pub(super) struct Ordered {
@@ -98,6 +98,15 @@ fn basis(engine: Engine, wish: &Wish<'_>) -> String {
     let model = match facts.format {
         Format::Gguf => format!("it reads GGUF of the {} family", facts.family),
         _ if engine == Engine::Triton => format!("its vLLM backend lists {}", facts.architecture),
+        _ if support::guesses(engine, facts) => {
+            format!(
+                "no runtime lists {}; it goes by the model type `{}`",
+                facts.architecture, facts.family
+            )
+        }
+        _ if support::goes_by_family(engine, facts.format) => {
+            format!("it lists the model type {}", facts.family)
+        }
         _ => format!("it lists {}", facts.architecture),
     };
     let stored = match &facts.quantization {
@@ -112,6 +121,19 @@ fn basis(engine: Engine, wish: &Wish<'_>) -> String {
     format!("{model} and {how} {stored} weights{to} on {}", hardware.name)
 }
 
+/// What to know of a program that takes a model of a name that nothing knows.
+pub(super) fn warning(engine: Engine, facts: &ModelFacts) -> Option<String> {
+    support::guesses(engine, facts).then(|| {
+        format!(
+            "the architecture `{}` is not known: no runtime lists it. {} runs it as a model of the type `{}`, which \
+             is right only if it is built as those are",
+            facts.architecture,
+            engine.title(),
+            facts.family
+        )
+    })
+}
+
 /// Whether a program is taken without being asked for.
 pub(super) fn volunteers(engine: Engine, wish: &Wish<'_>) -> bool {
     engine != Engine::Ollama || wish.asked == Some(Engine::Ollama)
@@ -120,6 +142,9 @@ pub(super) fn volunteers(engine: Engine, wish: &Wish<'_>) -> bool {
 /// What is said of a program that could, but came later.
 pub(super) fn remark(engine: Engine, wish: &Wish<'_>) -> String {
     let facts = wish.facts;
+    if support::guesses(engine, facts) {
+        return format!("may run it too, by the model type `{}`", facts.family);
+    }
     let gguf = facts.format == Format::Gguf;
     let text = match engine {
         Engine::Sglang if gguf => "reads GGUF too, though its kernels are made for other formats",

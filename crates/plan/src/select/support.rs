@@ -40,6 +40,28 @@ pub(super) fn support(engine: Engine, facts: &ModelFacts) -> Support {
     found
 }
 
+/// Whether a program looks at a model's type alone, whatever class its files name.
+pub(super) const fn goes_by_family(engine: Engine, format: Format) -> bool {
+    match engine {
+        Engine::Ollama => matches!(format, Format::Gguf),
+        Engine::Tgi | Engine::DeepSpeed | Engine::LlamaCpp | Engine::Embedded => true,
+        Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm | Engine::Triton => false,
+    }
+}
+
+/// Whether a program takes a model for one of its type while no table has the class that its files name.
+pub(super) fn guesses(engine: Engine, facts: &ModelFacts) -> bool {
+    goes_by_family(engine, facts.format) && !knows(facts)
+}
+
+/// Whether any table has a model's class, for whatever purpose. Files that name none, and GGUF, have a family
+/// alone, which is then the name to go by.
+pub(super) fn knows(facts: &ModelFacts) -> bool {
+    let named = facts.format != Format::Gguf && facts.architecture != facts.family;
+    let by_class = [Engine::Vllm, Engine::Sglang, Engine::TensorRtLlm, Engine::Ollama];
+    !named || by_class.iter().any(|engine| !rows(*engine, facts).is_empty())
+}
+
 /// Whether a program makes vectors and scores of models that write.
 const fn pools(engine: Engine) -> bool {
     matches!(engine, Engine::Vllm | Engine::Sglang | Engine::LlamaCpp | Engine::Embedded)
@@ -64,11 +86,7 @@ struct Row {
 /// The lines about a model. GGUF files and some programs name a family, others a class of transformers.
 fn rows(engine: Engine, facts: &ModelFacts) -> Vec<Row> {
     let Some(table) = table(engine, facts.format) else { return Vec::new() };
-    let by_family = match engine {
-        Engine::Ollama => facts.format == Format::Gguf,
-        Engine::Tgi | Engine::DeepSpeed | Engine::LlamaCpp | Engine::Embedded => true,
-        Engine::Vllm | Engine::Sglang | Engine::TensorRtLlm | Engine::Triton => false,
-    };
+    let by_family = goes_by_family(engine, facts.format);
     let name = if by_family { &facts.family } else { &facts.architecture };
     let lines = table.lines().filter(|line| !line.starts_with('#'));
     let row = |line: &'static str| {

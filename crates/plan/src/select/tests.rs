@@ -121,8 +121,37 @@ fn models_that_are_not_listed_are_refused() {
     let old = facts("MPTForCausalLM", "mpt");
     let selection = check(case(old, "a100-80", Aim::Balance), Some(Engine::Tgi));
     let vllm = selection.others.iter().find(|other| other.engine == Engine::Vllm).unwrap();
+    assert_eq!(selection.warning, None);
+    assert!(selection.reason.starts_with("it lists the model type mpt"), "{}", selection.reason);
     assert_eq!(vllm.reason, "has not had MPTForCausalLM since 0.28.0");
     check(case(facts("NobodyForCausalLM", "nobody"), "h100-sxm", Aim::Balance), None);
+}
+
+#[test]
+fn names_that_nothing_knows_are_said() {
+    let made_up = || facts("TotallyMadeUp", "llama");
+    let selection = check(case(made_up(), "h100-sxm", Aim::Balance), Some(Engine::Tgi));
+    assert!(selection.reason.starts_with("no runtime lists TotallyMadeUp"), "{}", selection.reason);
+    let warning = selection.warning.unwrap();
+    assert!(warning.contains("`TotallyMadeUp` is not known"), "{warning}");
+    assert!(warning.contains("TGI runs it as a model of the type `llama`"), "{warning}");
+    let other = |engine| selection.others.iter().find(|other| other.engine == engine).unwrap();
+    assert_eq!(other(Engine::DeepSpeed).reason, "may run it too, by the model type `llama`");
+    assert_eq!(other(Engine::Vllm).reason, "does not list TotallyMadeUp");
+
+    let mut asked = case(made_up(), "h100-sxm", Aim::Balance);
+    asked.asked = Some(Engine::Tgi);
+    let selection = check(asked, Some(Engine::Tgi));
+    assert!(!selection.reason.contains("runs this"), "{}", selection.reason);
+    assert!(selection.warning.is_some());
+
+    let nobody = facts("TotallyMadeUp", "made_up");
+    let none = check(case(nobody, "h100-sxm", Aim::Balance), None);
+    assert!(none.reason.starts_with("unknown architecture `TotallyMadeUp`"), "{}", none.reason);
+    let known = check(case(llama(), "h100-sxm", Aim::Balance), Some(Engine::Vllm));
+    assert_eq!(known.warning, None);
+    let unnamed = check(case(facts("llama", "llama"), "h100-sxm", Aim::Balance), Some(Engine::Tgi));
+    assert_eq!(unnamed.warning, None);
 }
 
 #[test]

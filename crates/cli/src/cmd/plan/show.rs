@@ -87,7 +87,9 @@ pub(super) fn lines(question: &Question<'_>, found: &Proposal, place: &str) -> V
         lines.push(format!("  on each other node: {line}"));
     }
     lines.extend(found.launch.image.iter().map(|image| format!("  image {image}")));
+    let warning = found.selection.warning.iter().cloned();
     let notes = found.launch.notes.iter().cloned().chain(notes(question, found, place));
+    let notes = warning.chain(notes);
     lines.extend(notes.map(|note| format!("  note: {note}")));
     lines.push(String::new());
     lines.extend(others(&found.selection));

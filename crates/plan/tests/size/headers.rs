@@ -40,12 +40,14 @@ fn tensors(of: &[(&str, u64)]) -> Tensors {
     }
 }
 
-const MODEL: [(&str, u64); 7] = [
+const MODEL: [(&str, u64); 9] = [
     ("model.embed_tokens.weight", 80),
     ("lm_head.weight", 80),
     ("model.layers.0.self_attn.q_proj.weight", 64),
     ("model.layers.0.self_attn.k_proj.weight", 32),
-    ("model.layers.1.mlp.up_proj.weight", 128),
+    ("model.layers.0.self_attn.o_proj.weight", 64),
+    ("model.layers.0.mlp.down_proj.weight", 384),
+    ("model.layers.1.mlp.up_proj.weight", 560),
     ("model.layers.1.input_layernorm.weight", 8),
     ("model.layers.2.mlp.up_proj.weight", 1000),
 ];
@@ -58,7 +60,40 @@ fn headers_are_exact() {
     assert_eq!((weights.embeddings, weights.head), (160, 160));
     assert_eq!((weights.key_value, weights.replicated), (64, 16));
     // A layer beyond the second, which predicts further tokens, is not loaded.
-    assert_eq!(weights.divided, 2 * (64 + 128));
+    assert_eq!(weights.divided, 2 * (64 + 64 + 384 + 560));
+}
+
+#[test]
+fn weights_that_are_not_all_there_are_refused() {
+    let check = |tensors: &Tensors, expect: &str| {
+        let error = config(|_| {}).facts_with(tensors).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
+    };
+    check(&tensors(&MODEL[..1]), "have 5 % of the 1352 parameters");
+    check(&tensors(&MODEL[..1]), "missing: 2 of 2 layers, first layer 0, the output head");
+    check(&tensors(&MODEL[2..]), "missing: the embeddings, the output head");
+    let upper = [&MODEL[..2], &MODEL[6..]].concat();
+    check(&tensors(&upper), "missing: 1 of 2 layers, first layer 0");
+    let mut thin = MODEL;
+    thin[5].1 = 100;
+    check(&tensors(&thin), "parts of layers are missing");
+    let packed = config(|config| {
+        config["quantization_config"] =
+            json!({"quant_method": "gptq", "bits": 4, "group_size": 128});
+    });
+    assert!(packed.facts_with(&tensors(&MODEL)).is_ok());
+}
+
+#[test]
+fn weights_that_nothing_loads_are_noticed() {
+    let mut more = MODEL;
+    more[5].1 = 700;
+    let check = |of: &[(&str, u64)], expect: Option<u64>| {
+        assert_eq!(config(|_| {}).excess(&tensors(of)), expect);
+    };
+    check(&MODEL, None);
+    check(&more, Some(117));
+    assert!(config(|_| {}).facts_with(&tensors(&more)).is_ok());
 }
 
 #[test]
@@ -108,7 +143,7 @@ fn an_architecture_that_is_not_known_is_sized_by_its_tensors() {
     let error = config.facts().unwrap_err().to_string();
     assert!(error.contains("num_hidden_layers") && error.contains("index or headers"), "{error}");
     let facts = config.facts_with(&tensors(&MODEL)).unwrap();
-    assert_eq!(facts.weights.divided, 2 * (64 + 128));
+    assert_eq!(facts.weights.divided, 2 * (64 + 64 + 384 + 560));
     assert_eq!(facts.kv_bytes_per_token(2.0), 2.0 * 8.0 * 2.0);
     assert_eq!(facts.layers.len(), 2);
 }

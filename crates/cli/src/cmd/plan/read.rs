@@ -8,6 +8,7 @@ use pilotage_plan::size::{Config, Gguf, Index, ModelFacts, Partial, Tensors};
 
 use super::fetch::Place;
 use crate::exit::Wrong;
+use crate::output;
 
 /// Most files of weights whose headers are read over the network unless all are asked for.
 const HEADERS_MAX: usize = 8;
@@ -25,7 +26,14 @@ pub(super) async fn folder(place: &Place, exact: bool) -> anyhow::Result<ModelFa
     };
     let config = Config::parse(&bytes)?;
     let facts = match tensors(place, exact).await? {
-        Some(tensors) => config.facts_with(&tensors),
+        Some(tensors) => {
+            if let Some(percent) = config.excess(&tensors) {
+                output::note(&format!(
+                    "the files have {percent} % of the parameters that config.json describes; their bytes are planned for"
+                ));
+            }
+            config.facts_with(&tensors)
+        }
         None => config.facts(),
     };
     Ok(facts?)
@@ -37,12 +45,32 @@ async fn tensors(place: &Place, exact: bool) -> anyhow::Result<Option<Tensors>> 
         let index = Index::parse(&bytes)?;
         let files: Vec<&str> = index.files().collect();
         let is_near = matches!(place, Place::Folder(_));
+        if let Place::Folder(folder) = place {
+            all_or_none(folder, &files)?;
+        }
         if exact || is_near || files.len() <= HEADERS_MAX || index.total_bytes().is_none() {
             return headers(place, &files).await.map(|found| found.or_else(|| index.as_tensors()));
         }
         return Ok(index.as_tensors());
     }
     headers(place, &["model.safetensors"]).await
+}
+
+/// Refuses a folder that a part of the shards is in: it was not fetched to the end. One without any is planned for
+/// by its index.
+fn all_or_none(folder: &Path, files: &[&str]) -> Result<(), Wrong> {
+    let (there, absent): (Vec<&str>, Vec<&str>) =
+        files.iter().partition(|file| folder.join(file).is_file());
+    match absent.first() {
+        Some(first) if !there.is_empty() => Err(Wrong::new(format!(
+            "{} of {} shards are missing from {}, the first is {first}",
+            absent.len(),
+            files.len(),
+            folder.display()
+        ))
+        .hint("fetch the weights again")),
+        _ => Ok(()),
+    }
 }
 
 /// All headers together; none where one of the files is missing.
@@ -176,7 +204,26 @@ fn no_config(place: &Place) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::part_name;
+    use super::{all_or_none, part_name};
+
+    #[test]
+    fn shards_are_all_there_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |expect: Option<&str>| {
+            let found = all_or_none(folder.path(), &["a.safetensors", "b.safetensors"]);
+            match (found, expect) {
+                (Ok(()), None) => {}
+                (Err(wrong), Some(part)) => assert!(wrong.to_string().contains(part), "{wrong}"),
+                (found, _) => panic!("{found:?}"),
+            }
+        };
+        check(None);
+        std::fs::write(folder.path().join("a.safetensors"), "").unwrap();
+        check(Some("1 of 2 shards are missing"));
+        check(Some("the first is b.safetensors"));
+        std::fs::write(folder.path().join("b.safetensors"), "").unwrap();
+        check(None);
+    }
 
     #[test]
     fn parts_are_named_after_the_first() {

@@ -19,6 +19,9 @@ const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "l
 "vocab_size": 256, "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16",
 "tie_word_embeddings": true, "hidden_act": "silu", "attention_bias": false, "mlp_bias": false}"#;
 
+/// Parameters that it describes.
+const ELEMENTS: u64 = 90_432;
+
 /// What a server answers for a path.
 #[derive(Clone)]
 enum Answer {
@@ -97,15 +100,15 @@ fn safetensors(elements: u64) -> Vec<u8> {
 
 #[tokio::test]
 async fn only_headers_are_asked_for() {
-    let mut weights = safetensors(1000);
-    weights.resize(weights.len() + 2000, 0);
+    let mut weights = safetensors(ELEMENTS);
+    weights.resize(weights.len() + 2 * ELEMENTS as usize, 0);
     let (address, asked) = server(vec![
         ("config.json", Answer::Ranges(CONFIG.into())),
         ("model.safetensors", Answer::Ranges(weights)),
     ]);
     let facts = read::folder(&place(address), false).await.unwrap();
     assert_eq!(facts.format, Format::Safetensors);
-    assert_eq!(facts.weights.total(), 2000);
+    assert_eq!(facts.weights.total(), 2 * ELEMENTS);
     let asked = asked.lock();
     let ranges: Vec<&str> = asked
         .iter()
@@ -118,14 +121,14 @@ async fn only_headers_are_asked_for() {
 
 #[tokio::test]
 async fn a_server_without_ranges_is_cut_short() {
-    let mut weights = safetensors(1000);
-    weights.resize(weights.len() + 2000, 0);
+    let mut weights = safetensors(ELEMENTS);
+    weights.resize(weights.len() + 2 * ELEMENTS as usize, 0);
     let (address, _) = server(vec![
         ("config.json", Answer::Whole(CONFIG.into())),
         ("model.safetensors", Answer::Whole(weights)),
     ]);
     let facts = read::folder(&place(address), false).await.unwrap();
-    assert_eq!(facts.weights.total(), 2000);
+    assert_eq!(facts.weights.total(), 2 * ELEMENTS);
 }
 
 #[tokio::test]
@@ -165,6 +168,8 @@ async fn what_cannot_be_read_is_said() {
     let config = ("config.json", Answer::Ranges(CONFIG.into()));
     let hostile = (1_u64 << 63).to_le_bytes().to_vec();
     check(vec![config.clone(), ("model.safetensors", Answer::Ranges(hostile))], "at most").await;
+    let part = ("model.safetensors", Answer::Ranges(safetensors(16_384)));
+    check(vec![config.clone(), part], "missing: 2 of 2 layers, first layer 0").await;
     let cut = safetensors(1000)[..20].to_vec();
     check(vec![config, ("model.safetensors", Answer::Ranges(cut))], "cut off").await;
 }

@@ -30,6 +30,13 @@ const CONTEXT_MAX: u64 = 1 << 32;
 /// A window that is believed; what is longer is no window.
 const WINDOW_MAX: u64 = 1 << 24;
 
+/// Weights of fewer parameters than this share of what a configuration describes are not all there. What is counted
+/// is within a few percent of what models have.
+const COMPLETE_PERCENT: u64 = 90;
+
+/// Weights of more are not all loaded, or others.
+const EXCESS_PERCENT: u64 = 110;
+
 /// A configuration, taken apart as far as all architectures agree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -118,14 +125,26 @@ impl Config {
     /// architecture that is not known suffices too, taken to have full attention in all layers.
     ///
     /// # Errors
-    /// As [`Self::facts`], but for [`ReadError::UnknownArchitecture`].
+    /// As [`Self::facts`], but for [`ReadError::UnknownArchitecture`]; [`ReadError::Incomplete`] where tensors are
+    /// missing.
     pub fn facts_with(&self, tensors: &Tensors) -> Result<ModelFacts, ReadError> {
         let mut facts = match self.facts() {
             Err(ReadError::UnknownArchitecture { .. }) => self.bare(tensors)?,
-            other => other?,
+            other => {
+                let facts = other?;
+                complete(&facts, tensors)?;
+                facts
+            }
         };
         tensors.refine(&mut facts);
         Ok(facts)
+    }
+
+    /// Percent of the parameters described here that the tensors have, where that is a good deal more than all: the
+    /// files hold what no runtime loads, or belong to another configuration.
+    pub fn excess(&self, tensors: &Tensors) -> Option<u64> {
+        let (percent, _) = tensors.share(&self.facts().ok()?)?;
+        (percent > EXCESS_PERCENT).then_some(percent)
     }
 
     fn fields(&self) -> Fields<'_> {
@@ -352,6 +371,16 @@ fn dtype(fields: &Fields<'_>) -> Result<Dtype, ReadError> {
             fields.unknown_word(field, name, known)
         }),
         None => Err(fields.wrong_type(field, "the name of a data type", value)),
+    }
+}
+
+fn complete(counted: &ModelFacts, tensors: &Tensors) -> Result<(), ReadError> {
+    match tensors.share(counted) {
+        Some((percent, decoder)) if percent < COMPLETE_PERCENT => {
+            let lacking = tensors.lacking(counted);
+            Err(ReadError::Incomplete { percent, counted: decoder, lacking })
+        }
+        _ => Ok(()),
     }
 }
 

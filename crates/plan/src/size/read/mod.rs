@@ -6,6 +6,7 @@
 //! to do.
 
 pub mod config;
+mod elements;
 mod family;
 mod feedforward;
 mod fields;
@@ -105,6 +106,19 @@ pub enum ReadError {
         what: &'static str,
         /// What does not go together.
         detail: String,
+    },
+    /// There are fewer weights than the configuration describes.
+    #[error(
+        "the weights are incomplete: their files have {percent} % of the {counted} parameters that config.json \
+         describes; {lacking}; fetch all shards and model.safetensors.index.json, or the config.json of these weights"
+    )]
+    Incomplete {
+        /// The share that is there.
+        percent: u64,
+        /// Parameters by the configuration.
+        counted: u64,
+        /// What is not there.
+        lacking: String,
     },
     /// Nothing here knows how such a model is built.
     #[error(

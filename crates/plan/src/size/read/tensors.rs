@@ -7,6 +7,7 @@ use super::super::facts::{Evidence, Format, ModelFacts, WeightBytes};
 use super::super::number::{Number as _, whole};
 use super::ReadError;
 use super::config::LAYERS_MAX;
+use super::elements::Elements;
 
 /// Tensors of a model; the largest mixtures stored expert by expert have a few hundred thousand.
 pub const TENSORS_MAX: u64 = 1 << 20;
@@ -48,6 +49,10 @@ pub struct Tensors {
     evidence: Evidence,
     count: u64,
     elements: u64,
+    /// Elements outside of layers and encoders, but for the head's.
+    ends: Elements,
+    head: Elements,
+    layer_elements: BTreeMap<u64, Elements>,
     outside: WeightBytes,
     /// Bytes in layers of the decoder. Runtimes leave out those beyond the configuration's number.
     layers: BTreeMap<u64, WeightBytes>,
@@ -63,6 +68,9 @@ impl Tensors {
             evidence: Evidence::Headers,
             count: 0,
             elements: 0,
+            ends: Elements::NONE,
+            head: Elements::NONE,
+            layer_elements: BTreeMap::new(),
             outside: EMPTY,
             layers: BTreeMap::new(),
             total: 0,
@@ -92,6 +100,14 @@ impl Tensors {
         self.elements = self.elements.saturating_add(tensor.elements);
         let part = classify(tensor.name);
         let layer = layer_of(tensor.name).filter(|layer| *layer < 2 * LAYERS_MAX);
+        match (part, layer) {
+            (Part::Encoder, _) => {}
+            (_, Some(layer)) => {
+                self.layer_elements.entry(layer).or_insert(Elements::NONE).take(tensor);
+            }
+            (Part::Head, None) => self.head.take(tensor),
+            (_, None) => self.ends.take(tensor),
+        }
         let sums = match layer {
             Some(layer) if part != Part::Encoder => self.layers.entry(layer).or_default(),
             _ => &mut self.outside,
@@ -120,6 +136,11 @@ impl Tensors {
             return Err(ReadError::TooLarge { what: "the list of tensors (entries)", bytes, max });
         }
         self.elements = self.elements.saturating_add(other.elements);
+        self.ends.add(&other.ends);
+        self.head.add(&other.head);
+        for (layer, elements) in &other.layer_elements {
+            self.layer_elements.entry(*layer).or_insert(Elements::NONE).add(elements);
+        }
         add(&mut self.outside, &other.outside);
         for (layer, bytes) in &other.layers {
             add(self.layers.entry(*layer).or_default(), bytes);
@@ -143,6 +164,49 @@ impl Tensors {
     /// Elements of all, which are parameters where nothing is packed.
     pub const fn parameters(&self) -> u64 {
         self.elements
+    }
+
+    /// The decoder's parameters that are there, in percent of those that were counted from the configuration, with
+    /// that count; none where no header was read or nothing here knows how weights are packed.
+    pub(super) fn share(&self, counted: &ModelFacts) -> Option<(u64, u64)> {
+        if self.evidence != Evidence::Headers {
+            return None;
+        }
+        let mut sum = self.ends;
+        if counted.weights.head > 0 {
+            sum.add(&self.head);
+        }
+        let layers = self.layer_elements.range(..counted.layers.len() as u64);
+        layers.for_each(|(_, elements)| sum.add(elements));
+        let found = sum.parameters(&counted.quantization)?;
+        // Encoders are counted from few fields of their own; neither side has them.
+        let encoders = whole(counted.weights.encoders.approximate() / counted.dtype.bytes());
+        let decoder = counted.parameters.saturating_sub(encoders).max(1);
+        Some((
+            u64::try_from(u128::from(found) * 100 / u128::from(decoder)).unwrap_or(u64::MAX),
+            decoder,
+        ))
+    }
+
+    /// What is not there of what was counted.
+    pub(super) fn lacking(&self, counted: &ModelFacts) -> String {
+        let count = counted.layers.len() as u64;
+        let absent = |layer: &u64| !self.layer_elements.contains_key(layer);
+        let layers: Vec<u64> = (0..count).filter(absent).collect();
+        let mut lacking = Vec::new();
+        if let Some(first) = layers.first() {
+            lacking.push(format!("{} of {count} layers, first layer {first}", layers.len()));
+        }
+        if counted.weights.embeddings > 0 && self.outside.embeddings == 0 {
+            lacking.push("the embeddings".to_owned());
+        }
+        if counted.weights.head > 0 && self.outside.head == 0 {
+            lacking.push("the output head".to_owned());
+        }
+        if lacking.is_empty() {
+            return "parts of layers are missing, or they are smaller than it says".to_owned();
+        }
+        format!("missing: {}", lacking.join(", "))
     }
 
     /// Replaces what was counted by what is there.

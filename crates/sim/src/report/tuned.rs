@@ -3,7 +3,8 @@
 use pilotage_lens::page::{Scale, escape};
 
 use super::page::document;
-use super::tables;
+use super::{Rounded, tables};
+
 use super::text::{decimal, figure, percent, short, time, whole};
 use crate::tune::{Origin, Outcome, Tried};
 
@@ -42,7 +43,7 @@ pub struct Tuned<'a> {
 
 /// The search as one HTML page that needs nothing else.
 pub fn tuned(search: &Tuned<'_>) -> String {
-    let figure = |id: &str, title: &str, of: &dyn Fn(&Outcome) -> f64| {
+    let figure = |id: &str, title: &str, of: &dyn Fn(&Outcome) -> Option<f64>| {
         format!(
             "<figure><figcaption>{title}</figcaption>{}</figure>",
             scatter(id, title, search.tried, of)
@@ -69,12 +70,12 @@ pub fn tuned(search: &Tuned<'_>) -> String {
         picked(search),
         format!(
             "<div class=\"plots\">{}{}</div>{key}",
-            figure("ttft", "Time to first token, p99, against what it costs", &|one| one
-                .ttft_p99
-                .get()),
+            figure("ttft", "Time to first token, p99, against what it costs", &|one| Some(
+                one.ttft_p99.get()
+            )),
             figure("tpot", "Time for each further token, p99, against what it costs", &|one| one
                 .tpot_p99
-                .get())
+                .map(Rounded::get))
         ),
         table(search.tried, is_measured),
         list("Notes", search.notes),
@@ -106,17 +107,19 @@ fn list(title: &str, notes: &[String]) -> String {
     format!("<section><h2>{title}</h2><ul>{}</ul></section>", items.collect::<String>())
 }
 
-fn scatter(id: &str, title: &str, tried: &[Tried], of: &dyn Fn(&Outcome) -> f64) -> String {
-    let most_best = tried.iter().filter(|one| one.best).map(|one| of(&one.outcome));
+fn scatter(id: &str, title: &str, tried: &[Tried], of: &dyn Fn(&Outcome) -> Option<f64>) -> String {
+    let most_best = tried.iter().filter(|one| one.best).filter_map(|one| of(&one.outcome));
     let most_best = most_best.fold(0.0, f64::max);
-    let is_drawn = |one: &&Tried| one.is_whole() && of(&one.outcome) <= most_best * CUT;
+    let is_low = |one: &Tried| of(&one.outcome).is_some_and(|value| value <= most_best * CUT);
+    let is_drawn = |one: &&Tried| one.is_whole() && is_low(one);
     // The best come last, and lie on top.
     let mut drawn: Vec<&Tried> = tried.iter().filter(is_drawn).collect();
     drawn.sort_by_key(|one| one.best);
     let x =
         Scale::new(drawn.iter().map(|one| one.weight()).fold(0.0, f64::max), 5.0, (LEFT, RIGHT));
-    let predicted = drawn.iter().filter_map(|one| one.predicted.as_ref()).map(of);
-    let highest = drawn.iter().map(|one| of(&one.outcome)).chain(predicted).fold(0.0, f64::max);
+    let predicted = drawn.iter().filter_map(|one| one.predicted.as_ref()).filter_map(of);
+    let highest =
+        drawn.iter().filter_map(|one| of(&one.outcome)).chain(predicted).fold(0.0, f64::max);
     let y = Scale::new(highest.min(most_best * CUT), 5.0, (BOTTOM, TOP));
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\">\
@@ -161,12 +164,18 @@ fn axes(x: Scale, y: Scale) -> String {
 }
 
 /// A shape's point, with what was predicted of it.
-fn point(one: &Tried, (x, y): (Scale, Scale), of: &dyn Fn(&Outcome) -> f64, named: bool) -> String {
-    let (at, value) = (x.place(one.weight()), of(&one.outcome));
+fn point(
+    one: &Tried,
+    (x, y): (Scale, Scale),
+    of: &dyn Fn(&Outcome) -> Option<f64>,
+    named: bool,
+) -> String {
+    let Some(value) = of(&one.outcome) else { return String::new() };
+    let at = x.place(one.weight());
     let class = if one.best { "way best" } else { "way" };
     let name = escape(&one.name);
     let mut svg = String::new();
-    if let Some(predicted) = one.predicted.as_ref().map(of) {
+    if let Some(predicted) = one.predicted.as_ref().and_then(of) {
         let high = y.place(predicted).clamp(TOP, BOTTOM);
         svg.push_str(&format!(
             "<path class=\"grid\" d=\"M{at:.1} {:.1}V{high:.1}\"/><circle class=\"way hollow\" cx=\"{at:.1}\" \
@@ -241,7 +250,7 @@ fn numbers(one: &Tried) -> [String; 9] {
         one.accelerators.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         one.cost.map_or_else(|| "-".to_owned(), |cost| figure(cost.get())),
         timed(time(ttft_p99.get())),
-        timed(fine(tpot_p99.get())),
+        timed(next(tpot_p99)),
         of(figure(goodput.get())),
         of(percent(good.get())),
         of(whole(lost)),
@@ -256,7 +265,12 @@ fn predictions(one: &Tried) -> [String; 2] {
         None => text,
     };
     let [first, next] = one.errors();
-    [off(time(predicted.ttft_p99.get()), first), off(fine(predicted.tpot_p99.get()), next)]
+    [off(time(predicted.ttft_p99.get()), first), off(self::next(predicted.tpot_p99), next)]
+}
+
+/// A time for each further token, where it is known.
+fn next(tpot: Option<Rounded>) -> String {
+    tpot.map_or_else(|| "-".to_owned(), |tpot| fine(tpot.get()))
 }
 
 /// Short times, in milliseconds with a decimal.

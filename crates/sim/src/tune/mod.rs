@@ -75,6 +75,9 @@ pub struct Tried {
     /// What a reader should know of its numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Whether its answers were so much shorter than was asked that its times mean nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub short: bool,
     /// Whether no other is as good in everything and better in something, or equal and before it.
     pub best: bool,
 }
@@ -85,8 +88,8 @@ pub struct Tried {
 pub struct Outcome {
     /// The 99th percentile of times to the first token, in seconds.
     pub ttft_p99: Rounded,
-    /// The 99th percentile of times for each further token, in seconds.
-    pub tpot_p99: Rounded,
+    /// The 99th percentile of times for each further token, in seconds; none where it is not known.
+    pub tpot_p99: Option<Rounded>,
     /// Requests a second that were as good as wanted.
     pub goodput: Rounded,
     /// The part of requests that were.
@@ -120,6 +123,11 @@ impl Tally {
         self.nexts.extend(tpot);
     }
 
+    /// A whole answer whose further tokens came at times that nobody knows: it cannot be said to hold their limit.
+    pub fn answered_untimed(&mut self, ttft: f64) {
+        self.answered(ttft, Some(f64::INFINITY));
+    }
+
     /// A request that was refused or not finished.
     pub const fn lost(&mut self) {
         self.lost += 1;
@@ -129,8 +137,8 @@ impl Tally {
     pub fn outcome(self, seconds: f64) -> Outcome {
         let requests = self.firsts.len() as u64 + self.lost;
         Outcome {
-            ttft_p99: p99(self.firsts).into(),
-            tpot_p99: p99(self.nexts).into(),
+            ttft_p99: p99(self.firsts).unwrap_or(0.0).into(),
+            tpot_p99: p99(self.nexts).filter(|tpot| tpot.is_finite()).map(Into::into),
             goodput: (self.good as f64 / seconds.max(1.0)).into(),
             good: (self.good as f64 / requests.max(1) as f64).into(),
             requests,
@@ -146,9 +154,9 @@ impl Tried {
         self.cost.map(Rounded::get).or_else(accelerators).unwrap_or(1.0)
     }
 
-    /// Whether all requests that count were answered.
+    /// Whether all requests that count were answered, about as long as was asked.
     pub const fn is_whole(&self) -> bool {
-        self.failed.is_none() && self.outcome.lost == 0 && self.outcome.requests > 0
+        self.failed.is_none() && !self.short && self.outcome.lost == 0 && self.outcome.requests > 0
     }
 
     /// By how much predicted times to the first token and for each further one are off, as parts of those measured.
@@ -159,7 +167,8 @@ impl Tried {
             is_there.then(|| predicted.get() / measured.get() - 1.0)
         };
         let Outcome { ttft_p99, tpot_p99, .. } = self.outcome;
-        [of(predicted.ttft_p99, ttft_p99), of(predicted.tpot_p99, tpot_p99)]
+        let next = predicted.tpot_p99.zip(tpot_p99);
+        [of(predicted.ttft_p99, ttft_p99), next.and_then(|(said, found)| of(said, found))]
     }
 
     /// Takes what an accelerator costs in an hour into account.
@@ -177,12 +186,13 @@ impl Limits {
 }
 
 /// Marks those that no other beats: in what they cost, times and the part that is good. Of equals the first is
-/// marked; what loses requests is beaten.
+/// marked; what loses requests is beaten, and a time that is not known is no better than any.
 pub fn mark_best(tried: &mut [Tried]) {
     let beats = |(place, one): (usize, &Tried), (other_place, other): (usize, &Tried)| {
         let of = |tried: &Tried| {
             let Outcome { ttft_p99, tpot_p99, good, .. } = tried.outcome;
-            [tried.weight(), ttft_p99.get(), tpot_p99.get(), -good.get()]
+            let tpot = tpot_p99.map_or(f64::INFINITY, Rounded::get);
+            [tried.weight(), ttft_p99.get(), tpot, -good.get()]
         };
         let (one, other) = (of(one), of(other));
         let pairs = || one.iter().zip(&other);
@@ -200,8 +210,8 @@ pub fn mark_best(tried: &mut [Tried]) {
     tried.iter_mut().zip(best).for_each(|(one, best)| one.best = best);
 }
 
-fn p99(mut times: Vec<f64>) -> f64 {
+fn p99(mut times: Vec<f64>) -> Option<f64> {
     times.sort_by(f64::total_cmp);
     let rank = (0.99 * times.len() as f64).ceil() as usize;
-    times.get(rank.max(1) - 1).copied().unwrap_or(0.0)
+    times.get(rank.max(1) - 1).copied()
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Limits, Tried};
+use crate::report::Rounded;
 
 /// The part of requests that must be good for a shape to meet limits: they are on the 99th percentile.
 const GOOD_MIN: f64 = 0.99;
@@ -47,8 +48,12 @@ pub fn pick(tried: &[Tried], goal: Goal, limits: &Limits, answer_tokens: f64) ->
     let meets = |one: &Tried| one.outcome.good.get() >= GOOD_MIN;
     let holding: Vec<(usize, &Tried)> =
         best.iter().copied().filter(|(_, one)| !is_limited || meets(one)).collect();
+    let after = (answer_tokens - 1.0).max(0.0);
+    // Where nobody's further tokens have times, the first are what can be compared.
+    let is_timed = after > 0.0 && best.iter().any(|(_, one)| one.outcome.tpot_p99.is_some());
     let whole = |one: &Tried| {
-        one.outcome.ttft_p99.get() + one.outcome.tpot_p99.get() * (answer_tokens - 1.0).max(0.0)
+        let tpot = one.outcome.tpot_p99.map_or(f64::INFINITY, Rounded::get);
+        one.outcome.ttft_p99.get() + if is_timed { tpot * after } else { 0.0 }
     };
     let Some((place, one)) = least(&holding, &|one| match goal {
         Goal::Latency => [whole(one), one.weight()],
@@ -69,7 +74,12 @@ pub fn pick(tried: &[Tried], goal: Goal, limits: &Limits, answer_tokens: f64) ->
         (_, true) => format!("of {count} that hold the limits it {}", goal.least()),
         (_, false) => format!("of {count} that no other beats it {}", goal.least()),
     };
-    let reason = format!("{among}; a whole answer within {soon:.2} s at the 99th percentile");
+    let soon = match (after > 0.0 && !is_timed, soon.is_finite()) {
+        (true, _) => format!("a first token within {soon:.2} s at the 99th percentile"),
+        (_, true) => format!("a whole answer within {soon:.2} s at the 99th percentile"),
+        (_, false) => "how soon a whole answer is there is not known".to_owned(),
+    };
+    let reason = format!("{among}; {soon}");
     Some(Pick { place, reason })
 }
 

@@ -115,6 +115,41 @@ fn more_hardware_is_faster_and_neither_beats_the_other() {
     );
 }
 
+#[test]
+fn times_that_nobody_knows_hold_no_limit_and_are_no_better() {
+    let limits = |tpot_seconds| Limits { ttft_seconds: Some(1.0), tpot_seconds };
+    let of = |limits: Limits, untimed: bool| {
+        let mut tally = Tally::new(limits);
+        for _ in 0..10 {
+            match untimed {
+                true => tally.answered_untimed(0.5),
+                false => tally.answered(0.5, Some(0.05)),
+            }
+        }
+        Tried { outcome: tally.outcome(10.0), ..Tried::default() }
+    };
+    let check = |limits: Limits, untimed: bool, (good, tpot): (f64, Option<f64>)| {
+        let outcome = of(limits, untimed).outcome;
+        assert_eq!((outcome.good.get(), outcome.tpot_p99.map(Rounded::get)), (good, tpot));
+    };
+    check(limits(None), true, (1.0, None));
+    check(limits(Some(1.0)), true, (0.0, None));
+    check(limits(Some(1.0)), false, (1.0, Some(0.05)));
+    let best = |mut tried: Vec<Tried>| {
+        mark_best(&mut tried);
+        (tried.iter().map(|one| one.best).collect::<Vec<_>>(), tried)
+    };
+    let (marked, tried) = best(vec![of(limits(None), true), of(limits(None), false)]);
+    assert_eq!(marked, [false, true]);
+    assert!(pick(&tried, Goal::Latency, &limits(None), 8.0).is_some_and(|pick| pick.place == 1));
+    let (marked, tried) = best(vec![of(limits(None), true), of(limits(None), true)]);
+    assert_eq!(marked, [true, false], "of equals the first");
+    let picked = pick(&tried, Goal::Latency, &limits(None), 8.0).unwrap();
+    assert!(picked.reason.contains("a first token within 0.50 s"), "{}", picked.reason);
+    let short = Tried { short: true, ..of(limits(None), false) };
+    assert_eq!(best(vec![short, of(limits(None), true)]).0, [false, true]);
+}
+
 fn mixture() -> ModelFacts {
     let text = CONFIG
         .replace("LlamaForCausalLM", "MixtralForCausalLM")
@@ -207,7 +242,7 @@ fn the_goal_decides_which_of_the_best_is_taken() {
         accelerators: Some(accelerators),
         outcome: Outcome {
             ttft_p99: ttft.into(),
-            tpot_p99: 0.01.into(),
+            tpot_p99: Some(0.01.into()),
             good: good.into(),
             requests: 100,
             ..Outcome::default()

@@ -45,6 +45,9 @@ const TICKS_A_LINE: u32 = 10;
 /// By how much lengths may differ from what was asked before it is said.
 const LENGTH_OFF: f64 = 0.1;
 
+/// The part of the tokens that were asked for that answers must have, on average, to be compared.
+const LENGTH_MIN: f64 = 0.5;
+
 /// Seconds by which the 99th percentile of requests may be sent late before it is said.
 const LATE_SECONDS: f64 = 0.05;
 
@@ -147,12 +150,12 @@ impl<'a> Asking<'a> {
         let mut server = Server { endpoint, model, key, ends: true };
         output::note(&format!("{progress}: warming up {}", server.model));
         let mut warm = self.send(&server, self.warm_up(), None).await?;
-        if warm.book.count(Ended::Ok) == 0 && !warm.interrupted && is_refusal(&warm.book) {
+        if !is_answered(&warm.book) && !warm.interrupted && is_refusal(&warm.book) {
             // OpenAI's own interface does not know the field that makes answers go on.
             server.ends = false;
             warm = self.send(&server, self.warm_up(), None).await?;
         }
-        if warm.book.count(Ended::Ok) == 0 && !warm.interrupted {
+        if !is_answered(&warm.book) && !warm.interrupted {
             return Err(format!("no request that warms it up was answered: {}", why(&warm.book)));
         }
         if warm.interrupted {
@@ -167,10 +170,10 @@ impl<'a> Asking<'a> {
             warm_up: WarmUp::Nanos(self.scenario.warm.as_nanos()),
         };
         let run = self.send(&server, spec, Some(progress)).await?;
-        match run.book.count(Ended::Ok) {
-            0 if !run.interrupted => Err(format!("no request was answered: {}", why(&run.book))),
-            _ => Ok((server.model, run)),
+        if !is_answered(&run.book) && !run.interrupted {
+            return Err(format!("no request was answered: {}", why(&run.book)));
         }
+        Ok((server.model, run))
     }
 
     /// A few requests that are like those that count, with other prompts.
@@ -230,7 +233,7 @@ impl<'a> Asking<'a> {
             one.notes.push(format!("{} lost: {}", one.outcome.lost, why(&run.book)));
         }
         let counted: Vec<&Sample> =
-            run.book.samples.iter().filter(|sample| sample.is_good()).collect();
+            run.book.samples.iter().filter(|sample| !sample.warm && has_answer(sample)).collect();
         let mean = |of: &dyn Fn(&Sample) -> u32| {
             counted.iter().map(|sample| f64::from(of(sample))).sum::<f64>()
                 / counted.len().max(1) as f64
@@ -252,6 +255,12 @@ impl<'a> Asking<'a> {
                 ));
             }
         }
+        let [_, (_, found, asked)] = lengths;
+        // Where nothing was answered, that is what is said.
+        one.short = !counted.is_empty() && found < asked * LENGTH_MIN;
+        if one.short {
+            one.notes.push("answers are too short to compare, so it cannot be best".to_owned());
+        }
         let mut late: Vec<f64> = counted.iter().map(|sample| sample.schedule_delay()).collect();
         late.sort_by(f64::total_cmp);
         let late =
@@ -267,15 +276,28 @@ impl<'a> Asking<'a> {
 fn outcome(book: &Book, limits: Limits, seconds: f64) -> Outcome {
     let mut tally = Tally::new(limits);
     for sample in book.samples.iter().filter(|sample| !sample.warm) {
-        match sample.outcome {
-            // What comes whole has its first token with its last.
-            Ended::Ok => {
-                tally.answered(sample.ttft().unwrap_or_else(|| sample.e2e()), sample.tpot());
-            }
-            _ => tally.lost(),
+        if !has_answer(sample) {
+            tally.lost();
+            continue;
+        }
+        // What comes whole has its first token with its last.
+        let ttft = sample.ttft().unwrap_or_else(|| sample.e2e());
+        let tpot = sample.tpot().filter(|_| sample.events > 1);
+        match sample.output_asked.max(sample.output_tokens) > 1 && tpot.is_none() {
+            true => tally.answered_untimed(ttft),
+            false => tally.answered(ttft, tpot),
         }
     }
     tally.outcome(seconds)
+}
+
+/// Whether it came to its end with a token at least: an end alone is no answer.
+fn has_answer(sample: &Sample) -> bool {
+    sample.outcome == Ended::Ok && sample.output_tokens > 0
+}
+
+fn is_answered(book: &Book) -> bool {
+    book.samples.iter().any(has_answer)
 }
 
 fn row(arrival: &Arrival) -> Row {
@@ -307,7 +329,7 @@ fn is_refusal(book: &Book) -> bool {
 /// How requests ended that were not answered, the most frequent way first.
 fn why(book: &Book) -> String {
     let mut ways: BTreeMap<String, usize> = BTreeMap::new();
-    for sample in book.samples.iter().filter(|sample| sample.outcome != Ended::Ok) {
+    for sample in book.samples.iter().filter(|sample| !has_answer(sample)) {
         *ways.entry(way(sample)).or_default() += 1;
     }
     let mut ways: Vec<(String, usize)> = ways.into_iter().collect();
@@ -318,7 +340,7 @@ fn why(book: &Book) -> String {
 
 fn way(sample: &Sample) -> String {
     let text = match sample.outcome {
-        Ended::Ok => "answered",
+        Ended::Ok => "an answer without tokens",
         Ended::Rejected | Ended::Status => return format!("status {}", sample.status),
         Ended::Connect => "no connection",
         Ended::Broken => "the connection broke",

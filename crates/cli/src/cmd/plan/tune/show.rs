@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Context as _;
-use pilotage_sim::report::{self, Tuned};
+use pilotage_sim::report::{self, Rounded, Tuned};
 use pilotage_sim::tune::{Goal, Limits, Origin, Outcome, Pick, Tried};
 use serde_json::json;
 
@@ -157,7 +157,7 @@ fn row(one: &Tried, is_predicted: bool) -> Vec<String> {
         one.accelerators.map_or_else(dash, |count| count.to_string()),
         one.cost.map_or_else(dash, |cost| format!("{:.2}", cost.get())),
         timed(format!("{:.0} ms", ttft_p99.get() * 1e3)),
-        timed(format!("{:.1} ms", tpot_p99.get() * 1e3)),
+        timed(next(tpot_p99)),
         of(format!("{:.2}", goodput.get())),
         of(format!("{:.1} %", good.get() * 100.0)),
         of(lost.to_string()),
@@ -170,12 +170,17 @@ fn row(one: &Tried, is_predicted: bool) -> Vec<String> {
         cells.extend(match &one.predicted {
             Some(predicted) => [
                 format!("{:.0} ms{}", predicted.ttft_p99.get() * 1e3, off(first)),
-                format!("{:.1} ms{}", predicted.tpot_p99.get() * 1e3, off(next)),
+                format!("{}{}", self::next(predicted.tpot_p99), off(next)),
             ],
             None => [dash(), dash()],
         });
     }
     cells
+}
+
+/// A time for each further token, where it is known.
+fn next(tpot: Option<Rounded>) -> String {
+    tpot.map_or_else(|| "-".to_owned(), |tpot| format!("{:.1} ms", tpot.get() * 1e3))
 }
 
 /// Time to the first token against cost, line by line; nothing where there is nothing to compare.

@@ -206,6 +206,24 @@ async fn servers_are_measured_and_compared_with_what_was_predicted() {
 }
 
 #[tokio::test]
+async fn what_answers_nothing_or_little_is_not_taken() {
+    let (_empty, empty) = server("m", &[], 0).await;
+    let (_short, short) = server("m", &[], 3).await;
+    let (_whole, whole) = server("m", &[], 8).await;
+    let args = typed(&format!(
+        "--rate 20 --seconds 1 --prompt 40 --answer 8 --warm-up 2 --timeout 5 \
+         --endpoint empty={empty} --endpoint short={short} --endpoint whole={whole}"
+    ));
+    let shown = search(&args).await.unwrap();
+    let [empty, short, whole] = &shown.tried[..] else { panic!("{:?}", shown.tried) };
+    let why = empty.failed.as_deref().unwrap_or_default();
+    assert!(why.contains("2 × an answer without tokens"), "{empty:?}");
+    assert!(short.notes.iter().any(|note| note.contains("too short")), "{short:?}");
+    assert_eq!([empty.best, short.best, whole.best], [false, false, true]);
+    assert_eq!(shown.picked.as_ref().map(|pick| pick.place), Some(2));
+}
+
+#[tokio::test]
 async fn without_a_server_that_answers_it_is_a_failure() {
     let args = typed("--endpoint gone=http://127.0.0.1:1 --rate 20 --seconds 1");
     assert_eq!(run(&args).await.unwrap_err().to_string(), "no server could be measured");

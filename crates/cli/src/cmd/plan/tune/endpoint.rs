@@ -81,6 +81,11 @@ impl Endpoint {
     fn read(text: &str) -> Result<Self, Wrong> {
         let mut parts = text.split(',');
         let first = parts.next().unwrap_or_default();
+        // What it says is in no message: it may be a password.
+        if has_user(text) {
+            let wrong = Wrong::new("--endpoint: a URL must not hold a user or a password, as URLs are printed and kept");
+            return Err(wrong.hint("leave them out; key-env=NAME names a variable that holds a key"));
+        }
         let scheme = first.find("://").ok_or_else(|| {
             Wrong::new(format!("--endpoint: `{first}` is no URL"))
                 .hint("write http://HOST:PORT or https://HOST")
@@ -188,6 +193,14 @@ impl Endpoint {
     }
 }
 
+/// Whether there is an `@` before the path, or in what a `,` of a password cuts off.
+fn has_user(text: &str) -> bool {
+    let host = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+    // The names of models may have one.
+    host.split(',').enumerate().any(|(at, part)| (at == 0 || !part.contains('=')) && part.contains('@'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +242,11 @@ mod tests {
         };
         check(&["localhost:8000"], None, Some("is no URL"));
         check(&["=http://a"], None, Some("no name"));
+        check(&["http://u:pw@a"], None, Some("must not hold a user"));
+        check(&["x=https://u@a/v1,cost=2"], None, Some("must not hold a user"));
+        check(&["u:pw@a"], None, Some("must not hold a user"));
+        check(&["http://u:p,w@a"], None, Some("must not hold a user"));
+        check(&["http://a/x@y", "http://b,model=x@y"], None, None);
         check(&["http://a,fast"], None, Some("`fast` is no KEY=VALUE"));
         check(&["http://a,speed=1"], None, Some("there is no `speed`"));
         check(&["http://a,cost=-1"], None, Some("cost=`-1`"));

@@ -1,11 +1,12 @@
 //! `pilotage sim`: plays scenarios with simulated engines, and explains what came out.
 
 use std::fs;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use pilotage_shell::files;
 use pilotage_sim::compare::{self, Comparison, Row};
 use pilotage_sim::report::{self, Report, Rounded, Tenant};
 use pilotage_sim::rival::Route;
@@ -19,6 +20,10 @@ use crate::output::{self, Format};
 
 /// Scenarios of fewer requests are over before a bar is drawn.
 const BAR_REQUESTS_MIN: usize = 20_000;
+
+/// Bytes of a scenario, or of a trace or calibration that it names, at most: the largest traces that are published,
+/// of weeks, have some more, and are cut before.
+const TEXT_BYTES_MAX: u64 = 1 << 29;
 
 /// Runs what was typed.
 pub(crate) fn run(args: Sim) -> anyhow::Result<()> {
@@ -185,23 +190,36 @@ pub(super) fn read_named(
     let builtin = scenario::find(name).filter(|_| !path.is_file());
     let text = match builtin {
         Some(builtin) => builtin.text.to_owned(),
-        None => fs::read_to_string(path).map_err(|error| {
+        None => read_text(path).map_err(|error| {
             Wrong::new(format!("cannot read the scenario {name}: {error}"))
                 .hint("`pilotage sim list` shows the scenarios that are built in")
         })?,
     };
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let file = |name: &str| {
-        let found = fs::read_to_string(folder.join(name));
+        let found = read_text(&folder.join(name));
         // A name without a folder may be that of a calibration that was kept.
         let kept = |error: std::io::Error| {
             let path = Installation::at(data_dir.clone()).ok().map(|it| it.calibration_path(name));
-            path.and_then(|path| fs::read_to_string(path).ok()).ok_or(error)
+            path.and_then(|path| read_text(&path).ok()).ok_or(error)
         };
         found.or_else(kept).map_err(|error| error.to_string())
     };
     let read = Scenario::read(name, &text, seed, &file);
     read.map_err(|error| Wrong::new(error.to_string()).into())
+}
+
+/// The text of a regular file that is not too large: devices and pipes may have no end.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let about = fs::metadata(path)?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if about.len() > TEXT_BYTES_MAX {
+        return Err(io::Error::other(format!("it has more than {TEXT_BYTES_MAX} bytes")));
+    }
+    let bytes = files::read_bounded(path, TEXT_BYTES_MAX)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is no UTF-8"))
 }
 
 fn simulate(scenario: &Scenario, options: Options) -> Run {
@@ -292,6 +310,22 @@ pub(super) fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::calibrations::tests::{KEPT, keep};
+
+    #[test]
+    fn only_regular_files_of_some_size_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        fs::File::create(&path).unwrap().set_len(TEXT_BYTES_MAX + 1).unwrap();
+        let check = |path: &Path, expect: &str| {
+            let error = read_text(path).unwrap_err();
+            assert!(error.to_string().contains(expect), "{error}");
+        };
+        check(&path, "more than");
+        check(folder.path(), "no regular file");
+        check(Path::new("/dev/zero"), "no regular file");
+        let error = read_named("/dev/zero", None, None).unwrap_err();
+        assert!(error.to_string().contains("no regular file"), "{error}");
+    }
 
     #[test]
     fn engines_are_as_fast_as_a_calibration_in_the_data_directory() {

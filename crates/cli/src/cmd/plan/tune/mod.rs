@@ -7,7 +7,6 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io::IsTerminal as _;
 
 use anyhow::bail;
@@ -238,7 +237,7 @@ fn scenario(args: &PlanTune) -> anyhow::Result<Scenario> {
 /// The requests of a trace, all of one tenant: whose they are is no matter for shapes.
 fn recorded(args: &PlanTune) -> anyhow::Result<Scenario> {
     let Some(path) = &args.recorded.trace else { bail!("there is no trace") };
-    let text = fs::read_to_string(path)
+    let text = sim::read_text(path)
         .map_err(|error| Wrong::new(format!("--trace: cannot read {}: {error}", path.display())))?;
     let format = match &args.recorded.trace_format {
         Some(named) => json!(named),

@@ -1,5 +1,6 @@
 //! What is typed is what is played and sent, and what comes out can be acted on.
 
+use std::fs;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -93,6 +94,7 @@ fn mistakes_name_their_flag() {
     check("--price 0", "--price");
     check("--scenario no-such-file", "no-such-file");
     check("--trace no-such-file", "no-such-file");
+    check("--trace /dev/zero", "no regular file");
     let refused = |flags: &str| {
         let line = format!("pilotage plan tune {flags}");
         assert!(Args::try_parse_from(line.split_whitespace()).is_err(), "{flags}");

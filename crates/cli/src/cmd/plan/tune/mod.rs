@@ -17,6 +17,7 @@ use pilotage_plan::select::{sizing, takes};
 use pilotage_plan::size::{Calibration, Dtype, ModelFacts, Shape};
 use pilotage_sim::trace::Format as TraceFormat;
 use pilotage_sim::tune::{self, Goal, Limits, Means, Origin, Outcome, Tried, WAYS_MAX};
+use pilotage_sim::workload::ARRIVALS_MAX;
 use pilotage_sim::{Arrival, Scenario};
 use serde_json::json;
 
@@ -231,7 +232,14 @@ fn scenario(args: &PlanTune) -> anyhow::Result<Scenario> {
         args.seconds, args.rate, args.prompt, args.answer
     );
     let read = Scenario::read("tune", &text, Some(args.seed), &|_| Err("there is none".to_owned()));
-    read.map_err(|error| Wrong::new(error.to_string()).hint("raise --rate or --seconds").into())
+    read.map_err(|error| {
+        let expected = args.rate * f64::from(args.seconds);
+        let hint = match expected < f64::from(ARRIVALS_MAX) {
+            true => "raise --rate or --seconds",
+            false => "lower --rate or --seconds",
+        };
+        Wrong::new(error.to_string()).hint(hint).into()
+    })
 }
 
 /// The requests of a trace, all of one tenant: whose they are is no matter for shapes.

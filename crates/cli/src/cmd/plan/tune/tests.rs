@@ -81,6 +81,17 @@ fn what_is_typed_is_played_and_repeated() {
 }
 
 #[test]
+fn hints_do_not_contradict_what_is_wrong() {
+    let check = |flags: &str, expect: &str| {
+        let error = scenario(&typed(&format!("m --hardware l4 {flags}"))).unwrap_err();
+        let hint = error.downcast_ref::<Wrong>().map(|wrong| format!("{wrong:?}"));
+        assert!(hint.as_ref().is_some_and(|hint| hint.contains(expect)), "{flags}: {hint:?}");
+    };
+    check("--rate 1000000 --seconds 86400", "lower --rate");
+    check("--rate 0.0001 --seconds 1", "raise --rate");
+}
+
+#[test]
 fn mistakes_name_their_flag() {
     let check = |flags: &str, expect: &str| {
         let args = typed(&format!("m --hardware l4 {flags}"));

@@ -326,10 +326,10 @@ fn is_refusal(book: &Book) -> bool {
     book.samples.iter().all(|sample| [400, 422].contains(&sample.status))
 }
 
-/// How requests ended that were not answered, the most frequent way first.
+/// How requests that count ended that were not answered, the most frequent way first.
 fn why(book: &Book) -> String {
     let mut ways: BTreeMap<String, usize> = BTreeMap::new();
-    for sample in book.samples.iter().filter(|sample| !has_answer(sample)) {
+    for sample in book.samples.iter().filter(|sample| !sample.warm && !has_answer(sample)) {
         *ways.entry(way(sample)).or_default() += 1;
     }
     let mut ways: Vec<(String, usize)> = ways.into_iter().collect();
@@ -421,5 +421,66 @@ impl Shown {
         }
         bar.set_prefix(progress.to_owned());
         Self { bar, progress: progress.to_owned(), requests, is_terminal }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(change: impl Fn(&mut Sample)) -> Sample {
+        let ms = 1_000_000;
+        let mut sample = Sample {
+            intended: 0,
+            paced: 0,
+            sent: 0,
+            first: Some(100 * ms),
+            last: Some(200 * ms),
+            end: 210 * ms,
+            tenant: 0,
+            turn: 0,
+            warm: false,
+            outcome: Ended::Ok,
+            status: 200,
+            input_tokens: 10,
+            cached_tokens: 0,
+            output_tokens: 11,
+            counted: true,
+            output_asked: 11,
+            events: 11,
+            gaps: Box::default(),
+        };
+        change(&mut sample);
+        sample
+    }
+
+    #[test]
+    fn only_answers_with_timed_tokens_are_good() {
+        let check = |change: &dyn Fn(&mut Sample), expect: (u64, f64, Option<f64>)| {
+            let book = Book { samples: vec![sample(change)], ..Book::default() };
+            let limits = Limits { ttft_seconds: None, tpot_seconds: Some(0.05) };
+            let found = outcome(&book, limits, 1.0);
+            let tpot = found.tpot_p99.map(pilotage_sim::report::Rounded::get);
+            assert_eq!((found.lost, found.good.get(), tpot), expect);
+        };
+        check(&|_| {}, (0, 1.0, Some(0.01)));
+        let nothing = |one: &mut Sample| {
+            (one.first, one.last, one.output_tokens, one.events) = (None, None, 0, 0);
+        };
+        check(&nothing, (1, 0.0, None));
+        check(&|one| (one.last, one.events) = (one.first, 1), (0, 0.0, None));
+        check(&|one| (one.first, one.last, one.events) = (None, None, 0), (0, 0.0, None));
+        let single = |one: &mut Sample| {
+            (one.last, one.output_tokens, one.output_asked, one.events) = (one.first, 1, 1, 1);
+        };
+        check(&single, (0, 1.0, None));
+    }
+
+    #[test]
+    fn causes_are_those_of_requests_that_count() {
+        let timeout = sample(|one| one.outcome = Ended::Timeout);
+        let warm = sample(|one| (one.outcome, one.warm) = (Ended::Broken, true));
+        let book = Book { samples: vec![warm.clone(), timeout, warm], ..Book::default() };
+        assert_eq!(why(&book), "1 × no end in time");
     }
 }

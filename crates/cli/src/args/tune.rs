@@ -96,7 +96,7 @@ pub(crate) struct Live {
     /// What servers are asked
     #[arg(long, value_name = "KIND", default_value = "chat", value_parser = ["chat", "completions"])]
     pub(crate) ask: String,
-    /// The environment variable that holds the API key [default: PILOTAGE_API_KEY]
+    /// The environment variable that holds the API key of servers without key-env; none is sent without
     #[arg(long, value_name = "NAME", requires = "endpoints")]
     pub(crate) key_env: Option<String>,
     /// Requests that warm each server up and do not count

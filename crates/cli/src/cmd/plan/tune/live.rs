@@ -21,7 +21,6 @@ use serde_json::{Map, Value};
 use crate::args::PlanTune;
 use crate::cmd::{bench, probe};
 use crate::exit::Wrong;
-use crate::installation::key_from_env;
 use crate::output;
 
 use super::endpoint::Endpoint;
@@ -125,9 +124,10 @@ impl<'a> Asking<'a> {
         Ok(tried)
     }
 
-    fn key(&self, endpoint: &Endpoint) -> anyhow::Result<Option<Secret>> {
+    pub(super) fn key(&self, endpoint: &Endpoint) -> anyhow::Result<Option<Secret>> {
         let named = endpoint.key_env.as_deref().or(self.args.live.key_env.as_deref());
-        Ok(probe::key(named)?.or_else(key_from_env))
+        // The gateway's own key is for the gateway: whoever runs another server must not get to see it.
+        probe::key(named)
     }
 
     /// Warms one up and sends it everything: its model's name and what happened; or why that cannot be.

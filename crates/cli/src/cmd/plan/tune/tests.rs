@@ -1,6 +1,7 @@
 //! What is typed is what is played and sent, and what comes out can be acted on.
 
 use std::fs;
+use std::process::Command as Process;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -234,6 +235,29 @@ async fn what_answers_nothing_or_little_is_not_taken() {
     assert!(short.notes.iter().any(|note| note.contains("too short")), "{short:?}");
     assert_eq!([empty.best, short.best, whole.best], [false, false, true]);
     assert_eq!(shown.picked.as_ref().map(|pick| pick.place), Some(2));
+}
+
+#[test]
+fn only_keys_that_are_named_are_sent() {
+    const KEY: &str = "PILOTAGE_API_KEY";
+    if crate::installation::key_from_env().is_none() {
+        // Again, where there is one that could be sent.
+        let name = "cmd::plan::tune::tests::only_keys_that_are_named_are_sent";
+        let mut again = Process::new(std::env::current_exe().unwrap());
+        let again = again.args(["--exact", name]).env(KEY, "gateway").output().unwrap();
+        let told = String::from_utf8_lossy(&again.stdout);
+        assert!(again.status.success() && told.contains("1 passed"), "{told}");
+        return;
+    }
+    let args = typed("--endpoint a=http://a --endpoint b=http://b,key-env=CARGO_PKG_NAME");
+    let scenario = scenario(&args).unwrap();
+    let asking = Asking::new(&args, &scenario, limits(&args).unwrap()).unwrap();
+    let endpoints = endpoint::read_all(&args.endpoints, None).unwrap();
+    let keys: Vec<Option<String>> = endpoints
+        .iter()
+        .map(|one| asking.key(one).unwrap().map(|key| key.expose().to_owned()))
+        .collect();
+    assert_eq!(keys, [None, Some("pilotage-cli".to_owned())]);
 }
 
 #[tokio::test]

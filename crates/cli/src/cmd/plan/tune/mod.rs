@@ -32,6 +32,12 @@ use launch::Launched;
 use live::Asking;
 use show::Shown;
 
+/// Tokens of context beyond the longest request, for what chat templates put around a prompt.
+const TEMPLATE_TOKENS: u64 = 128;
+
+/// What contexts are multiples of, unless the model ends before.
+const CONTEXT_STEP: u64 = 256;
+
 /// Tries, shows and writes.
 pub(super) async fn run(args: &PlanTune) -> anyhow::Result<()> {
     let shown = search(args).await?;
@@ -113,8 +119,6 @@ impl Subject {
 
     fn means(&self, args: &PlanTune, scenario: &Scenario) -> Means<'_> {
         let all = self.accelerator.per_node.saturating_mul(args.nodes);
-        let longest =
-            scenario.arrivals.iter().map(|one| u64::from(one.input) + u64::from(one.output));
         Means {
             facts: &self.facts,
             accelerator: &self.accelerator,
@@ -122,8 +126,14 @@ impl Subject {
             calibration: self.calibration,
             nodes: args.nodes,
             accelerators_max: args.accelerators.unwrap_or(all),
-            context: longest.max().unwrap_or(1),
+            context: self.context(scenario),
         }
+    }
+
+    /// The longest request with room for a template around it, at most what the model was made for.
+    fn context(&self, scenario: &Scenario) -> u64 {
+        let roomy = (longest(scenario) + TEMPLATE_TOKENS).next_multiple_of(CONTEXT_STEP);
+        roomy.min(self.facts.context_max.unwrap_or(u64::MAX))
     }
 
     /// Every shape, played.
@@ -156,6 +166,11 @@ impl Subject {
                 WAYS_MAX + ways.left_out
             ));
         }
+        notes.push(format!(
+            "the context of {} tokens holds the longest request, {}, and what a chat template adds",
+            means.context,
+            longest(scenario)
+        ));
         let bar = bar(ways.list.len());
         let mut tried = Vec::with_capacity(ways.list.len());
         for way in &ways.list {
@@ -294,6 +309,12 @@ const fn goal(goal: TuneGoal) -> Goal {
         TuneGoal::Cost => Goal::Cost,
         TuneGoal::Balance => Goal::Balance,
     }
+}
+
+/// Tokens of the longest request, its answer included.
+fn longest(scenario: &Scenario) -> u64 {
+    let tokens = |one: &Arrival| u64::from(one.input) + u64::from(one.output);
+    scenario.arrivals.iter().map(tokens).max().unwrap_or(1)
 }
 
 fn mean_answer(scenario: &Scenario) -> f64 {

@@ -172,6 +172,23 @@ async fn one_shape_is_recommended_with_a_manifest_that_is_one() {
 }
 
 #[tokio::test]
+async fn the_context_has_room_for_a_template() {
+    let (_folder, model) = folder();
+    let check = async |prompt: u32, expect: u64| {
+        let flags = "--hardware l4 --rate 1 --seconds 9 --answer 10 --accelerators 1";
+        let args = typed(&format!("{model} {flags} --prompt {prompt}"));
+        let shown = search(&args).await.unwrap();
+        let line = format!("context: {expect}");
+        assert!(shown.launch.iter().any(|one| one.trim() == line), "{:?}", shown.launch);
+        assert!(shown.notes.iter().any(|note| note.contains(&format!("context of {expect}"))));
+    };
+    check(100, 256).await;
+    check(118, 256).await;
+    check(119, 512).await;
+    check(4000, 4096).await;
+}
+
+#[tokio::test]
 async fn servers_are_measured_and_compared_with_what_was_predicted() {
     let (_folder, model) = folder();
     let (fast, url) = server("m", &[], 8).await;

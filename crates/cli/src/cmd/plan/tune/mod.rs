@@ -12,8 +12,8 @@ use std::io::IsTerminal as _;
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use pilotage_plan::hardware::Accelerator;
-use pilotage_plan::launch::Engine;
-use pilotage_plan::select::{sizing, takes};
+use pilotage_plan::launch::{Engine, Features};
+use pilotage_plan::select::{Aim, Wish, select, sizing, takes};
 use pilotage_plan::size::{Calibration, Dtype, ModelFacts, Shape};
 use pilotage_sim::trace::Format as TraceFormat;
 use pilotage_sim::tune::{self, Goal, Limits, Means, Origin, Outcome, Tried, WAYS_MAX};
@@ -136,6 +136,36 @@ impl Subject {
         roomy.min(self.facts.context_max.unwrap_or(u64::MAX))
     }
 
+    /// Whether the runtime runs the model there, and the model holds the requests.
+    fn check(&self, args: &PlanTune, scenario: &Scenario) -> Result<(), Wrong> {
+        let features = Features { task: self.facts.task, ..Features::default() };
+        let selection = select(&Wish {
+            facts: &self.facts,
+            accelerator: &self.accelerator,
+            nodes: 1,
+            features: &features,
+            aim: Aim::default(),
+            asked: Some(self.engine),
+            installed: None,
+        });
+        if selection.engine.is_none() {
+            let hint = format!("{} says which runtimes do", plan_command(args));
+            return Err(Wrong::new(selection.reason).hint(hint));
+        }
+        let (longest, most) = (longest(scenario), self.facts.context_max.unwrap_or(u64::MAX));
+        if longest > most {
+            let text = format!(
+                "a request has {longest} tokens with its answer, and the model was made for {most} of context"
+            );
+            let hint = match (&args.scenario, &args.recorded.trace) {
+                (None, None) => "lower --prompt or --answer",
+                _ => "leave such requests out, or take a model with more context",
+            };
+            return Err(Wrong::new(text).hint(hint));
+        }
+        Ok(())
+    }
+
     /// Every shape, played.
     fn simulated(
         &self,
@@ -144,6 +174,7 @@ impl Subject {
         limits: Limits,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Vec<Tried>> {
+        self.check(args, scenario)?;
         let means = self.means(args, scenario);
         let node = self.accelerator.per_node.max(1);
         let starts = |shape: &Shape| {
@@ -151,12 +182,7 @@ impl Subject {
         };
         let ways = tune::ways(&means, &starts);
         if ways.list.is_empty() {
-            let (model, on) = (args.model.as_deref(), args.hardware.as_deref());
-            let hint = format!(
-                "`pilotage plan {} --hardware {}` says by how much",
-                model.unwrap_or_default(),
-                on.unwrap_or_default()
-            );
+            let hint = format!("{} says by how much", plan_command(args));
             let wrong = Wrong::new("the model fits in no shape on that hardware");
             return Err(wrong.hint(hint).into());
         }
@@ -190,6 +216,10 @@ impl Subject {
         limits: Limits,
         notes: &mut Vec<String>,
     ) {
+        if let Err(why) = self.check(args, scenario) {
+            notes.push(format!("nothing is predicted: {why}"));
+            return;
+        }
         let means = self.means(args, scenario);
         let plain = if self.facts.dtype == Dtype::F16 { Dtype::F16 } else { Dtype::Bf16 };
         let (batch_tokens, sequences) = means.runtime.default_batch(&self.accelerator);
@@ -213,6 +243,11 @@ impl Subject {
             }
         }
     }
+}
+
+fn plan_command(args: &PlanTune) -> String {
+    let (model, on) = (args.model.as_deref(), args.hardware.as_deref());
+    format!("`pilotage plan {} --hardware {}`", model.unwrap_or_default(), on.unwrap_or_default())
 }
 
 fn launch_lines(args: &PlanTune, subject: Option<&Subject>, one: &Tried) -> Vec<String> {

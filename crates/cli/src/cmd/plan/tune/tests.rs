@@ -189,6 +189,20 @@ async fn the_context_has_room_for_a_template() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_is_not_tried() {
+    let (_folder, model) = folder();
+    let check = async |flags: &str, expect: [&str; 2]| {
+        let args = typed(&format!("{model} --rate 1 --seconds 9 {flags}"));
+        let error = search(&args).await.err().unwrap();
+        let told = error.downcast_ref::<Wrong>().map(|wrong| format!("{wrong:?}")).unwrap();
+        assert!(expect.iter().all(|expect| told.contains(expect)), "{flags}: {told}");
+    };
+    check("--hardware l4 --prompt 9000", ["9256 tokens", "--prompt or --answer"]).await;
+    check("--hardware l4 --runtime llama.cpp", ["GGUF", "pilotage plan"]).await;
+    check("--hardware l4 --runtime ollama", ["GGUF", "pilotage plan"]).await;
+}
+
+#[tokio::test]
 async fn servers_are_measured_and_compared_with_what_was_predicted() {
     let (_folder, model) = folder();
     let (fast, url) = server("m", &[], 8).await;

@@ -74,7 +74,7 @@ async fn search(args: &PlanTune) -> anyhow::Result<Shown<'_>> {
     let goal = goal(args.goal);
     let picked = tune::pick(&tried, goal, &limits, mean_answer(&scenario));
     let taken = picked.as_ref().and_then(|pick| tried.get(pick.place));
-    let launch = taken.map(|one| launch_lines(args, subject.as_ref(), one)).unwrap_or_default();
+    let launch = taken.map(|one| launch_lines(args, (subject.as_ref(), &endpoints), one)).unwrap_or_default();
     let named = || args.live.served_model.clone().unwrap_or_else(|| "servers".to_owned());
     Ok(Shown {
         args,
@@ -250,9 +250,15 @@ fn plan_command(args: &PlanTune) -> String {
     format!("`pilotage plan {} --hardware {}`", model.unwrap_or_default(), on.unwrap_or_default())
 }
 
-fn launch_lines(args: &PlanTune, subject: Option<&Subject>, one: &Tried) -> Vec<String> {
+fn launch_lines(
+    args: &PlanTune,
+    (subject, endpoints): (Option<&Subject>, &[Endpoint]),
+    one: &Tried,
+) -> Vec<String> {
     if one.origin == Origin::Measured {
-        return launch::running(one);
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.name == one.name);
+        let key_env = endpoint.and_then(|endpoint| endpoint.key_env.as_deref());
+        return launch::running(one, key_env.or(args.live.key_env.as_deref()));
     }
     let (Some(subject), Some(shape)) = (subject, &one.shape) else { return Vec::new() };
     let launched = Launched {

@@ -83,8 +83,12 @@ impl Endpoint {
         let first = parts.next().unwrap_or_default();
         // What it says is in no message: it may be a password.
         if has_user(text) {
-            let wrong = Wrong::new("--endpoint: a URL must not hold a user or a password, as URLs are printed and kept");
-            return Err(wrong.hint("leave them out; key-env=NAME names a variable that holds a key"));
+            let wrong = Wrong::new(
+                "--endpoint: a URL must not hold a user or a password, as URLs are printed and kept",
+            );
+            return Err(
+                wrong.hint("leave them out; key-env=NAME names a variable that holds a key")
+            );
         }
         let scheme = first.find("://").ok_or_else(|| {
             Wrong::new(format!("--endpoint: `{first}` is no URL"))
@@ -198,7 +202,9 @@ fn has_user(text: &str) -> bool {
     let host = text.split_once("://").map_or(text, |(_, rest)| rest);
     let host = host.split(['/', '?', '#']).next().unwrap_or_default();
     // The names of models may have one.
-    host.split(',').enumerate().any(|(at, part)| (at == 0 || !part.contains('=')) && part.contains('@'))
+    host.split(',')
+        .enumerate()
+        .any(|(at, part)| (at == 0 || !part.contains('=')) && part.contains('@'))
 }
 
 #[cfg(test)]

@@ -156,8 +156,10 @@ fn shown(manifest: Vec<String>) -> Vec<String> {
 
 /// Why `pilotage up` does not take a manifest on such a machine.
 fn refusal(manifest: &[String], world: &World) -> Option<String> {
-    let text = manifest.join("
-");
+    let text = manifest.join(
+        "
+",
+    );
     let resources = match parse_all([("manifest", text.as_str())]) {
         Ok(resources) => resources,
         Err(errors) => {
@@ -224,12 +226,18 @@ mod tests {
                 served_model: Some("m".to_owned()),
                 ..Tried::default()
             };
-            let told = running(&one, key_env).join("
-");
+            let told = running(&one, key_env).join(
+                "
+",
+            );
             assert!(told.contains(expect), "{told}");
         };
-        check("http://a:1", None, "endpoints: [{url: 'http://a:1'}]
-    servedModel: 'm'");
+        check(
+            "http://a:1",
+            None,
+            "endpoints: [{url: 'http://a:1'}]
+    servedModel: 'm'",
+        );
         check("http://a:1/v1", Some("KEY"), "endpoints: [{url: 'http://a:1', keyEnv: 'KEY'}]");
         check("http://a:1/?x=y", None, "a Model cannot say so");
     }

@@ -74,7 +74,9 @@ async fn search(args: &PlanTune) -> anyhow::Result<Shown<'_>> {
     let goal = goal(args.goal);
     let picked = tune::pick(&tried, goal, &limits, mean_answer(&scenario));
     let taken = picked.as_ref().and_then(|pick| tried.get(pick.place));
-    let launch = taken.map(|one| launch_lines(args, (subject.as_ref(), &endpoints), one)).unwrap_or_default();
+    let launch = taken
+        .map(|one| launch_lines(args, (subject.as_ref(), &endpoints), one))
+        .unwrap_or_default();
     let named = || args.live.served_model.clone().unwrap_or_else(|| "servers".to_owned());
     Ok(Shown {
         args,

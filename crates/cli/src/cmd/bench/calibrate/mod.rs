@@ -74,6 +74,13 @@ struct Known {
 }
 
 async fn calibrate(args: &BenchCalibrate) -> anyhow::Result<(Stored, Vec<Doubt>)> {
+    // It would be kept with the result.
+    let after = args.url.split_once("://").map_or(args.url.as_str(), |(_, rest)| rest);
+    if after.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+        return Err(Wrong::new("an address holds no user and no password here")
+            .hint("a key is given in an environment variable: --key-env NAME")
+            .into());
+    }
     let key = match probe::key(args.key_env.as_deref())? {
         Some(key) => Some(key),
         None => key_from_env(),

@@ -96,6 +96,13 @@ async fn nobody_there_is_said() {
     assert!(error.contains("cannot ask"), "{error}");
 }
 
+#[tokio::test]
+async fn a_password_in_an_address_is_refused() {
+    let args = typed("http://me:secret@127.0.0.1:9/v1", "");
+    let error = calibrate(&args).await.unwrap_err().to_string();
+    assert!(error.contains("no password") && !error.contains("secret"), "{error}");
+}
+
 #[test]
 fn hardware_and_weights_come_together() {
     for flags in ["--hardware l4", "--weights m.gguf", "--name x", "--answer 2", "--repeats 0"] {

@@ -199,7 +199,7 @@ pub(super) fn read_named(
     let file = |name: &str| {
         let found = read_text(&folder.join(name));
         // A name without a folder may be that of a calibration that was kept.
-        let kept = |error: std::io::Error| {
+        let kept = |error: io::Error| {
             let path = Installation::at(data_dir.clone()).ok().map(|it| it.calibration_path(name));
             path.and_then(|path| read_text(&path).ok()).ok_or(error)
         };
@@ -230,7 +230,7 @@ fn simulate(scenario: &Scenario, options: Options) -> Run {
 }
 
 fn bar(count: usize) -> ProgressBar {
-    let shown = count >= BAR_REQUESTS_MIN && std::io::stderr().is_terminal();
+    let shown = count >= BAR_REQUESTS_MIN && io::stderr().is_terminal();
     let bar = if shown { ProgressBar::new(count as u64) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos} of {len} requests, {eta} left")
     {

@@ -454,10 +454,16 @@ mod tests {
         sample
     }
 
+    fn book(samples: Vec<Sample>) -> Book {
+        let mut book = Book::default();
+        book.samples = samples;
+        book
+    }
+
     #[test]
     fn only_answers_with_timed_tokens_are_good() {
         let check = |change: &dyn Fn(&mut Sample), expect: (u64, f64, Option<f64>)| {
-            let book = Book { samples: vec![sample(change)], ..Book::default() };
+            let book = book(vec![sample(change)]);
             let limits = Limits { ttft_seconds: None, tpot_seconds: Some(0.05) };
             let found = outcome(&book, limits, 1.0);
             let tpot = found.tpot_p99.map(pilotage_sim::report::Rounded::get);
@@ -480,7 +486,7 @@ mod tests {
     fn causes_are_those_of_requests_that_count() {
         let timeout = sample(|one| one.outcome = Ended::Timeout);
         let warm = sample(|one| (one.outcome, one.warm) = (Ended::Broken, true));
-        let book = Book { samples: vec![warm.clone(), timeout, warm], ..Book::default() };
+        let book = book(vec![warm.clone(), timeout, warm]);
         assert_eq!(why(&book), "1 × no end in time");
     }
 }

@@ -10,6 +10,7 @@ use pilotage_lab::engine::{AnswerShape, Engine, EngineConfig};
 use pilotage_plan::parse_all;
 use pilotage_shell::clock::Clock;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -56,6 +57,38 @@ async fn server(model: &str, faults: &[(&str, When)], chunks: u32) -> (Engine, S
     let engine = Engine::start(config, listener, None, Clock::start()).unwrap();
     let url = format!("http://{}", engine.addr());
     (engine, url)
+}
+
+/// A server that ends each answer after so many tokens, however many are asked for.
+async fn curt(tokens: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    pilotage_shell::tasks::spawn("curt server", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = vec![0; 1 << 16];
+            let count = stream.read(&mut bytes).await.unwrap_or(0);
+            let (kind, body) = match bytes.get(..count) {
+                Some(head) if head.starts_with(b"GET") => {
+                    ("application/json", r#"{"object":"list","data":[{"id":"m"}]}"#.to_owned())
+                }
+                _ => {
+                    let token =
+                        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+                    let end = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+                    (
+                        "text/event-stream",
+                        format!("{}data: {end}\n\ndata: [DONE]\n\n", token.repeat(tokens)),
+                    )
+                }
+            };
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    url
 }
 
 #[test]
@@ -198,8 +231,7 @@ async fn what_cannot_be_is_not_tried() {
         assert!(expect.iter().all(|expect| told.contains(expect)), "{flags}: {told}");
     };
     check("--hardware l4 --prompt 9000", ["9256 tokens", "--prompt or --answer"]).await;
-    check("--hardware l4 --runtime llama.cpp", ["GGUF", "pilotage plan"]).await;
-    check("--hardware l4 --runtime ollama", ["GGUF", "pilotage plan"]).await;
+    check("--hardware mi300x --runtime trtllm", ["TensorRT-LLM", "pilotage plan"]).await;
 }
 
 #[tokio::test]
@@ -252,8 +284,8 @@ async fn servers_are_measured_and_compared_with_what_was_predicted() {
 
 #[tokio::test]
 async fn what_answers_nothing_or_little_is_not_taken() {
-    let (_empty, empty) = server("m", &[], 0).await;
-    let (_short, short) = server("m", &[], 3).await;
+    let empty = curt(0).await;
+    let short = curt(3).await;
     let (_whole, whole) = server("m", &[], 8).await;
     let args = typed(&format!(
         "--rate 20 --seconds 1 --prompt 40 --answer 8 --warm-up 2 --timeout 5 \

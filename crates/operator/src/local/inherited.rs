@@ -261,17 +261,17 @@ mod tests {
 
     #[test]
     fn addresses_pass_without_users() {
-        let check = |value: &str, passes: bool| {
+        let address = |value: &str, passes: bool| {
             let names: &[&str] = if passes { &["HF_ENDPOINT"] } else { &[] };
             check(false, &[("HF_ENDPOINT", value)], names);
             check(true, &[("HF_ENDPOINT", value)], names);
         };
-        check("https://hub.example/models", true);
-        check("https://me:secret@hub.example", false);
-        check("https://secret@hub.example", false);
-        check("https://me:sec/ret@hub.example", false);
+        address("https://hub.example/models", true);
+        address("https://me:secret@hub.example", false);
+        address("https://secret@hub.example", false);
+        address("https://me:sec/ret@hub.example", false);
         let others = [("OLLAMA_HOST", "http://me:pw@host"), ("LD_LIBRARY_PATH", "/opt/lib@2")];
-        super::tests::check(false, &others, &["LD_LIBRARY_PATH"]);
+        check(false, &others, &["LD_LIBRARY_PATH"]);
     }
 
     #[test]

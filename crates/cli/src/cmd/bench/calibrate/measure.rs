@@ -1,11 +1,9 @@
 //! The rounds of measurements: a warm-up, then everything that there is time for once in each round, forwards and
 //! backwards in turn, so that a server that gets slower is not taken for one that is slow with long prompts.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
 use pilotage_lab::calibrate::{
     Design, Doubt, Gauge, GaugeError, Probe, Reading, Seen, Unread, doubts, sum,
 };
@@ -18,6 +16,7 @@ use crate::cmd::probe::Answering;
 use crate::output;
 
 use super::budget::{Budget, work};
+use super::told::Told;
 
 /// Tokens of the prompt that tells how the server counts them.
 const TRIED_TOKENS: u32 = 128;
@@ -39,9 +38,6 @@ const WITHIN_TIMES_MAX: u64 = 2;
 
 /// After that a server tells of no request that has ended.
 const SETTLED: Duration = Duration::from_millis(300);
-
-/// How often progress is told where there is no terminal.
-const LINES_APART: Duration = Duration::from_secs(10);
 
 /// What keeps seeds of measurements apart, so that no prompt comes twice.
 const SEED_STRIDE: u64 = 1_000_003;
@@ -341,40 +337,4 @@ fn refused(error: GaugeError) -> anyhow::Error {
         _ => {}
     }
     error.into()
-}
-
-/// How far it is: a bar on a terminal, elsewhere a line now and then.
-struct Told {
-    bar: ProgressBar,
-    lines: bool,
-    clock: Clock,
-    count: u64,
-    total: u64,
-    said_nanos: u64,
-}
-
-impl Told {
-    fn new(clock: Clock, total: u64) -> Self {
-        let shown = std::io::stderr().is_terminal();
-        let bar = if shown { ProgressBar::new(total) } else { ProgressBar::hidden() };
-        let form = "{bar:32} {pos} of {len} measurements, {elapsed}";
-        if let Ok(style) = ProgressStyle::with_template(form) {
-            bar.set_style(style);
-        }
-        Self { bar, lines: !shown, clock, count: 0, total, said_nanos: clock.now_nanos() }
-    }
-
-    fn inc(&mut self) {
-        self.count += 1;
-        self.bar.inc(1);
-        let now = self.clock.now_nanos();
-        if self.lines && now.saturating_sub(self.said_nanos) >= LINES_APART.as_nanos() as u64 {
-            self.said_nanos = now;
-            output::note(&format!("measurement {} of {}", self.count, self.total));
-        }
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -5,6 +5,7 @@ mod measure;
 mod show;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::time::Duration;
 

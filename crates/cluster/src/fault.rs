@@ -178,15 +178,18 @@ impl Trouble {
         let named = Named { group: subject.group, plural, name: subject.name };
         Some(match self {
             Self::TooMany(seconds) => {
-                let message = "the server has received too many requests and has asked us to try again later";
+                let message =
+                    "the server has received too many requests and has asked us to try again later";
                 Failure::too_many(message, *seconds)
             }
             Self::Internal => {
                 let message = "Internal error occurred: the store does not answer";
                 let cause = Cause::of("", "", "the store does not answer".into());
                 let mut failure = Failure::new(500, "InternalError", message);
-                failure.details =
-                    Some(crate::api::failure::Details { causes: vec![cause], ..Default::default() });
+                failure.details = Some(crate::api::failure::Details {
+                    causes: vec![cause],
+                    ..Default::default()
+                });
                 failure
             }
             Self::Unavailable => {

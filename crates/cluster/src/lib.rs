@@ -18,6 +18,7 @@ pub mod serve;
 mod server;
 mod shape;
 mod store;
+pub mod world;
 
 pub use api::call::Call;
 pub use server::{Answer, Cluster, Limits, Payload, Stream};

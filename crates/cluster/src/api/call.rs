@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn queries_are_unescaped() {
-        let query = Query::read("labelSelector=a%3Db%2Cc+in+%28d%29&watch&force=false&limit=5&x=%zz");
+        let query =
+            Query::read("labelSelector=a%3Db%2Cc+in+%28d%29&watch&force=false&limit=5&x=%zz");
         assert_eq!(query.text("labelSelector"), Some("a=b,c in (d)"));
         assert!(query.flag("watch") && !query.flag("force") && !query.flag("dryRun"));
         assert_eq!((query.number("limit"), query.text("x")), (Some(5), Some("%zz")));

@@ -169,17 +169,19 @@ impl Failure {
         });
         let mut details = serde_json::Map::new();
         let known = self.details.clone().unwrap_or_default();
-        let texts =
-            [("name", known.name), ("group", known.group), ("kind", known.kind), ("uid", known.uid)];
+        let texts = [
+            ("name", known.name),
+            ("group", known.group),
+            ("kind", known.kind),
+            ("uid", known.uid),
+        ];
         for (name, text) in texts {
             if !text.is_empty() {
                 details.insert(name.into(), text.into());
             }
         }
         if !known.causes.is_empty() {
-            let cause = |cause: &Cause| {
-                json!({"reason": cause.reason, "message": cause.message, "field": cause.field})
-            };
+            let cause = |cause: &Cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field});
             details.insert("causes".into(), known.causes.iter().map(cause).collect());
         }
         if let Some(seconds) = self.retry_after_s {

@@ -60,7 +60,8 @@ fn label(part: &str) -> Option<Requirement> {
     if let Some(key) = part.strip_prefix('!') {
         return requirement(key, Test::Absent);
     }
-    for (word, negated) in [(" notin ", true), (" in ", false), (" notin(", true), (" in(", false)] {
+    for (word, negated) in [(" notin ", true), (" in ", false), (" notin(", true), (" in(", false)]
+    {
         if let Some((key, rest)) = part.split_once(word) {
             let all = rest.trim().trim_start_matches('(').strip_suffix(')')?;
             let all = all.split(',').map(|value| value.trim().into()).collect();

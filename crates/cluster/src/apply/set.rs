@@ -97,8 +97,7 @@ impl Set {
     pub(crate) fn of(paths: &[&str]) -> Self {
         let mut set = Self::default();
         for path in paths {
-            let steps: Vec<Step> =
-                path.split('.').map(|name| Step::Field(name.into())).collect();
+            let steps: Vec<Step> = path.split('.').map(|name| Step::Field(name.into())).collect();
             set.insert(&steps);
         }
         set

@@ -1,5 +1,8 @@
 //! What apply does, told by objects before and after.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{ApplyError, Managers, Scope, Set, Who};
@@ -108,7 +111,8 @@ fn entries_of_lists_have_managers_of_their_own() {
     let containers = |all: Value| json!({"spec": {"containers": all}});
     let mut live = Live::of("Pod");
     let port = json!({"containerPort": 80});
-    live.apply("a", containers(json!([{"name": "x", "image": "i", "ports": [port]}])), false).unwrap();
+    live.apply("a", containers(json!([{"name": "x", "image": "i", "ports": [port]}])), false)
+        .unwrap();
     live.apply("b", containers(json!([{"name": "side"}])), false).unwrap();
     let key = r#".spec.containers[name="x"].ports[containerPort=80,protocol="TCP"]"#;
     assert!(live.owned("a").contains(&key.to_owned()), "{:?}", live.owned("a"));
@@ -134,8 +138,11 @@ fn shared_entries_take_the_order_of_who_applies() {
 #[test]
 fn sets_of_fields_survive_being_written() {
     let mut live = Live::of("Pod");
-    live.update("u", json!({"metadata": {"labels": {"a": "1"}, "finalizers": ["x/y"]},
-        "spec": {"containers": [{"name": "c", "env": [{"name": "E", "value": "v"}]}]}}));
+    live.update(
+        "u",
+        json!({"metadata": {"labels": {"a": "1"}, "finalizers": ["x/y"]},
+        "spec": {"containers": [{"name": "c", "env": [{"name": "E", "value": "v"}]}]}}),
+    );
     let entry = live.managers.write().remove(0);
     let set = Set::read(&entry["fieldsV1"]).unwrap();
     assert_eq!(set.write(), entry["fieldsV1"]);
@@ -150,4 +157,56 @@ fn whole_maps_are_one_field() {
     live.apply("a", selector("x"), false).unwrap();
     assert_eq!(live.owned("a"), [".spec.selector"]);
     assert!(live.apply("b", selector("y"), false).is_err());
+}
+
+/// What applying does to labels, in the plainest words: who has which, and what they are.
+#[derive(Default)]
+struct Model {
+    has: BTreeMap<u8, BTreeSet<String>>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Model {
+    fn apply(&mut self, who: u8, config: &BTreeMap<String, String>) {
+        let last = self.has.insert(who, config.keys().cloned().collect()).unwrap_or_default();
+        for name in last.iter().filter(|name| !config.contains_key(*name)) {
+            if !self.has.values().any(|names| names.contains(name)) {
+                self.labels.remove(name);
+            }
+        }
+        for (name, value) in config {
+            if self.labels.insert(name.clone(), value.clone()).is_some_and(|old| old != *value) {
+                let others = self.has.iter_mut().filter(|(other, _)| **other != who);
+                for (_, names) in others {
+                    names.remove(name);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn applying_is_what_the_model_says(
+        steps in prop::collection::vec(
+            (0_u8..3, prop::collection::btree_map("[a-d]", "[01]", 0..4)),
+            1..12,
+        )
+    ) {
+        let mut live = Live::of("Pod");
+        let mut model = Model::default();
+        for (who, config) in steps {
+            let pairs: Vec<(&str, &str)> =
+                config.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            // An empty map would be a field of its own.
+            let config_of = if pairs.is_empty() { json!({}) } else { labels(&pairs) };
+            live.apply(&who.to_string(), config_of.clone(), true).unwrap();
+            model.apply(who, &config);
+            let got = live.object.pointer("/metadata/labels").cloned().unwrap_or_else(|| json!({}));
+            prop_assert_eq!(&got, &json!(model.labels));
+            let (object, managers) = (live.object.clone(), live.managers.write());
+            live.apply(&who.to_string(), config_of, false).unwrap();
+            prop_assert_eq!((&live.object, live.managers.write()), (&object, managers));
+        }
+    }
 }

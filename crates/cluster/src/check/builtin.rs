@@ -207,7 +207,9 @@ pub(crate) fn immutable(kind: &str, old: &Value, new: &Value) -> Vec<Cause> {
         "Job" => &["/spec/selector", "/spec/template", "/spec/completionMode"],
         "Secret" => &["/type"],
         "RoleBinding" | "ClusterRoleBinding" => &["/roleRef"],
-        "PersistentVolumeClaim" => &["/spec/accessModes", "/spec/storageClassName", "/spec/volumeMode"],
+        "PersistentVolumeClaim" => {
+            &["/spec/accessModes", "/spec/storageClassName", "/spec/volumeMode"]
+        }
         "EndpointSlice" => &["/addressType"],
         "StatefulSet" => return stateful_set(old, new),
         "Pod" => return pod(old, new),
@@ -267,7 +269,8 @@ fn pod(old: &Value, new: &Value) -> Vec<Cause> {
     let fixed = |object: &Value| {
         let mut spec = object.get("spec").cloned().unwrap_or_default();
         for list in ["containers", "initContainers"] {
-            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+            {
                 if let Value::Object(fields) = container {
                     fields.retain(|name, _| !matches!(name.as_str(), "image" | "imagePullPolicy"));
                 }

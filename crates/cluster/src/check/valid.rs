@@ -44,8 +44,11 @@ impl Walk<'_> {
             };
             let got = kind(value);
             let why = format!("{} in body must be of type {due}: {got:?}", self.path);
-            let cause =
-                Cause::of("FieldValueTypeInvalid", &*self.path, format!("Invalid value: {got:?}: {why}"));
+            let cause = Cause::of(
+                "FieldValueTypeInvalid",
+                &*self.path,
+                format!("Invalid value: {got:?}: {why}"),
+            );
             self.causes.push(cause);
             return;
         }
@@ -167,7 +170,13 @@ impl Walk<'_> {
         }
     }
 
-    fn count(&mut self, (least, most): (Option<u64>, Option<u64>), count: u64, of: &str, value: &Value) {
+    fn count(
+        &mut self,
+        (least, most): (Option<u64>, Option<u64>),
+        count: u64,
+        of: &str,
+        value: &Value,
+    ) {
         if let Some(least) = least.filter(|least| count < *least) {
             self.invalid(value, &format!("should have at least {least} {of}"));
         }
@@ -254,7 +263,8 @@ mod tests {
     #[test]
     fn what_is_unknown_goes_and_defaults_come() {
         let (types, root) = schema();
-        let mut value = json!({"spec": {"model": "ab", "other": 1, "free": {"kept": 1}, "replicas": null}});
+        let mut value =
+            json!({"spec": {"model": "ab", "other": 1, "free": {"kept": 1}, "replicas": null}});
         let found = decode(&types, root, &mut value, true);
         fill(&types, root, &mut value);
         assert_eq!(found.unknown, ["spec.other"]);

@@ -89,7 +89,15 @@ impl Cluster {
         if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
-        let unknown = ask.decode(&mut config)?;
+        if let Some(field) = ask.decode(&mut config)?.first() {
+            let (kind, version) = (&ask.resource.kind, ask.api_version());
+            let what = format!(
+                "failed to create typed patch object ({}/{}; {version}, Kind={kind}): .{field}: field not declared in schema",
+                ask.namespace(),
+                ask.name()
+            );
+            return Err(Failure::new(500, "InternalError", what));
+        }
         let who = Who::applier(&ask.manager, &ask.target.subresource);
         let live = self.found(ask).map(Arc::clone);
         let (status, object) = match live {
@@ -97,7 +105,7 @@ impl Cluster {
             Err(missing) if !ask.target.subresource.is_empty() => return Err(missing),
             Err(_) => (201, self.apply_new(ask, config, &who)?),
         };
-        Ok(ask.object(status, &object).warn(&unknown))
+        Ok(ask.object(status, &object))
     }
 
     fn apply_over(
@@ -208,7 +216,8 @@ pub(super) fn finished(object: &Object) -> bool {
         return false;
     }
     let value = object.value();
-    let kept = |at: &str| value.pointer(at).and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+    let kept =
+        |at: &str| value.pointer(at).and_then(Value::as_array).is_some_and(|all| !all.is_empty());
     let grace = value.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_u64);
     let namespace = value.pointer("/status/phase").and_then(Value::as_str) == Some("Terminating");
     !kept("/metadata/finalizers")
@@ -270,8 +279,10 @@ impl Ask<'_> {
     fn ignored(&self) -> Set {
         if self.target.subresource == "status" {
             let all = self.version().types.node(self.version().root).fields.keys();
-            let names: Vec<&str> =
-                all.map(|name| &**name).filter(|name| !matches!(*name, "status" | "metadata")).collect();
+            let names: Vec<&str> = all
+                .map(|name| &**name)
+                .filter(|name| !matches!(*name, "status" | "metadata"))
+                .collect();
             let mut set = Set::of(&names);
             set.union(&Set::of(&STATUS_KEEPS));
             set
@@ -307,7 +318,9 @@ impl Ask<'_> {
         };
         if said("uid").is_some_and(|uid| *uid != *live.uid) {
             let (is, uid) = (&live.uid, said("uid").unwrap_or_default());
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {is}"
+            );
             return Err(Failure::conflict(self.named(self.name()), &why));
         }
         if said("resourceVersion").is_some_and(|version| version != live.revision.to_string()) {
@@ -381,7 +394,9 @@ fn conflicts(all: &[Conflict]) -> Failure {
         Cause::of("FieldManagerConflict", one.path.clone(), message)
     });
     let message = match all {
-        [one] => format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path),
+        [one] => {
+            format!("Apply failed with 1 conflict: conflict with {}: {}", one.manager, one.path)
+        }
         _ => {
             let mut lines = Vec::new();
             let mut last = "";

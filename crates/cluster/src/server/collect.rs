@@ -125,9 +125,9 @@ impl Cluster {
             })
         };
         if all.iter().any(blocks) {
-            let waiting = all.into_iter().filter(|place| {
-                self.at(place).is_some_and(|(_, dependent)| !dependent.deleting)
-            });
+            let waiting = all
+                .into_iter()
+                .filter(|place| self.at(place).is_some_and(|(_, dependent)| !dependent.deleting));
             let waiting: Vec<Place> = waiting.collect();
             self.doubtful.extend(waiting);
         } else {
@@ -162,7 +162,8 @@ impl Cluster {
 
     /// Deletes what is in a namespace, and the namespace when nothing is.
     fn empty_namespace(&mut self, now_ms: u64, namespace: &Object) {
-        let ids: Vec<_> = self.kinds.iter().filter(|(_, one)| one.namespaced).map(|(id, _)| id).collect();
+        let ids: Vec<_> =
+            self.kinds.iter().filter(|(_, one)| one.namespaced).map(|(id, _)| id).collect();
         let mut left = false;
         for id in ids {
             let Some(table) = self.tables.get(id) else { continue };
@@ -218,7 +219,8 @@ impl Cluster {
             .map(|table| table.iter(None).map(|(key, _)| key.clone()).collect())
             .unwrap_or_default();
         let mut left = false;
-        for (id, key) in id.into_iter().flat_map(|id| all.iter().map(move |key| (id, key.clone()))) {
+        for (id, key) in id.into_iter().flat_map(|id| all.iter().map(move |key| (id, key.clone())))
+        {
             let place = (id, key);
             let going = self.at(&place).is_some_and(|(_, object)| object.deleting);
             left |= going || !self.end(now_ms, &place, Some(Policy::Background), None).1;

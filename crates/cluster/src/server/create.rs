@@ -82,9 +82,8 @@ impl Cluster {
             name = format!("{stem}{ending}");
             meta.insert("name".into(), name.clone().into());
         }
-        let invalid = |cause| {
-            Failure::invalid(&ask.resource.group, &ask.resource.kind, &name, vec![cause])
-        };
+        let invalid =
+            |cause| Failure::invalid(&ask.resource.group, &ask.resource.kind, &name, vec![cause]);
         if name.is_empty() {
             let message = "Required value: name or generateName is required".to_owned();
             return Err(invalid(Cause::of("FieldValueRequired", "metadata.name", message)));
@@ -119,7 +118,11 @@ impl Cluster {
             return Err(Failure::exists(ask.named(name)));
         }
         if table.len() >= self.limits.objects_max {
-            return Err(Failure::new(507, "InsufficientStorage", "etcdserver: mvcc: database space exceeded"));
+            return Err(Failure::new(
+                507,
+                "InsufficientStorage",
+                "etcdserver: mvcc: database space exceeded",
+            ));
         }
         Ok(())
     }
@@ -333,7 +336,12 @@ impl Ask<'_> {
     }
 
     pub(super) fn scope<'s>(&'s self, ignored: &'s Set) -> Reach<'s> {
-        Reach { types: &self.version().types, root: self.version().root, ignored, version: self.api_version() }
+        Reach {
+            types: &self.version().types,
+            root: self.version().root,
+            ignored,
+            version: self.api_version(),
+        }
     }
 }
 
@@ -372,6 +380,8 @@ pub(super) fn parse(body: &[u8], yaml: bool) -> Result<Value, Failure> {
             };
             serde_saphyr::from_str(text).map_err(wrong)
         }
-        Err(error) => Err(Failure::bad_request(format!("couldn't get version/kind; json parse error: {error}"))),
+        Err(error) => Err(Failure::bad_request(format!(
+            "couldn't get version/kind; json parse error: {error}"
+        ))),
     }
 }

@@ -52,9 +52,10 @@ impl Cluster {
     pub(super) fn define(&mut self, now_ms: u64, object: &Arc<Object>) {
         let definition = object.value();
         let Some(resource) = resource(&definition) else { return };
-        let found = self.kinds.find(&resource.group, &resource.plural).map(|(id, known)| {
-            (id, known.custom)
-        });
+        let found = self
+            .kinds
+            .find(&resource.group, &resource.plural)
+            .map(|(id, known)| (id, known.custom));
         match found {
             Some((id, true)) => self.kinds.replace(id, resource),
             Some((_, false)) => return,
@@ -65,10 +66,12 @@ impl Cluster {
                 }
             }
         }
+        let mut names = definition.pointer("/spec/names").cloned().unwrap_or_default();
+        fill_names(&mut names);
         let accepted = |status: &Value| {
             let all = status.get("conditions").and_then(Value::as_array);
             all.is_some_and(|all| all.iter().any(|one| one["type"] == "Established"))
-                && status.get("acceptedNames") == definition.pointer("/spec/names")
+                && status.get("acceptedNames") == Some(&names)
         };
         if definition.get("status").is_some_and(accepted) {
             return;

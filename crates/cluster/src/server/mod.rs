@@ -179,8 +179,13 @@ impl Cluster {
 
     /// How many objects of a resource there are; of an unknown one, none.
     pub fn count(&self, group: &str, plural: &str) -> usize {
-        let found = self.kinds.find(group, plural);
-        found.and_then(|(id, _)| self.tables.get(id)).map(Table::len).unwrap_or_default()
+        self.table(group, plural).map(Table::len).unwrap_or_default()
+    }
+
+    /// The objects of a resource.
+    pub(crate) fn table(&self, group: &str, plural: &str) -> Option<&Table> {
+        let (id, _) = self.kinds.find(group, plural)?;
+        self.tables.get(id)
     }
 
     /// Forgets all changes: watches and lists that go on from before are told 410.

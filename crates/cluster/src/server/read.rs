@@ -25,8 +25,7 @@ impl Cluster {
             let message = "The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.";
             Failure::expired(message)
         };
-        let mut all =
-            table.at(page.revision, &selection, page.after.as_ref()).ok_or_else(gone)?;
+        let mut all = table.at(page.revision, &selection, page.after.as_ref()).ok_or_else(gone)?;
         let limit = ask.query.number("limit").and_then(|limit| usize::try_from(limit).ok());
         let limit = limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
         let left = all.len().saturating_sub(limit);
@@ -65,7 +64,8 @@ impl Cluster {
         if asked > self.revision && !ask.query.flag("watch") {
             let current = self.revision;
             let message = format!("Too large resource version: {asked}, current: {current}");
-            let cause = Cause::of("ResourceVersionTooLarge", "", "Too large resource version".into());
+            let cause =
+                Cause::of("ResourceVersionTooLarge", "", "Too large resource version".into());
             let details = Details { causes: vec![cause], ..Details::default() };
             let failure = Failure::new(504, "Timeout", format!("Timeout: {message}"));
             return Err(Failure { details: Some(details), retry_after_s: Some(1), ..failure });

@@ -155,8 +155,7 @@ impl Cluster {
             }
         };
         let manager = manager(call, query);
-        let ask =
-            Ask { now_ms, id, resource, version, target, query, call, manager, dry_run };
+        let ask = Ask { now_ms, id, resource, version, target, query, call, manager, dry_run };
         self.act(&ask)
     }
 

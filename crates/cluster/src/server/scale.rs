@@ -52,7 +52,12 @@ impl Cluster {
             body: body.to_string().into(),
             ..ask.call.clone()
         };
-        let inner = Ask { call: &call, resource: Arc::clone(&ask.resource), manager: ask.manager.clone(), ..*ask };
+        let inner = Ask {
+            call: &call,
+            resource: Arc::clone(&ask.resource),
+            manager: ask.manager.clone(),
+            ..*ask
+        };
         let object = self.rescale(&inner, &live)?;
         Ok(Answer::json(200, &self::shown(&scale, &object.value())))
     }
@@ -96,7 +101,11 @@ impl Cluster {
         let mut value = pod.value();
         let bound = value.pointer("/spec/nodeName").and_then(Value::as_str);
         if bound.is_some_and(|bound| !bound.is_empty()) {
-            let why = format!("pod {} is already assigned to node {:?}", pod.name, bound.unwrap_or_default());
+            let why = format!(
+                "pod {} is already assigned to node {:?}",
+                pod.name,
+                bound.unwrap_or_default()
+            );
             return Err(Failure::conflict(ask.named(ask.name()), &why));
         }
         value["spec"]["nodeName"] = node.into();
@@ -167,9 +176,8 @@ fn set(value: &mut Value, pointer: &str, to: Value) {
 /// Whether a budget is about a pod.
 fn protects(budget: &Value, pod: &Object) -> bool {
     let labels = budget.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-    labels.is_some_and(|labels| {
-        labels.iter().all(|(name, value)| pod.label(name) == value.as_str())
-    })
+    labels
+        .is_some_and(|labels| labels.iter().all(|(name, value)| pod.label(name) == value.as_str()))
 }
 
 fn protected(budget: &Value) -> Failure {

@@ -119,21 +119,21 @@ fn deployment(name: &str) -> Value {
 
 fn definition() -> Value {
     json!({"metadata": {"name": "models.example.org"}, "spec": {
-        "group": "example.org", "scope": "Namespaced",
-        "names": {"plural": "models", "kind": "Model"},
-        "versions": [{"name": "v1", "served": true, "storage": true,
-            "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas",
-                "statusReplicasPath": ".status.replicas"}},
-            "schema": {"openAPIV3Schema": {"type": "object", "properties": {
-                "spec": {"type": "object", "required": ["from"], "properties": {
-                    "from": {"type": "string"},
-                    "replicas": {"type": "integer", "default": 1},
-                    "ports": {"type": "array", "x-kubernetes-list-type": "map",
-                        "x-kubernetes-list-map-keys": ["name"],
-                        "items": {"type": "object", "required": ["name"], "properties": {
-                            "name": {"type": "string"}, "port": {"type": "integer"}}}}}},
-                "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}
-            }}}}]}})
+    "group": "example.org", "scope": "Namespaced",
+    "names": {"plural": "models", "kind": "Model"},
+    "versions": [{"name": "v1", "served": true, "storage": true,
+        "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas",
+            "statusReplicasPath": ".status.replicas"}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+            "spec": {"type": "object", "required": ["from"], "properties": {
+                "from": {"type": "string"},
+                "replicas": {"type": "integer", "default": 1},
+                "ports": {"type": "array", "x-kubernetes-list-type": "map",
+                    "x-kubernetes-list-map-keys": ["name"],
+                    "items": {"type": "object", "required": ["name"], "properties": {
+                        "name": {"type": "string"}, "port": {"type": "integer"}}}}}},
+            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}
+        }}}}]}})
 }
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -148,7 +148,10 @@ fn objects_are_created_read_and_deleted() {
     assert_eq!(rig.get(&format!("{MAPS}/a")).1, made);
     assert_eq!(rig.get(&format!("{MAPS}/b")).1["message"], "configmaps \"b\" not found");
     let (_, list) = rig.get(MAPS);
-    assert_eq!((list["items"].as_array().unwrap().len(), &list["kind"]), (1, &json!("ConfigMapList")));
+    assert_eq!(
+        (list["items"].as_array().unwrap().len(), &list["kind"]),
+        (1, &json!("ConfigMapList"))
+    );
     assert_eq!(rig.delete(&format!("{MAPS}/a"), Value::Null).1["status"], "Success");
     assert_eq!(rig.get(&format!("{MAPS}/a")).0, 404);
     let named = json!({"metadata": {"generateName": "x-"}});
@@ -186,7 +189,10 @@ fn applying_twice_changes_nothing() {
     let mut scaled = deployment("a");
     scaled["spec"]["replicas"] = 3.into();
     let (_, third) = rig.apply(&target, scaled);
-    assert_eq!((&third["spec"]["replicas"], &third["metadata"]["generation"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        (&third["spec"]["replicas"], &third["metadata"]["generation"]),
+        (&json!(3), &json!(2))
+    );
     let (_, fourth) = rig.apply(&target, deployment("a"));
     assert_eq!(fourth["spec"]["replicas"], 1, "the default comes back");
     assert_eq!(rig.apply(&format!("{DEPLOYMENTS}/a"), deployment("a")).0, 422);
@@ -202,10 +208,17 @@ fn who_is_in_the_way_is_named() {
     let (status, refused) = rig.apply(&format!("{DEPLOYMENTS}/a?fieldManager=me"), wanted.clone());
     assert_eq!(status, 409, "{refused}");
     let cause = &refused["details"]["causes"][0];
-    assert_eq!((&cause["field"], &cause["reason"]), (&json!(".spec.replicas"), &json!("FieldManagerConflict")));
+    assert_eq!(
+        (&cause["field"], &cause["reason"]),
+        (&json!(".spec.replicas"), &json!("FieldManagerConflict"))
+    );
     let said = cause["message"].as_str().unwrap();
-    assert!(said.starts_with("conflict with \"hpa\" with subresource \"scale\" using apps/v1"), "{said}");
-    let (status, forced) = rig.apply(&format!("{DEPLOYMENTS}/a?fieldManager=me&force=true"), wanted);
+    assert!(
+        said.starts_with("conflict with \"hpa\" with subresource \"scale\" using apps/v1"),
+        "{said}"
+    );
+    let (status, forced) =
+        rig.apply(&format!("{DEPLOYMENTS}/a?fieldManager=me&force=true"), wanted);
     assert_eq!((status, &forced["spec"]["replicas"]), (200, &json!(1)));
 }
 
@@ -217,7 +230,10 @@ fn a_status_is_written_apart() {
     let (_, got) = rig.merge(&format!("{DEPLOYMENTS}/a/status"), both.clone());
     assert_eq!((&got["spec"]["replicas"], &got["status"]["replicas"]), (&json!(1), &json!(2)));
     assert_eq!(got["metadata"]["generation"], 1);
-    let (_, got) = rig.merge(&format!("{DEPLOYMENTS}/a"), json!({"spec": {"replicas": 9}, "status": {"replicas": 7}}));
+    let (_, got) = rig.merge(
+        &format!("{DEPLOYMENTS}/a"),
+        json!({"spec": {"replicas": 9}, "status": {"replicas": 7}}),
+    );
     assert_eq!((&got["spec"]["replicas"], &got["status"]["replicas"]), (&json!(9), &json!(2)));
     assert_eq!(got["metadata"]["generation"], 2);
     let condition = json!({"status": {"conditions": [{"type": "Available", "status": "True"}]}});
@@ -247,7 +263,8 @@ fn definitions_bring_kinds_and_take_them_away() {
     let (_, scaled) = rig.merge(&format!("{MODELS}/m/scale"), json!({"spec": {"replicas": 5}}));
     assert_eq!(scaled["spec"]["replicas"], 5);
     assert_eq!(rig.get("/apis/example.org/v1").0, 200);
-    let put = rig.put(&format!("{MODELS}/m"), json!({"metadata": {"name": "m"}, "spec": {"from": "y"}}));
+    let put =
+        rig.put(&format!("{MODELS}/m"), json!({"metadata": {"name": "m"}, "spec": {"from": "y"}}));
     assert_eq!(put.0, 422, "an update of a custom object says of which version");
     rig.delete(&format!("{CRDS}/models.example.org"), Value::Null);
     assert_eq!(rig.get(MODELS).0, 404);
@@ -313,7 +330,10 @@ fn namespaces_take_their_contents_with_them() {
     rig.delete("/api/v1/namespaces/n", Value::Null);
     assert_eq!(rig.get("/api/v1/namespaces/n").1["status"]["phase"], "Terminating");
     let refused = rig.post("/api/v1/namespaces/n/configmaps", map("c", json!({})));
-    assert_eq!((refused.0, &refused.1["details"]["causes"][0]["reason"]), (403, &json!("NamespaceTerminating")));
+    assert_eq!(
+        (refused.0, &refused.1["details"]["causes"][0]["reason"]),
+        (403, &json!("NamespaceTerminating"))
+    );
     assert_eq!(rig.cluster.count("", "configmaps"), 1);
     rig.merge("/api/v1/namespaces/n/configmaps/a", json!({"metadata": {"finalizers": null}}));
     assert_eq!(rig.get("/api/v1/namespaces/n").0, 404);
@@ -328,7 +348,13 @@ fn pods_on_nodes_end_in_their_own_time() {
     let (_, ending) = rig.delete(&format!("{PODS}/a"), Value::Null);
     assert_eq!(ending["metadata"]["deletionGracePeriodSeconds"], 30);
     assert_eq!(ending["metadata"]["deletionTimestamp"], "2026-01-01T00:00:30Z");
-    assert_eq!(rig.get(&format!("{PODS}?fieldSelector=spec.nodeName=n1")).1["items"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        rig.get(&format!("{PODS}?fieldSelector=spec.nodeName=n1")).1["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
     rig.delete(&format!("{PODS}/a"), json!({"gracePeriodSeconds": 0}));
     assert_eq!(rig.get(&format!("{PODS}/a")).0, 404);
 }
@@ -338,7 +364,8 @@ fn evictions_ask_budgets() {
     let mut rig = Rig::new();
     rig.post(PODS, pod("a"));
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"selector": {"matchLabels": {"app": "a"}}}});
+    let budget =
+        json!({"metadata": {"name": "b"}, "spec": {"selector": {"matchLabels": {"app": "a"}}}});
     rig.post(budgets, budget);
     let evict = format!("{PODS}/a/eviction");
     assert_eq!(rig.post(&evict, json!({"metadata": {"name": "a"}})).0, 429);
@@ -357,7 +384,8 @@ fn lists_come_in_pages_of_one_version() {
     assert_eq!(first["metadata"]["remainingItemCount"], 1);
     rig.post(MAPS, map("b2", json!({})));
     rig.delete(&format!("{MAPS}/c"), Value::Null);
-    let token = first["metadata"]["continue"].as_str().unwrap().replace('=', "%3D").replace('+', "%2B");
+    let token =
+        first["metadata"]["continue"].as_str().unwrap().replace('=', "%3D").replace('+', "%2B");
     let (_, second) = rig.get(&format!("{MAPS}?limit=2&continue={token}"));
     assert_eq!(second["items"][0]["metadata"]["name"], "c");
     assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
@@ -426,7 +454,10 @@ fn immutable_fields_stay() {
         "template": {"metadata": {"labels": {"app": "b"}}}}});
     let (status, refused) = rig.merge(&format!("{DEPLOYMENTS}/a"), other);
     assert_eq!((status, &refused["details"]["causes"][0]["field"]), (422, &json!("spec.selector")));
-    assert_eq!(rig.post(DEPLOYMENTS, json!({"metadata": {"name": "b"}, "spec": {"replicas": "3"}})).0, 400);
+    assert_eq!(
+        rig.post(DEPLOYMENTS, json!({"metadata": {"name": "b"}, "spec": {"replicas": "3"}})).0,
+        400
+    );
     assert_eq!(rig.post(DEPLOYMENTS, json!({"metadata": {"name": "b"}, "spec": {}})).0, 422);
 }
 
@@ -451,8 +482,13 @@ fn faults_come_as_told_and_calls_are_remembered() {
     }
     assert_eq!(rig.get(&format!("{MAPS}/a")).0, 200, "what was done unheard is done");
     assert_eq!(rig.post(MAPS, map("b", json!({}))).0, 201);
-    let told: Vec<(u16, bool, bool)> =
-        rig.cluster.records().take().iter().map(|one| (one.status, one.changed, one.heard)).collect();
+    let told: Vec<(u16, bool, bool)> = rig
+        .cluster
+        .records()
+        .take()
+        .iter()
+        .map(|one| (one.status, one.changed, one.heard))
+        .collect();
     assert_eq!(told.first(), Some(&(429, false, true)));
     assert_eq!(told.get(7), Some(&(201, true, false)));
     assert_eq!(told.last(), Some(&(201, true, true)));

@@ -181,4 +181,3 @@ fn merge(schema: &Map<String, Value>) -> Result<Merge, String> {
         Some(other) => Err(format!("x-kubernetes-list-type: unsupported value: {other:?}")),
     }
 }
-

@@ -29,9 +29,10 @@ impl Object {
         let meta = |name: &str| value.pointer("/metadata").and_then(|meta| meta.get(name));
         let text = |name: &str| meta(name).and_then(Value::as_str).unwrap_or_default().into();
         let labels = meta("labels").and_then(Value::as_object);
-        let labels = labels.into_iter().flatten().filter_map(|(name, value)| {
-            Some((name.as_str().into(), value.as_str()?.into()))
-        });
+        let labels = labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.as_str().into(), value.as_str()?.into())));
         let fields = resource.selectable.iter().map(|(_, pointer)| match value.pointer(pointer) {
             Some(Value::String(text)) => text.as_str().into(),
             Some(other @ (Value::Bool(_) | Value::Number(_))) => other.to_string().into(),

@@ -12,7 +12,11 @@ pub(crate) struct Key(Box<str>);
 
 impl Key {
     pub(crate) fn of(namespace: &str, name: &str) -> Self {
-        if namespace.is_empty() { Self(name.into()) } else { Self(format!("{namespace}/{name}").into()) }
+        if namespace.is_empty() {
+            Self(name.into())
+        } else {
+            Self(format!("{namespace}/{name}").into())
+        }
     }
 
     pub(crate) fn text(&self) -> &str {

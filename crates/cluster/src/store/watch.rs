@@ -118,11 +118,7 @@ impl Watch {
                 break;
             }
         }
-        if lines.is_empty() {
-            self.idle(now_ms, current)
-        } else {
-            Pulled::Lines(lines)
-        }
+        if lines.is_empty() { self.idle(now_ms, current) } else { Pulled::Lines(lines) }
     }
 
     fn idle(&mut self, now_ms: u64, current: u64) -> Pulled {

@@ -1,5 +1,5 @@
 //! How long the cluster takes, and how much memory, with many objects and a few watchers:
-//! `cargo run --release -p pilotage-cluster --example scale`.
+//! `cargo run -p pilotage-cluster --example scale`.
 
 #![expect(
     clippy::print_stdout,

@@ -1,6 +1,6 @@
 //! What goes wrong on purpose: calls that are refused, delayed or lost, and a server that is away.
 
-use crate::api::failure::{Cause, Failure, Named};
+use crate::api::failure::{Cause, Details, Failure, Named};
 
 /// Which calls a fault meets. What is empty says nothing.
 #[derive(Clone, Debug, Default)]
@@ -186,10 +186,8 @@ impl Trouble {
                 let message = "Internal error occurred: the store does not answer";
                 let cause = Cause::of("", "", "the store does not answer".into());
                 let mut failure = Failure::new(500, "InternalError", message);
-                failure.details = Some(crate::api::failure::Details {
-                    causes: vec![cause],
-                    ..Default::default()
-                });
+                failure.details =
+                    Some(Box::new(Details { causes: vec![cause], ..Details::default() }));
                 failure
             }
             Self::Unavailable => {

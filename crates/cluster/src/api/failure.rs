@@ -8,7 +8,7 @@ pub(crate) struct Failure {
     pub(crate) code: u16,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
-    pub(crate) details: Option<Details>,
+    pub(crate) details: Option<Box<Details>>,
     pub(crate) retry_after_s: Option<u64>,
 }
 
@@ -65,9 +65,9 @@ impl Named<'_> {
         if group.is_empty() { (*plural).into() } else { format!("{plural}.{group}") }
     }
 
-    fn details(&self) -> Option<Details> {
+    fn details(&self) -> Option<Box<Details>> {
         let (name, group, kind) = (self.name.into(), self.group.into(), self.plural.into());
-        Some(Details { name, group, kind, ..Details::default() })
+        Some(Box::new(Details { name, group, kind, ..Details::default() }))
     }
 }
 
@@ -133,7 +133,7 @@ impl Failure {
             causes,
             ..Details::default()
         };
-        Self { details: Some(details), ..Self::new(422, "Invalid", message) }
+        Self { details: Some(Box::new(details)), ..Self::new(422, "Invalid", message) }
     }
 
     pub(crate) fn expired(message: impl Into<String>) -> Self {
@@ -168,7 +168,7 @@ impl Failure {
             "reason": self.reason,
         });
         let mut details = serde_json::Map::new();
-        let known = self.details.clone().unwrap_or_default();
+        let known = self.details.as_deref().cloned().unwrap_or_default();
         let texts = [
             ("name", known.name),
             ("group", known.group),

@@ -12,10 +12,9 @@ pub(crate) fn defaults(kind: &str, object: &mut Value) {
     if let Some(defaults) = of(kind) {
         under(object, defaults);
     }
-    if let Some(pod) = pod_spec(kind) {
-        if let Some(spec) = object.pointer_mut(pod).filter(|spec| spec.is_object()) {
-            pod_defaults(spec);
-        }
+    let pod = pod_spec(kind).and_then(|pod| object.pointer_mut(pod));
+    if let Some(spec) = pod.filter(|spec| spec.is_object()) {
+        pod_defaults(spec);
     }
     match kind {
         "Pod" => under(object, json!({"spec": {"enableServiceLinks": true}})),

@@ -17,8 +17,9 @@ pub(crate) fn operations(target: &mut Value, patch: &Value) -> Result<(), String
 fn run(target: &mut Value, operation: &Value) -> Result<(), String> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let path = text("path").ok_or("an operation lacks its path")?;
-    let value = || operation.get("value").cloned().ok_or("an operation lacks its value".to_owned());
-    let from = || text("from").ok_or("an operation lacks its source".to_owned());
+    let value =
+        || operation.get("value").cloned().ok_or_else(|| "an operation lacks its value".to_owned());
+    let from = || text("from").ok_or_else(|| "an operation lacks its source".to_owned());
     match text("op") {
         Some("add") => add(target, path, value()?),
         Some("remove") => remove(target, path).map(drop),

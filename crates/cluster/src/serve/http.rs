@@ -48,7 +48,7 @@ impl Server {
             let mut connection = connection.clone();
             async move {
                 let answered = connection.call(request).await;
-                Ok::<_, Infallible>(answered.unwrap_or_else(|lost| broken(lost)))
+                Ok::<_, Infallible>(answered.unwrap_or_else(broken))
             }
         };
         tasks::spawn("cluster", serve(socket, service, ServeLimits::default(), stop.clone()));

@@ -25,10 +25,8 @@ impl Cluster {
             "Service" => self.address(old, value),
             "Job" if old.is_none() => job(value),
             "Secret" => secret(value),
-            "Deployment" | "ReplicaSet" | "StatefulSet" if old.is_none() => {
-                if value.get("status").is_none() {
-                    value["status"] = json!({});
-                }
+            "Deployment" | "ReplicaSet" | "StatefulSet" if value.get("status").is_none() => {
+                value["status"] = json!({});
             }
             _ => {}
         }
@@ -103,8 +101,7 @@ fn job(value: &mut Value) {
     }
     let uid = value.pointer("/metadata/uid").cloned().unwrap_or_default();
     let name = value.pointer("/metadata/name").cloned().unwrap_or_default();
-    value["spec"]["selector"] =
-        json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid.clone()}});
+    value["spec"]["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
     let labels = &mut value["spec"]["template"]["metadata"]["labels"];
     for prefix in ["", "batch.kubernetes.io/"] {
         labels[format!("{prefix}controller-uid")] = uid.clone();

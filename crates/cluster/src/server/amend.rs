@@ -227,23 +227,32 @@ pub(super) fn finished(object: &Object) -> bool {
 
 /// Whether two versions differ in nothing but when their managers wrote.
 fn same(old: &Value, new: &Value) -> bool {
-    let timeless = |value: &Value| {
-        let mut value = value.clone();
-        let managers = value.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
-        for manager in managers.into_iter().flatten() {
+    let (Some(was), Some(is)) = (old.as_object(), new.as_object()) else { return false };
+    let others = |all: &Map<String, Value>| all.keys().filter(|name| *name != "metadata").count();
+    let mut rest = was.iter().filter(|(name, _)| *name != "metadata");
+    others(was) == others(is)
+        && rest.all(|(name, value)| is.get(name) == Some(value))
+        && timeless(old) == timeless(new)
+}
+
+/// Metadata without version, and without the times and the order of managers.
+fn timeless(value: &Value) -> Value {
+    let mut meta = value.get("metadata").cloned().unwrap_or_default();
+    if let Value::Object(fields) = &mut meta {
+        fields.shift_remove("resourceVersion");
+    }
+    if let Some(Value::Array(managers)) = meta.get_mut("managedFields") {
+        for manager in managers.iter_mut() {
             if let Value::Object(fields) = manager {
                 fields.shift_remove("time");
             }
         }
-        if let Some(Value::Object(meta)) = value.get_mut("metadata") {
-            meta.shift_remove("resourceVersion");
-            if let Some(Value::Array(all)) = meta.get_mut("managedFields") {
-                all.sort_by_cached_key(Value::to_string);
-            }
-        }
-        value
-    };
-    timeless(old) == timeless(new)
+        managers.sort_by_cached_key(|one| {
+            let of = |name: &str| one.get(name).map(Value::to_string);
+            (of("manager"), of("operation"), of("apiVersion"), of("subresource"))
+        });
+    }
+    meta
 }
 
 /// Counts a change of what is wished for.
@@ -411,5 +420,5 @@ fn conflicts(all: &[Conflict]) -> Failure {
         }
     };
     let details = Details { causes: causes.collect(), ..Details::default() };
-    Failure { details: Some(details), ..Failure::new(409, "Conflict", message) }
+    Failure { details: Some(Box::new(details)), ..Failure::new(409, "Conflict", message) }
 }

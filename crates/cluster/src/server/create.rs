@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Answer, Ask, Cluster, Place};
-use crate::api::failure::{Cause, Details, Failure};
+use crate::api::failure::{Cause, Failure};
 use crate::api::kinds::ResourceId;
 use crate::api::stamp;
 use crate::apply::{Managers, Scope, Set, Who};
@@ -141,7 +141,7 @@ impl Cluster {
             let mut failure = Failure::forbidden(ask.named(name), &why);
             let message = format!("namespace {namespace} is being terminated");
             let cause = Cause::of("NamespaceTerminating", "metadata.namespace", message);
-            failure.details.get_or_insert_with(Details::default).causes.push(cause);
+            failure.details.get_or_insert_default().causes.push(cause);
             return Err(failure);
         }
         Ok(())

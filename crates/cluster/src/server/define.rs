@@ -50,7 +50,7 @@ impl Cluster {
 
     /// Serves the kind of a definition that was stored, and says so in its status.
     pub(super) fn define(&mut self, now_ms: u64, object: &Arc<Object>) {
-        let definition = object.value();
+        let mut definition = object.value();
         let Some(resource) = resource(&definition) else { return };
         let found = self
             .kinds
@@ -76,7 +76,6 @@ impl Cluster {
         if definition.get("status").is_some_and(accepted) {
             return;
         }
-        let mut definition = definition.clone();
         definition["status"] = established(&definition, &stamp::written(now_ms));
         let found = self.kinds.find("apiextensions.k8s.io", "customresourcedefinitions");
         if let Some((id, _)) = found {

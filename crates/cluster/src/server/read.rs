@@ -68,7 +68,11 @@ impl Cluster {
                 Cause::of("ResourceVersionTooLarge", "", "Too large resource version".into());
             let details = Details { causes: vec![cause], ..Details::default() };
             let failure = Failure::new(504, "Timeout", format!("Timeout: {message}"));
-            return Err(Failure { details: Some(details), retry_after_s: Some(1), ..failure });
+            return Err(Failure {
+                details: Some(Box::new(details)),
+                retry_after_s: Some(1),
+                ..failure
+            });
         }
         Ok(Some(asked).filter(|asked| *asked > 0))
     }

@@ -34,7 +34,7 @@ impl Cluster {
             at_ms: now_ms,
             verb: subject.verb,
             group: subject.group.into(),
-            resource: subject.resource.into(),
+            resource: subject.resource,
             namespace: subject.namespace.into(),
             name: subject.name.into(),
             manager: manager(call, &query),

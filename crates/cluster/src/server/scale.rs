@@ -39,7 +39,7 @@ impl Cluster {
             return Err(Failure::modified(ask.named(ask.name())));
         }
         let replicas = wished.pointer("/spec/replicas").cloned().unwrap_or_else(|| 0.into());
-        if !replicas.as_i64().is_some_and(|count| count >= 0) {
+        if replicas.as_i64().is_none_or(|count| count < 0) {
             let why = "must be greater than or equal to 0";
             let cause = Cause::invalid("spec.replicas", &replicas, why);
             return Err(Failure::invalid("autoscaling", "Scale", ask.name(), vec![cause]));
@@ -195,5 +195,5 @@ fn protected(budget: &Value) -> Failure {
     let details = Details { causes: vec![cause], ..Details::default() };
     let message = "Cannot evict pod as it would violate the pod's disruption budget.";
     let failure = Failure::new(429, "TooManyRequests", message);
-    Failure { details: Some(details), ..failure }
+    Failure { details: Some(Box::new(details)), ..failure }
 }

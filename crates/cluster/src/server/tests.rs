@@ -227,7 +227,7 @@ fn a_status_is_written_apart() {
     let mut rig = Rig::new();
     rig.post(DEPLOYMENTS, deployment("a"));
     let both = json!({"spec": {"replicas": 9}, "status": {"replicas": 2}});
-    let (_, got) = rig.merge(&format!("{DEPLOYMENTS}/a/status"), both.clone());
+    let (_, got) = rig.merge(&format!("{DEPLOYMENTS}/a/status"), both);
     assert_eq!((&got["spec"]["replicas"], &got["status"]["replicas"]), (&json!(1), &json!(2)));
     assert_eq!(got["metadata"]["generation"], 1);
     let (_, got) = rig.merge(

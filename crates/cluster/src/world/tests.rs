@@ -144,7 +144,8 @@ fn pods_have_fates() {
         rig.pass(10_000);
         let pod = &rig.pods()[0];
         let state = &pod["status"]["containerStatuses"][0]["state"];
-        let said = state["waiting"]["reason"].as_str().unwrap_or(text(pod, "/status/phase"));
+        let said =
+            state["waiting"]["reason"].as_str().unwrap_or_else(|| text(pod, "/status/phase"));
         let ready = if condition(pod, "Ready") { "ready" } else { said };
         assert_eq!(ready, expect, "{fate:?}");
     };

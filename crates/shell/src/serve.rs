@@ -13,6 +13,7 @@ mod unread;
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -210,7 +211,7 @@ where
     let entered = tokio::select! {
         biased;
         entered = enter(stream, &shared) => entered,
-        () = first.as_mut() => return tracing::debug!(%peer, "a connection asked for nothing"),
+        () = first.as_mut() => return over(peer, "a connection asked for nothing"),
         () = stopped => return,
     };
     // What few connections are must not make the tasks of all of them larger.
@@ -218,8 +219,19 @@ where
         Ok(Entered::Http1(io)) => http1(io, peer, service, &shared, first).await,
         Ok(Entered::Secure(io)) => Box::pin(http1(io, peer, service, &shared, first)).await,
         Ok(Entered::Http2(io)) => Box::pin(http2::serve(io, peer, service, &shared, first)).await,
-        Err(error) => tracing::debug!(%peer, %error, "a connection could not begin"),
+        Err(error) => failed(peer, &error, "a connection could not begin"),
     }
+}
+
+/// Logs that a connection is over. Lints count what logging expands to, so that it is apart from
+/// what decides.
+fn over(peer: SocketAddr, why: &'static str) {
+    tracing::debug!(%peer, "{why}");
+}
+
+/// Logs that a connection failed.
+fn failed(peer: SocketAddr, error: &dyn fmt::Display, what: &'static str) {
+    tracing::debug!(%peer, %error, "{what}");
 }
 
 /// Serves a connection of HTTP/1.1, whose first head has to be there when `first` is over.
@@ -260,7 +272,7 @@ async fn http1<I, S, F, B>(
         tokio::select! {
             ended = connection.as_mut() => break ended,
             () = overdue.as_mut() => {
-                return tracing::debug!(%peer, "a first request did not come in time");
+                return over(peer, "a first request did not come in time");
             }
             () = shared.stop.cancelled(), if !stopping => {
                 stopping = true;
@@ -269,6 +281,6 @@ async fn http1<I, S, F, B>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection ended early");
+        failed(peer, &error, "a connection ended early");
     }
 }

@@ -130,7 +130,7 @@ pub(super) async fn serve<S, F, B>(
             ended = connection.as_mut() => break ended,
             () = open.quiet(first.as_mut(), limits.header_timeout) => {
                 if closing {
-                    return tracing::debug!(%peer, "a connection was cut: its client keeps it open");
+                    return super::over(peer, "a connection was cut: its client keeps it open");
                 }
             }
             () = shared.stop.cancelled(), if !closing => {}
@@ -142,7 +142,7 @@ pub(super) async fn serve<S, F, B>(
         first.set(sleep(if asked { limits.write_timeout } else { GOODBYE }));
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection ended early");
+        super::failed(peer, &error, "a connection ended early");
     }
 }
 

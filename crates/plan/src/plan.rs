@@ -13,7 +13,7 @@ use pilotage_core::{TenantId, TenantTree, TreeError};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::api::{self, Fleet, Model, RouteSpec};
+use crate::api::{self, Fleet, FleetKind, Model, RouteSpec};
 use crate::lane::{self, EndpointSpec, Lane};
 use crate::machine::{self, Machine, Mistake};
 use crate::manifest::{Problem, mistake};
@@ -132,8 +132,10 @@ impl<'a> Wanted<'a> {
             match resource {
                 Resource::Model(model) => wanted.models.push(model),
                 Resource::Route(route) => wanted.routes.push(route),
-                Resource::Fleet(fleet) => wanted.fleet = Some(fleet),
-                Resource::Tenant(_) => {}
+                Resource::Fleet(fleet) if fleet.spec.kind == FleetKind::Cpu => {
+                    wanted.fleet = Some(fleet);
+                }
+                Resource::Fleet(_) | Resource::Tenant(_) => {}
             }
         }
         wanted.models.sort_by_key(|model| model.name());
@@ -241,6 +243,13 @@ impl<'a> Wanted<'a> {
             if model.spec.digest.is_none() && is_remote {
                 let name = model.name();
                 notes.push(format!("the download for {name} is not verified: no digest is given"));
+            }
+        }
+        for model in &self.models {
+            let idle = model.spec.on_cluster();
+            if !idle.is_empty() {
+                let (name, idle) = (model.name(), idle.join(", "));
+                notes.push(format!("{name}: on Kubernetes only, so it has no effect here: {idle}"));
             }
         }
         self.endpoint_notes(&mut notes);

@@ -5,6 +5,7 @@
 //! without one is refused by name.
 
 pub mod capability;
+pub mod cluster;
 pub mod endpoint;
 pub mod fleet;
 pub mod model;
@@ -16,6 +17,7 @@ pub mod rollout;
 pub mod route;
 pub mod rule;
 pub mod scheduling;
+pub mod status;
 pub mod tenant;
 mod text;
 pub mod url;
@@ -29,6 +31,9 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use capability::{Capabilities, Language, Tier};
+pub use cluster::{
+    Access, Effect, PodTemplate, ScaleBy, Scaling, Storage, StorageKind, Toleration, Updates, Zero,
+};
 pub use endpoint::{Breaker, Dialect, Endpoint, Health, KvEvents, Resume};
 pub use fleet::{FleetKind, FleetSpec};
 pub use model::{ModelSpec, Prices, Runtime};
@@ -97,6 +102,9 @@ pub struct Metadata {
     /// Name, unique among the resources of one kind: lower-case letters, digits, `-` and `.`, at
     /// most 63 characters, as in Kubernetes.
     pub name: ResourceName,
+    /// On Kubernetes: the namespace. Without it the one that is applied to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<ResourceName>,
     /// Your own notes to select resources by, as in Kubernetes; Pilotage passes them over.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -153,7 +161,7 @@ pub fn metadata_schema() -> Schema {
     schema_of::<Metadata>()
 }
 
-fn schema_of<T: JsonSchema>() -> Schema {
+pub(crate) fn schema_of<T: JsonSchema>() -> Schema {
     let settings = schemars::generate::SchemaSettings::draft2020_12();
     settings
         .with(|settings| settings.inline_subschemas = true)
@@ -209,7 +217,7 @@ impl Origin {
 impl<S> Object<S> {
     /// A resource that no file holds, for example one made from command-line flags.
     pub fn new(name: ResourceName, spec: S) -> Self {
-        let metadata = Metadata { name, labels: BTreeMap::new(), annotations: BTreeMap::new() };
+        let metadata = Metadata { name, namespace: None, labels: BTreeMap::new(), annotations: BTreeMap::new() };
         Self { metadata, spec, origin: Origin::default() }
     }
 

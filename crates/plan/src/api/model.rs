@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::capability::Capabilities;
+use super::cluster::{IMAGE_LEN_MAX, PodTemplate, Scaling, Storage, Updates};
 use super::endpoint::{Breaker, Dialect, Endpoint, Health, Resume};
 use super::{FilePath, Money, PublicName, ResourceName};
 use crate::launch::Engine;
@@ -112,7 +113,7 @@ pub struct ModelSpec {
     /// LoRA adapters to load here, by their names, and where they are: folders as of the library PEFT. They are
     /// loaded and unloaded while the runtime runs. Clients ask for one as `NAME:ADAPTER`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = ADAPTERS_MAX))]
+    #[schemars(extend("maxProperties" = ADAPTERS_MAX))]
     pub adapter_sources: BTreeMap<String, WeightsSource>,
     /// The region that this machine is in, where replicas run here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +152,7 @@ pub struct ModelSpec {
     pub runtime_path: Option<FilePath>,
     /// Variables of the runtime's environment, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(length(max = RUNTIME_ENV_MAX))]
+    #[schemars(extend("maxProperties" = RUNTIME_ENV_MAX))]
     pub runtime_env: BTreeMap<String, String>,
     /// Over how many accelerators each copy is spread.
     #[serde(default)]
@@ -192,6 +193,25 @@ pub struct ModelSpec {
     /// What its tokens cost those who use it, counted against their budgets. Without it nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Prices>,
+    /// On Kubernetes: the `Fleet` of kind `nodes` whose nodes its copies run on. Without it the only one there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<ResourceName>,
+    /// On Kubernetes: how many copies there are by the load. Without it as many as `replicas` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// On Kubernetes: how new copies replace old ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updates: Option<Updates>,
+    /// On Kubernetes: where the weights are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+    /// On Kubernetes: what is said of its pods beside what follows from the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodTemplate>,
+    /// On Kubernetes: the image that has the runtime, instead of the one that its project publishes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = IMAGE_LEN_MAX))]
+    pub image: Option<String>,
 }
 
 /// Over how many accelerators one copy of a model is spread.
@@ -275,6 +295,19 @@ impl ModelSpec {
         self.source.as_ref().map(|source| self.runtime.engine().unwrap_or_else(|| usual(source)))
     }
 
+    /// The fields that one machine has no use for and that are there, as manifests name them.
+    pub fn on_cluster(&self) -> Vec<&'static str> {
+        let all = [
+            ("fleet", self.fleet.is_some()),
+            ("scaling", self.scaling.is_some()),
+            ("updates", self.updates.is_some()),
+            ("storage", self.storage.is_some()),
+            ("podTemplate", self.pod_template.is_some()),
+            ("image", self.image.is_some()),
+        ];
+        all.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
+    }
+
     /// Adapters that can be asked for.
     pub fn adapter_names(&self) -> Vec<&str> {
         let elsewhere = self.adapters.iter().map(PublicName::as_str);
@@ -333,6 +366,12 @@ impl ModelSpec {
             batch_tokens: batch_tokens_default(),
             queue_max: queue_max_default(),
             price: None,
+            fleet: None,
+            scaling: None,
+            updates: None,
+            storage: None,
+            pod_template: None,
+            image: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::conform::{self, Finding};
 use super::node::Node;
 use super::{ERRORS_MAX, ManifestError, Problem, document_schema};
-use super::{models, routes, scheduling, tenants};
+use super::{clusters, models, routes, scheduling, tenants};
 use crate::api::{Kind, Model, Origin, Resource, Route, TenantKey};
 use crate::routes::{adapters, implied_routes, public_names};
 
@@ -22,7 +22,7 @@ pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
     names(resources, &mut errors);
     keys(resources, &mut errors);
     identities(resources, &mut errors);
-    fleets(resources, &mut errors);
+    clusters::fleets(resources, &mut errors);
     tenants::check(resources, &mut errors);
     scheduling::check(resources, &mut errors);
     errors.truncate(ERRORS_MAX);
@@ -159,15 +159,6 @@ fn identities(resources: &[Resource], errors: &mut Vec<ManifestError>) {
                 taken.insert(rule, tenant.name().to_owned());
             }
         }
-    }
-}
-
-fn fleets(resources: &[Resource], errors: &mut Vec<ManifestError>) {
-    let mut fleets = resources.iter().filter(|resource| resource.kind() == Kind::Fleet);
-    let Some(first) = fleets.next() else { return };
-    for fleet in fleets {
-        let problem = Problem::SecondFleet { first: first.name().to_owned() };
-        errors.push(error(fleet.origin(), "kind", problem));
     }
 }
 

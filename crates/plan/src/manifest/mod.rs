@@ -6,10 +6,11 @@
 //! the schema that documents a field is the one that checks it. References between resources
 //! are checked over all files together ([`check`]).
 
+pub(crate) mod clusters;
 mod conform;
 mod error;
 mod link;
-mod models;
+pub(crate) mod models;
 mod node;
 mod routes;
 mod scheduling;

@@ -2,12 +2,12 @@
 //! have no effect for the one or the other, and endpoints that contradict themselves.
 
 use super::link::error;
-use super::{ManifestError, Problem};
+use super::{ManifestError, Problem, clusters};
 use crate::api::{Endpoint, Model, PublicName, Resource, Resume};
 use crate::launch::{self, Severity};
 
 /// Fields that only weights to run here have an effect on.
-const FOR_SOURCE: [&str; 16] = [
+pub(crate) const FOR_SOURCE: [&str; 22] = [
     "adapterSources",
     "digest",
     "sizeBytes",
@@ -24,10 +24,16 @@ const FOR_SOURCE: [&str; 16] = [
     "batchTokens",
     "queueMax",
     "region",
+    "fleet",
+    "scaling",
+    "updates",
+    "storage",
+    "podTemplate",
+    "image",
 ];
 
 /// Fields that only engines elsewhere have an effect on.
-const FOR_ENDPOINTS: [&str; 4] = ["servedModel", "dialect", "adapters", "health"];
+pub(crate) const FOR_ENDPOINTS: [&str; 4] = ["servedModel", "dialect", "adapters", "health"];
 
 /// Adds everything about models that does not fit together.
 pub(super) fn check(resources: &[Resource], errors: &mut Vec<ManifestError>) {
@@ -38,6 +44,7 @@ pub(super) fn check(resources: &[Resource], errors: &mut Vec<ManifestError>) {
         resume(model, errors);
         adapters(model, errors);
         health(model, errors);
+        clusters::model(model, errors);
         for (index, endpoint) in model.spec.endpoints.iter().enumerate() {
             one_endpoint(model, index, endpoint, errors);
         }
@@ -74,7 +81,7 @@ fn place(model: &Model, errors: &mut Vec<ManifestError>) {
 }
 
 /// Fields that only runtimes of others have an effect of.
-const FOR_OTHERS: [&str; 4] = ["runtimePath", "runtimeEnv", "parallelism", "warmUp"];
+pub(crate) const FOR_OTHERS: [&str; 4] = ["runtimePath", "runtimeEnv", "parallelism", "warmUp"];
 
 fn runtime(model: &Model, errors: &mut Vec<ManifestError>) {
     let (runtime, args) = (model.spec.runtime, &model.spec.runtime_args);

@@ -1,0 +1,79 @@
+//! The resource definitions: structural, bounded, and of one mind with the parser of manifests.
+
+use pilotage_plan::{Kind, crd, manifest, parse_all};
+use serde_json::Value;
+
+use crate::structural;
+
+/// Specs that are right or wrong by themselves, for the parser here and for the definitions in the
+/// end-to-end tests, which evaluate their rules.
+const SPECS: &str = include_str!("specs.yaml");
+
+/// The sections of [`SPECS`]: whether it is right, what it tries, the document.
+fn sections() -> impl Iterator<Item = (bool, &'static str, &'static str)> {
+    SPECS.split("\n#### ").skip(1).map(|section| {
+        let (head, text) = section.split_once('\n').unwrap();
+        let (verdict, what) = head.split_once(' ').unwrap();
+        assert!(["good", "bad"].contains(&verdict), "{head}");
+        (verdict == "good", what, text)
+    })
+}
+
+#[test]
+fn they_are_structural() {
+    for kind in Kind::ALL {
+        assert_eq!(structural::faults(&crd::schema(kind)), Vec::<String>::new(), "{kind}");
+    }
+}
+
+#[test]
+fn every_rule_has_its_place() {
+    for kind in Kind::ALL {
+        let schema = crd::schema(kind).to_string();
+        for rule in crd::rules::rules(kind) {
+            let text = serde_json::to_string(&rule.rule).unwrap();
+            assert!(schema.contains(&text), "{kind}: `{}` is nowhere", rule.rule);
+        }
+    }
+}
+
+#[test]
+fn the_parser_agrees_with_the_table() {
+    let mut count = (0, 0);
+    let mut wrong = Vec::new();
+    for (is_good, what, text) in sections() {
+        match (is_good, parse_all([("f.yaml", text)])) {
+            (true, Ok(_)) => count.0 += 1,
+            (false, Err(_)) => count.1 += 1,
+            (true, Err(errors)) => wrong.push(format!("{what}: {}", manifest::join(&errors))),
+            (false, Ok(_)) => wrong.push(format!("{what}: the parser takes it")),
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert!(count.0 >= 12 && count.1 >= 40, "{count:?}");
+}
+
+/// Every field of the parser's schemas is in the definitions with a description.
+#[test]
+fn no_field_is_lost() {
+    fn count(schema: &Value) -> usize {
+        let below = |(_, field): (&String, &Value)| {
+            assert!(field["description"].is_string(), "{field}");
+            1 + count(field)
+        };
+        let fields = schema["properties"].as_object().into_iter().flatten().map(below);
+        let own: usize = fields.sum();
+        let items = schema.get("items").map_or(0, count);
+        own + items
+    }
+    fn count_manifest(schema: &Value) -> usize {
+        let inner = schema["anyOf"].as_array().and_then(|any| any.first()).unwrap_or(schema);
+        let fields = inner["properties"].as_object().into_iter().flatten();
+        let own: usize = fields.map(|(_, field)| 1 + count_manifest(field)).sum();
+        own + inner.get("items").map_or(0, count_manifest)
+    }
+    for kind in Kind::ALL {
+        let ours = count_manifest(&kind.spec_schema().to_value());
+        assert_eq!(count(&crd::schema(kind)["properties"]["spec"]), ours, "{kind}");
+    }
+}

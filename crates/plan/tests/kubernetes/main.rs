@@ -1,0 +1,6 @@
+//! What Pilotage is on Kubernetes: its resource definitions, and what becomes of Models there.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod definitions;
+mod structural;

@@ -217,7 +217,12 @@ impl Origin {
 impl<S> Object<S> {
     /// A resource that no file holds, for example one made from command-line flags.
     pub fn new(name: ResourceName, spec: S) -> Self {
-        let metadata = Metadata { name, namespace: None, labels: BTreeMap::new(), annotations: BTreeMap::new() };
+        let metadata = Metadata {
+            name,
+            namespace: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        };
         Self { metadata, spec, origin: Origin::default() }
     }
 

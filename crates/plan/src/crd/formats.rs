@@ -5,7 +5,9 @@
 /// not say.
 pub(super) fn form(format: &str) -> Option<(&'static str, Option<u64>)> {
     Some(match format {
-        "resource-name" => (r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", None),
+        "resource-name" => {
+            (r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", None)
+        }
         "public-model-name" => (r"^[A-Za-z0-9][-A-Za-z0-9_.:/@+]*$", None),
         "weights-source" => (
             r"^(file:.+|https?://[^/@?#]+/.+|hf:[^/]+/[^/]+(/.+)?|oci://[^/]+/.+[:@].+|pypi:[^=]+==[^/]+/.+)$",

@@ -8,11 +8,8 @@ use crate::api::Kind;
 /// Lists by their path in `spec`, and the key of their entries; none for sets.
 type List = (&'static str, Option<&'static str>);
 
-const MODEL: &[List] = &[
-    ("endpoints", Some("url")),
-    ("adapters", None),
-    ("podTemplate.imagePullSecrets", None),
-];
+const MODEL: &[List] =
+    &[("endpoints", Some("url")), ("adapters", None), ("podTemplate.imagePullSecrets", None)];
 const ROUTE: &[List] = &[
     ("models", None),
     ("targets", Some("model")),

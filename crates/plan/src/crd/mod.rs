@@ -135,11 +135,11 @@ fn subresources(kind: Kind) -> Value {
 
 /// What `kubectl get` shows; those with a priority with `-o wide` alone.
 fn columns(kind: Kind) -> Value {
-    let condition = |name: &str, part: &str| format!(".status.conditions[?(@.type==\"{name}\")].{part}");
-    let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
-    let wide = |name: &str, path: &str| {
-        json!({"name": name, "type": "string", "jsonPath": path, "priority": 1})
-    };
+    let condition =
+        |name: &str, part: &str| format!(".status.conditions[?(@.type==\"{name}\")].{part}");
+    let column =
+        |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
+    let wide = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path, "priority": 1});
     let mut all = match kind {
         Kind::Model => vec![
             column("Runtime", "string", ".status.runtime"),

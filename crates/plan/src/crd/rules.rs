@@ -310,8 +310,8 @@ fn model() -> Vec<Rule> {
         elsewhere.map(|name| only(name, "!has(self.source)", "where there is `endpoints`"));
     let not_embedded = format!("!({EMBEDDED})");
     let others = FOR_OTHERS.iter();
-    let others =
-        others.map(|name| only(name, &not_embedded, "on a `runtime` other than the embedded engine"));
+    let others = others
+        .map(|name| only(name, &not_embedded, "on a `runtime` other than the embedded engine"));
     let tokens = Rule {
         path: "",
         rule: format!("!has(self.resume) || self.resume != 'tokens' || (has(self.tokenIds) && self.tokenIds) || ({EMBEDDED})").into(),

@@ -252,7 +252,7 @@ impl<'a> Machine<'a> {
     }
 
     /// What is asked of the runtime, on accelerators of that class.
-    fn launch(&self, model: &Model, class: Accelerator, threads: u32) -> Launch {
+    pub(crate) fn launch(&self, model: &Model, class: Accelerator, threads: u32) -> Launch {
         let said = &model.spec;
         let shape = Shape {
             tensor: said.parallelism.tensor,

@@ -70,7 +70,10 @@ fn one_fleet(fleet: &Fleet, errors: &mut Vec<ManifestError>) {
         let known: Vec<String> = hardware::catalogue().map(|one| one.id.to_owned()).collect();
         let meant = nearest(id, &known).map(|one| format!("; did you mean `{one}`?"));
         let meant = meant.unwrap_or_default();
-        report("hardware", format!("`{id}` is no class of hardware{meant} (`pilotage plan hardware` lists them)"));
+        report(
+            "hardware",
+            format!("`{id}` is no class of hardware{meant} (`pilotage plan hardware` lists them)"),
+        );
     }
     if let Some(name) = &fleet.spec.resource_name
         && !is_qualified(name)

@@ -3,4 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod definitions;
+mod objects;
+mod properties;
 mod structural;
+mod typed;

@@ -76,7 +76,9 @@ fn node(schema: &Value, path: &str, is_ruled: bool, found: &mut Vec<String>) {
     let bound = match kind {
         "array" => map.contains_key("maxItems"),
         "object" if map.contains_key("additionalProperties") => map.contains_key("maxProperties"),
-        "string" => map.contains_key("maxLength") || map.contains_key("enum") || map.contains_key("format"),
+        "string" => {
+            map.contains_key("maxLength") || map.contains_key("enum") || map.contains_key("format")
+        }
         _ => true,
     };
     // Only what belongs to `spec` is iterated over.
@@ -192,7 +194,12 @@ fn what_is_refused_is_found() {
     check(with(json!({"type": "integer", "format": "uint32"})), "uint32");
     check(with(json!({"type": "integer", "minimum": 2, "default": 1})), "default 1");
     check(with(json!({"type": "string", "enum": ["a", "a"]})), "one twice");
-    check(with(json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}})), "any others");
+    check(
+        with(
+            json!({"type": "object", "properties": {}, "additionalProperties": {"type": "string"}}),
+        ),
+        "any others",
+    );
     check(with(json!({"type": "object", "required": ["a"]})), "requires `a`");
     let list = json!({"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}},
         "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a"]});

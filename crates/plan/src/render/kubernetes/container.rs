@@ -1,0 +1,314 @@
+//! Containers: the program's, and the one that fetches weights before it, both with the rights of
+//! restricted Pod Security and no more.
+
+use serde_json::{Map, Value, json};
+
+use super::labels::Role;
+use super::settle::{Nodes, SCRATCH_AT, Settled, WEIGHTS_AT, entry, hub_token, named};
+use crate::api::StorageKind;
+use crate::launch::{Engine, PortRole, Probe, VolumeRole};
+use crate::{Signer, WeightsSource};
+
+/// The user that containers run as where the platform does not say: none that any image has.
+pub(super) const USER: u32 = 10_001;
+
+/// Where programs keep what they compile and download.
+pub(super) const CACHE_AT: &str = "/cache";
+
+/// Seconds between the word to stop and its reaching the program: until then the gateway has been told
+/// and sends nothing more.
+pub(super) const LEAVE_SECONDS: u32 = 5;
+
+/// The release whose pods sleep without a command.
+const SLEEP_MINOR: u32 = 30;
+
+/// What every container is held to.
+pub(super) fn restricted() -> Value {
+    json!({
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "runAsNonRoot": true,
+        "capabilities": { "drop": ["ALL"] },
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
+}
+
+impl Settled<'_> {
+    /// The program's container on a node.
+    pub(super) fn container(&self, role: Role, nodes: Nodes) -> Value {
+        let command = match role {
+            Role::Serves => &self.spec.leader,
+            Role::Works => self.spec.worker.as_ref().unwrap_or(&self.spec.leader),
+        };
+        let args: Vec<String> = command.args.iter().map(|arg| self.fill(arg, nodes)).collect();
+        let mut container = json!({
+            "name": "engine",
+            "image": self.image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": [command.program],
+            "args": args,
+            "env": self.variables(nodes),
+            "resources": self.resources(),
+            "securityContext": restricted(),
+            "volumeMounts": self.mounts(),
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+        });
+        if role == Role::Serves {
+            self.serving(&mut container);
+        }
+        container
+    }
+
+    /// What only a container has that takes requests.
+    fn serving(&self, container: &mut Value) {
+        let ports = self.spec.ports.iter().filter(|port| port.role != PortRole::Rendezvous);
+        let ports: Vec<Value> = ports
+            .map(|port| json!({ "name": port_name(port.role), "containerPort": port.default, "protocol": "TCP" }))
+            .collect();
+        container["ports"] = Value::Array(ports);
+        let probes = &self.spec.probes;
+        let startup = match self.model.spec.start_seconds {
+            Some(seconds) => Probe {
+                failures: seconds.div_ceil(probes.startup.period_seconds.max(1)).max(1),
+                ..probes.startup.clone()
+            },
+            None => probes.startup.clone(),
+        };
+        container["startupProbe"] = probe(&startup);
+        container["readinessProbe"] = probe(&probes.readiness);
+        container["livenessProbe"] = probe(&probes.liveness);
+        if self.cluster.minor >= SLEEP_MINOR {
+            container["lifecycle"] =
+                json!({ "preStop": { "sleep": { "seconds": LEAVE_SECONDS } } });
+        } else if self.spec.engine != Engine::Embedded {
+            let sleep = ["sleep".to_owned(), LEAVE_SECONDS.to_string()];
+            container["lifecycle"] = json!({ "preStop": { "exec": { "command": sleep } } });
+        }
+    }
+
+    /// Names that arguments refer to come first, then what programs want of a root that is read only.
+    fn variables(&self, nodes: Nodes) -> Vec<Value> {
+        let field = |name: &str, path: &str| {
+            named(name, json!({ "valueFrom": { "fieldRef": { "fieldPath": path } } }))
+        };
+        let mut all = Vec::new();
+        if nodes != Nodes::One {
+            all.push(field("POD_NAMESPACE", "metadata.namespace"));
+        }
+        match nodes {
+            Nodes::One => {}
+            Nodes::Group => {
+                let label =
+                    |name: &str| format!("metadata.labels['leaderworkerset.sigs.k8s.io/{name}']");
+                all.push(field("NODE_RANK", &label("worker-index")));
+                all.push(field("GROUP_INDEX", &label("group-index")));
+            }
+            Nodes::Sets(_) => {
+                let path = "metadata.labels['apps.kubernetes.io/pod-index']";
+                all.push(field("NODE_RANK", path));
+            }
+        }
+        let theirs = self.environment(nodes);
+        let is_said = |name: &str| theirs.iter().any(|env| env["name"] == name);
+        let homes = homes(self.spec.engine).into_iter().filter(|(name, _)| !is_said(name));
+        all.extend(homes.map(|(name, value)| named(name, json!({ "value": value }))));
+        all.extend(theirs);
+        all
+    }
+
+    /// What the container asks for and may have. Processor time is not limited: it is divided by what
+    /// was asked for, and a limit would only slow down what is there.
+    fn resources(&self) -> Value {
+        let mut asked = Map::new();
+        let said = self.model.spec.pod_template.as_ref();
+        let accelerators = self.accelerators();
+        let own = if accelerators > 0 { accelerators * 4000 } else { self.threads * 1000 };
+        let millis = said.and_then(|pods| pods.cpu_millis).unwrap_or(own);
+        asked.insert("cpu".to_owned(), format!("{millis}m").into());
+        let mut most = Map::new();
+        if let Some(bytes) = self.memory_bytes() {
+            asked.insert("memory".to_owned(), quantity(bytes).into());
+            most.insert("memory".to_owned(), quantity(bytes).into());
+        }
+        if let Some(name) = self.resource_name().filter(|_| accelerators > 0) {
+            asked.insert(name.to_owned(), accelerators.to_string().into());
+            most.insert(name.to_owned(), accelerators.to_string().into());
+        }
+        if most.is_empty() {
+            return json!({ "requests": asked });
+        }
+        json!({ "requests": asked, "limits": most })
+    }
+
+    /// Accelerators of each node.
+    pub(super) fn accelerators(&self) -> u32 {
+        if self.accelerator.is_processor() { 0 } else { self.spec.resources.accelerators }
+    }
+
+    /// What Kubernetes calls an accelerator.
+    pub(super) fn resource_name(&self) -> Option<&str> {
+        let said = self.fleet.and_then(|fleet| fleet.spec.resource_name.as_deref());
+        said.or(self.spec.resources.accelerator)
+    }
+
+    /// Memory of each pod, where somebody says it or it follows from the weights: with accelerators a
+    /// node's part of them is read through memory, without they stay there beside the cache.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        /// What programs take beside weights, for each accelerator or process.
+        const PROGRAM_BYTES: u64 = 4 << 30;
+        /// What the embedded engine takes beside weights and cache.
+        const OWN_BYTES: u64 = 1 << 30;
+        if let Some(bytes) =
+            self.model.spec.pod_template.as_ref().and_then(|pods| pods.memory_bytes)
+        {
+            return Some(bytes);
+        }
+        let weights = self.weight_bytes()?;
+        let accelerators = u64::from(self.accelerators());
+        let rest = if accelerators > 0 {
+            weights / u64::from(self.spec.nodes.max(1)) + accelerators * PROGRAM_BYTES
+        } else {
+            weights + self.cache_bytes() + OWN_BYTES
+        };
+        let shared = self.spec.shared_memory_bytes.unwrap_or(0);
+        Some((rest + shared).next_multiple_of(1 << 20))
+    }
+
+    /// Bytes of the weights, where somebody knows.
+    pub(super) fn weight_bytes(&self) -> Option<u64> {
+        let source = self.model.spec.source.as_ref()?.to_string();
+        let read = self.cluster.facts.get(&source).map(|facts| facts.weights.total());
+        self.model.spec.size_bytes.or(read)
+    }
+
+    /// Bytes of a cache with every sequence at its longest, where that is known.
+    fn cache_bytes(&self) -> u64 {
+        let source = self.model.spec.source.as_ref().map(ToString::to_string).unwrap_or_default();
+        let tokens = u64::from(self.model.spec.parallel) * u64::from(self.model.spec.context);
+        let each =
+            self.cluster.facts.get(&source).map_or(0.0, |facts| facts.kv_bytes_per_token(2.0));
+        (tokens as f64 * each) as u64
+    }
+
+    fn mounts(&self) -> Vec<Value> {
+        let mut mounts = vec![
+            json!({ "name": "cache", "mountPath": CACHE_AT }),
+            json!({ "name": "tmp", "mountPath": "/tmp" }),
+            json!({ "name": "weights", "mountPath": WEIGHTS_AT, "readOnly": true }),
+        ];
+        if self.spec.volumes.iter().any(|volume| volume.role == VolumeRole::SharedMemory) {
+            mounts.push(json!({ "name": "shared-memory", "mountPath": "/dev/shm" }));
+        }
+        for file in &self.spec.files {
+            mounts.push(json!({
+                "name": "files",
+                "mountPath": format!("{SCRATCH_AT}/{}", file.path),
+                "subPath": entry(&file.path),
+                "readOnly": true,
+            }));
+        }
+        mounts
+    }
+
+    /// The containers that fetch weights and adapters, one after the other.
+    pub(super) fn fetchers(&self) -> Vec<Value> {
+        let said = &self.model.spec;
+        let kind = said.storage.as_ref().map(|storage| storage.kind).unwrap_or_default();
+        let own =
+            said.source.iter().filter(|source| kind != StorageKind::Image && !source.is_local());
+        let own = own.map(|source| {
+            let digest = said.digest.map(|digest| digest.to_string());
+            self.fetcher("fetch", source, digest, &self.weights)
+        });
+        let adapters = said.adapter_sources.iter().zip(0_u32..).map(|((name, source), at)| {
+            let path = format!("{WEIGHTS_AT}/adapters/{name}");
+            self.fetcher(&format!("fetch-adapter-{at}"), source, None, &path)
+        });
+        own.chain(adapters).collect()
+    }
+
+    fn fetcher(
+        &self,
+        name: &str,
+        source: &WeightsSource,
+        digest: Option<String>,
+        at: &str,
+    ) -> Value {
+        let mut args = vec!["model".to_owned(), "pull".to_owned(), source.to_string()];
+        let mut flag = |name: &str, value: String| args.extend([format!("--{name}"), value]);
+        if let Some(digest) = digest {
+            flag("digest", digest);
+        }
+        if let Some(signer) = self.model.spec.signed_by.as_ref().map(Signer::to_string) {
+            flag("signed-by", signer);
+        }
+        flag("link", at.to_owned());
+        json!({
+            "name": name,
+            "image": self.cluster.image,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["pilotage"],
+            "args": args,
+            "env": [
+                named("HF_TOKEN", hub_token()),
+                named("HOME", json!({ "value": "/tmp" })),
+                named("XDG_CACHE_HOME", json!({ "value": format!("{WEIGHTS_AT}/.cache") })),
+            ],
+            "resources": {
+                "requests": { "cpu": "500m", "memory": "256Mi" },
+                "limits": { "memory": "1Gi" },
+            },
+            "securityContext": restricted(),
+            "volumeMounts": [
+                { "name": "weights", "mountPath": WEIGHTS_AT },
+                { "name": "tmp", "mountPath": "/tmp" },
+            ],
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+        })
+    }
+}
+
+/// Where programs write, since their root is read only, and the name of a user that no image has.
+fn homes(engine: Engine) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![("HOME", CACHE_AT), ("USER", "pilotage"), ("XDG_CACHE_HOME", CACHE_AT)];
+    if engine != Engine::Embedded && engine != Engine::LlamaCpp {
+        all.extend([
+            ("HF_HOME", "/cache/huggingface"),
+            ("TORCHINDUCTOR_CACHE_DIR", "/cache/inductor"),
+            ("TRITON_CACHE_DIR", "/cache/triton"),
+        ]);
+    }
+    if matches!(engine, Engine::Vllm | Engine::Triton) {
+        all.extend([
+            ("VLLM_CACHE_ROOT", "/cache/vllm"),
+            ("VLLM_CONFIG_ROOT", "/cache/vllm-config"),
+        ]);
+    }
+    all
+}
+
+/// What a port is called in objects.
+pub(super) const fn port_name(role: PortRole) -> &'static str {
+    match role {
+        PortRole::Http => "http",
+        PortRole::Metrics => "metrics",
+        PortRole::KvEvents => "kv-events",
+        PortRole::Rendezvous => "rendezvous",
+    }
+}
+
+fn probe(probe: &Probe) -> Value {
+    json!({
+        "httpGet": { "path": probe.path, "port": "http" },
+        "periodSeconds": probe.period_seconds,
+        "timeoutSeconds": probe.timeout_seconds,
+        "failureThreshold": probe.failures,
+    })
+}
+
+/// Bytes as Kubernetes reads them.
+pub(super) fn quantity(bytes: u64) -> String {
+    let units = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
+    let whole = units.into_iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    whole.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}

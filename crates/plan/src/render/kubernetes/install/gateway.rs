@@ -1,0 +1,181 @@
+//! The gateway's objects.
+
+use serde_json::{Value, json};
+
+use super::super::container::restricted;
+use super::super::network::{METRICS_LABEL, dns};
+use super::super::object::Object;
+use super::super::{labels, monitor};
+use super::{
+    ADMIN, CLIENTS, Installation, budget, deployment, metadata, named, pod, policy, probe, vertical,
+};
+
+const COMPONENT: &str = "gateway";
+
+/// Seconds that running requests get to end: as long as those of the largest models take.
+const DRAIN_SECONDS: u32 = 300;
+
+pub(super) fn objects(installation: &Installation) -> Vec<Object> {
+    let mut all = vec![configuration(installation), service(installation), admin(installation)];
+    let template = pod(installation, COMPONENT, &container(installation), &volumes());
+    all.push(deployment(installation, COMPONENT, None, &template));
+    all.push(budget(installation, COMPONENT));
+    all.push(horizontal(installation));
+    all.extend(vertical(installation, COMPONENT));
+    all.push(network(installation));
+    if installation.cluster.has.monitors {
+        let credentials = json!({ "name": "pilotage-admin", "key": "key" });
+        let authorization = json!({ "type": "Bearer", "credentials": credentials });
+        let metadata = metadata(installation, COMPONENT);
+        let mut selector = labels::own_selector(COMPONENT);
+        selector[LISTENER] = "admin".into();
+        let namespace = &installation.cluster.namespace;
+        all.push(monitor::service(metadata, &selector, namespace, Some(authorization)));
+    }
+    all
+}
+
+/// The label that tells the Service of clients from that of operators.
+const LISTENER: &str = "pilotage.dev/listener";
+
+/// The operator writes what is in it; applying this again changes none of that.
+fn configuration(installation: &Installation) -> Object {
+    Object::new("v1", "ConfigMap", metadata(installation, COMPONENT), json!({}))
+}
+
+fn container(installation: &Installation) -> Value {
+    let words = [
+        "up",
+        "-f",
+        "/etc/pilotage/manifests",
+        "--watch",
+        "--listen",
+        &format!("0.0.0.0:{CLIENTS}"),
+        "--admin-listen",
+        &format!("0.0.0.0:{ADMIN}"),
+        "--data-dir",
+        "/data",
+        "--drain-timeout",
+        &DRAIN_SECONDS.to_string(),
+    ]
+    .map(str::to_owned);
+    let key = json!({ "secretKeyRef": { "name": "pilotage-admin", "key": "key" } });
+    let mut container = json!({
+        "name": COMPONENT,
+        "image": installation.cluster.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["pilotage"],
+        "args": words,
+        "env": [
+            { "name": "PILOTAGE_ADMIN_KEY", "valueFrom": key },
+            { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
+            { "name": "HOME", "value": "/data" },
+        ],
+        "ports": [
+            { "name": "http", "containerPort": CLIENTS, "protocol": "TCP" },
+            { "name": "admin", "containerPort": ADMIN, "protocol": "TCP" },
+        ],
+        "startupProbe": probe("/health/ready", 60),
+        "readinessProbe": probe("/health/ready", 2),
+        "livenessProbe": probe("/health/live", 6),
+        "resources": {
+            "requests": { "cpu": "1", "memory": "512Mi" },
+            "limits": { "memory": "2Gi" },
+        },
+        "securityContext": restricted(),
+        "volumeMounts": [
+            { "name": "manifests", "mountPath": "/etc/pilotage/manifests", "readOnly": true },
+            { "name": "engine-keys", "mountPath": "/etc/pilotage/keys", "readOnly": true },
+            { "name": "data", "mountPath": "/data" },
+            { "name": "tmp", "mountPath": "/tmp" },
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    });
+    if installation.cluster.minor >= 30 {
+        // Until then balancers know that it goes.
+        container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": 10 } } });
+    }
+    container
+}
+
+fn volumes() -> Value {
+    json!([
+        { "name": "manifests", "configMap": { "name": named(COMPONENT), "optional": true } },
+        { "name": "engine-keys", "secret": { "secretName": "pilotage-engine-keys", "optional": true } },
+        { "name": "data", "emptyDir": {} },
+        { "name": "tmp", "emptyDir": {} },
+    ])
+}
+
+fn service(installation: &Installation) -> Object {
+    let mut metadata = metadata(installation, COMPONENT);
+    let kind = if installation.balanced { "LoadBalancer" } else { "ClusterIP" };
+    let balancer = installation.cluster.platform.row().balancer;
+    for (key, value) in balancer.iter().filter(|_| installation.balanced) {
+        metadata["annotations"][*key] = (*value).into();
+    }
+    let spec = json!({
+        "type": kind,
+        "selector": labels::own_selector(COMPONENT),
+        "ports": [{
+            "name": "http",
+            "port": 80,
+            "targetPort": "http",
+            "protocol": "TCP",
+            "appProtocol": "http",
+        }],
+    });
+    Object::new("v1", "Service", metadata, json!({ "spec": spec }))
+}
+
+fn admin(installation: &Installation) -> Object {
+    let mut metadata = metadata(installation, COMPONENT);
+    metadata["name"] = format!("{}-admin", named(COMPONENT)).into();
+    metadata["labels"][LISTENER] = "admin".into();
+    let spec = json!({
+        "type": "ClusterIP",
+        "selector": labels::own_selector(COMPONENT),
+        "ports": [{ "name": "admin", "port": ADMIN, "targetPort": "admin", "protocol": "TCP", "appProtocol": "http" }],
+    });
+    Object::new("v1", "Service", metadata, json!({ "spec": spec }))
+}
+
+/// Gateways scale by the processor time that they take: what waits is the engines' matter.
+fn horizontal(installation: &Installation) -> Object {
+    let (least, most) = installation.gateways;
+    let target = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": named(COMPONENT) });
+    let spec = json!({
+        "scaleTargetRef": target,
+        "minReplicas": least,
+        "maxReplicas": most,
+        "metrics": [{
+            "type": "Resource",
+            "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 70 } },
+        }],
+        // Streams last minutes: whoever goes must not have been needed for a while.
+        "behavior": { "scaleDown": { "stabilizationWindowSeconds": 600 } },
+    });
+    let metadata = metadata(installation, COMPONENT);
+    Object::new("autoscaling/v2", "HorizontalPodAutoscaler", metadata, json!({ "spec": spec }))
+}
+
+fn network(installation: &Installation) -> Object {
+    let port = |name: &str| json!([{ "port": name, "protocol": "TCP" }]);
+    let operator = json!({ "podSelector": { "matchLabels": labels::own_selector("operator") } });
+    let readers = json!({ "namespaceSelector": { "matchLabels": { METRICS_LABEL: "true" } } });
+    let engines = json!({
+        "namespaceSelector": {},
+        "podSelector": { "matchLabels": { "app.kubernetes.io/component": "engine", "app.kubernetes.io/part-of": "pilotage" } },
+    });
+    let ingress = json!([
+        { "ports": port("http") },
+        { "from": [operator, readers], "ports": port("admin") },
+    ]);
+    // Endpoints, providers of identities and media are outside, encrypted.
+    let egress = json!([
+        dns(),
+        { "to": [engines] },
+        { "ports": [{ "port": 443, "protocol": "TCP" }] },
+    ]);
+    policy(installation, COMPONENT, &ingress, &egress)
+}

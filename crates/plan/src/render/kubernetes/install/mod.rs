@@ -1,0 +1,204 @@
+//! Pilotage itself on a cluster: gateway and operator, with the least rights that they work with.
+//!
+//! The gateway has no rights on the API server at all: the operator hands it its configuration and the
+//! keys of engines as a ConfigMap and a Secret, which are mounted and read again when they change.
+
+mod access;
+mod gateway;
+mod operator;
+
+use serde_json::{Value, json};
+
+use super::object::Object;
+use super::{Cluster, Wanted, labels};
+
+/// How Pilotage is installed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Installation {
+    /// The cluster; its namespace is Pilotage's own.
+    pub cluster: Cluster,
+    /// Whose resources the operator looks at.
+    pub scope: Scope,
+    /// Gateways at least and at most.
+    pub gateways: (u32, u32),
+    /// Whether the operator tells HorizontalPodAutoscalers what it decides. There is one such API in a
+    /// cluster.
+    pub external_metrics: bool,
+    /// Whether Models that are downloaded are refused without a digest.
+    pub requires_digest: bool,
+    /// Whether clients outside of the cluster reach the gateway by a load balancer.
+    pub balanced: bool,
+}
+
+/// Whose resources the operator looks at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Those of its own namespace.
+    Namespace,
+    /// Those of all namespaces.
+    Cluster,
+}
+
+/// The namespace when nothing is said.
+pub const NAMESPACE: &str = "pilotage";
+
+/// The port of clients.
+pub(super) const CLIENTS: u16 = 8080;
+/// The port of operators and of metrics.
+pub(super) const ADMIN: u16 = 8081;
+/// The port where KEDA asks.
+const SCALER: u16 = 9090;
+/// The port where the API server asks for external metrics.
+const METRICS_API: u16 = 6443;
+
+impl Default for Installation {
+    fn default() -> Self {
+        let cluster = Cluster { namespace: NAMESPACE.to_owned(), ..Cluster::default() };
+        Self {
+            cluster,
+            scope: Scope::Cluster,
+            gateways: (2, 10),
+            external_metrics: false,
+            requires_digest: false,
+            balanced: false,
+        }
+    }
+}
+
+/// The address where KEDA asks.
+pub(super) fn scaler_address(namespace: &str) -> String {
+    format!("pilotage-operator.{namespace}.svc:{SCALER}")
+}
+
+/// All objects, in the order in which they are to be applied, beside the resource definitions.
+pub fn objects(installation: &Installation) -> Vec<Object> {
+    let mut all = vec![namespace(installation)];
+    all.extend(access::objects(installation));
+    all.extend(gateway::objects(installation));
+    all.extend(operator::objects(installation));
+    if installation.requires_digest {
+        all.extend(access::admission());
+    }
+    all
+}
+
+/// Secrets that have to be made before.
+pub fn secrets() -> Vec<Wanted> {
+    vec![Wanted { name: "pilotage-admin".to_owned(), entry: "key", how: super::KEY_HOW }]
+}
+
+fn namespace(installation: &Installation) -> Object {
+    let mut labels = labels::own("installation");
+    for mode in ["enforce", "audit", "warn"] {
+        labels[format!("pod-security.kubernetes.io/{mode}")] = "restricted".into();
+    }
+    let metadata = json!({ "name": installation.cluster.namespace, "labels": labels });
+    Object::new("v1", "Namespace", metadata, json!({}))
+}
+
+/// What a part of Pilotage is called.
+fn named(component: &str) -> String {
+    format!("pilotage-{component}")
+}
+
+/// Metadata of a part's object in the namespace.
+fn metadata(installation: &Installation, component: &str) -> Value {
+    json!({
+        "name": named(component),
+        "namespace": installation.cluster.namespace,
+        "labels": labels::own(component),
+    })
+}
+
+/// A pod template of a part.
+fn pod(installation: &Installation, component: &str, container: &Value, volumes: &Value) -> Value {
+    let cluster = &installation.cluster;
+    let mut labels = labels::own(component);
+    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.pod_labels()) {
+        labels[*key] = (*value).into();
+    }
+    let mut metadata = json!({ "labels": labels });
+    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.pod_annotations(&[])) {
+        metadata["annotations"][key] = value.into();
+    }
+    json!({
+        "metadata": metadata,
+        "spec": {
+            "serviceAccountName": named(component),
+            "automountServiceAccountToken": component == "operator",
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": if component == "gateway" { 330 } else { 30 },
+            "securityContext": super::pod::security(cluster.platform.row().fixed_users),
+            "topologySpreadConstraints": super::pod::spread(&labels::own_selector(component)),
+            "containers": [container],
+            "volumes": volumes,
+        },
+    })
+}
+
+/// A deployment of a part.
+fn deployment(
+    installation: &Installation,
+    component: &str,
+    replicas: Option<u32>,
+    template: &Value,
+) -> Object {
+    let mut spec = json!({
+        "revisionHistoryLimit": 3,
+        "selector": { "matchLabels": labels::own_selector(component) },
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 },
+        },
+        "template": template,
+    });
+    if let Some(replicas) = replicas {
+        spec["replicas"] = replicas.into();
+    }
+    Object::new("apps/v1", "Deployment", metadata(installation, component), json!({ "spec": spec }))
+}
+
+/// A budget for disruptions of a part.
+fn budget(installation: &Installation, component: &str) -> Object {
+    let spec = json!({
+        "maxUnavailable": 1,
+        "selector": { "matchLabels": labels::own_selector(component) },
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    });
+    let metadata = metadata(installation, component);
+    Object::new("policy/v1", "PodDisruptionBudget", metadata, json!({ "spec": spec }))
+}
+
+/// What a part should ask for, by what it took: it is recommended and not changed.
+fn vertical(installation: &Installation, component: &str) -> Option<Object> {
+    if !installation.cluster.has.vertical {
+        return None;
+    }
+    let target = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": named(component) });
+    let spec = json!({ "targetRef": target, "updatePolicy": { "updateMode": "Off" } });
+    let metadata = metadata(installation, component);
+    let rest = json!({ "spec": spec });
+    Some(Object::new("autoscaling.k8s.io/v1", "VerticalPodAutoscaler", metadata, rest))
+}
+
+/// A policy of the network for a part.
+fn policy(installation: &Installation, component: &str, ingress: &Value, egress: &Value) -> Object {
+    let spec = json!({
+        "podSelector": { "matchLabels": labels::own_selector(component) },
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": ingress,
+        "egress": egress,
+    });
+    let metadata = metadata(installation, component);
+    Object::new("networking.k8s.io/v1", "NetworkPolicy", metadata, json!({ "spec": spec }))
+}
+
+/// A probe of the listener for operators.
+fn probe(path: &str, failures: u32) -> Value {
+    json!({
+        "httpGet": { "path": path, "port": "admin" },
+        "periodSeconds": 5,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    })
+}

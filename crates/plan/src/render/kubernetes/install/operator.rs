@@ -1,0 +1,141 @@
+//! The operator's objects. One of its pods leads; another is there to take over.
+
+use serde_json::{Value, json};
+
+use super::super::container::restricted;
+use super::super::network::{METRICS_LABEL, dns};
+use super::super::object::Object;
+use super::super::{labels, monitor};
+use super::{
+    ADMIN, Installation, METRICS_API, SCALER, Scope, budget, deployment, metadata, named, pod,
+    policy, probe, vertical,
+};
+
+const COMPONENT: &str = "operator";
+
+/// Pods: one that leads and one that takes over.
+const PODS: u32 = 2;
+
+pub(super) fn objects(installation: &Installation) -> Vec<Object> {
+    let volumes = json!([{ "name": "tmp", "emptyDir": {} }]);
+    let template = pod(installation, COMPONENT, &container(installation), &volumes);
+    let mut all = vec![service(installation)];
+    all.push(deployment(installation, COMPONENT, Some(PODS), &template));
+    all.push(budget(installation, COMPONENT));
+    all.extend(vertical(installation, COMPONENT));
+    all.push(network(installation));
+    if installation.cluster.has.monitors {
+        let metadata = metadata(installation, COMPONENT);
+        let selector = labels::own_selector(COMPONENT);
+        all.push(monitor::service(metadata, &selector, &installation.cluster.namespace, None));
+    }
+    if installation.external_metrics {
+        all.push(api(installation));
+    }
+    all
+}
+
+fn container(installation: &Installation) -> Value {
+    let namespace = &installation.cluster.namespace;
+    let mut words = vec![
+        "operator".to_owned(),
+        "--admin-listen".to_owned(),
+        format!("0.0.0.0:{ADMIN}"),
+        "--scaler-listen".to_owned(),
+        format!("0.0.0.0:{SCALER}"),
+    ];
+    if installation.scope == Scope::Namespace {
+        words.extend(["--namespace".to_owned(), namespace.clone()]);
+    }
+    if installation.external_metrics {
+        words.extend(["--metrics-api-listen".to_owned(), format!("0.0.0.0:{METRICS_API}")]);
+    }
+    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    json!({
+        "name": COMPONENT,
+        "image": installation.cluster.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["pilotage"],
+        "args": words,
+        "env": [
+            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
+            { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
+            { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
+            { "name": "HOME", "value": "/tmp" },
+        ],
+        "ports": [
+            { "name": "admin", "containerPort": ADMIN, "protocol": "TCP" },
+            { "name": "scaler", "containerPort": SCALER, "protocol": "TCP" },
+            { "name": "metrics-api", "containerPort": METRICS_API, "protocol": "TCP" },
+        ],
+        "startupProbe": probe("/health/live", 12),
+        "readinessProbe": probe("/health/ready", 2),
+        "livenessProbe": probe("/health/live", 6),
+        "resources": {
+            "requests": { "cpu": "100m", "memory": "128Mi" },
+            "limits": { "memory": "512Mi" },
+        },
+        "securityContext": restricted(),
+        "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp" }],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    })
+}
+
+fn service(installation: &Installation) -> Object {
+    let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "port": port, "targetPort": name, "protocol": "TCP", "appProtocol": protocol });
+    let mut ports = vec![port("admin", ADMIN, "http"), port("scaler", SCALER, "kubernetes.io/h2c")];
+    if installation.external_metrics {
+        ports.push(json!({ "name": "metrics-api", "port": 443, "targetPort": "metrics-api", "protocol": "TCP", "appProtocol": "https" }));
+    }
+    let spec = json!({
+        "type": "ClusterIP",
+        "selector": labels::own_selector(COMPONENT),
+        "ports": ports,
+    });
+    Object::new("v1", "Service", metadata(installation, COMPONENT), json!({ "spec": spec }))
+}
+
+/// The API server asks the operator for external metrics. The operator makes a certificate at its start
+/// and writes its authority into `caBundle`, which is why that is left to it here.
+fn api(installation: &Installation) -> Object {
+    let service = json!({
+        "name": named(COMPONENT),
+        "namespace": installation.cluster.namespace,
+        "port": 443,
+    });
+    let spec = json!({
+        "group": "external.metrics.k8s.io",
+        "version": "v1beta1",
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+        "service": service,
+    });
+    let metadata = json!({
+        "name": "v1beta1.external.metrics.k8s.io",
+        "labels": labels::own(COMPONENT),
+    });
+    Object::new("apiregistration.k8s.io/v1", "APIService", metadata, json!({ "spec": spec }))
+}
+
+fn network(installation: &Installation) -> Object {
+    let port = |name: &str| json!([{ "port": name, "protocol": "TCP" }]);
+    let readers = json!({ "namespaceSelector": { "matchLabels": { METRICS_LABEL: "true" } } });
+    let keda = json!({ "namespaceSelector": {}, "podSelector": { "matchLabels": { "app.kubernetes.io/part-of": "keda-operator" } } });
+    let gateway = json!({ "podSelector": { "matchLabels": labels::own_selector("gateway") } });
+    let engines = json!({
+        "namespaceSelector": {},
+        "podSelector": { "matchLabels": { "app.kubernetes.io/component": "engine", "app.kubernetes.io/part-of": "pilotage" } },
+    });
+    let mut ingress = vec![
+        json!({ "from": [readers], "ports": port("admin") }),
+        json!({ "from": [keda], "ports": port("scaler") }),
+    ];
+    if installation.external_metrics {
+        // The API server has no labels to be told by; what it sends is signed.
+        ingress.push(json!({ "ports": port("metrics-api") }));
+    }
+    // The API server is at 443 from inside, or at 6443 behind that.
+    let api = json!({ "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 6443, "protocol": "TCP" }] });
+    let egress = json!([dns(), api, { "to": [gateway, engines] }]);
+    policy(installation, COMPONENT, &Value::Array(ingress), &egress)
+}

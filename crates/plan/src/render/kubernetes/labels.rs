@@ -1,0 +1,106 @@
+//! Labels and metadata that all objects of a Model have.
+
+use serde_json::{Map, Value, json};
+
+use super::settle::Settled;
+use crate::api::API_VERSION;
+
+/// The label with a Model's name, which selectors use.
+pub(super) const MODEL: &str = "pilotage.dev/model";
+
+/// The label that tells the pods of one copy that take requests from those that compute along.
+pub(super) const ROLE: &str = "pilotage.dev/role";
+
+/// What a pod does.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    /// It takes requests.
+    Serves,
+    /// It computes along.
+    Works,
+}
+
+impl Role {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Serves => "serves",
+            Self::Works => "works",
+        }
+    }
+}
+
+/// Labels of Pilotage's own parts.
+pub(super) fn own(component: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": "pilotage",
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": "pilotage",
+        "app.kubernetes.io/managed-by": "pilotage",
+    })
+}
+
+/// What a part of Pilotage is selected by.
+pub(super) fn own_selector(component: &str) -> Value {
+    json!({ "app.kubernetes.io/name": "pilotage", "app.kubernetes.io/component": component })
+}
+
+impl Settled<'_> {
+    /// Labels of everything that is made of the Model.
+    pub(super) fn labels(&self) -> Value {
+        json!({
+            "app.kubernetes.io/name": self.spec.engine.name(),
+            "app.kubernetes.io/instance": self.name,
+            "app.kubernetes.io/component": "engine",
+            "app.kubernetes.io/part-of": "pilotage",
+            "app.kubernetes.io/managed-by": "pilotage",
+            MODEL: self.model.name(),
+        })
+    }
+
+    /// What all pods of the Model are selected by.
+    pub(super) fn selector(&self) -> Value {
+        json!({ "app.kubernetes.io/component": "engine", MODEL: self.model.name() })
+    }
+
+    /// What its pods of one role are selected by.
+    pub(super) fn selector_of(&self, role: Role) -> Value {
+        let mut selector = self.selector();
+        selector[ROLE] = role.name().into();
+        selector
+    }
+
+    /// Labels of pods: those of the Model's owner, and ours over them.
+    pub(super) fn pod_labels(&self, role: Role) -> Value {
+        let theirs = self.model.spec.pod_template.iter().flat_map(|pods| &pods.labels);
+        let mut all: Map<String, Value> =
+            theirs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        if let Value::Object(ours) = self.labels() {
+            all.extend(ours);
+        }
+        all.insert(ROLE.to_owned(), role.name().into());
+        for (key, value) in self.cluster.mesh.iter().flat_map(|mesh| mesh.pod_labels()) {
+            all.insert((*key).to_owned(), (*value).into());
+        }
+        Value::Object(all)
+    }
+
+    /// Metadata of an object of the Model, which goes when the Model goes.
+    pub(super) fn metadata(&self, name: &str) -> Value {
+        let mut metadata = json!({
+            "name": name,
+            "namespace": self.cluster.namespace,
+            "labels": self.labels(),
+        });
+        if let Some(uid) = self.cluster.owners.get(self.model.name()) {
+            metadata["ownerReferences"] = json!([{
+                "apiVersion": API_VERSION,
+                "kind": "Model",
+                "name": self.model.name(),
+                "uid": uid,
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }]);
+        }
+        metadata
+    }
+}

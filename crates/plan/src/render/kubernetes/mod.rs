@@ -1,0 +1,257 @@
+//! What Pilotage is on Kubernetes: resources in, objects out, by pure functions.
+//!
+//! ```text
+//! Model + Fleet + Cluster ──settle──▶ LaunchSpec and words ──workload, network, scale, …──▶ Object…
+//! ```
+//!
+//! The objects leave no choice to who applies them: the same input gives the same bytes, in the
+//! order in which they are to be applied. Nothing here is random: secrets are made of material that
+//! the caller hands in, or are left out and listed as [`Wanted`].
+
+mod container;
+pub mod install;
+mod labels;
+mod mesh;
+mod monitor;
+pub mod name;
+mod network;
+mod object;
+mod platform;
+mod pod;
+mod scale;
+mod settle;
+mod storage;
+mod workload;
+pub mod yaml;
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::api::{Fleet, FleetKind, Model, Resource};
+use crate::launch::LaunchError;
+use crate::manifest::Problem;
+use crate::size::ModelFacts;
+use crate::{ManifestError, manifest};
+
+pub use mesh::Mesh;
+pub use object::Object;
+pub use platform::Platform;
+
+/// The oldest Kubernetes that objects are rendered for: 1.29, whose pods sleep before they stop only
+/// with a command of their own.
+pub const MINOR_MIN: u32 = 29;
+
+/// The Kubernetes that objects are rendered for when nothing is said.
+pub const MINOR_DEFAULT: u32 = 32;
+
+/// A cluster as far as it decides what is rendered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Where objects go.
+    pub namespace: String,
+    /// Its Kubernetes: 1.`minor`.
+    pub minor: u32,
+    /// Whose it is.
+    pub platform: Platform,
+    /// The mesh that its pods are in.
+    pub mesh: Option<Mesh>,
+    /// Which kinds beyond Kubernetes' own it has.
+    pub has: Installed,
+    /// Pilotage's own image.
+    pub image: String,
+    /// The UIDs of Models, so that what is made of them goes with them.
+    pub owners: BTreeMap<String, String>,
+    /// Material of secrets, by their names.
+    pub material: BTreeMap<String, String>,
+    /// What was read of weights, by their sources as manifests have them.
+    pub facts: BTreeMap<String, ModelFacts>,
+}
+
+/// Kinds that others bring into a cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Installed {
+    /// LeaderWorkerSet: groups of pods.
+    pub leader_worker_set: bool,
+    /// ScaledObject of KEDA.
+    pub keda: bool,
+    /// PodMonitor and ServiceMonitor of Prometheus' operator.
+    pub monitors: bool,
+    /// VerticalPodAutoscaler.
+    pub vertical: bool,
+}
+
+/// What was rendered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rendered {
+    /// Objects in the order in which they are to be applied.
+    pub objects: Vec<Object>,
+    /// Secrets that there was no material for.
+    pub secrets: Vec<Wanted>,
+    /// What a reader had better know.
+    pub notes: Vec<String>,
+}
+
+/// A secret that has to be made where there is chance.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Wanted {
+    /// Its name.
+    pub name: String,
+    /// The entry that holds it.
+    pub entry: &'static str,
+    /// How it is made.
+    pub how: &'static str,
+}
+
+/// How keys between gateway and engines are made.
+pub const KEY_HOW: &str = "32 random bytes in hexadecimal digits; made once and kept";
+
+/// Why a Model has no objects.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum RenderError {
+    /// Its program is not started so.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// There is no image.
+    #[error("no image of {0} for this hardware is known; name one in `spec.image`")]
+    Image(&'static str),
+    /// Its weights cannot be had there.
+    #[error("{0}")]
+    Weights(&'static str),
+    /// Kubernetes is too old.
+    #[error("{what} wants Kubernetes 1.{minor} or later; {instead}")]
+    Version {
+        /// What does.
+        what: &'static str,
+        /// Which release has it.
+        minor: u32,
+        /// What to do else.
+        instead: &'static str,
+    },
+    /// Something has to be installed first.
+    #[error("{what} is not installed in this cluster; {instead}")]
+    Absent {
+        /// What is missing.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Its Fleet has fewer nodes.
+    #[error(
+        "one copy takes {wanted} nodes and the Fleet has {there}; take a smaller shape or more nodes"
+    )]
+    Nodes {
+        /// Nodes that one copy takes.
+        wanted: u32,
+        /// Nodes there are.
+        there: u32,
+    },
+}
+
+impl RenderError {
+    /// The field of the Model that can put it right.
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Launch(_) => "spec.runtime",
+            Self::Image(_) => "spec.image",
+            Self::Weights(_) => "spec.source",
+            Self::Version { .. } => "spec.storage.kind",
+            Self::Absent { .. } => "spec.scaling.by",
+            Self::Nodes { .. } => "spec.parallelism",
+        }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            namespace: "default".to_owned(),
+            minor: MINOR_DEFAULT,
+            platform: Platform::Plain,
+            mesh: None,
+            has: Installed { leader_worker_set: true, keda: true, monitors: true, vertical: false },
+            image: IMAGE.to_owned(),
+            owners: BTreeMap::new(),
+            material: BTreeMap::new(),
+            facts: BTreeMap::new(),
+        }
+    }
+}
+
+/// Pilotage's own image where nobody names one.
+pub const IMAGE: &str = concat!("ghcr.io/pilotage-dev/pilotage:", env!("CARGO_PKG_VERSION"));
+
+/// The objects of all Models that run in the cluster, by the names of Models.
+///
+/// # Errors
+/// What is wrong with the resources, each with its place.
+pub fn render(resources: &[Resource], cluster: &Cluster) -> Result<Rendered, Vec<ManifestError>> {
+    let mut errors = manifest::check(resources);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let mut rendered = Rendered::default();
+    let mut models: Vec<&Model> = resources.iter().filter_map(in_cluster).collect();
+    models.sort_by_key(|model| model.name());
+    for one in models {
+        match model(one, fleet_of(one, resources), cluster) {
+            Ok(mut more) => {
+                rendered.objects.append(&mut more.objects);
+                rendered.secrets.append(&mut more.secrets);
+                rendered.notes.append(&mut more.notes);
+            }
+            Err(error) => {
+                let problem = Problem::Value(error.to_string());
+                errors.push(manifest::mistake(&one.origin, error.field(), problem));
+            }
+        }
+    }
+    if errors.is_empty() { Ok(rendered) } else { Err(errors) }
+}
+
+/// The Fleet that a Model's copies run on: the one it names, or the only one of nodes.
+pub fn fleet_of<'a>(model: &Model, resources: &'a [Resource]) -> Option<&'a Fleet> {
+    let mut all = resources.iter().filter_map(|resource| match resource {
+        Resource::Fleet(fleet) if fleet.spec.kind == FleetKind::Nodes => Some(fleet),
+        Resource::Fleet(_) | Resource::Model(_) | Resource::Tenant(_) | Resource::Route(_) => None,
+    });
+    match &model.spec.fleet {
+        Some(name) => all.find(|fleet| fleet.metadata.name == *name),
+        None => all.next().filter(|_| all.next().is_none()),
+    }
+}
+
+fn in_cluster(resource: &Resource) -> Option<&Model> {
+    match resource {
+        Resource::Model(model) if model.spec.source.is_some() => Some(model),
+        Resource::Model(_) | Resource::Tenant(_) | Resource::Route(_) | Resource::Fleet(_) => None,
+    }
+}
+
+/// The objects of one Model that runs in the cluster.
+///
+/// # Errors
+/// [`RenderError`] when it cannot run there so.
+pub fn model(
+    model: &Model,
+    fleet: Option<&Fleet>,
+    cluster: &Cluster,
+) -> Result<Rendered, RenderError> {
+    let settled = settle::settle(model, fleet, cluster)?;
+    let mut objects = Vec::new();
+    objects.extend(settled.key_secret());
+    objects.extend(settled.files());
+    objects.extend(storage::objects(&settled));
+    objects.extend(network::objects(&settled));
+    objects.extend(workload::objects(&settled));
+    objects.extend(scale::objects(&settled)?);
+    objects.extend(monitor::objects(&settled));
+    objects.extend(mesh::objects(&settled));
+    let has_material = cluster.material.contains_key(&settled.key_name());
+    let secrets = if settled.takes_key() && !has_material {
+        vec![Wanted { name: settled.key_name(), entry: "key", how: KEY_HOW }]
+    } else {
+        Vec::new()
+    };
+    Ok(Rendered { objects, secrets, notes: settled.notes })
+}

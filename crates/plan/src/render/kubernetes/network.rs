@@ -1,0 +1,107 @@
+//! Who reaches engines, and whom they reach: a Service without an address of its own, since the
+//! gateway chooses among pods, and a policy that lets nobody else in.
+
+use serde_json::{Value, json};
+
+use super::container::port_name;
+use super::labels::{self, Role};
+use super::object::Object;
+use super::settle::Settled;
+use crate::launch::PortRole;
+
+/// The label of namespaces whose pods may read metrics.
+pub(super) const METRICS_LABEL: &str = "pilotage.dev/metrics";
+
+/// Services and the policy of a Model.
+pub(super) fn objects(settled: &Settled<'_>) -> Vec<Object> {
+    let mut all = vec![service(settled)];
+    if settled.spec.nodes > 1 && !settled.cluster.has.leader_worker_set {
+        all.push(peers(settled));
+    }
+    all.push(policy(settled));
+    all
+}
+
+fn service(settled: &Settled<'_>) -> Object {
+    let ports = settled.spec.ports.iter().filter(|port| port.role != PortRole::Rendezvous);
+    let ports: Vec<Value> = ports
+        .map(|port| {
+            let protocol = if port.role == PortRole::KvEvents { "tcp" } else { "http" };
+            let name = port_name(port.role);
+            json!({
+                "name": name,
+                "port": port.default,
+                "targetPort": name,
+                "protocol": "TCP",
+                "appProtocol": protocol,
+            })
+        })
+        .collect();
+    let spec = json!({
+        "type": "ClusterIP",
+        "clusterIP": "None",
+        "selector": settled.selector_of(Role::Serves),
+        "ports": ports,
+    });
+    // Pods of a LeaderWorkerSet are named below a Service of its own name.
+    let name = settled.named("engines");
+    Object::new("v1", "Service", settled.metadata(&name), json!({ "spec": spec }))
+}
+
+/// Names for the nodes of a copy, before they are ready: that is how they become so.
+fn peers(settled: &Settled<'_>) -> Object {
+    let port = settled.port(PortRole::Rendezvous).unwrap_or(1);
+    let spec = json!({
+        "type": "ClusterIP",
+        "clusterIP": "None",
+        "publishNotReadyAddresses": true,
+        "selector": settled.selector(),
+        "ports": [{ "name": "rendezvous", "port": port, "targetPort": port, "protocol": "TCP" }],
+    });
+    let name = settled.named("peers");
+    Object::new("v1", "Service", settled.metadata(&name), json!({ "spec": spec }))
+}
+
+fn policy(settled: &Settled<'_>) -> Object {
+    let gateway = json!({ "podSelector": { "matchLabels": labels::own_selector("gateway") } });
+    let operator = json!({ "podSelector": { "matchLabels": labels::own_selector("operator") } });
+    let readers = json!({ "namespaceSelector": { "matchLabels": { METRICS_LABEL: "true" } } });
+    let named = |name: &str| json!([{ "port": name, "protocol": "TCP" }]);
+    let own = json!({ "podSelector": { "matchLabels": settled.selector() } });
+    let mut ingress = vec![
+        json!({ "from": [gateway, operator], "ports": named("http") }),
+        json!({ "from": [readers], "ports": named(metrics_port(settled)) }),
+    ];
+    if settled.port(PortRole::KvEvents).is_some() {
+        ingress.push(json!({ "from": [gateway], "ports": named("kv-events") }));
+    }
+    let mut egress = vec![dns()];
+    if settled.spec.nodes > 1 {
+        // Ranks talk on ports that they agree on themselves.
+        ingress.push(json!({ "from": [own] }));
+        egress.push(json!({ "to": [own] }));
+    }
+    if !settled.fetchers().is_empty() {
+        // Weights come from anywhere, encrypted.
+        egress.push(json!({ "ports": [{ "port": 443, "protocol": "TCP" }] }));
+    }
+    let spec = json!({
+        "podSelector": { "matchLabels": settled.selector() },
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": ingress,
+        "egress": egress,
+    });
+    let metadata = settled.metadata(&settled.named("engines"));
+    Object::new("networking.k8s.io/v1", "NetworkPolicy", metadata, json!({ "spec": spec }))
+}
+
+/// The name of the port with metrics.
+pub(super) fn metrics_port(settled: &Settled<'_>) -> &'static str {
+    let own = settled.port(PortRole::Metrics).is_some();
+    if own { "metrics" } else { "http" }
+}
+
+/// Names have to be looked up, wherever the cluster does that.
+pub(super) fn dns() -> Value {
+    json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }] })
+}

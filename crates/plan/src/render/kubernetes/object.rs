@@ -1,0 +1,56 @@
+//! One object as an API server takes it.
+//!
+//! It is JSON and not a struct of bindings: what is absent must stay absent for server-side apply,
+//! and kinds that others bring are as good as Kubernetes' own. Tests read every rendered object into
+//! the bindings, which must give the same back.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::yaml;
+
+/// An object to apply.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Object(Value);
+
+impl Object {
+    /// One of a kind with its parts beside `apiVersion`, `kind` and `metadata`.
+    pub(super) fn new(api_version: &str, kind: &str, metadata: Value, rest: Value) -> Self {
+        let mut object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+        if let (Some(object), Value::Object(rest)) = (object.as_object_mut(), rest) {
+            object.extend(rest);
+        }
+        Self(object)
+    }
+
+    /// As JSON.
+    pub const fn value(&self) -> &Value {
+        &self.0
+    }
+
+    /// Its group and version: `apps/v1`.
+    pub fn api_version(&self) -> &str {
+        self.0["apiVersion"].as_str().unwrap_or_default()
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> &str {
+        self.0["kind"].as_str().unwrap_or_default()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.0["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// Its namespace; none for what belongs to the whole cluster.
+    pub fn namespace(&self) -> Option<&str> {
+        self.0["metadata"]["namespace"].as_str()
+    }
+
+    /// As a document of YAML.
+    pub fn to_yaml(&self) -> String {
+        yaml::document(&self.0)
+    }
+}

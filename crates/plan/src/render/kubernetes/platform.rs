@@ -1,0 +1,180 @@
+//! What platforms call the same things: nodes with accelerators, nodes that can be taken away, classes
+//! of storage, load balancers. One row a platform.
+
+use serde_json::{Value, json};
+
+use crate::api::{Effect, Toleration};
+use crate::hardware::{Accelerator, Vendor};
+
+/// Whose cluster it is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Platform {
+    /// Any.
+    #[default]
+    Plain,
+    /// Red Hat OpenShift.
+    OpenShift,
+    /// Amazon EKS, with nodes made by Karpenter or EKS Auto Mode.
+    Eks,
+    /// Google GKE.
+    Gke,
+    /// Microsoft AKS.
+    Aks,
+}
+
+/// A label: its key and value.
+pub(super) type Label = (&'static str, &'static str);
+
+/// What differs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// The name on the command line.
+    pub(super) name: &'static str,
+    /// Whether pods name the users that they run as; OpenShift gives each namespace a range of its own.
+    pub(super) fixed_users: bool,
+    /// The label of nodes that can be taken away, and whether they have a taint of that name.
+    pub(super) spot: Option<(Label, bool)>,
+    /// The taint of nodes with accelerators, beside the device plugin's own.
+    pub(super) taint: Option<Label>,
+    /// The class for files that pods of all nodes read.
+    pub(super) shared_class: Option<&'static str>,
+    /// The class for files of one node.
+    pub(super) single_class: Option<&'static str>,
+    /// Annotations of a Service that is reached from the platform's own network.
+    pub(super) balancer: &'static [Label],
+}
+
+impl Platform {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Plain, Self::OpenShift, Self::Eks, Self::Gke, Self::Aks];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The one of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|platform| platform.name() == name)
+    }
+
+    pub(super) const fn row(self) -> Row {
+        match self {
+            Self::Plain => PLAIN,
+            Self::OpenShift => Row {
+                name: "openshift",
+                fixed_users: false,
+                shared_class: Some("ocs-storagecluster-cephfs"),
+                ..PLAIN
+            },
+            Self::Eks => Row {
+                name: "eks",
+                spot: Some((("karpenter.sh/capacity-type", "spot"), false)),
+                shared_class: Some("efs-sc"),
+                single_class: Some("gp3"),
+                balancer: &[
+                    ("service.beta.kubernetes.io/aws-load-balancer-type", "external"),
+                    ("service.beta.kubernetes.io/aws-load-balancer-nlb-target-type", "ip"),
+                    ("service.beta.kubernetes.io/aws-load-balancer-scheme", "internal"),
+                ],
+                ..PLAIN
+            },
+            Self::Gke => Row {
+                name: "gke",
+                spot: Some((("cloud.google.com/gke-spot", "true"), true)),
+                shared_class: Some("standard-rwx"),
+                single_class: Some("premium-rwo"),
+                balancer: &[("networking.gke.io/load-balancer-type", "Internal")],
+                ..PLAIN
+            },
+            Self::Aks => Row {
+                name: "aks",
+                spot: Some((("kubernetes.azure.com/scalesetpriority", "spot"), true)),
+                taint: Some(("sku", "gpu")),
+                shared_class: Some("azurefile-csi-premium"),
+                single_class: Some("managed-csi-premium"),
+                balancer: &[("service.beta.kubernetes.io/azure-load-balancer-internal", "true")],
+                ..PLAIN
+            },
+        }
+    }
+
+    /// The labels that nodes with such accelerators have; none where the platform has none for them.
+    pub(super) fn hardware(self, class: &Accelerator) -> Option<(&'static str, String)> {
+        if class.vendor != Vendor::Nvidia {
+            return None;
+        }
+        match self {
+            // GPU feature discovery, which NVIDIA's operator brings along.
+            Self::Plain | Self::OpenShift => {
+                Some(("nvidia.com/gpu.family", family(class.generation).to_owned()))
+            }
+            Self::Eks => {
+                let name = class.id.split('-').next().unwrap_or(class.id);
+                Some(("karpenter.k8s.aws/instance-gpu-name", name.to_owned()))
+            }
+            Self::Gke => {
+                google(class.id).map(|name| ("cloud.google.com/gke-accelerator", name.to_owned()))
+            }
+            Self::Aks => Some(("kubernetes.azure.com/accelerator", "nvidia".to_owned())),
+        }
+    }
+}
+
+const PLAIN: Row = Row {
+    name: "plain",
+    fixed_users: true,
+    spot: None,
+    taint: None,
+    shared_class: None,
+    single_class: None,
+    balancer: &[],
+};
+
+/// What feature discovery calls a generation.
+fn family(generation: &str) -> &str {
+    match generation {
+        "ada" => "ada-lovelace",
+        other => other,
+    }
+}
+
+/// What Google calls a class.
+fn google(id: &str) -> Option<&'static str> {
+    Some(match id {
+        "t4" => "nvidia-tesla-t4",
+        "l4" => "nvidia-l4",
+        "v100-32" => "nvidia-tesla-v100",
+        "a100-40" => "nvidia-tesla-a100",
+        "a100-80" => "nvidia-a100-80gb",
+        "h100-sxm" => "nvidia-h100-80gb",
+        "h200" | "h200-sxm" => "nvidia-h200-141gb",
+        "b200" => "nvidia-b200",
+        _ => return None,
+    })
+}
+
+/// A toleration as Kubernetes has it.
+pub(super) fn toleration(one: &Toleration) -> Value {
+    let operator = if one.value.is_some() { "Equal" } else { "Exists" };
+    let mut all = json!({ "operator": operator });
+    if let Some(key) = &one.key {
+        all["key"] = key.as_str().into();
+    }
+    if let Some(value) = &one.value {
+        all["value"] = value.as_str().into();
+    }
+    if let Some(effect) = one.effect {
+        all["effect"] = effect.name().into();
+    }
+    all
+}
+
+/// A toleration of a taint with a key, and perhaps a value.
+pub(super) fn bears(key: &str, value: Option<&str>) -> Toleration {
+    Toleration {
+        key: Some(key.to_owned()),
+        value: value.map(str::to_owned),
+        effect: Some(Effect::NoSchedule),
+    }
+}

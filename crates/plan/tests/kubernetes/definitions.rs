@@ -77,3 +77,18 @@ fn no_field_is_lost() {
         assert_eq!(count(&crd::schema(kind)["properties"]["spec"]), ours, "{kind}");
     }
 }
+
+/// `deploy/` is what the program says today; `UPDATE_DEPLOY=1` writes it.
+#[test]
+fn what_is_checked_in_is_up_to_date() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    for (name, text) in pilotage_plan::render::kubernetes::helm::files() {
+        let path = folder.join(&name);
+        if std::env::var_os("UPDATE_DEPLOY").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == text, "deploy/{name} is not what the program says today");
+    }
+}

@@ -112,13 +112,13 @@ pub(crate) fn all() -> Vec<(&'static str, Rendered)> {
             ),
         ),
         (
-            "trtllm_group",
+            "llama_cpp_group",
             rendered(
                 &[
                     FLEET,
                     &manifest(
-                        "trt",
-                        "source: 'hf:meta-llama/Llama-3.3-70B-Instruct', runtime: trtllm, parallelism: {tensor: 8, pipeline: 2}",
+                        "gguf",
+                        "source: 'hf:o/r/w.gguf', runtime: llama.cpp, parallelism: {tensor: 8, pipeline: 2}",
                     ),
                 ],
                 &plain,
@@ -127,7 +127,7 @@ pub(crate) fn all() -> Vec<(&'static str, Rendered)> {
         (
             "llama_cpp_sets",
             rendered(
-                &[&manifest("gguf", "source: 'hf:o/r/w.gguf', runtime: llama.cpp"), FLEET],
+                &[&manifest("gguf", "source: 'hf:o/r/w.gguf', runtime: llama.cpp, parallelism: {tensor: 8, pipeline: 3}"), FLEET],
                 &Cluster { has: without, ..plain.clone() },
             ),
         ),
@@ -323,4 +323,9 @@ fn what_cannot_be_is_said() {
         "TP alone",
     );
     check("source: 'hf:o/r', runtime: deepspeed", &plain, "no image");
+    check(
+        "source: 'hf:o/r', runtime: trtllm, parallelism: {tensor: 8, pipeline: 2}",
+        &plain,
+        "by SSH as root",
+    );
 }

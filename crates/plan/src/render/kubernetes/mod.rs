@@ -9,6 +9,7 @@
 //! the caller hands in, or are left out and listed as [`Wanted`].
 
 mod container;
+pub mod helm;
 pub mod install;
 mod labels;
 mod mesh;
@@ -48,8 +49,10 @@ pub const MINOR_DEFAULT: u32 = 32;
 /// A cluster as far as it decides what is rendered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
-    /// Where objects go.
+    /// Where objects of Models go.
     pub namespace: String,
+    /// Where Pilotage itself is.
+    pub system: String,
     /// Its Kubernetes: 1.`minor`.
     pub minor: u32,
     /// Whose it is.
@@ -136,6 +139,9 @@ pub enum RenderError {
         /// What to do.
         instead: &'static str,
     },
+    /// Its program wants rights that restricted pods do not have.
+    #[error("{0} over several nodes is started by SSH as root, which restricted pods cannot do; choose vLLM or SGLang, or a shape of one node")]
+    Rights(&'static str),
     /// Its Fleet has fewer nodes.
     #[error(
         "one copy takes {wanted} nodes and the Fleet has {there}; take a smaller shape or more nodes"
@@ -152,7 +158,7 @@ impl RenderError {
     /// The field of the Model that can put it right.
     pub const fn field(&self) -> &'static str {
         match self {
-            Self::Launch(_) => "spec.runtime",
+            Self::Launch(_) | Self::Rights(_) => "spec.runtime",
             Self::Image(_) => "spec.image",
             Self::Weights(_) => "spec.source",
             Self::Version { .. } => "spec.storage.kind",
@@ -166,6 +172,7 @@ impl Default for Cluster {
     fn default() -> Self {
         Self {
             namespace: "default".to_owned(),
+            system: install::NAMESPACE.to_owned(),
             minor: MINOR_DEFAULT,
             platform: Platform::Plain,
             mesh: None,

@@ -63,8 +63,14 @@ fn peers(settled: &Settled<'_>) -> Object {
 }
 
 fn policy(settled: &Settled<'_>) -> Object {
-    let gateway = json!({ "podSelector": { "matchLabels": labels::own_selector("gateway") } });
-    let operator = json!({ "podSelector": { "matchLabels": labels::own_selector("operator") } });
+    let system = &settled.cluster.system;
+    let part = |component: &str| {
+        json!({
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": system } },
+            "podSelector": { "matchLabels": labels::own_selector(component) },
+        })
+    };
+    let (gateway, operator) = (part("gateway"), part("operator"));
     let readers = json!({ "namespaceSelector": { "matchLabels": { METRICS_LABEL: "true" } } });
     let named = |name: &str| json!([{ "port": name, "protocol": "TCP" }]);
     let own = json!({ "podSelector": { "matchLabels": settled.selector() } });

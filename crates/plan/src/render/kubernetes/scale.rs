@@ -81,7 +81,7 @@ fn horizontal(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Valu
 }
 
 fn keda(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Value) -> Object {
-    let address = install::scaler_address(&settled.cluster.namespace);
+    let address = install::scaler_address(&settled.cluster.system);
     let mut spec = json!({
         "scaleTargetRef": target,
         "pollingInterval": 5,

@@ -10,7 +10,7 @@ use super::{Cluster, RenderError, name};
 use crate::api::{Fleet, Model, ScaleBy, StorageKind, Zero};
 use crate::hardware::Accelerator;
 use crate::launch::{
-    self, Adapter, EVENTS, Engine, EnvValue, LEADER, LISTEN, Launch, LaunchSpec, PEERS, PORT,
+    self, Adapter, EVENTS, Engine, Env, EnvValue, LEADER, LISTEN, Launch, LaunchSpec, PEERS, PORT,
     PortRole, RANK, RENDEZVOUS, SCRATCH, Secret, WEIGHTS,
 };
 use crate::machine::Machine;
@@ -65,14 +65,13 @@ pub(super) fn settle<'a>(
     let world = World { facts: cluster.facts.clone(), ..World::with_cores(threads) };
     let mut launch = Machine::of(&world).launch(model, accelerator, threads);
     adapters(model, &mut launch);
-    sleep(model, engine, &mut launch);
     if engine == Engine::Embedded {
         launch.shape.batch_tokens = model.spec.batch_tokens;
     }
     let mut spec = launch::spec(engine, &launch)?;
-    if engine == Engine::Embedded {
-        let queue = ["--queue-max".to_owned(), model.spec.queue_max.to_string()];
-        spec.leader.args.extend(queue);
+    complete(model, engine, &mut spec);
+    if spec.nodes > 1 && engine == Engine::TensorRtLlm {
+        return Err(RenderError::Rights(engine.title()));
     }
     if let Some(there) = fleet.and_then(|fleet| fleet.spec.nodes)
         && spec.nodes > there
@@ -120,10 +119,26 @@ fn adapters(model: &Model, launch: &mut Launch) {
         .collect();
 }
 
-fn sleep(model: &Model, engine: Engine, launch: &mut Launch) {
-    let is_warm = model.spec.scaling.is_some_and(|scaling| scaling.zero == Zero::Warm);
-    if is_warm && engine == Engine::Vllm {
-        launch.extra.push("--enable-sleep-mode".to_owned());
+/// A copy that sleeps is told so at its start.
+fn is_warm(model: &Model, engine: Engine) -> bool {
+    let zero = model.spec.scaling.map(|scaling| scaling.zero);
+    engine == Engine::Vllm && zero == Some(Zero::Warm)
+}
+
+/// What a cluster adds to a launch.
+fn complete(model: &Model, engine: Engine, spec: &mut LaunchSpec) {
+    if engine == Engine::Embedded {
+        let queue = ["--queue-max".to_owned(), model.spec.queue_max.to_string()];
+        spec.leader.args.extend(queue);
+    }
+    if is_warm(model, engine) {
+        let commands = std::iter::once(&mut spec.leader).chain(spec.worker.as_mut());
+        for command in commands {
+            command.args.push("--enable-sleep-mode".to_owned());
+        }
+        // The paths to put it to sleep and to wake it are there only so.
+        let value = EnvValue::Plain("1".to_owned());
+        spec.env.push(Env { name: "VLLM_SERVER_DEV_MODE".to_owned(), value });
     }
 }
 
@@ -251,18 +266,12 @@ impl Settled<'_> {
         }
     }
 
-    /// All nodes as the program wants them: MPI all of them with their places, llama.cpp the others
-    /// with their ports.
+    /// The other nodes with their ports, as llama.cpp wants them.
     fn peers(&self, nodes: Nodes) -> String {
         let port = self.port(PortRole::Rendezvous).unwrap_or(0);
-        let places = self.spec.resources.accelerators;
-        let all = 0..self.spec.nodes;
-        let each: Vec<String> = match self.spec.engine {
-            Engine::TensorRtLlm => {
-                all.map(|index| format!("{}:{places}", self.host(nodes, index))).collect()
-            }
-            _ => all.skip(1).map(|index| format!("{}:{port}", self.host(nodes, index))).collect(),
-        };
+        let others = 1..self.spec.nodes;
+        let each: Vec<String> =
+            others.map(|index| format!("{}:{port}", self.host(nodes, index))).collect();
         each.join(",")
     }
 

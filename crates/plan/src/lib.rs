@@ -15,6 +15,7 @@ pub mod digest;
 pub mod hardware;
 pub mod lane;
 pub mod launch;
+pub mod lint;
 mod machine;
 pub mod manifest;
 pub mod plan;

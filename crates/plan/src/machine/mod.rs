@@ -165,7 +165,12 @@ impl<'a> Machine<'a> {
     }
 
     /// Whether the weights and one sequence have room, where something is known of them.
-    fn check_room(&self, model: &Model, engine: Engine, launch: &Launch) -> Result<(), Mistake> {
+    pub(crate) fn check_room(
+        &self,
+        model: &Model,
+        engine: Engine,
+        launch: &Launch,
+    ) -> Result<(), Mistake> {
         let Some(facts) = self.facts(model) else { return Ok(()) };
         if launch.accelerator.is_processor() {
             return Ok(());

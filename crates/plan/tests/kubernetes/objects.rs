@@ -127,7 +127,13 @@ pub(crate) fn all() -> Vec<(&'static str, Rendered)> {
         (
             "llama_cpp_sets",
             rendered(
-                &[&manifest("gguf", "source: 'hf:o/r/w.gguf', runtime: llama.cpp, parallelism: {tensor: 8, pipeline: 3}"), FLEET],
+                &[
+                    &manifest(
+                        "gguf",
+                        "source: 'hf:o/r/w.gguf', runtime: llama.cpp, parallelism: {tensor: 8, pipeline: 3}",
+                    ),
+                    FLEET,
+                ],
                 &Cluster { has: without, ..plain.clone() },
             ),
         ),

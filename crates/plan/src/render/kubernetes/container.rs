@@ -141,7 +141,7 @@ impl Settled<'_> {
     }
 
     /// Accelerators of each node.
-    pub(super) fn accelerators(&self) -> u32 {
+    pub(crate) fn accelerators(&self) -> u32 {
         if self.accelerator.is_processor() { 0 } else { self.spec.resources.accelerators }
     }
 
@@ -153,7 +153,7 @@ impl Settled<'_> {
 
     /// Memory of each pod, where somebody says it or it follows from the weights: with accelerators a
     /// node's part of them is read through memory, without they stay there beside the cache.
-    pub(super) fn memory_bytes(&self) -> Option<u64> {
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
         /// What programs take beside weights, for each accelerator or process.
         const PROGRAM_BYTES: u64 = 4 << 30;
         /// What the embedded engine takes beside weights and cache.
@@ -175,7 +175,7 @@ impl Settled<'_> {
     }
 
     /// Bytes of the weights, where somebody knows.
-    pub(super) fn weight_bytes(&self) -> Option<u64> {
+    pub(crate) fn weight_bytes(&self) -> Option<u64> {
         let source = self.model.spec.source.as_ref()?.to_string();
         let read = self.cluster.facts.get(&source).map(|facts| facts.weights.total());
         self.model.spec.size_bytes.or(read)

@@ -20,7 +20,7 @@ mod object;
 mod platform;
 mod pod;
 mod scale;
-mod settle;
+pub(crate) mod settle;
 mod storage;
 mod workload;
 pub mod yaml;
@@ -140,7 +140,9 @@ pub enum RenderError {
         instead: &'static str,
     },
     /// Its program wants rights that restricted pods do not have.
-    #[error("{0} over several nodes is started by SSH as root, which restricted pods cannot do; choose vLLM or SGLang, or a shape of one node")]
+    #[error(
+        "{0} over several nodes is started by SSH as root, which restricted pods cannot do; choose vLLM or SGLang, or a shape of one node"
+    )]
     Rights(&'static str),
     /// Its Fleet has fewer nodes.
     #[error(

@@ -17,34 +17,36 @@ use crate::machine::Machine;
 use crate::{WeightsSource, World};
 
 /// Where weights are mounted.
-pub(super) const WEIGHTS_AT: &str = "/weights";
+pub(crate) const WEIGHTS_AT: &str = "/weights";
 
 /// Where a program's own files are mounted.
-pub(super) const SCRATCH_AT: &str = "/scratch";
+pub(crate) const SCRATCH_AT: &str = "/scratch";
 
 /// Threads for a copy on processors that names none.
 const THREADS: u32 = 4;
 
 /// A Model with everything decided.
-pub(super) struct Settled<'a> {
-    pub(super) model: &'a Model,
-    pub(super) fleet: Option<&'a Fleet>,
-    pub(super) cluster: &'a Cluster,
+pub(crate) struct Settled<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) fleet: Option<&'a Fleet>,
+    pub(crate) cluster: &'a Cluster,
     /// What its accelerators are.
-    pub(super) accelerator: Accelerator,
-    pub(super) spec: LaunchSpec,
-    pub(super) image: String,
+    pub(crate) accelerator: Accelerator,
+    /// What is asked of its program.
+    pub(crate) launch: Launch,
+    pub(crate) spec: LaunchSpec,
+    pub(crate) image: String,
     /// Its own name as a DNS label.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The path that stands for its weights.
-    pub(super) weights: String,
-    pub(super) threads: u32,
-    pub(super) notes: Vec<String>,
+    pub(crate) weights: String,
+    pub(crate) threads: u32,
+    pub(crate) notes: Vec<String>,
 }
 
 /// How nodes of one copy find each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Nodes {
+pub(crate) enum Nodes {
     /// There is one.
     One,
     /// A group of a LeaderWorkerSet.
@@ -54,7 +56,7 @@ pub(super) enum Nodes {
 }
 
 /// Decides.
-pub(super) fn settle<'a>(
+pub(crate) fn settle<'a>(
     model: &'a Model,
     fleet: Option<&'a Fleet>,
     cluster: &'a Cluster,
@@ -84,7 +86,19 @@ pub(super) fn settle<'a>(
     let weights = weights(model, engine, cluster)?;
     let notes = notes(model, &spec, cluster);
     let name = name::label(model.name(), "");
-    Ok(Settled { model, fleet, cluster, accelerator, spec, image, name, weights, threads, notes })
+    Ok(Settled {
+        model,
+        fleet,
+        cluster,
+        accelerator,
+        launch,
+        spec,
+        image,
+        name,
+        weights,
+        threads,
+        notes,
+    })
 }
 
 fn accelerator(model: &Model, fleet: Option<&Fleet>) -> Accelerator {
@@ -192,22 +206,22 @@ fn notes(model: &Model, spec: &LaunchSpec, cluster: &Cluster) -> Vec<String> {
 
 impl Settled<'_> {
     /// A name of an object of the Model.
-    pub(super) fn named(&self, suffix: &str) -> String {
+    pub(crate) fn named(&self, suffix: &str) -> String {
         name::label(self.model.name(), suffix)
     }
 
     /// The name of the secret between gateway and engines.
-    pub(super) fn key_name(&self) -> String {
+    pub(crate) fn key_name(&self) -> String {
         self.named("key")
     }
 
     /// Whether its program asks for that key.
-    pub(super) fn takes_key(&self) -> bool {
+    pub(crate) fn takes_key(&self) -> bool {
         self.spec.key_variable().is_some()
     }
 
     /// How many copies are rendered; none where somebody else says.
-    pub(super) fn replicas(&self) -> Option<u32> {
+    pub(crate) fn replicas(&self) -> Option<u32> {
         match self.model.spec.scaling {
             None => Some(self.model.spec.replicas),
             Some(scaling) if scaling.by == ScaleBy::Pilotage => {
@@ -218,17 +232,17 @@ impl Settled<'_> {
     }
 
     /// Most copies there can be.
-    pub(super) fn replicas_max(&self) -> u32 {
+    pub(crate) fn replicas_max(&self) -> u32 {
         self.model.spec.scaling.map_or(self.model.spec.replicas, |scaling| scaling.max)
     }
 
     /// The number of a port for something.
-    pub(super) fn port(&self, role: PortRole) -> Option<u16> {
+    pub(crate) fn port(&self, role: PortRole) -> Option<u16> {
         self.spec.ports.iter().find(|port| port.role == role).map(|port| port.default)
     }
 
     /// A text with the words in braces replaced, on a pod of those nodes.
-    pub(super) fn fill(&self, text: &str, nodes: Nodes) -> String {
+    pub(crate) fn fill(&self, text: &str, nodes: Nodes) -> String {
         let number = |role| self.port(role).unwrap_or(0).to_string();
         let mut filled = text
             .replace(LISTEN, "0.0.0.0")
@@ -276,7 +290,7 @@ impl Settled<'_> {
     }
 
     /// The environment that its owner and the launch want, by name.
-    pub(super) fn environment(&self, nodes: Nodes) -> Vec<Value> {
+    pub(crate) fn environment(&self, nodes: Nodes) -> Vec<Value> {
         let mut all = BTreeMap::new();
         for env in &self.spec.env {
             let value = match &env.value {
@@ -295,7 +309,7 @@ impl Settled<'_> {
     }
 
     /// The secret between gateway and engines, where there is material for it.
-    pub(super) fn key_secret(&self) -> Option<Object> {
+    pub(crate) fn key_secret(&self) -> Option<Object> {
         let name = self.key_name();
         let key = self.cluster.material.get(&name).filter(|_| self.takes_key())?;
         let rest = json!({ "type": "Opaque", "stringData": { "key": key } });
@@ -303,7 +317,7 @@ impl Settled<'_> {
     }
 
     /// The files that its program wants, as one ConfigMap.
-    pub(super) fn files(&self) -> Option<Object> {
+    pub(crate) fn files(&self) -> Option<Object> {
         if self.spec.files.is_empty() {
             return None;
         }
@@ -318,12 +332,12 @@ impl Settled<'_> {
 }
 
 /// The entry of a ConfigMap for a path: it has no slashes.
-pub(super) fn entry(path: &str) -> String {
+pub(crate) fn entry(path: &str) -> String {
     path.replace('/', "__")
 }
 
 /// A variable of the environment.
-pub(super) fn named(name: &str, value: Value) -> Value {
+pub(crate) fn named(name: &str, value: Value) -> Value {
     let mut env = json!({ "name": name });
     if let (Some(env), Value::Object(value)) = (env.as_object_mut(), value) {
         env.extend(value);
@@ -332,7 +346,7 @@ pub(super) fn named(name: &str, value: Value) -> Value {
 }
 
 /// The token for the hub that weights come from, where there is one.
-pub(super) fn hub_token() -> Value {
+pub(crate) fn hub_token() -> Value {
     let reference = json!({ "name": "pilotage-hub", "key": "token", "optional": true });
     json!({ "valueFrom": { "secretKeyRef": reference } })
 }

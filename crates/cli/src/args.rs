@@ -4,6 +4,7 @@ mod bench;
 mod calibrate;
 mod explain;
 mod key;
+mod kubernetes;
 mod model;
 mod plan;
 mod probe;
@@ -27,6 +28,7 @@ pub(crate) use bench::{
 pub(crate) use calibrate::BenchCalibrate;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
+pub(crate) use kubernetes::{Crd, Form, Install, Lint, Manifests, Render};
 pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
@@ -56,6 +58,10 @@ pub(crate) enum Command {
     Probe(Probe),
     Model(Model),
     Plan(Box<Plan>),
+    Render(Box<Render>),
+    Lint(Box<Lint>),
+    Install(Box<Install>),
+    Crd(Crd),
     Key(Key),
     Sim(Sim),
     Bench(Bench),
@@ -372,4 +378,7 @@ pub(crate) struct Reference {
     /// Change nothing; fail when a page differs
     #[arg(long)]
     pub(crate) check: bool,
+    /// Write the objects for Kubernetes and the Helm chart instead
+    #[arg(long)]
+    pub(crate) deploy: bool,
 }

@@ -1,5 +1,7 @@
 //! `pilotage model`: its flags.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
 use crate::output::Format;
@@ -47,6 +49,9 @@ pub(crate) struct Pull {
     /// Whose signature they must carry (`ssh-ed25519 AAAA…`)
     #[arg(long, value_name = "KEY", requires = "sources")]
     pub(crate) signed_by: Option<String>,
+    /// Make this path a link to the weights, where nothing is or a link
+    #[arg(long, value_name = "PATH", requires = "sources")]
+    pub(crate) link: Option<PathBuf>,
     /// Print only the paths
     #[arg(long)]
     pub(crate) print_path: bool,

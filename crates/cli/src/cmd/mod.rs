@@ -3,13 +3,17 @@
 mod bench;
 mod chat;
 mod completions;
+mod crd;
 mod engine;
 mod explain;
+mod install;
 mod key;
+mod lint;
 mod model;
 mod plan;
 mod probe;
 mod reference;
+mod render;
 mod sim;
 mod status;
 mod up;
@@ -26,6 +30,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Engine(args) => engine::run(*args),
         Command::Model(args) => block_on(model::run(args)),
         Command::Plan(args) => block_on(plan::run(*args)),
+        Command::Render(args) => block_on(render::run(*args)),
+        Command::Lint(args) => block_on(lint::run(*args)),
+        Command::Install(args) => install::run(&args),
+        Command::Crd(args) => crd::run(&args),
         Command::Key(args) => key::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),

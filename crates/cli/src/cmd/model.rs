@@ -1,5 +1,7 @@
 //! `pilotage model`: the cache of weights.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use pilotage_operator::weights::{Entry, Pruned, Store, Usage};
 use pilotage_plan::{Digest, WeightsSource, WeightsSpec};
@@ -39,6 +41,9 @@ async fn pull(args: Pull) -> anyhow::Result<()> {
     let store = store::open()?;
     for spec in wanted(&args)? {
         let path = store.ensure(&spec, &Shown::default()).await?;
+        if let Some(at) = &args.link {
+            link(&path, at)?;
+        }
         if args.print_path {
             output::line(&path.display().to_string());
         } else {
@@ -48,9 +53,30 @@ async fn pull(args: Pull) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes a path lead to weights. It is replaced as a whole, so that whoever reads it meanwhile sees the one or
+/// the other.
+fn link(weights: &Path, at: &Path) -> anyhow::Result<()> {
+    let wrong = || format!("cannot make {} a link to the weights", at.display());
+    if at.symlink_metadata().is_ok_and(|found| !found.is_symlink()) {
+        let wrong = Wrong::new(format!("{} is there and is no link", at.display()));
+        return Err(wrong.hint("remove it, or name another path").into());
+    }
+    let folder = at.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::create_dir_all(folder.unwrap_or(Path::new("."))).with_context(wrong)?;
+    let mut name = at.file_name().with_context(wrong)?.to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let next = at.with_file_name(name);
+    std::os::unix::fs::symlink(std::path::absolute(weights).with_context(wrong)?, &next)
+        .and_then(|()| std::fs::rename(&next, at))
+        .with_context(wrong)
+}
+
 fn wanted(args: &Pull) -> anyhow::Result<Vec<WeightsSpec>> {
     if args.sources.is_empty() {
         return Ok(vec![built_in()?]);
+    }
+    if args.link.is_some() && args.sources.len() > 1 {
+        return Err(Wrong::new("--link is for one source").hint("pull the others apart").into());
     }
     if args.digest.is_some() && args.sources.len() > 1 {
         return Err(Wrong::new("--digest is of one source").hint("pull the others apart").into());

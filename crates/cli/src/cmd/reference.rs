@@ -18,6 +18,9 @@ use crate::exit::Wrong;
 
 /// Writes the pages, or checks them.
 pub(crate) fn run(args: &Reference) -> anyhow::Result<()> {
+    if args.deploy {
+        return write(args, pilotage_plan::render::kubernetes::helm::files());
+    }
     let named = |(name, text): (&str, String)| (name.to_owned(), text);
     let pages = [
         ("README.md", index()),
@@ -27,10 +30,18 @@ pub(crate) fn run(args: &Reference) -> anyhow::Result<()> {
         ("metrics.md", metrics()?),
         ("limits.md", limits()),
     ];
+    let pages = pages.map(named).into_iter().chain(runtimes());
+    write(args, pages.map(|(name, text)| (name, format!("{}\n", text.trim_end()))))
+}
+
+/// Writes files below the folder, or checks them.
+fn write(
+    args: &Reference,
+    files: impl IntoIterator<Item = (String, String)>,
+) -> anyhow::Result<()> {
     let mut stale = Vec::new();
-    for (name, text) in pages.map(named).into_iter().chain(runtimes()) {
+    for (name, text) in files {
         let path = args.folder.join(&name);
-        let text = format!("{}\n", text.trim_end());
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;
         }
@@ -44,7 +55,9 @@ pub(crate) fn run(args: &Reference) -> anyhow::Result<()> {
     if stale.is_empty() {
         return Ok(());
     }
-    let hint = format!("run `pilotage reference {}` and commit the result", args.folder.display());
+    let more = if args.deploy { "--deploy " } else { "" };
+    let hint =
+        format!("run `pilotage reference {more}{}` and commit the result", args.folder.display());
     bail!(Wrong::new(format!("not what the program says today: {}", stale.join(", "))).hint(hint))
 }
 

@@ -89,7 +89,8 @@ pub(super) fn files(args: &Up, plan: &Plan) -> Vec<PathBuf> {
     manifests.chain(named).collect()
 }
 
-fn read(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
+/// The manifests that were named, and what their files are called.
+pub(crate) fn read(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
     if files.is_empty() {
         return Ok(vec![(default::FILE.to_owned(), default::MANIFEST.to_owned())]);
     }

@@ -35,6 +35,7 @@ use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output;
 use facts::Known;
+pub(crate) use manifests::read as texts;
 use prepare::Prepared;
 use serving::Serving;
 use setup::Setup;

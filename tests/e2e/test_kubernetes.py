@@ -219,7 +219,7 @@ def table():
         yield pytest.param(verdict == "good", list(yaml.safe_load_all(body)), id=what)
 
 
-@pytest.mark.parametrize("good, resources", table())
+@pytest.mark.parametrize("good, resources", list(table()))
 def test_definitions_and_parser_agree(good, resources):
     why = [reason for resource in resources for reason in refused(resource)]
     assert (why == []) == good, why

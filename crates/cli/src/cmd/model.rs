@@ -62,7 +62,7 @@ fn link(weights: &Path, at: &Path) -> anyhow::Result<()> {
         return Err(wrong.hint("remove it, or name another path").into());
     }
     let folder = at.parent().filter(|folder| !folder.as_os_str().is_empty());
-    std::fs::create_dir_all(folder.unwrap_or(Path::new("."))).with_context(wrong)?;
+    std::fs::create_dir_all(folder.unwrap_or_else(|| Path::new("."))).with_context(wrong)?;
     let mut name = at.file_name().with_context(wrong)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     let next = at.with_file_name(name);

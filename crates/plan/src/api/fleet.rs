@@ -80,6 +80,7 @@ pub enum FleetKind {
     Nodes,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
 fn is_false(value: &bool) -> bool {
     !value
 }

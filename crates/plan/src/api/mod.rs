@@ -62,6 +62,7 @@ pub type Fleet = Object<FleetSpec>;
 
 /// A parsed resource of any kind.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are dozens of them, and most are Models")]
 pub enum Resource {
     /// A model to run.
     Model(Model),

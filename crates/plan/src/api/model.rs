@@ -204,10 +204,10 @@ pub struct ModelSpec {
     pub updates: Option<Updates>,
     /// On Kubernetes: where the weights are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub storage: Option<Storage>,
+    pub storage: Option<Box<Storage>>,
     /// On Kubernetes: what is said of its pods beside what follows from the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pod_template: Option<PodTemplate>,
+    pub pod_template: Option<Box<PodTemplate>>,
     /// On Kubernetes: the image that has the runtime, instead of the one that its project publishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = IMAGE_LEN_MAX))]

@@ -135,7 +135,7 @@ fn spot_without_floor(scene: &Scene<'_>) -> Option<String> {
     let leads = |route: &&Route| route.spec.targets.iter().any(|target| target.model == *own);
     let has_floor = |route: &Route| {
         let targets = route.spec.targets.iter().map(|target| &target.model);
-        targets.chain(&route.spec.fallbacks).any(|name| stays(name))
+        targets.chain(&route.spec.fallbacks).any(stays)
     };
     let mut leading = scene.routes.iter().copied().filter(leads).peekable();
     let is_bare = leading.peek().is_none() || !leading.all(has_floor);

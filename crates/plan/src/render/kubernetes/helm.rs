@@ -155,12 +155,10 @@ fn document(object: &Object, condition: Option<&str>, out: &mut String) {
         text = text.replace(mark, value);
     }
     let text = if object.kind() == "Service" { annotated(&text, object.name()) } else { text };
-    match condition {
-        Some(condition) => {
-            out.push_str(&format!("{{{{- if {condition} }}}}\n---\n{text}{{{{- end }}}}\n"))
-        }
-        None => out.push_str(&format!("---\n{text}")),
-    }
+    out.push_str(&match condition {
+        Some(condition) => format!("{{{{- if {condition} }}}}\n---\n{text}{{{{- end }}}}\n"),
+        None => format!("---\n{text}"),
+    });
 }
 
 /// The Service of clients has its type and its annotations from the values.

@@ -82,7 +82,7 @@ pub(crate) fn settle<'a>(
     }
     let own = (engine == Engine::Embedded).then(|| cluster.image.clone());
     let image = model.spec.image.clone().or(own).or_else(|| spec.image.clone());
-    let image = image.ok_or(RenderError::Image(engine.title()))?;
+    let image = image.ok_or_else(|| RenderError::Image(engine.title()))?;
     let weights = weights(model, engine, cluster)?;
     let notes = notes(model, &spec, cluster);
     let name = name::label(model.name(), "");

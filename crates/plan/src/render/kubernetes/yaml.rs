@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(read(text), value);
     }
 
-    fn any() -> impl Strategy<Value = Value> {
+    fn value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(value in any()) {
+        fn what_is_written_reads_back(value in value()) {
             prop_assert_eq!(read(&document(&value)), value);
         }
     }

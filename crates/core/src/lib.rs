@@ -25,6 +25,7 @@ pub mod queue;
 pub mod request;
 pub mod retry;
 pub mod route;
+pub mod scale;
 pub mod scheduler;
 pub mod sketch;
 pub mod time;

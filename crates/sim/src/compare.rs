@@ -141,7 +141,7 @@ fn imbalance(busy: &[Span]) -> f64 {
 }
 
 impl Times {
-    fn of(mut times: Vec<f64>) -> Self {
+    pub(crate) fn of(mut times: Vec<f64>) -> Self {
         times.sort_by(f64::total_cmp);
         let at = |part: f64| {
             let rank = (part * times.len() as f64).ceil() as usize;

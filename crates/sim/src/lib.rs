@@ -14,6 +14,8 @@ pub mod published;
 pub mod report;
 pub mod rival;
 pub mod run;
+pub mod scaled;
+pub mod scaler;
 pub mod scenario;
 mod text;
 pub mod trace;

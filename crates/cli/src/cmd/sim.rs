@@ -1,5 +1,7 @@
 //! `pilotage sim`: plays scenarios with simulated engines, and explains what came out.
 
+mod scaled;
+
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -74,6 +76,9 @@ fn explain(args: &SimExplain) -> anyhow::Result<()> {
 
 fn compare(args: &SimCompare) -> anyhow::Result<()> {
     let scenario = read(&args.which)?;
+    if scenario.scaling.is_some() {
+        return scaled::compare(args, &scenario);
+    }
     let find = |name: &String| {
         Route::find(name).ok_or_else(|| {
             let known = Route::names().collect::<Vec<_>>().join(", ");

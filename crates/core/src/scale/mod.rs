@@ -11,6 +11,7 @@
 //! known never takes a replica away: absent is not zero, and stale is not fresh.
 
 mod capacity;
+pub mod cost;
 mod damp;
 mod decision;
 mod fit;

@@ -5,7 +5,9 @@
 //! anything that depends on them: an arrival, or the giving of turns. Engines that take new requests
 //! only every so many steps are asked for turns only then.
 
+mod fleet;
 mod gate;
+mod look;
 mod record;
 mod serve;
 #[cfg(test)]
@@ -20,6 +22,7 @@ use pilotage_core::{
     Time, Tokens,
 };
 
+pub use fleet::Fleet;
 pub use record::{Fate, Record};
 
 use crate::arrival::Arrival;
@@ -28,6 +31,7 @@ use crate::explain::{Explanation, Watch};
 use crate::rival::{Board, Route};
 use crate::scenario::{FaultKind, Replica, Scenario};
 use crate::text;
+use fleet::Motion;
 use gate::Gatekeeper;
 
 /// How often engines report how full they are, where that matters.
@@ -64,6 +68,8 @@ pub struct Run {
     pub busy: Vec<Span>,
     /// Invariants that did not hold; empty where they were not looked at.
     pub violations: Vec<String>,
+    /// What became of a fleet that grows and shrinks.
+    pub fleet: Option<Fleet>,
     /// Why the request waited that was asked for.
     pub explanation: Option<Explanation>,
 }
@@ -102,6 +108,20 @@ enum Event {
     Delivery(RequestId),
     /// The scheduler wants to be called.
     Tick,
+    /// The autoscaler looks.
+    Scale,
+    /// A replica has started, woken up, or had its time to end.
+    Staged {
+        slot: u32,
+        epoch: u64,
+    },
+    /// A machine is told to go, if it is still the one that came then.
+    Notice {
+        slot: u32,
+        born: Time,
+    },
+    /// All machines that may be taken away are told to go.
+    Reclaim,
 }
 
 /// A run in progress.
@@ -128,6 +148,7 @@ struct Simulation<'a> {
     next_arrival: usize,
     wakeup: Option<Time>,
     watch: Option<Watch<'a>>,
+    motion: Option<Box<Motion>>,
     out: Run,
 }
 
@@ -155,6 +176,7 @@ impl<'a> Simulation<'a> {
             next_arrival: 0,
             wakeup: None,
             watch,
+            motion: Motion::new(scenario),
             out: Run {
                 records,
                 bound: bound(scenario),
@@ -166,8 +188,10 @@ impl<'a> Simulation<'a> {
     }
 
     fn raise_all(&mut self) {
-        for at in 0..self.engines.len() {
-            self.raise(at);
+        if self.motion.is_some() {
+            self.raise_begun();
+        } else {
+            (0..self.engines.len()).for_each(|at| self.raise(at));
         }
         for (at, fault) in self.scenario.faults.iter().enumerate() {
             self.expect(fault.from, Event::FaultBegins(at));
@@ -264,6 +288,10 @@ impl<'a> Simulation<'a> {
                 self.scheduler.handle(self.now, Input::Tick);
                 self.work();
             }
+            Event::Scale => self.scale(true),
+            Event::Staged { slot, epoch } => self.staged(slot as usize, epoch),
+            Event::Notice { slot, born } => self.notice(slot as usize, Some(born)),
+            Event::Reclaim => self.reclaim(),
         }
     }
 
@@ -303,6 +331,7 @@ impl<'a> Simulation<'a> {
             self.expect(self.now + patience, Event::Impatience(id));
         }
         self.work();
+        self.hold();
     }
 
     /// Calls back when the scheduler wants to be called.
@@ -380,6 +409,7 @@ impl<'a> Simulation<'a> {
     fn finish(mut self) -> Run {
         let first = self.out.records.iter().filter_map(|record| record.end).max();
         self.out.end = first.unwrap_or(self.now);
+        self.out.fleet = self.close_fleet();
         self.out.explanation = self.watch.map(|watch| watch.explain(&self.out.records));
         self.out
     }

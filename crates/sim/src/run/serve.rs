@@ -16,8 +16,9 @@ impl Simulation<'_> {
                 let sent = record.dispatched.unwrap_or(self.now);
                 self.board.began(engine, self.now.since(sent));
                 record.first_token = Some(self.now);
+                self.note_began(id);
             }
-            record.cached = cached;
+            self.out.records[place(id)].cached = cached;
             self.scheduler.handle(self.now, Input::FirstToken { id });
         }
         for id in done.ended {
@@ -26,9 +27,11 @@ impl Simulation<'_> {
             record.generated = arrival.output;
             let (input, output) = (arrival.input, arrival.output);
             let tokens = Tokens { input, cached: record.cached, output };
+            self.note_ended(id);
             self.left(engine);
             self.scheduler.handle(self.now, Input::Finished { id, tokens: Some(tokens) });
         }
+        self.end_drains();
         self.work();
     }
 

@@ -78,6 +78,14 @@ const BUILTINS: &[Builtin] = builtins![
     "routing/capacity-73",
     "routing/azure",
     "routing/mooncake",
+    "scaling/diurnal",
+    "scaling/burst-cold",
+    "scaling/burst-warm",
+    "scaling/ramp",
+    "scaling/flash-crowd",
+    "scaling/spot-loss",
+    "scaling/noisy-plateau",
+    "scaling/long-cold-start",
     "thousand-tenants",
 ];
 

@@ -7,6 +7,7 @@
 mod builtin;
 mod error;
 mod resolve;
+mod scaling;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use pilotage_core::{Band, SchedulerConfig, Span, TenantTree, Time};
 
 pub use builtin::{Builtin, builtins, find};
 pub use error::ScenarioError;
+pub use scaling::{Scaling, Spot};
 
 use crate::Arrival;
 use crate::engine::EngineModel;
@@ -55,6 +57,8 @@ pub struct Scenario {
     pub tenants: Vec<Tenant>,
     /// All requests, in order of time.
     pub arrivals: Vec<Arrival>,
+    /// How the fleet grows and shrinks, where it does.
+    pub scaling: Option<Scaling>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// Requests that come before it fill caches, and are not compared.

@@ -12,6 +12,7 @@ use pilotage_core::{
 use pilotage_plan::size::Stored;
 use serde_saphyr::Spanned;
 
+use super::scaling;
 use super::schema::{self, Policy, Replicas};
 use super::{
     Fault, FaultKind, REPLICAS_MAX, Replica, Scenario, ScenarioError, TENANTS_MAX, Tenant,
@@ -41,8 +42,13 @@ pub(super) fn resolve(
     let config = config(&scheduler).map_err(located(file.scheduler.as_ref()))?;
     let engine = file.engine.as_ref().map(|it| it.value.clone()).unwrap_or_default();
     let engine = self::engine(&engine, read).map_err(located(file.engine.as_ref()))?;
-    let replicas = replicas(file.replicas.as_ref().map(|it| &it.value), &engine)
-        .map_err(located(file.replicas.as_ref()))?;
+    let scaling = file.scaling.as_ref().map(|it| scaling::resolve(&it.value)).transpose();
+    let scaling = scaling.map_err(located(file.scaling.as_ref()))?;
+    let replicas = match &scaling {
+        Some(scaling) => replicas(Some(&Replicas::Number(scaling.slots())), &engine),
+        None => replicas(file.replicas.as_ref().map(|it| &it.value), &engine),
+    };
+    let replicas = replicas.map_err(located(file.replicas.as_ref()))?;
     let route = route(&scheduler).map_err(located(file.scheduler.as_ref()))?;
     let mut roster = Roster::default();
     for tenant in &file.tenants {
@@ -80,6 +86,7 @@ pub(super) fn resolve(
         seed: file.seed,
         engine,
         replicas,
+        scaling,
         route,
         config,
         arrivals,
@@ -438,11 +445,11 @@ fn located<T>(given: Option<&Spanned<T>>) -> impl Fn(ScenarioError) -> ScenarioE
     move |error| ScenarioError { line: if error.line == 0 { begin } else { error.line }, ..error }
 }
 
-fn line<T>(spanned: &Spanned<T>) -> u64 {
+pub(super) fn line<T>(spanned: &Spanned<T>) -> u64 {
     spanned.referenced.line()
 }
 
-fn span(seconds: f64) -> Span {
+pub(super) fn span(seconds: f64) -> Span {
     Span::from_nanos(time(seconds).as_nanos())
 }
 
@@ -450,7 +457,7 @@ fn thousandths(field: &str, part: f64) -> Result<u32> {
     Ok((within(field, part, 0.0, 1.0)? * f64::from(WHOLE)).round() as u32)
 }
 
-fn within(field: &str, value: f64, least: f64, most: f64) -> Result<f64> {
+pub(super) fn within(field: &str, value: f64, least: f64, most: f64) -> Result<f64> {
     if value >= least && value <= most {
         return Ok(value);
     }

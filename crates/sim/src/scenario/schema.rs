@@ -10,6 +10,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
+use super::scaling;
 use crate::trace::{Format, Selection};
 use crate::workload::Workload;
 
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub engine: Option<Spanned<Engine>>,
     pub replicas: Option<Spanned<Replicas>>,
     pub scheduler: Option<Spanned<Scheduler>>,
+    pub scaling: Option<Spanned<scaling::File>>,
     #[serde(default)]
     pub tenants: Vec<Spanned<Tenant>>,
     #[serde(default)]

@@ -1,0 +1,126 @@
+//! The cheapest mix: every mix is looked at, but for those that cannot become cheaper than the best
+//! found so far.
+
+use super::{CostError, Mix, OFFERS_MAX, Offer, Wish};
+
+/// Mixes that are kept beside the best.
+const RUNNERS_UP: usize = 3;
+
+/// Steps after which the best found so far has to do. Fewer than a dozen fleets need a small part of it.
+const STEPS_MAX: u32 = 400_000;
+
+/// The cheapest mixes that are what is wanted, cheapest first; of equal ones, the one that is interrupted
+/// less. The same arguments give the same mixes.
+///
+/// # Errors
+/// A number that makes no sense, or that all fleets together are too few.
+pub fn choose(offers: &[Offer], wish: &Wish) -> Result<Vec<Mix>, CostError> {
+    if offers.len() > OFFERS_MAX {
+        return Err(CostError::TooMany { count: offers.len() });
+    }
+    offers.iter().try_for_each(Offer::check)?;
+    wish.check()?;
+    let mut order: Vec<usize> = (0..offers.len()).collect();
+    let rate = |at: &usize| offers[*at].rate(wish.start);
+    order.sort_by(|a, b| rate(a).total_cmp(&rate(b)).then(a.cmp(b)));
+    let mut search = Search {
+        offers,
+        wish,
+        order: &order,
+        counts: vec![0; offers.len()],
+        found: Vec::new(),
+        steps: 0,
+    };
+    search.go(0, Left { capacity: wish.capacity, stays: wish.capacity * wish.on_demand }, 0.0);
+    if search.found.is_empty() {
+        let most: Vec<u32> = offers.iter().map(|offer| offer.most(wish)).collect();
+        let most = Mix::of(offers, &most, wish.start).capacity;
+        return Err(CostError::TooFew { most, wanted: wish.capacity });
+    }
+    Ok(search.found)
+}
+
+/// What is still missing.
+#[derive(Clone, Copy)]
+struct Left {
+    capacity: f64,
+    stays: f64,
+}
+
+struct Search<'a> {
+    offers: &'a [Offer],
+    wish: &'a Wish,
+    /// Places of offers, the cheapest work first.
+    order: &'a [usize],
+    counts: Vec<u32>,
+    found: Vec<Mix>,
+    steps: u32,
+}
+
+impl Search<'_> {
+    fn go(&mut self, depth: usize, left: Left, price: f64) {
+        self.steps += 1;
+        if self.steps > STEPS_MAX && !self.found.is_empty() {
+            return;
+        }
+        let enough = 1e-9 * self.wish.capacity;
+        if left.capacity <= enough && left.stays <= enough {
+            self.keep();
+            return;
+        }
+        let Some(at) = self.order.get(depth).copied() else { return };
+        if price + self.least(depth, left) > self.limit() {
+            return;
+        }
+        let offer = &self.offers[at];
+        let each = offer.lasting(self.wish.start);
+        let stays = if offer.interruptions.is_none() { each } else { 0.0 };
+        let missing = left.capacity.max(if stays > 0.0 { left.stays } else { 0.0 }).max(0.0);
+        let needed = (missing / each - 1e-9).ceil().max(0.0);
+        let most = offer.most(self.wish);
+        let most = if needed < f64::from(most) { needed as u32 } else { most };
+        let each_price = offer.price;
+        for count in (0..=most).rev() {
+            self.counts[at] = count;
+            let many = f64::from(count);
+            let left = Left {
+                capacity: left.capacity - many * each,
+                stays: left.stays - many * stays,
+            };
+            self.go(depth + 1, left, price + many * each_price);
+        }
+        self.counts[at] = 0;
+    }
+
+    /// What the rest costs at least, were replicas divisible and of any number.
+    fn least(&self, depth: usize, left: Left) -> f64 {
+        let rest = || self.order[depth..].iter().map(|at| &self.offers[*at]);
+        let rate = |offer: Option<&Offer>| offer.map_or(f64::INFINITY, |it| it.rate(self.wish.start));
+        let stays = left.stays.max(0.0);
+        let stay = rest().find(|offer| offer.interruptions.is_none());
+        let floor = if stays > 0.0 { stays * rate(stay) } else { 0.0 };
+        let beyond = (left.capacity - stays).max(0.0);
+        let other = if beyond > 0.0 { beyond * rate(rest().next()) } else { 0.0 };
+        floor + other
+    }
+
+    /// The price that a mix has to be below to be kept.
+    fn limit(&self) -> f64 {
+        let worst = self.found.get(RUNNERS_UP).map(|mix| mix.price);
+        worst.unwrap_or(f64::INFINITY)
+    }
+
+    fn keep(&mut self) {
+        let mix = Mix::of(self.offers, &self.counts, self.wish.start);
+        let before = |one: &Mix| {
+            one.price
+                .total_cmp(&mix.price)
+                .then(one.interruptions.total_cmp(&mix.interruptions))
+                .then_with(|| one.counts.cmp(&mix.counts))
+                .is_lt()
+        };
+        let place = self.found.partition_point(before);
+        self.found.insert(place, mix);
+        self.found.truncate(RUNNERS_UP + 1);
+    }
+}

@@ -130,8 +130,7 @@ pub(crate) struct SimExplain {
 pub(crate) struct SimCompare {
     #[command(flatten)]
     pub(crate) which: Which,
-    /// The policies to compare, or the autoscalers where the fleet grows and shrinks, with commas between; all of them
-    /// without
+    /// The policies, or the autoscalers, to compare, with commas between; all of them without
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) policies: Vec<String>,
     /// Write a page with a plot

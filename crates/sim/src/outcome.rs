@@ -13,6 +13,9 @@ use crate::scenario::Scenario;
 /// Points of the counter gap that a report keeps.
 const GAP_POINTS_MAX: usize = 1000;
 
+/// Decisions of an autoscaler that a report tells.
+const REASONS_MAX: usize = 60;
+
 /// Requests as the measures of fairness want them, in the order of arrivals.
 pub fn served(scenario: &Scenario, run: &Run) -> Vec<Served> {
     let pairs = scenario.arrivals.iter().zip(&run.records);
@@ -29,9 +32,10 @@ pub fn report(scenario: &Scenario, run: &Run, replay: &str) -> Report {
     let served = served(scenario, run);
     let service = Service::new(&served, scenario.cost);
     let count = u32::try_from(scenario.tenants.len()).unwrap_or(u32::MAX);
-    let replicas = match scenario.replicas.len() {
-        1 => String::new(),
-        count => format!("{count} × "),
+    let replicas = match (&scenario.scaling, scenario.replicas.len()) {
+        (Some(scaling), _) => format!("{} to {} × ", scaling.policy.min, scaling.policy.max),
+        (None, 1) => String::new(),
+        (None, count) => format!("{count} × "),
     };
     let gap: Vec<(f64, f64)> = run.gap.iter().map(|(at, gap)| (seconds(*at), *gap)).collect();
     Report {
@@ -56,6 +60,13 @@ pub fn report(scenario: &Scenario, run: &Run, replay: &str) -> Report {
 
 fn notes(run: &Run) -> Vec<String> {
     let mut notes = Vec::new();
+    if let Some(fleet) = &run.fleet {
+        let hours = (fleet.on_demand_seconds + fleet.spot_seconds) / 3600.0;
+        let (most, changes) = (fleet.awake_max, fleet.wanted.len() - 1);
+        notes.push(format!("{hours:.2} replica hours, {most} at most, {changes} changes"));
+        let reasons = fleet.reasons.iter().take(REASONS_MAX);
+        notes.extend(reasons.map(|(at, why)| format!("at {:.0} s: {why}", seconds(*at))));
+    }
     if run.stops > 0 {
         let (stops, again) = (run.stops, run.recomputed);
         notes.push(format!(

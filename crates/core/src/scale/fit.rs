@@ -9,11 +9,16 @@ use crate::{Band, Span};
 
 const BANDS: usize = Band::ALL.len();
 
+/// How many times longer than its goal a queue takes of which no noise is the reason.
+const LONG: f64 = 3.0;
+
 /// Everything that terms are made of, none of it older than it may be unless it says more is needed.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     /// Requests a second that come.
     pub(super) arriving: f64,
+    /// Requests a second that came last, noise and all.
+    pub(super) latest: f64,
     /// Requests a second that are to be expected until help could be there.
     pub(super) expected: f64,
     /// What the requests of each band are like, and how many of all they are.
@@ -76,6 +81,7 @@ pub(super) fn span(view: &View, policy: &Policy) -> Need {
     let mut larger = view.clone();
     larger.arriving *= more;
     larger.expected *= more;
+    larger.latest *= more;
     larger.kv_used = view.kv_used.map(|used| used * more);
     let most = bound(&terms(&larger, policy)).1.max(least);
     Need { least, most }
@@ -132,7 +138,9 @@ fn backlog(view: &View, service: &Service, policy: &Policy) -> u32 {
         return 0;
     }
     let lead = view.lead.as_secs_f64();
-    let load = view.arriving.max(view.expected) * service.seconds;
+    // A queue far beyond the goal is proof enough that what came last is no noise.
+    let latest = if is_long(view, service, policy) { view.latest } else { 0.0 };
+    let load = view.arriving.max(view.expected).max(latest) * service.seconds;
     let helped: f64 = view.coming.iter().map(|left| (lead - left.as_secs_f64()).max(0.0)).sum();
     let net = f64::from(view.ready) * lead + helped - load * lead;
     let (mut spare, mut rate, mut soonest) = (net.max(0.0), 0.0, f64::MAX);
@@ -152,6 +160,16 @@ fn backlog(view: &View, service: &Service, policy: &Policy) -> u32 {
     }
     let whole = ((load + rate) / policy.utilisation).ceil();
     if whole < f64::from(policy.max) { whole as u32 } else { policy.max }
+}
+
+/// Whether what waits takes those that serve far longer than its bands' goals allow.
+fn is_long(view: &View, service: &Service, policy: &Policy) -> bool {
+    let mut before = 0.0;
+    view.waiting.iter().zip(&policy.goals).any(|(waiting, goal)| {
+        before += waiting.work.requests * service.seconds;
+        let allowed = goal.ttft.unwrap_or(goal.drain).as_secs_f64();
+        waiting.work.requests > 0.0 && before > LONG * f64::from(view.ready) * allowed
+    })
 }
 
 /// Whether somebody has waited longer than his band's goal.

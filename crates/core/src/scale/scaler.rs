@@ -251,6 +251,7 @@ impl Scaler {
             // Where nobody came for so long, what is left of the level is no load.
             arriving: if recent { arriving } else { 0.0 },
             expected: if recent || self.wakes(expected) { expected } else { 0.0 },
+            latest: self.latest(now),
             service: self.service(mix),
             mix,
             waiting,
@@ -266,10 +267,14 @@ impl Scaler {
     /// Requests a second that come: the level, and what a part of the gateways sees beyond it.
     fn arriving(&self, now: Time) -> f64 {
         let level = self.forecast.level().unwrap_or(0.0);
-        let partial = self.signals.arrivals.filter(|seen| !seen.whole);
-        let partial = partial.and_then(|seen| seen.fresh(now, self.policy.age_max).copied());
-        let sum = |bands: [Work; BANDS]| bands.iter().map(|band| band.requests).sum();
-        level.max(partial.map_or(0.0, sum))
+        let partial = self.signals.arrivals.is_some_and(|seen| !seen.whole);
+        if partial { level.max(self.latest(now)) } else { level }
+    }
+
+    /// Requests a second that came last.
+    fn latest(&self, now: Time) -> f64 {
+        let seen = self.fresh(self.signals.arrivals.as_ref(), now);
+        seen.map_or(0.0, |bands| bands.iter().map(|band| band.requests).sum())
     }
 
     /// Requests a second that may come until then. Who sees nothing does not look ahead.

@@ -56,6 +56,8 @@ pub(super) struct Slot {
     /// What the replica there does; none where there is none.
     pub(super) stage: Option<Stage>,
     pub(super) since: Time,
+    /// When its machine came.
+    born: Time,
     /// Changes with every stage.
     epoch: u64,
     spot: bool,
@@ -220,6 +222,7 @@ impl Simulation<'_> {
         let spot = motion.is_spot();
         let epoch = motion.turn(self.now, at, Some(Stage::Starting));
         motion.slots[at].spot = spot;
+        motion.slots[at].born = self.now;
         motion.slots[at].to_sleep = false;
         let life = if spot { motion.life() } else { None };
         let start = motion.scaling.policy.start;
@@ -316,7 +319,7 @@ impl Simulation<'_> {
     pub(super) fn notice(&mut self, at: usize, born: Option<Time>) {
         let Some(motion) = &mut self.motion else { return };
         let slot = motion.slots[at];
-        let other = born.is_some_and(|born| born > self.now) || !slot.spot;
+        let other = born.is_some_and(|born| born != slot.born) || !slot.spot;
         let notice = motion.scaling.spot.as_ref().map_or(Span::ZERO, |spot| spot.notice);
         if other {
             return;

@@ -26,6 +26,7 @@ pub(super) struct File {
     pub start_seconds: f64,
     pub wake_seconds: f64,
     pub idle_seconds: f64,
+    pub asleep_max: u32,
     /// How long a replica may take to end what it has.
     pub drain_seconds: f64,
     pub ttft_ms: f64,
@@ -51,6 +52,7 @@ impl Default for File {
             start_seconds: 120.0,
             wake_seconds: 5.0,
             idle_seconds: 600.0,
+            asleep_max: 1,
             drain_seconds: 600.0,
             ttft_ms: 2000.0,
             tpot_ms: 100.0,
@@ -146,13 +148,14 @@ impl Scaling {
 }
 
 pub(super) fn resolve(given: &File) -> Result<Scaling> {
-    let scaler = given.scaler.as_ref().map_or(Ok(Autoscaler::ours()), |name| {
+    let named = given.scaler.as_ref().map(|name| {
         Autoscaler::find(&name.value).ok_or_else(|| {
             let known = Autoscaler::names().collect::<Vec<_>>().join(", ");
             let problem = format!("no scaler `{}` (known: {known})", name.value);
             ScenarioError::new(line(name), "scaling.scaler", problem)
         })
-    })?;
+    });
+    let scaler = named.transpose()?.unwrap_or_else(Autoscaler::ours);
     within("scaling.max", f64::from(given.max), 1.0, f64::from(REPLICAS_MAX / 2 - 1))?;
     within("scaling.begin", f64::from(given.begin), 0.0, f64::from(given.max))?;
     let number =
@@ -184,6 +187,7 @@ fn policy(given: &File) -> Result<Policy> {
         min: given.min,
         max: given.max,
         attainment: given.attainment,
+        asleep_max: given.asleep_max,
         zero: match given.zero {
             ZeroName::AlwaysWarm => Zero::AlwaysWarm,
             ZeroName::WarmZero => Zero::WarmZero,

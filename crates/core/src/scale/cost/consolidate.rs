@@ -81,9 +81,14 @@ impl Consolidator {
         }
         // What is not there yet cannot take over.
         let settled = placed.iter().all(|one| one.ready);
-        let victim = if settled { self.victim(offers, wish, placed) } else { None };
-        let better = best.first().filter(|best| {
-            settled && victim.is_none() && mix.price * (1.0 - self.config.saving_min) >= best.price
+        let more = 1.0 + self.config.tolerance;
+        let share = wish.spot_share_max / more;
+        let slack = Wish { capacity: wish.capacity * more, spot_share_max: share, ..*wish };
+        let target = choose(offers, &slack).ok().unwrap_or(best).into_iter().next();
+        let target = target.filter(|_| settled);
+        let victim = target.as_ref().and_then(|to| victim(offers, &slack, placed, to));
+        let better = target.filter(|to| {
+            victim.is_none() && mix.price * (1.0 - self.config.saving_min) >= to.price
         });
         if victim.is_none() && better.is_none() {
             self.since = None;
@@ -96,27 +101,28 @@ impl Consolidator {
         if victim.is_some() {
             return Ok(Step { start: BTreeMap::new(), drain: victim });
         }
-        let start = better.map(|best| missing(&best.counts, &counts)).unwrap_or_default();
-        // A mix of which everything runs needs no start, and its surplus had been a victim.
+        let start = better.map(|to| missing(&to.counts, &counts)).unwrap_or_default();
         self.since = None;
         Ok(Step { start, drain: None })
     }
+}
 
-    /// Who can go: the dearest for what it does, of those the least used.
-    fn victim(&self, offers: &[Offer], wish: &Wish, placed: &[Placed]) -> Option<ReplicaId> {
-        let slack = Wish { capacity: wish.capacity * (1.0 + self.config.tolerance), ..*wish };
-        let spare = |one: &&Placed| {
-            let mut counts = counts(offers, placed);
-            counts[one.offer] = counts[one.offer].saturating_sub(1);
-            Mix::of(offers, &counts, wish.start).meets(offers, &slack)
-        };
-        let known = placed.iter().filter(|one| one.offer < offers.len());
-        let order = |a: &&Placed, b: &&Placed| {
-            let rate = |one: &Placed| offers[one.offer].rate(wish.start);
-            rate(b).total_cmp(&rate(a)).then(a.used.total_cmp(&b.used)).then(b.id.cmp(&a.id))
-        };
-        known.filter(spare).min_by(order).map(|one| one.id)
-    }
+/// Who can go: of fleets that have more than they are to have in the end, the dearest for what it does,
+/// of those the least used.
+fn victim(offers: &[Offer], wish: &Wish, placed: &[Placed], target: &Mix) -> Option<ReplicaId> {
+    let counts = counts(offers, placed);
+    let spare = |one: &&Placed| {
+        let mut less = counts.clone();
+        less[one.offer] -= 1;
+        less[one.offer] >= target.counts[one.offer]
+            && Mix::of(offers, &less, wish.start).meets(offers, wish)
+    };
+    let order = |a: &&Placed, b: &&Placed| {
+        let rate = |one: &Placed| offers[one.offer].rate(wish.start);
+        rate(b).total_cmp(&rate(a)).then(a.used.total_cmp(&b.used)).then(b.id.cmp(&a.id))
+    };
+    let known = placed.iter().filter(|one| one.offer < offers.len());
+    known.filter(spare).min_by(order).map(|one| one.id)
 }
 
 fn counts(offers: &[Offer], placed: &[Placed]) -> Vec<u32> {
@@ -147,7 +153,10 @@ fn top_up(offers: &[Offer], wish: &Wish, there: &[u32], best: &[Mix]) -> BTreeMa
     let left: Vec<Offer> = offers
         .iter()
         .zip(there)
-        .map(|(offer, there)| Offer { max: offer.most(wish).saturating_sub(*there), ..offer.clone() })
+        .map(|(offer, there)| Offer {
+            max: offer.most(wish).saturating_sub(*there),
+            ..offer.clone()
+        })
         .collect();
     let part = if short > 0.0 { (floor / short).min(1.0) } else { 0.0 };
     let rest = Wish { capacity: short, on_demand: part, spot_share_max: 1.0, ..*wish };

@@ -78,7 +78,9 @@ pub enum CostError {
         count: usize,
     },
     /// All of them together are too few.
-    #[error("all fleets together do {most:.0} of the {wanted:.0} that are wanted: raise their counts or add one")]
+    #[error(
+        "all fleets together do {most:.0} of the {wanted:.0} that are wanted: raise their counts or add one"
+    )]
     TooFew {
         /// What they do, as far as machines may be taken away.
         most: f64,
@@ -168,7 +170,8 @@ impl Mix {
 
     /// Whether it is what is wanted.
     pub fn meets(&self, offers: &[Offer], wish: &Wish) -> bool {
-        let pairs = offers.iter().zip(&self.counts).filter(|(offer, _)| offer.interruptions.is_none());
+        let pairs =
+            offers.iter().zip(&self.counts).filter(|(offer, _)| offer.interruptions.is_none());
         let stays: f64 =
             pairs.map(|(offer, count)| f64::from(*count) * offer.lasting(wish.start)).sum();
         let near = |has: f64, wanted: f64| has >= wanted * (1.0 - 1e-9);

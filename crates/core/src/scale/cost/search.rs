@@ -83,10 +83,8 @@ impl Search<'_> {
         for count in (0..=most).rev() {
             self.counts[at] = count;
             let many = f64::from(count);
-            let left = Left {
-                capacity: left.capacity - many * each,
-                stays: left.stays - many * stays,
-            };
+            let left =
+                Left { capacity: left.capacity - many * each, stays: left.stays - many * stays };
             self.go(depth + 1, left, price + many * each_price);
         }
         self.counts[at] = 0;
@@ -95,7 +93,8 @@ impl Search<'_> {
     /// What the rest costs at least, were replicas divisible and of any number.
     fn least(&self, depth: usize, left: Left) -> f64 {
         let rest = || self.order[depth..].iter().map(|at| &self.offers[*at]);
-        let rate = |offer: Option<&Offer>| offer.map_or(f64::INFINITY, |it| it.rate(self.wish.start));
+        let rate =
+            |offer: Option<&Offer>| offer.map_or(f64::INFINITY, |it| it.rate(self.wish.start));
         let stays = left.stays.max(0.0);
         let stay = rest().find(|offer| offer.interruptions.is_none());
         let floor = if stays > 0.0 { stays * rate(stay) } else { 0.0 };

@@ -44,7 +44,9 @@ fn a_bill_explains_itself() {
     let bill = Bill::of(&offers(), &wish(14_000.0), Some(&[4, 0, 0])).unwrap();
     assert_eq!(
         bill.to_string(),
-        "1 × h100 + 1 × h100-spot + 7 × l4: 0"
+        "2 × h100 + 1 × h100-spot: 9.60 an hour, 7008 a month, for 14950 of 14000 wanted; one taken away every \
+         10.0 h; 20 % less than 3 × h100 for 12.00; next 1 × h100 + 7 × l4 + 1 × h100-spot for 11.20; saves 6.40 an \
+         hour beside 4 × h100 now"
     );
 }
 

@@ -50,6 +50,10 @@ impl Limits {
 
     fn settle(&mut self, now: Time, current: u32, count: f64) -> u32 {
         let count = if count < f64::from(self.max) { count.max(0.0) as u32 } else { self.max };
+        if self.recommended.is_empty() {
+            // What runs when it begins is its first recommendation.
+            self.recommended.push_back((now, current));
+        }
         self.recommended.push_back((now, count));
         while self.recommended.front().is_some_and(|(at, _)| now.since(*at) > DOWN_WINDOW) {
             self.recommended.pop_front();

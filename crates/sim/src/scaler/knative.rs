@@ -27,13 +27,23 @@ pub(super) struct Knative {
     panics: Option<(Time, u32)>,
     /// Since when nothing is there.
     idle: Option<Time>,
+    /// When it first looked: until its window is full, what runs stays.
+    begun: Option<Time>,
 }
 
 impl Knative {
     pub(super) fn new(policy: &Policy, places: u32) -> Self {
         let min = if policy.zero == Zero::AlwaysWarm { policy.min.max(1) } else { policy.min };
         let target = UTILISATION * f64::from(places);
-        Self { min, max: policy.max, target, seen: VecDeque::new(), panics: None, idle: None }
+        Self {
+            min,
+            max: policy.max,
+            target,
+            seen: VecDeque::new(),
+            panics: None,
+            idle: None,
+            begun: None,
+        }
     }
 
     fn mean(&self, now: Time, window: Span) -> f64 {
@@ -54,6 +64,7 @@ impl Scale for Knative {
     }
 
     fn decide(&mut self, now: Time, look: &Look) -> Wanted {
+        let begun = *self.begun.get_or_insert(now);
         let there = look.waiting + look.running;
         self.seen.push_back((now, there));
         while self.seen.front().is_some_and(|(at, _)| now.since(*at) >= STABLE) {
@@ -67,6 +78,9 @@ impl Scale for Knative {
         if f64::from(quick) / ready >= PANIC_AT {
             let most = self.panics.map_or(0, |(_, most)| most);
             self.panics = Some((now, most.max(quick)));
+        }
+        if now.since(begun) < STABLE {
+            wanted = wanted.max(look.wanted);
         }
         if let Some((since, most)) = self.panics {
             if now.since(since) >= STABLE {

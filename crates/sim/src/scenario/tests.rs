@@ -55,6 +55,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "seconds: 50",
+        "scaling: { min: 20 }",
+        "a.yaml:10: scaling: `min` is 20, write a number from 0 to 12",
+    ),
+    (
+        "seconds: 50",
+        "scaling: { spot: { noticeSeconds: -1 } }",
+        "a.yaml:10: scaling.spot.noticeSeconds: -1 is out of range; write a number from 0 to 3600",
+    ),
+    (
+        "seconds: 50",
         "engine: { preset: h100 }",
         "a.yaml:10: engine.preset: no engine `h100` (known: a10g-llama2-7b, a100-llama2-13b, vllm-like)",
     ),
@@ -86,7 +96,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "name: good",
         "title: good",
-        "a.yaml:1: title: unknown field `title` (known: name, description, seed, seconds, engine, replicas, scheduler, tenants, workloads, trace, faults, measure)",
+        "a.yaml:1: title: unknown field `title` (known: name, description, seed, seconds, engine, replicas, scheduler, scaling, tenants, workloads, trace, faults, measure)",
     ),
     (
         "name: team",

@@ -181,18 +181,22 @@ impl News {
     fn tell(&self, lane: &str) {
         let replica = self.replica.as_ref().map_or("", |replica| &replica.name);
         match self.what {
-            Became::Judged { from, to } if to.is_open() => {
-                tracing::info!(lane, replica, from, %to, "a replica is judged anew");
-            }
-            Became::Judged { from, to } => {
-                tracing::warn!(lane, replica, from, %to, "a replica is judged anew");
-            }
+            Became::Judged { from, to } => tell_verdict(lane, replica, from, to),
             Became::Dead => tracing::warn!(
                 lane,
                 replica,
                 "a replica died: requests broke there, and its process is gone or a newer one"
             ),
         }
+    }
+}
+
+/// Worse news louder than good ones.
+fn tell_verdict(lane: &str, replica: &str, from: &'static str, to: Verdict) {
+    if to.is_open() {
+        tracing::info!(lane, replica, from, %to, "a replica is judged anew");
+    } else {
+        tracing::warn!(lane, replica, from, %to, "a replica is judged anew");
     }
 }
 

@@ -214,12 +214,7 @@ impl Serving {
                     tracing::info!(process = name, "ready");
                 }
             }
-            Event::Down { name, reason, again_ms } => {
-                if self.fleet.process_died(&name) {
-                    self.supervisor.release(&name);
-                }
-                tracing::warn!(process = name, reason, again_ms, "a process died");
-            }
+            Event::Down { name, reason, again_ms } => self.died(&name, &reason, again_ms),
             Event::Retiring { name } => {
                 if !self.fleet.rest(self.clock.now_nanos(), &name) {
                     self.supervisor.release(&name);
@@ -230,6 +225,13 @@ impl Serving {
                 tracing::info!(process = name, "stopped: the plan does not have it");
             }
         }
+    }
+
+    fn died(&mut self, name: &str, reason: &str, again_ms: Option<u64>) {
+        if self.fleet.process_died(name) {
+            self.supervisor.release(name);
+        }
+        tracing::warn!(process = name, reason, again_ms, "a process died");
     }
 
     /// Says once that everything is ready, when it is.

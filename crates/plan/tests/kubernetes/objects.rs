@@ -1,5 +1,8 @@
 //! What becomes of representative Models, as a reader of the YAML sees it.
 
+use pilotage_plan::launch::{
+    EVENTS, LEADER, LISTEN, METRICS, PEERS, PORT, RANK, RENDEZVOUS, SCRATCH, WEIGHTS,
+};
 use pilotage_plan::parse_all;
 use pilotage_plan::render::kubernetes::install::{self, Installation, Scope};
 use pilotage_plan::render::kubernetes::{
@@ -175,6 +178,18 @@ fn models_become_objects() {
             text.push_str(&format!("# note: {note}\n"));
         }
         insta::assert_snapshot!(name, text);
+    }
+}
+
+#[test]
+fn no_word_in_braces_is_left() {
+    for (name, rendered) in all() {
+        let text = yaml::documents(rendered.objects.iter().map(Object::value));
+        for word in
+            [LISTEN, PORT, EVENTS, METRICS, RENDEZVOUS, WEIGHTS, SCRATCH, LEADER, RANK, PEERS]
+        {
+            assert!(!text.contains(word), "{name} has {word}");
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use super::{Cluster, RenderError, name};
 use crate::api::{Fleet, Model, ScaleBy, StorageKind, Zero};
 use crate::hardware::Accelerator;
 use crate::launch::{
-    self, Adapter, EVENTS, Engine, Env, EnvValue, LEADER, LISTEN, Launch, LaunchSpec, PEERS, PORT,
-    PortRole, RANK, RENDEZVOUS, SCRATCH, Secret, WEIGHTS,
+    self, Adapter, EVENTS, Engine, Env, EnvValue, LEADER, LISTEN, Launch, LaunchSpec, METRICS,
+    PEERS, PORT, PortRole, RANK, RENDEZVOUS, SCRATCH, Secret, WEIGHTS,
 };
 use crate::machine::Machine;
 use crate::{WeightsSource, World};
@@ -248,6 +248,7 @@ impl Settled<'_> {
             .replace(LISTEN, "0.0.0.0")
             .replace(PORT, &number(PortRole::Http))
             .replace(EVENTS, &number(PortRole::KvEvents))
+            .replace(METRICS, &number(PortRole::Metrics))
             .replace(RENDEZVOUS, &number(PortRole::Rendezvous))
             .replace(WEIGHTS, &self.weights)
             .replace(SCRATCH, SCRATCH_AT);

@@ -29,6 +29,7 @@ pub mod source;
 mod table;
 pub mod tenants;
 pub mod timestamp;
+pub mod update;
 pub mod world;
 
 pub use api::{Kind, Resource};

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rollout::UpdateCanary;
+
 /// Most copies of one model on a cluster: more than one gateway divides requests among.
 pub const SCALE_MAX: u32 = 1024;
 
@@ -80,9 +82,8 @@ pub enum Zero {
     Cold,
 }
 
-/// How new copies replace old ones. To let a new version prove itself first, make it a Model of its
-/// own and name it in the `canary` of a Route.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+/// How new copies replace old ones, one after the other or, with `canary`, version by version.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Updates {
     /// Copies there may be beyond those wanted; each needs accelerators that are free.
@@ -94,6 +95,11 @@ pub struct Updates {
     /// Seconds that a copy has to be ready before the next one is replaced.
     #[schemars(range(min = 0, max = 3600))]
     pub ready_seconds: u32,
+    /// How a new version proves itself before it takes over: it gets a growing part of the requests
+    /// of Routes that lead to this Model alone, and none when it does worse. A version is what runs: the
+    /// weights, the runtime with its arguments and image, the shape and the nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<UpdateCanary>,
 }
 
 /// Where a model's weights are kept.
@@ -249,7 +255,7 @@ impl Access {
 
 impl Default for Updates {
     fn default() -> Self {
-        Self { surge: 1, unavailable: 0, ready_seconds: 0 }
+        Self { surge: 1, unavailable: 0, ready_seconds: 0, canary: None }
     }
 }
 

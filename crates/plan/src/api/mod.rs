@@ -41,7 +41,7 @@ pub use money::Money;
 pub use name::{PublicName, ResourceName};
 pub use quota::{Budget, BudgetWindow, Quota, Share};
 pub use reuse::{Cache, Charge, Hedge, Merge, Policy, Region};
-pub use rollout::{Canary, Experiment, Mirror, OnFail, Step, Tolerance, Unit};
+pub use rollout::{Canary, Experiment, Mirror, OnFail, Step, Tolerance, Unit, UpdateCanary};
 pub use route::{QueueLimits, Retries, RouteSpec, Target, Timeouts};
 pub use rule::{HeaderMatch, HeaderName, Rule, When};
 pub use scheduling::{BandRights, Preemption, Scheduling, TokenCost};

@@ -335,7 +335,7 @@ impl ModelSpec {
         self.resume.unwrap_or(default)
     }
 
-    fn nowhere() -> Self {
+    pub(crate) fn nowhere() -> Self {
         Self {
             source: None,
             endpoints: Vec::new(),

@@ -53,6 +53,13 @@ text! {
     PublicName, NameError, PUBLIC_FORMAT, PUBLIC_NAME_LEN_MAX
 }
 
+impl ResourceName {
+    /// A name of our own making beside those that people choose, with characters that theirs never have.
+    pub(crate) const fn internal(name: String) -> Self {
+        Self(name)
+    }
+}
+
 impl FromStr for ResourceName {
     type Err = NameError;
 

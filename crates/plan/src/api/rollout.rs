@@ -74,6 +74,27 @@ pub struct Canary {
     pub on_fail: OnFail,
 }
 
+/// How a new version of a Model proves itself, in the words of a Route's canary.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct UpdateCanary {
+    /// How it grows; after the last step it has all. Without it 5 percent for 5 minutes and 100
+    /// answers, 25 for 10 and 500, 50 for 10 and 1000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = STEPS_MAX))]
+    pub steps: Vec<Step>,
+    /// How much worse than the version that serves it may be.
+    #[serde(default)]
+    pub tolerance: Tolerance,
+    /// How sure it must be that it is worse, in percent, before it is taken back.
+    #[serde(default = "confidence_default")]
+    #[schemars(range(min = 50, max = 99))]
+    pub confidence: u32,
+    /// What happens when it is worse.
+    #[serde(default)]
+    pub on_fail: OnFail,
+}
+
 /// One step of a canary.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -133,12 +154,36 @@ pub struct Mirror {
 impl Canary {
     /// The steps, or those that hold when none are written.
     pub fn steps(&self) -> Vec<Step> {
-        if !self.steps.is_empty() {
-            return self.steps.clone();
-        }
-        let step = |(weight, minutes, samples_min)| Step { weight, minutes, samples_min };
-        [(5, 5, 100), (25, 10, 500), (50, 10, 1000)].map(step).to_vec()
+        steps_or_usual(&self.steps)
     }
+}
+
+impl UpdateCanary {
+    /// The steps, or those that hold when none are written.
+    pub fn steps(&self) -> Vec<Step> {
+        steps_or_usual(&self.steps)
+    }
+
+    /// The same of a lane in a Route.
+    pub fn of(&self, model: ResourceName) -> Canary {
+        let Self { tolerance, confidence, on_fail, .. } = *self;
+        Canary { model, steps: self.steps(), tolerance, confidence, on_fail }
+    }
+}
+
+/// The steps that do not grow, by their places, and what they had to be more than.
+pub(crate) fn shrinking(steps: &[Step]) -> Vec<(usize, u32)> {
+    let before = std::iter::once(0).chain(steps.iter().map(|step| step.weight.min(100)));
+    let pairs = steps.iter().zip(before).enumerate();
+    pairs.filter(|(_, (step, before))| step.weight <= *before).map(|(at, (_, b))| (at, b)).collect()
+}
+
+fn steps_or_usual(written: &[Step]) -> Vec<Step> {
+    if !written.is_empty() {
+        return written.to_vec();
+    }
+    let step = |(weight, minutes, samples_min)| Step { weight, minutes, samples_min };
+    [(5, 5, 100), (25, 10, 500), (50, 10, 1000)].map(step).to_vec()
 }
 
 impl Default for Tolerance {

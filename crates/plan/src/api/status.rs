@@ -10,6 +10,12 @@ pub const CONDITIONS_MAX: u32 = 16;
 /// Longest message of a condition, as Kubernetes has it.
 const MESSAGE_LEN_MAX: u32 = 32_768;
 
+/// Digits of a version's name.
+const REVISION_LEN: u32 = 10;
+
+/// Longest JSON of what runs: arguments and environments of runtimes have limits of their own.
+const SERVING_SPEC_LEN_MAX: u32 = 262_144;
+
 /// Longest selector: a few labels, each of at most 317 and 63 characters.
 const SELECTOR_LEN_MAX: u32 = 2048;
 
@@ -37,10 +43,68 @@ pub struct ModelStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub runtime: Option<String>,
+    /// Which version serves, and how far the next one is; only where `updates.canary` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
     /// What is true of it: `Ready`, `Progressing`, `Degraded`, `Accepted`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = CONDITIONS_MAX))]
     pub conditions: Vec<Condition>,
+}
+
+/// Which version of a Model serves, and how far the next one is.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct UpdateStatus {
+    /// The version that serves: ten digits of a hash of what runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = REVISION_LEN))]
+    pub serving: Option<String>,
+    /// What of the spec makes that version, as JSON, so that it can be gone back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = SERVING_SPEC_LEN_MAX))]
+    pub serving_spec: Option<String>,
+    /// The version that is to take over, or was to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextStatus>,
+}
+
+/// How far a version is that is to take over.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NextStatus {
+    /// Which one.
+    #[schemars(length(max = REVISION_LEN))]
+    pub revision: String,
+    /// How far it is.
+    pub phase: UpdatePhase,
+    /// The part of the requests that its copies can bear, in percent: it gets no more.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent_max: u32,
+    /// Its part of the requests, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: u32,
+    /// Since when it is in this phase (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
+    /// Why, for people.
+    #[schemars(length(max = MESSAGE_LEN_MAX))]
+    pub message: String,
+}
+
+/// How far an update is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum UpdatePhase {
+    /// Its first copies come up.
+    Starting,
+    /// It has a part of the requests.
+    Trying,
+    /// It did worse, and keeps the part that it has.
+    Paused,
+    /// It has all requests, and the rest of its copies come up.
+    TakingOver,
+    /// It did worse or never came up, and is gone.
+    RolledBack,
 }
 
 /// What is the case of a resource that nothing runs for.

@@ -23,6 +23,11 @@ pub struct Rule {
     pub message: Cow<'static, str>,
 }
 
+/// Steps of a canary.
+const GROWS: &str = "!has(self.steps) || (self.steps.map(step, step.weight).isSorted() && self.steps.all(step, self.steps.exists_one(other, other.weight == step.weight)))";
+const GROWS_WHY: &str =
+    "a canary grows from step to step; write larger weights one after the other";
+
 /// The embedded engine runs the Model: by name, or since its weights are one file.
 const EMBEDDED: &str = "has(self.source) && ((has(self.runtime) && self.runtime == 'embedded') || ((!has(self.runtime) || self.runtime == 'auto') && !self.source.matches('^(hf:[^/]+/[^/]+|file:.*/)$')))";
 
@@ -107,6 +112,7 @@ const MODEL: &[(&str, &str, &str)] = &[
         "self.surge > 0 || self.unavailable > 0",
         "with neither more nor fewer copies none is ever replaced; raise one of the two",
     ),
+    ("updates.canary", GROWS, GROWS_WHY),
     (
         "",
         "!has(self.storage) || self.storage.kind != 'image' || (has(self.source) && self.source.startsWith('oci://'))",
@@ -184,11 +190,7 @@ const ROUTE: &[(&str, &str, &str)] = &[
         "!has(self.regions) || size(self.regions) == 0 || !has(self.policy) || self.policy == 'cost'",
         "only the policy `cost` weighs distance; choose that, or leave out `regions`",
     ),
-    (
-        "canary",
-        "!has(self.steps) || (self.steps.map(step, step.weight).isSorted() && self.steps.all(step, self.steps.exists_one(other, other.weight == step.weight)))",
-        "a canary grows from step to step; write larger weights one after the other",
-    ),
+    ("canary", GROWS, GROWS_WHY),
     (
         "rules[]",
         "has(self.model) != (has(self.targets) && size(self.targets) > 0)",

@@ -108,7 +108,7 @@ fn too_few_nodes(scene: &Scene<'_>) -> Option<String> {
 
 fn no_room_to_replace(scene: &Scene<'_>) -> Option<String> {
     let there = scene.settled.fleet?.spec.nodes?;
-    let updates = scene.model.spec.updates.unwrap_or_default();
+    let updates = scene.model.spec.updates.clone().unwrap_or_default();
     if scene.settled.accelerators() == 0 || updates.unavailable > 0 {
         return None;
     }

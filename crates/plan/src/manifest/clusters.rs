@@ -5,6 +5,7 @@ use super::error::nearest;
 use super::link::error;
 use super::{ManifestError, Problem};
 use crate::WeightsSource;
+use crate::api::rollout::shrinking;
 use crate::api::{Fleet, FleetKind, Kind, Model, Resource, StorageKind, Toleration, Zero};
 use crate::hardware::{self, Accelerator};
 use crate::launch::Engine;
@@ -117,6 +118,11 @@ pub(super) fn model(model: &Model, errors: &mut Vec<ManifestError>) {
     {
         let text = "with neither more nor fewer copies none is ever replaced; raise one of the two";
         report("updates.surge", text.to_owned());
+    }
+    let canary = model.spec.updates.as_ref().and_then(|updates| updates.canary.as_ref());
+    for (index, before) in canary.map(|canary| shrinking(&canary.steps)).unwrap_or_default() {
+        let text = format!("a canary grows from step to step; write more than {before}");
+        report(&format!("updates.canary.steps[{index}].weight"), text);
     }
     let Some(pods) = &model.spec.pod_template else { return };
     for key in pods.labels.keys().filter(|key| OWN_LABELS.iter().any(|own| key.starts_with(own))) {

@@ -7,11 +7,9 @@ use std::collections::BTreeSet;
 use super::error::nearest;
 use super::link::{error, split};
 use super::{ManifestError, Problem};
-use crate::api::{Canary, Kind, Model, Policy, Resource, ResourceName, Route, Rule, Target, When};
+use crate::api::rollout::shrinking;
+use crate::api::{Kind, Model, Policy, Resource, ResourceName, Route, Rule, Target, When};
 use crate::lane::{deciding, regions, spill};
-
-/// All requests in percent.
-const WHOLE_PERCENT: u32 = 100;
 
 /// Adds everything about routes that does not fit together, or what they lead to.
 pub(super) fn check(resources: &[Resource], errors: &mut Vec<ManifestError>) {
@@ -228,17 +226,9 @@ impl One<'_> {
             let text = "it takes from the targets, so it is none of them; remove it there";
             self.report("canary.model", text);
         }
-        self.steps(canary);
-    }
-
-    fn steps(&mut self, canary: &Canary) {
-        let mut before = 0;
-        for (index, step) in canary.steps.iter().enumerate() {
-            if step.weight <= before {
-                let text = format!("a canary grows from step to step; write more than {before}");
-                self.report(&format!("canary.steps[{index}].weight"), text);
-            }
-            before = step.weight.min(WHOLE_PERCENT);
+        for (index, before) in shrinking(&canary.steps) {
+            let text = format!("a canary grows from step to step; write more than {before}");
+            self.report(&format!("canary.steps[{index}].weight"), text);
         }
     }
 

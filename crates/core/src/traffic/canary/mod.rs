@@ -48,6 +48,8 @@ pub struct Canary {
     lasted: Span,
     since: Time,
     trial: Trial,
+    /// The part of the requests that it gets at most, 0 to 1.
+    share_max: f64,
     /// How it ended.
     end: Option<Judgement>,
 }
@@ -75,7 +77,22 @@ impl Canary {
             lasted: Span::ZERO,
             since: now,
             trial: Trial::default(),
+            share_max: 1.0,
             end: None,
+        }
+    }
+
+    /// The part of the requests that it gets at most for now, 0 to 1, whatever its step. Whoever brings
+    /// it replicas says so: with a larger share than they can bear it would be worse by that alone.
+    pub const fn set_share_max(&mut self, share: f64) {
+        self.share_max = share.clamp(0.0, 1.0);
+    }
+
+    /// The step that it is at, from 0; behind the last when it is promoted.
+    pub fn step(&self) -> usize {
+        match self.end.map(|end| end.verdict) {
+            Some(Verdict::Promote) => self.plan.steps.len(),
+            Some(Verdict::Rollback | Verdict::Continue | Verdict::Hold) | None => self.step,
         }
     }
 
@@ -110,19 +127,21 @@ impl Canary {
             lasted: kept.lasted,
             since: now,
             trial: kept.trial,
+            share_max: 1.0,
             end: kept.end,
         }
     }
 
     /// The part of the requests that it gets now, 0 to 1.
     pub fn share(&self) -> f64 {
-        match self.end.map(|end| end.verdict) {
+        let share = match self.end.map(|end| end.verdict) {
             Some(Verdict::Promote) => 1.0,
             Some(Verdict::Rollback) => 0.0,
             Some(Verdict::Continue | Verdict::Hold) | None => {
                 self.current().map_or(1.0, |step| (step.percent / 100.0).clamp(0.0, 1.0))
             }
-        }
+        };
+        share.min(self.share_max)
     }
 
     /// A request ended. Samples after the end of the trial are not looked at.

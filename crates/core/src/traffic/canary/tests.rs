@@ -195,3 +195,23 @@ fn it_survives_a_restart() {
     assert_eq!(other.snapshot(later).lasted, Span::ZERO);
     assert!(kept.len() < 100_000, "{}", kept.len());
 }
+
+#[test]
+fn a_share_is_no_larger_than_replicas_can_bear() {
+    let mut trial = Canary::new(Time::ZERO, CanaryPlan::default(), Name::from("b"), 1);
+    assert_eq!((trial.share(), trial.step()), (0.05, 0));
+    trial.set_share_max(0.02);
+    assert_eq!(trial.share(), 0.02);
+    trial.set_share_max(1.0);
+    let mut dice = Dice(1);
+    let mut now = Time::ZERO;
+    while trial.judge(now).verdict != Verdict::Promote {
+        now = now + Span::from_millis(50);
+        let arm = if dice.unit() < trial.share() { Arm::Canary } else { Arm::Baseline };
+        trial.note(arm, &dice.sample(&GOOD));
+    }
+    assert_eq!((trial.share(), trial.step()), (1.0, 3));
+    // One that is promoted waits for its replicas, too.
+    trial.set_share_max(0.5);
+    assert_eq!(trial.share(), 0.5);
+}

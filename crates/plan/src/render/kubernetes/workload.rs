@@ -29,7 +29,7 @@ pub(super) const fn scaled(settled: &Settled<'_>) -> Option<(&'static str, &'sta
 }
 
 fn deployment(settled: &Settled<'_>) -> Object {
-    let updates = settled.model.spec.updates.unwrap_or_default();
+    let updates = settled.model.spec.updates.clone().unwrap_or_default();
     let patience = settled.spec.probes.startup.patience_seconds();
     let mut spec = json!({
         "revisionHistoryLimit": HISTORY,
@@ -49,7 +49,7 @@ fn deployment(settled: &Settled<'_>) -> Object {
 }
 
 fn group(settled: &Settled<'_>) -> Object {
-    let updates = settled.model.spec.updates.unwrap_or_default();
+    let updates = settled.model.spec.updates.clone().unwrap_or_default();
     let mut spec = json!({
         "leaderWorkerTemplate": {
             "size": settled.spec.nodes,

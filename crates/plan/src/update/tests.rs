@@ -1,0 +1,300 @@
+//! Updates played in a small world, in which copies come up a turn later and gateways go through the
+//! steps as far as they may.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{WeightsSource, World, parse_all, plan};
+
+/// A Model of that version and so many copies.
+fn spec(image: &str, updates: &str) -> ModelSpec {
+    let text = format!(
+        "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: m}}\nspec:\n  source: \
+         'file:w.gguf'\n  image: {image}\n  updates: {{{updates}}}\n"
+    );
+    let all = parse_all([("m.yaml", text.as_str())]).unwrap();
+    match all.into_iter().next() {
+        Some(crate::Resource::Model(model)) => model.spec,
+        other => panic!("{other:?}"),
+    }
+}
+
+const STEPS: &str = "canary: {steps: [{weight: 10}, {weight: 50}]}";
+
+/// What there is of a Model, and what gateways do with it.
+struct Play {
+    second: u64,
+    status: UpdateStatus,
+    copies: Copies,
+    ready: Copies,
+    /// The step that gateways are at, with the next version.
+    step: usize,
+    gateways: u32,
+    progress: Progress,
+    comes_up: bool,
+}
+
+impl Play {
+    /// The version of that spec serves.
+    fn of(spec: &ModelSpec, replicas: u32) -> Self {
+        let mut play = Self {
+            second: 0,
+            status: UpdateStatus::default(),
+            copies: Copies { serving: 0, next: 0 },
+            ready: Copies { serving: replicas, next: 0 },
+            step: 0,
+            gateways: 2,
+            progress: Progress::Going,
+            comes_up: true,
+        };
+        play.turn(spec, replicas);
+        play
+    }
+
+    fn phase(&self) -> Option<UpdatePhase> {
+        self.status.next.as_ref().map(|next| next.phase)
+    }
+
+    /// What gateways give the next version: their step's, or what it can bear.
+    fn share(&self, spec: &ModelSpec) -> f64 {
+        let steps = spec.updates.as_ref().unwrap().canary.as_ref().unwrap().steps();
+        let max = self.status.next.as_ref().map_or(0, |next| next.percent_max);
+        f64::from(percent_of(&steps, self.step).min(max))
+    }
+
+    fn turn(&mut self, spec: &ModelSpec, replicas: u32) {
+        self.second += 10;
+        let now: Timestamp = format!(
+            "2027-01-01T{:02}:{:02}:{:02}Z",
+            self.second / 3600,
+            self.second / 60 % 60,
+            self.second % 60
+        )
+        .parse()
+        .unwrap();
+        let phases = [Some(UpdatePhase::Trying), Some(UpdatePhase::TakingOver)];
+        let canary = spec.updates.as_ref().is_some_and(|updates| updates.canary.is_some());
+        let on_trial = canary && phases.contains(&self.phase());
+        let trial = Trial {
+            revision: self
+                .status
+                .next
+                .as_ref()
+                .map(|next| next.revision.clone())
+                .unwrap_or_default(),
+            progress: self.progress,
+            step: self.step as u32,
+            percent: if on_trial { self.share(spec) } else { 0.0 },
+            why: "as it is played".to_owned(),
+        };
+        let trials = vec![trial; if on_trial { self.gateways as usize } else { 0 }];
+        let seen = Seen {
+            spec,
+            replicas,
+            next_ready: self.ready.next,
+            trouble: Some("its image cannot be pulled"),
+            patience_seconds: 100,
+            is_routed: true,
+            trials: &trials,
+        };
+        let served = self.status.serving.clone();
+        let advanced = advance(&now, &self.status, &seen);
+        let again = advance(&now, &advanced.status, &seen);
+        assert_eq!(again.copies, advanced.copies, "it does not flap: {:?}", advanced.status);
+        (self.status, self.copies) = (advanced.status, advanced.copies);
+        if served.is_some() && self.status.serving != served {
+            // What was next serves.
+            self.ready = Copies { serving: self.ready.next, next: 0 };
+            self.step = 0;
+        }
+        self.ready.serving = self.copies.serving;
+        let next = self.ready.next.min(self.copies.next);
+        self.ready.next = if self.comes_up { self.copies.next } else { next };
+    }
+
+    /// Gateways go on to the next step.
+    fn go_on(&mut self, spec: &ModelSpec) {
+        if self.phase() != Some(UpdatePhase::Trying) {
+            return;
+        }
+        let steps = spec.updates.as_ref().unwrap().canary.as_ref().unwrap().steps();
+        self.step += 1;
+        if self.step >= steps.len() {
+            self.progress = Progress::Done;
+        }
+    }
+}
+
+#[test]
+fn a_good_version_takes_over_step_by_step() {
+    let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
+    let mut play = Play::of(&old, 4);
+    assert_eq!((play.copies, play.phase()), (Copies { serving: 4, next: 0 }, None));
+    let mut story = Vec::new();
+    for _ in 0..16 {
+        play.turn(&new, 4);
+        play.go_on(&new);
+        let Copies { serving, next } = play.copies;
+        let line = format!("{:?} {serving}+{next}", play.phase());
+        if story.last() != Some(&line) {
+            story.push(line);
+        }
+    }
+    let expect = [
+        "Some(Starting) 4+1",
+        "Some(Trying) 4+1",
+        "Some(Trying) 3+2",
+        "Some(TakingOver) 3+2",
+        "Some(TakingOver) 2+3",
+        "Some(TakingOver) 1+4",
+        "None 4+0",
+    ];
+    assert_eq!(story, expect);
+    assert_eq!(play.status.serving, Some(revision(&new)));
+    assert_eq!(running(&old, play.status.serving_spec.as_ref().unwrap()).unwrap().image, new.image);
+}
+
+#[test]
+fn a_bad_one_is_taken_back_and_stays_so() {
+    let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
+    let mut play = Play::of(&old, 3);
+    (0..4).for_each(|_| play.turn(&new, 3));
+    assert_eq!(play.phase(), Some(UpdatePhase::Trying));
+    play.progress = Progress::Worse;
+    (0..3).for_each(|_| play.turn(&new, 3));
+    assert_eq!(play.phase(), Some(UpdatePhase::RolledBack));
+    assert_eq!(play.copies, Copies { serving: 3, next: 0 });
+    assert_eq!(play.status.serving, Some(revision(&old)));
+    // What serves is the old version with what else is new.
+    let serves = running(&new, play.status.serving_spec.as_ref().unwrap()).unwrap();
+    assert_eq!((&serves.image, &serves.updates), (&old.image, &new.updates));
+    // Another version is another try, and the old one ends it.
+    play.progress = Progress::Going;
+    play.turn(&spec("a:3", STEPS), 3);
+    assert_eq!(play.phase(), Some(UpdatePhase::Starting));
+    play.turn(&old, 3);
+    assert_eq!((play.phase(), play.copies), (None, Copies { serving: 3, next: 0 }));
+}
+
+#[test]
+fn one_that_never_comes_up_is_given_up() {
+    let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
+    let mut play = Play { comes_up: false, ..Play::of(&old, 2) };
+    (0..20).for_each(|_| play.turn(&new, 2));
+    let next = play.status.next.unwrap();
+    assert_eq!(next.phase, UpdatePhase::RolledBack);
+    assert_eq!(next.message, "it did not come up in 100 s: its image cannot be pulled");
+}
+
+#[test]
+fn a_pause_keeps_what_it_has() {
+    let pause = "canary: {steps: [{weight: 50}], onFail: pause}";
+    let (old, new) = (spec("a:1", pause), spec("a:2", pause));
+    let mut play = Play::of(&old, 2);
+    (0..4).for_each(|_| play.turn(&new, 2));
+    play.progress = Progress::Worse;
+    (0..3).for_each(|_| play.turn(&new, 2));
+    assert_eq!(play.phase(), Some(UpdatePhase::Paused));
+    assert!(play.copies.next > 0 && play.copies.serving > 0, "{:?}", play.copies);
+}
+
+#[test]
+fn without_a_trial_it_takes_over() {
+    // No canary, no Route that leads there, no room for a second copy.
+    let check = |updates: &str, replicas: u32, expect: &str| {
+        let (old, new) = (spec("a:1", updates), spec("a:2", updates));
+        let mut play = Play::of(&old, replicas);
+        play.turn(&new, replicas);
+        let next = play.status.next.clone().unwrap();
+        assert_eq!(next.phase, UpdatePhase::TakingOver);
+        assert!(next.message.contains(expect), "{}", next.message);
+        (0..4 + replicas).for_each(|_| play.turn(&new, replicas));
+        assert_eq!(play.status.serving, Some(revision(&new)));
+    };
+    check("surge: 1", 3, "`updates.canary` is not there");
+    check("surge: 0, unavailable: 1, canary: {}", 1, "room for one copy");
+}
+
+#[test]
+fn what_makes_a_version() {
+    let one = spec("a:1", STEPS);
+    let same = |change: &dyn Fn(&mut ModelSpec)| {
+        let mut other = one.clone();
+        change(&mut other);
+        revision(&other) == revision(&one)
+    };
+    assert!(same(&|spec| spec.replicas = 9));
+    assert!(same(&|spec| spec.updates = None));
+    assert!(!same(&|spec| spec.runtime_args = vec!["--x".to_owned()]));
+    assert!(!same(&|spec| spec.parallelism.tensor = 2));
+    assert!(!same(&|spec| spec.source = Some("file:b.gguf".parse::<WeightsSource>().unwrap())));
+    // What is at its default is not written, so that later fields change no names.
+    assert_eq!(what_runs(&one), r#"{"image":"a:1","source":"file:w.gguf"}"#);
+    assert!(running(&one, "{").is_err());
+}
+
+#[test]
+fn a_trial_is_a_lane_and_a_canary() {
+    let resources = |image: &str| {
+        let head = "apiVersion: pilotage.dev/v1alpha1\nkind: ";
+        let text = format!(
+            "{head}Model\nmetadata: {{name: m}}\nspec: {{source: 'file:w.gguf', image: {image}}}\n---\n\
+             {head}Model\nmetadata: {{name: n}}\nspec: {{source: 'file:v.gguf'}}\n---\n\
+             {head}Route\nmetadata: {{name: chat}}\nspec: {{targets: [{{model: m}}]}}\n---\n\
+             {head}Route\nmetadata: {{name: both}}\nspec: {{targets: [{{model: m}}, {{model: n}}]}}\n"
+        );
+        parse_all([("m.yaml", text.as_str())]).unwrap()
+    };
+    let of = |image: &str| plan(&resources(image), &World::with_cores(4)).unwrap();
+    let (mut now, next) = (of("a:1"), of("a:2"));
+    let canary = spec("a:2", STEPS).updates.unwrap().canary.unwrap();
+    assert_eq!(try_out(&mut now, &next, "m", &canary), ["chat"]);
+    let lane = now.lane("m+next").unwrap();
+    assert_eq!(lane.replicas, ["m+next-0"]);
+    assert!(now.processes.iter().any(|one| one.name == "m+next-0" && one.lane == "m+next"));
+    let chat = now.route("chat").unwrap();
+    assert_eq!(chat.canary.as_ref().unwrap().model.as_str(), "m+next");
+    assert!(now.route("both").unwrap().canary.is_none(), "it would be compared with another Model");
+    assert_eq!(try_out(&mut of("a:1"), &next, "n", &canary), [""; 0], "nobody leads to it alone");
+}
+
+proptest! {
+    #[test]
+    fn there_is_room_and_nobody_is_left_without(
+        replicas in 1_u32..20,
+        surge in 0_u32..5,
+        unavailable in 0_u32..3,
+        weights in prop::collection::btree_set(1_u32..100, 1..5),
+        moods in prop::collection::vec(0_u8..10, 1..60),
+    ) {
+        let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+        let steps: Vec<String> = weights.iter().map(|w| format!("{{weight: {w}}}")).collect();
+        let updates = format!(
+            "surge: {surge}, unavailable: {unavailable}, canary: {{steps: [{}]}}", steps.join(", ")
+        );
+        let (old, new) = (spec("a:1", &updates), spec("a:2", &updates));
+        let mut play = Play::of(&old, replicas);
+        for mood in moods {
+            play.comes_up = mood > 2;
+            play.turn(&new, replicas);
+            let Copies { serving, next } = play.copies;
+            prop_assert!(serving + next <= replicas + surge, "{:?}", play.copies);
+            // What gateways give each version, its copies can bear.
+            if surge > 0 && unavailable == 0 && play.phase() == Some(UpdatePhase::Trying) {
+                let share = play.share(&new) / 100.0;
+                let borne = f64::from(play.copies.serving) / f64::from(replicas);
+                prop_assert!(borne + 0.011 >= 1.0 - share, "{:?} with {share}", play.copies);
+            }
+            if mood > 4 {
+                play.go_on(&new);
+            }
+        }
+        play.comes_up = true;
+        for _ in 0..200 {
+            play.turn(&new, replicas);
+            play.go_on(&new);
+        }
+        let ended = play.status.next.is_none() || play.phase() == Some(UpdatePhase::RolledBack);
+        prop_assert!(ended, "{:?}", play.status);
+    }
+}

@@ -1,0 +1,50 @@
+//! A plan in which a Model's next version is tried out: a lane of its own beside that of the version
+//! that serves, and a canary in every Route that leads to the Model alone.
+
+use crate::Plan;
+use crate::api::{ResourceName, UpdateCanary};
+use crate::lane::Lane;
+
+/// What the lane of a next version has behind the Model's name. No Model has a name with it.
+pub const NEXT: &str = "+next";
+
+/// Adds to a plan, in which the serving version of a Model runs, its next version from a plan that has
+/// that one. Returns the names of the Routes that divide their requests; with none of them nothing is
+/// changed.
+pub fn try_out(plan: &mut Plan, next: &Plan, model: &str, canary: &UpdateCanary) -> Vec<String> {
+    let leads_there = |route: &&mut crate::routes::Route| {
+        let others = route.targets.iter().any(|one| one.weight > 0 && one.model.as_str() != model);
+        let own = route.targets.iter().any(|one| one.weight > 0 && one.model.as_str() == model);
+        own && !others && route.canary.is_none() && route.experiment.is_none()
+    };
+    let Some(lane) = next.lane(model) else { return Vec::new() };
+    let mut divided = Vec::new();
+    for route in plan.routes.iter_mut().filter(leads_there) {
+        route.canary = Some(canary.of(lane_name(model)));
+        divided.push(route.name.clone());
+    }
+    if divided.is_empty() {
+        return divided;
+    }
+    let renamed = |name: &String| next_of(name, model);
+    let replicas = lane.replicas.iter().map(renamed).collect();
+    plan.lanes.push(Lane { name: format!("{model}{NEXT}"), replicas, ..lane.clone() });
+    for process in next.processes.iter().filter(|process| process.lane == model) {
+        let mut process = process.clone();
+        process.name = next_of(&process.name, model);
+        process.lane = format!("{model}{NEXT}");
+        plan.processes.push(process);
+    }
+    divided
+}
+
+/// The lane's name where a Model's is wanted.
+fn lane_name(model: &str) -> ResourceName {
+    ResourceName::internal(format!("{model}{NEXT}"))
+}
+
+/// `MODEL-0` becomes `MODEL+next-0`.
+fn next_of(name: &str, model: &str) -> String {
+    let rest = name.strip_prefix(model).unwrap_or(name);
+    format!("{model}{NEXT}{rest}")
+}

@@ -34,7 +34,7 @@ use crate::names;
 use crate::quotas::Quotas;
 use crate::stored::Store;
 use crate::table::{Lane, Start, Table};
-use crate::trials::Trials;
+use crate::trials::{Judged, Trials};
 use crate::{reply, responses};
 
 /// A gateway: routes, lanes, tenants. Clones are the same one.
@@ -247,6 +247,11 @@ impl Gateway {
     /// How far canaries are. Kept over a restart by whoever has a place for it.
     pub fn trials(&self) -> serde_json::Value {
         self.inner.trials.snapshot()
+    }
+
+    /// What is thought of each route's canary now.
+    pub fn judged(&self) -> Vec<Judged> {
+        self.inner.trials.judged()
     }
 
     /// Goes on where [`Self::trials`] was asked before a restart. A canary of another model, or by

@@ -124,6 +124,8 @@ pub struct RouteConfig {
     /// Whether streams that take unusually long to begin get a second attempt, as far as their lane's
     /// scheduler allows: see [`pilotage_core::health::HedgeConfig`].
     pub hedge: bool,
+    /// The part of its requests, 0 to 1, that its canary's replicas can bear: it gets no more.
+    pub canary_share_max: f64,
 }
 
 /// How often a route's requests may be tried again.
@@ -179,6 +181,7 @@ impl RouteConfig {
             merge: None,
             cache: None,
             hedge: false,
+            canary_share_max: 1.0,
         }
     }
 }

@@ -28,3 +28,4 @@ pub use config::{
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};
 pub use reports::HealthCheck;
+pub use trials::Judged;

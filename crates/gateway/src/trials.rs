@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
-use pilotage_core::traffic::canary::Snapshot;
+use pilotage_core::traffic::canary::{Judgement, Snapshot};
 use pilotage_core::traffic::tally::{Sample, Tally};
 use pilotage_core::traffic::{Arm, Canary, Name, Role, Verdict};
 use pilotage_core::{Span, Time};
@@ -27,10 +27,27 @@ pub(crate) struct Trials {
 #[derive(Debug, Default)]
 struct Trial {
     canary: Option<Canary>,
+    /// The lane that is tried.
+    subject: Option<String>,
     /// The last verdict that was told.
     told: Option<Verdict>,
     /// What came of each model's requests.
     arms: BTreeMap<String, Tally>,
+}
+
+/// What is thought of a route's canary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// The route.
+    pub route: String,
+    /// The lane that is tried.
+    pub lane: String,
+    /// Its step, from 0; behind the last when it is promoted.
+    pub step: usize,
+    /// Its part of the requests, in percent.
+    pub percent: f64,
+    /// What is to be done, and why.
+    pub judgement: Judgement,
 }
 
 /// Where a request counts.
@@ -57,6 +74,10 @@ impl Trials {
                 Some(canary) => Canary::restore(now, plan, subject, canary.snapshot(now)),
                 None => Canary::new(now, plan, subject, self.seed),
             });
+            if let Some(canary) = &mut trial.canary {
+                canary.set_share_max(route.canary_share_max);
+            }
+            trial.subject = lane_of_canary(route, lanes).map(|lane| lane.name.clone());
             let name = route.traffic.name.as_str();
             self.show(name, trial.canary.as_ref());
             trials.insert(route.traffic.name.clone(), trial);
@@ -97,6 +118,19 @@ impl Trials {
             }
         }
         self.show(place.route.as_str(), Some(canary));
+    }
+
+    /// What is thought of each canary now.
+    pub(crate) fn judged(&self) -> Vec<Judged> {
+        let now = self.now();
+        let mut trials = self.routes.lock();
+        let judged = trials.iter_mut().filter_map(|(route, trial)| {
+            let (canary, lane) = (trial.canary.as_mut()?, trial.subject.clone()?);
+            let judgement = canary.judge(now);
+            let (step, percent) = (canary.step(), canary.share() * 100.0);
+            Some(Judged { route: route.as_str().to_owned(), lane, step, percent, judgement })
+        });
+        judged.collect()
     }
 
     /// Each route's arms and canary, for the status.
@@ -158,11 +192,15 @@ impl Trials {
 /// What is on trial: the model, what it is upstream, and which weights these are, as far as that is
 /// known. Another revision is another trial.
 fn subject(route: &RouteConfig, lanes: &[LaneConfig]) -> Option<Name> {
-    let target = route.traffic.targets.iter().find(|target| target.role == Role::Canary)?;
-    let lane = lanes.get(target.lane.0 as usize)?;
+    let lane = lane_of_canary(route, lanes)?;
     let LaneConfig { name, served_model, identity, .. } = lane;
     let revision = if identity.is_empty() { String::new() } else { format!("#{identity}") };
     Some(format!("{name}@{served_model}{revision}").as_str().into())
+}
+
+fn lane_of_canary<'a>(route: &RouteConfig, lanes: &'a [LaneConfig]) -> Option<&'a LaneConfig> {
+    let target = route.traffic.targets.iter().find(|target| target.role == Role::Canary)?;
+    lanes.get(target.lane.0 as usize)
 }
 
 fn arm(lane: &str, tally: &Tally) -> Value {
@@ -217,6 +255,9 @@ mod tests {
             trials.ended(&place(Role::Canary), "next", &failed);
         }
         assert_eq!(trials.share(&route), 0.0, "{}", trials.status());
+        let judged = trials.judged();
+        assert_eq!((judged[0].lane.as_str(), judged[0].percent), ("next", 0.0));
+        assert_eq!(judged[0].judgement.verdict, Verdict::Rollback);
         assert_eq!(set(&trials, "sha256:1"), 0.0, "the same weights stay rolled back");
         assert_eq!(set(&trials, "sha256:2"), 0.1);
         // So it is after a restart.

@@ -31,6 +31,8 @@ pub struct Route {
     pub experiment: Option<Experiment>,
     /// A lane that takes over step by step, with its steps written out.
     pub canary: Option<Canary>,
+    /// The part of the requests, in percent, that the replicas of the canary can bear: it gets no more.
+    pub canary_percent_max: u32,
     /// A lane that gets copies.
     pub mirror: Option<Mirror>,
     /// Requests that share one answer.
@@ -58,6 +60,7 @@ pub(crate) fn route(written: &api::Route, models: &[&Model]) -> Route {
         rules: spec.rules.iter().map(complete_rule).collect(),
         experiment: spec.experiment.clone(),
         canary: spec.canary.as_ref().map(complete_canary),
+        canary_percent_max: 100,
         mirror: spec.mirror.clone(),
         merge: spec.merge,
         cache: spec.cache,

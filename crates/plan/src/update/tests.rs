@@ -248,14 +248,20 @@ fn a_trial_is_a_lane_and_a_canary() {
     let of = |image: &str| plan(&resources(image), &World::with_cores(4)).unwrap();
     let (mut now, next) = (of("a:1"), of("a:2"));
     let canary = spec("a:2", STEPS).updates.unwrap().canary.unwrap();
-    assert_eq!(try_out(&mut now, &next, "m", &canary), ["chat"]);
+    let tried = TriedOut { model: "m", revision: "0123456789", canary: &canary, percent_max: 25 };
+    assert_eq!(try_out(&mut now, &next, &tried), ["chat"]);
     let lane = now.lane("m+next").unwrap();
-    assert_eq!(lane.replicas, ["m+next-0"]);
+    assert_eq!(
+        (lane.identity.as_str(), &lane.replicas[..]),
+        ("#0123456789", &["m+next-0".to_owned()][..])
+    );
     assert!(now.processes.iter().any(|one| one.name == "m+next-0" && one.lane == "m+next"));
     let chat = now.route("chat").unwrap();
     assert_eq!(chat.canary.as_ref().unwrap().model.as_str(), "m+next");
+    assert_eq!(chat.canary_percent_max, 25);
     assert!(now.route("both").unwrap().canary.is_none(), "it would be compared with another Model");
-    assert_eq!(try_out(&mut of("a:1"), &next, "n", &canary), [""; 0], "nobody leads to it alone");
+    let tried = TriedOut { model: "n", ..tried };
+    assert_eq!(try_out(&mut of("a:1"), &next, &tried), [""; 0], "nobody leads to it alone");
 }
 
 proptest! {

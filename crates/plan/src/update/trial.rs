@@ -8,10 +8,24 @@ use crate::lane::Lane;
 /// What the lane of a next version has behind the Model's name. No Model has a name with it.
 pub const NEXT: &str = "+next";
 
+/// A version on trial.
+#[derive(Clone, Copy, Debug)]
+pub struct TriedOut<'a> {
+    /// The Model.
+    pub model: &'a str,
+    /// The version's name, by which another one is another trial.
+    pub revision: &'a str,
+    /// How it proves itself.
+    pub canary: &'a UpdateCanary,
+    /// The part of the requests, in percent, that its copies can bear: it gets no more.
+    pub percent_max: u32,
+}
+
 /// Adds to a plan, in which the serving version of a Model runs, its next version from a plan that has
 /// that one. Returns the names of the Routes that divide their requests; with none of them nothing is
 /// changed.
-pub fn try_out(plan: &mut Plan, next: &Plan, model: &str, canary: &UpdateCanary) -> Vec<String> {
+pub fn try_out(plan: &mut Plan, next: &Plan, tried: &TriedOut<'_>) -> Vec<String> {
+    let TriedOut { model, revision, canary, percent_max } = *tried;
     let leads_there = |route: &&mut crate::routes::Route| {
         let others = route.targets.iter().any(|one| one.weight > 0 && one.model.as_str() != model);
         let own = route.targets.iter().any(|one| one.weight > 0 && one.model.as_str() == model);
@@ -21,6 +35,7 @@ pub fn try_out(plan: &mut Plan, next: &Plan, model: &str, canary: &UpdateCanary)
     let mut divided = Vec::new();
     for route in plan.routes.iter_mut().filter(leads_there) {
         route.canary = Some(canary.of(lane_name(model)));
+        route.canary_percent_max = percent_max;
         divided.push(route.name.clone());
     }
     if divided.is_empty() {
@@ -28,7 +43,9 @@ pub fn try_out(plan: &mut Plan, next: &Plan, model: &str, canary: &UpdateCanary)
     }
     let renamed = |name: &String| next_of(name, model);
     let replicas = lane.replicas.iter().map(renamed).collect();
-    plan.lanes.push(Lane { name: format!("{model}{NEXT}"), replicas, ..lane.clone() });
+    let identity = format!("{}#{revision}", lane.identity);
+    let name = format!("{model}{NEXT}");
+    plan.lanes.push(Lane { name, identity, replicas, ..lane.clone() });
     for process in next.processes.iter().filter(|process| process.lane == model) {
         let mut process = process.clone();
         process.name = next_of(&process.name, model);

@@ -117,6 +117,7 @@ impl Places<'_> {
             }),
             cache: route.cache.enabled.then(|| cache(&route.cache)),
             hedge: route.hedge.enabled,
+            canary_share_max: f64::from(route.canary_percent_max) / 100.0,
         }
     }
 

@@ -28,11 +28,12 @@ pub const RUNS: [&str; 17] = [
 ];
 
 /// What was kept of a version cannot be read.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error(
-    "`status.update.servingSpec` is not what this release keeps there: {0}; the new version takes over without a trial"
+    "`status.update.servingSpec` is not what this release keeps there ({0}); remove it, and the new \
+     version takes over without a trial"
 )]
-pub struct RevisionError(#[from] serde_json::Error);
+pub struct RevisionError(String);
 
 /// The name of a version: ten digits of a hash of what runs. Fields at their defaults do not count, so
 /// that a release with more fields calls the same version the same.
@@ -76,9 +77,10 @@ fn sorted(value: Value) -> Value {
 pub fn running(spec: &ModelSpec, kept: &str) -> Result<ModelSpec, RevisionError> {
     let mut all = fields(spec);
     all.retain(|name, _| !RUNS.contains(&name.as_str()));
-    let kept: Map<String, Value> = serde_json::from_str(kept)?;
+    let error = |error: serde_json::Error| RevisionError(error.to_string());
+    let kept: Map<String, Value> = serde_json::from_str(kept).map_err(error)?;
     all.extend(kept.into_iter().filter(|(name, _)| RUNS.contains(&name.as_str())));
-    Ok(serde_json::from_value(Value::Object(all))?)
+    serde_json::from_value(Value::Object(all)).map_err(error)
 }
 
 fn fields(spec: &ModelSpec) -> Map<String, Value> {

@@ -1,13 +1,14 @@
 //! What becomes of representative Models, as a reader of the YAML sees it.
 
+use pilotage_plan::api::Model;
 use pilotage_plan::launch::{
     EVENTS, LEADER, LISTEN, METRICS, PEERS, PORT, RANK, RENDEZVOUS, SCRATCH, WEIGHTS,
 };
-use pilotage_plan::parse_all;
 use pilotage_plan::render::kubernetes::install::{self, Installation, Scope};
 use pilotage_plan::render::kubernetes::{
-    Cluster, Installed, Mesh, Object, Platform, Rendered, render, yaml,
+    self, Cluster, Installed, Mesh, Object, Platform, Rendered, Version, render, yaml,
 };
+use pilotage_plan::{Resource, parse_all, update};
 
 /// A Model for processors, and Fleets for accelerators.
 const HEAD: &str = "apiVersion: pilotage.dev/v1alpha1\nkind: ";
@@ -179,6 +180,58 @@ fn models_become_objects() {
         }
         insta::assert_snapshot!(name, text);
     }
+}
+
+/// Two versions of a Model beside each other, as while one replaces the other.
+#[test]
+fn versions_have_objects_of_their_own() {
+    let spec = |args: &str| {
+        format!(
+            "source: 'hf:meta-llama/Llama-3.1-8B-Instruct', runtime: vllm, runtimeArgs: [{args}], storage: \
+                 {{kind: claim}}, replicas: 3, updates: {{canary: {{}}}}"
+        )
+    };
+    let model = |args: &str| match parse_all([("m.yaml", manifest("m", &spec(args)).as_str())])
+        .unwrap()
+        .remove(0)
+    {
+        Resource::Model(model) => model,
+        other => panic!("{other:?}"),
+    };
+    let (old, new) = (model("--seed, '1'"), model("--seed, '2'"));
+    let version = |of: &Model, kept: bool, replicas: u32| Version {
+        revision: update::revision(&of.spec),
+        kept: kept.then(|| update::what_runs(&of.spec)),
+        replicas: Some(replicas),
+    };
+    let versions = vec![version(&old, true, 2), version(&new, false, 1)];
+    let names: Vec<String> = versions.iter().map(|one| one.revision.clone()).collect();
+    let versions = [("m".to_owned(), versions)].into();
+    let cluster = Cluster { versions, ..Cluster::default() };
+    let rendered = kubernetes::model(&new, None, &cluster).unwrap();
+    let of = |kind: &str| {
+        let all = rendered.objects.iter().filter(move |object| object.kind() == kind);
+        all.map(Object::value).collect::<Vec<_>>()
+    };
+    let deployments = of("Deployment");
+    for ((deployment, name), (replicas, seed)) in
+        deployments.iter().zip(&names).zip([(2, "1"), (1, "2")])
+    {
+        assert_eq!(deployment["metadata"]["name"], format!("m-{name}"));
+        assert_eq!(deployment["spec"]["replicas"], replicas);
+        let selected = &deployment["spec"]["selector"]["matchLabels"]["pilotage.dev/revision"];
+        let template = &deployment["spec"]["template"];
+        assert_eq!(selected, name);
+        assert_eq!(&template["metadata"]["labels"]["pilotage.dev/revision"], selected);
+        let args = template["spec"]["containers"][0]["args"].to_string();
+        assert!(args.contains(&format!("\"--seed\",\"{seed}\"")), "{args}");
+    }
+    assert_eq!((deployments.len(), of("Service").len()), (2, 2));
+    // Weights that are the same are there once, and what is of the Model is not of a version.
+    assert_eq!((of("PersistentVolumeClaim").len(), of("Job").len()), (1, 1));
+    assert_eq!((of("PodDisruptionBudget").len(), of("NetworkPolicy").len()), (1, 1));
+    let budget = of("PodDisruptionBudget")[0]["spec"]["selector"].to_string();
+    assert!(!budget.contains("revision"), "{budget}");
 }
 
 #[test]

@@ -8,6 +8,9 @@ use crate::api::API_VERSION;
 /// The label with a Model's name, which selectors use.
 pub(super) const MODEL: &str = "pilotage.dev/model";
 
+/// The label with the version of a Model, where there can be several beside each other.
+pub(super) const REVISION: &str = "pilotage.dev/revision";
+
 /// The label that tells the pods of one copy that take requests from those that compute along.
 pub(super) const ROLE: &str = "pilotage.dev/role";
 
@@ -69,6 +72,30 @@ impl Settled<'_> {
         selector
     }
 
+    /// What the pods of one role of this version are selected by.
+    pub(super) fn selector_here(&self, role: Role) -> Value {
+        self.of_version(self.selector_of(role))
+    }
+
+    /// What all pods of this version are selected by.
+    pub(super) fn selector_of_all_here(&self) -> Value {
+        self.of_version(self.selector())
+    }
+
+    fn of_version(&self, mut labels: Value) -> Value {
+        if let Some(version) = &self.version {
+            labels[REVISION] = version.revision.as_str().into();
+        }
+        labels
+    }
+
+    /// Metadata of an object of this version.
+    pub(super) fn metadata_here(&self, name: &str) -> Value {
+        let mut metadata = self.metadata(name);
+        metadata["labels"] = self.of_version(self.labels());
+        metadata
+    }
+
     /// Labels of pods: those of the Model's owner, and ours over them.
     pub(super) fn pod_labels(&self, role: Role) -> Value {
         let theirs = self.model.spec.pod_template.iter().flat_map(|pods| &pods.labels);
@@ -78,6 +105,9 @@ impl Settled<'_> {
             all.extend(ours);
         }
         all.insert(ROLE.to_owned(), role.name().into());
+        if let Some(version) = &self.version {
+            all.insert(REVISION.to_owned(), version.revision.as_str().into());
+        }
         for (key, value) in self.cluster.mesh.iter().flat_map(|mesh| mesh.pod_labels()) {
             all.insert((*key).to_owned(), (*value).into());
         }

@@ -74,7 +74,7 @@ pub(super) fn objects(settled: &Settled<'_>) -> Option<Object> {
     if settled.cluster.mesh != Some(Mesh::Istio) {
         return None;
     }
-    let service = settled.named("engines");
+    let service = settled.named_here("engines");
     let host = format!("{service}.{}.svc.cluster.local", settled.cluster.namespace);
     let port = settled.port(PortRole::Http).unwrap_or(8000);
     let destination = json!({ "host": host, "port": { "number": port } });

@@ -33,6 +33,7 @@ use crate::api::{Fleet, FleetKind, Model, Resource};
 use crate::launch::LaunchError;
 use crate::manifest::Problem;
 use crate::size::ModelFacts;
+use crate::update::{self, RevisionError};
 use crate::{ManifestError, manifest};
 
 pub use mesh::Mesh;
@@ -69,6 +70,20 @@ pub struct Cluster {
     pub material: BTreeMap<String, String>,
     /// What was read of weights, by their sources as manifests have them.
     pub facts: BTreeMap<String, ModelFacts>,
+    /// The versions that there are to be of Models with `updates.canary`, by their names, the one that is wanted
+    /// last; those without have one, and all copies are of it.
+    pub versions: BTreeMap<String, Vec<Version>>,
+}
+
+/// A version of a Model, as [`update`] names them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Version {
+    /// Its name.
+    pub revision: String,
+    /// What runs, as it was kept; that of the Model itself where there is none.
+    pub kept: Option<String>,
+    /// Copies of it; as the Model says where there is none.
+    pub replicas: Option<u32>,
 }
 
 /// Kinds that others bring into a cluster.
@@ -121,6 +136,9 @@ pub enum RenderError {
     /// Its weights cannot be had there.
     #[error("{0}")]
     Weights(&'static str),
+    /// What was kept of the version that serves.
+    #[error(transparent)]
+    Kept(#[from] RevisionError),
     /// Kubernetes is too old.
     #[error("{what} wants Kubernetes 1.{minor} or later; {instead}")]
     Version {
@@ -163,6 +181,7 @@ impl RenderError {
             Self::Launch(_) | Self::Rights(_) => "spec.runtime",
             Self::Image(_) => "spec.image",
             Self::Weights(_) => "spec.source",
+            Self::Kept(_) => "status.update",
             Self::Version { .. } => "spec.storage.kind",
             Self::Absent { .. } => "spec.scaling.by",
             Self::Nodes { .. } => "spec.parallelism",
@@ -183,6 +202,7 @@ impl Default for Cluster {
             owners: BTreeMap::new(),
             material: BTreeMap::new(),
             facts: BTreeMap::new(),
+            versions: BTreeMap::new(),
         }
     }
 }
@@ -246,21 +266,61 @@ pub fn model(
     fleet: Option<&Fleet>,
     cluster: &Cluster,
 ) -> Result<Rendered, RenderError> {
-    let settled = settle::settle(model, fleet, cluster)?;
-    let mut objects = Vec::new();
-    objects.extend(settled.key_secret());
-    objects.extend(settled.files());
-    objects.extend(storage::objects(&settled));
-    objects.extend(network::objects(&settled));
-    objects.extend(workload::objects(&settled));
-    objects.extend(scale::objects(&settled)?);
-    objects.extend(monitor::objects(&settled));
-    objects.extend(mesh::objects(&settled));
+    let versions = versions(model, cluster)?;
+    let mut rendered = Rendered::default();
+    for (version, of) in &versions {
+        let settled =
+            settle::Settled { version: version.clone(), ..settle::settle(of, fleet, cluster)? };
+        for object in version_objects(&settled) {
+            // Versions share what belongs to their weights.
+            if !rendered.objects.contains(&object) {
+                rendered.objects.push(object);
+            }
+        }
+    }
+    let version = versions.last().and_then(|(version, _)| version.clone());
+    let settled = settle::Settled { version, ..settle::settle(model, fleet, cluster)? };
+    rendered.objects.extend(settled.key_secret());
+    rendered.objects.extend(network::objects(&settled));
+    rendered.objects.extend(scale::objects(&settled)?);
+    rendered.objects.extend(monitor::objects(&settled));
+    rendered.objects.sort_by_key(Object::order);
     let has_material = cluster.material.contains_key(&settled.key_name());
-    let secrets = if settled.takes_key() && !has_material {
-        vec![Wanted { name: settled.key_name(), entry: "key", how: KEY_HOW }]
-    } else {
-        Vec::new()
+    if settled.takes_key() && !has_material {
+        rendered.secrets.push(Wanted { name: settled.key_name(), entry: "key", how: KEY_HOW });
+    }
+    rendered.notes = settled.notes;
+    Ok(rendered)
+}
+
+/// The versions with the Model as each of them has it.
+fn versions(
+    model: &Model,
+    cluster: &Cluster,
+) -> Result<Vec<(Option<Version>, Model)>, RenderError> {
+    let by_canary = model.spec.updates.as_ref().is_some_and(|updates| updates.canary.is_some());
+    let Some(named) = cluster.versions.get(model.name()) else {
+        let revision = update::revision(&model.spec);
+        let own = Version { revision, kept: None, replicas: None };
+        return Ok(vec![(by_canary.then_some(own), model.clone())]);
     };
-    Ok(Rendered { objects, secrets, notes: settled.notes })
+    let each = named.iter().map(|version| {
+        let mut of = model.clone();
+        if let Some(kept) = &version.kept {
+            of.spec = update::running(&model.spec, kept)?;
+        }
+        Ok((Some(version.clone()), of))
+    });
+    each.collect()
+}
+
+/// What each version has for itself.
+fn version_objects(settled: &settle::Settled<'_>) -> Vec<Object> {
+    let mut objects = Vec::new();
+    objects.extend(settled.files());
+    objects.extend(storage::objects(settled));
+    objects.extend(network::services(settled));
+    objects.extend(workload::objects(settled));
+    objects.extend(mesh::objects(settled));
+    objects
 }

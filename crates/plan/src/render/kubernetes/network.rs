@@ -12,13 +12,17 @@ use crate::launch::PortRole;
 /// The label of namespaces whose pods may read metrics.
 pub(super) const METRICS_LABEL: &str = "pilotage.dev/metrics";
 
-/// Services and the policy of a Model.
+/// The policy of a Model.
 pub(super) fn objects(settled: &Settled<'_>) -> Vec<Object> {
+    vec![policy(settled)]
+}
+
+/// Services of one version.
+pub(super) fn services(settled: &Settled<'_>) -> Vec<Object> {
     let mut all = vec![service(settled)];
     if settled.spec.nodes > 1 && !settled.cluster.has.leader_worker_set {
         all.push(peers(settled));
     }
-    all.push(policy(settled));
     all
 }
 
@@ -40,12 +44,12 @@ fn service(settled: &Settled<'_>) -> Object {
     let spec = json!({
         "type": "ClusterIP",
         "clusterIP": "None",
-        "selector": settled.selector_of(Role::Serves),
+        "selector": settled.selector_here(Role::Serves),
         "ports": ports,
     });
     // Pods of a LeaderWorkerSet are named below a Service of its own name.
-    let name = settled.named("engines");
-    Object::new("v1", "Service", settled.metadata(&name), json!({ "spec": spec }))
+    let name = settled.named_here("engines");
+    Object::new("v1", "Service", settled.metadata_here(&name), json!({ "spec": spec }))
 }
 
 /// Names for the nodes of a copy, before they are ready: that is how they become so.
@@ -55,11 +59,11 @@ fn peers(settled: &Settled<'_>) -> Object {
         "type": "ClusterIP",
         "clusterIP": "None",
         "publishNotReadyAddresses": true,
-        "selector": settled.selector(),
+        "selector": settled.selector_of_all_here(),
         "ports": [{ "name": "rendezvous", "port": port, "targetPort": port, "protocol": "TCP" }],
     });
-    let name = settled.named("peers");
-    Object::new("v1", "Service", settled.metadata(&name), json!({ "spec": spec }))
+    let name = settled.named_here("peers");
+    Object::new("v1", "Service", settled.metadata_here(&name), json!({ "spec": spec }))
 }
 
 fn policy(settled: &Settled<'_>) -> Object {

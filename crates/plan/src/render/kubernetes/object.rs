@@ -39,6 +39,29 @@ impl Object {
         self.0["kind"].as_str().unwrap_or_default()
     }
 
+    /// Its place among the objects of a Model: what others need comes before them.
+    pub(super) fn order(&self) -> usize {
+        const ORDER: [&str; 8] = [
+            "Secret",
+            "ConfigMap",
+            "PersistentVolumeClaim",
+            "Job",
+            "Service",
+            "NetworkPolicy",
+            "Deployment",
+            "StatefulSet",
+        ];
+        const LAST: [&str; 4] =
+            ["PodDisruptionBudget", "HorizontalPodAutoscaler", "ScaledObject", "PodMonitor"];
+        let place = |kinds: &[&str]| kinds.iter().position(|kind| *kind == self.kind());
+        match (place(&ORDER), place(&LAST), self.kind()) {
+            (Some(place), _, _) => place,
+            (None, Some(place), _) => ORDER.len() + 1 + place,
+            (None, None, "LeaderWorkerSet") => ORDER.len(),
+            (None, None, _) => ORDER.len() + LAST.len() + 1,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         self.0["metadata"]["name"].as_str().unwrap_or_default()

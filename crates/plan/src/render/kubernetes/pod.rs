@@ -95,7 +95,7 @@ impl Settled<'_> {
             volumes.push(json!({ "name": "shared-memory", "emptyDir": folder }));
         }
         if !self.spec.files.is_empty() {
-            let name = self.named("files");
+            let name = self.named_here("files");
             let items = self.spec.files.iter();
             let items: Vec<Value> = items
                 .map(|file| json!({ "key": entry(&file.path), "path": entry(&file.path) }))
@@ -110,7 +110,7 @@ impl Settled<'_> {
         let storage = self.model.spec.storage.as_ref();
         match storage.map(|storage| storage.kind).unwrap_or_default() {
             StorageKind::Claim => {
-                let claim = json!({ "claimName": self.named("weights") });
+                let claim = json!({ "claimName": self.named_by_weights("weights") });
                 json!({ "name": "weights", "persistentVolumeClaim": claim })
             }
             StorageKind::Image => {
@@ -178,7 +178,7 @@ impl Settled<'_> {
 
     /// Copies are spread over nodes and zones, as far as that goes.
     fn spread(&self) -> Value {
-        spread(&self.selector_of(Role::Serves))
+        spread(&self.selector_here(Role::Serves))
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::object::Object;
 use super::settle::Settled;
 use super::{RenderError, install, workload};
-use crate::api::{ScaleBy, Scaling, Zero};
+use crate::api::{API_VERSION, ScaleBy, Scaling, Zero};
 
 /// The external metric with the number of copies that a Model should have.
 pub(super) const METRIC: &str = "pilotage_replicas_wanted";
@@ -23,11 +23,7 @@ pub(super) fn objects(settled: &Settled<'_>) -> Result<Vec<Object>, RenderError>
     if scaling.by == ScaleBy::Pilotage {
         return Ok(all);
     }
-    let (version, kind) = workload::scaled(settled).ok_or(RenderError::Absent {
-        what: "LeaderWorkerSet, which others could scale,",
-        instead: "install it, or write `scaling.by: pilotage`",
-    })?;
-    let target = json!({ "apiVersion": version, "kind": kind, "name": settled.name });
+    let target = target(settled)?;
     all.push(match scaling.by {
         ScaleBy::Keda if !settled.cluster.has.keda => {
             return Err(RenderError::Absent {
@@ -39,6 +35,19 @@ pub(super) fn objects(settled: &Settled<'_>) -> Result<Vec<Object>, RenderError>
         ScaleBy::Hpa | ScaleBy::Pilotage => horizontal(settled, scaling, &target),
     });
     Ok(all)
+}
+
+/// What they change the number of: the workload, or where several versions have one each, the Model.
+fn target(settled: &Settled<'_>) -> Result<serde_json::Value, RenderError> {
+    if settled.version.is_some() {
+        let name = settled.model.name();
+        return Ok(json!({ "apiVersion": API_VERSION, "kind": "Model", "name": name }));
+    }
+    let (version, kind) = workload::scaled(settled).ok_or(RenderError::Absent {
+        what: "LeaderWorkerSet, which others could scale,",
+        instead: "install it, or write `scaling.by: pilotage`",
+    })?;
+    Ok(json!({ "apiVersion": version, "kind": kind, "name": settled.name }))
 }
 
 /// One copy may be away at a time. Copies of several nodes go as wholes, pod by pod.

@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::object::Object;
-use super::{Cluster, RenderError, name};
-use crate::api::{Fleet, Model, ScaleBy, StorageKind, Zero};
+use super::{Cluster, RenderError, Version, name};
+use crate::api::{Fleet, Model, ModelSpec, ScaleBy, StorageKind, Zero};
 use crate::hardware::Accelerator;
 use crate::launch::{
     self, Adapter, EVENTS, Engine, Env, EnvValue, LEADER, LISTEN, Launch, LaunchSpec, METRICS,
     PEERS, PORT, PortRole, RANK, RENDEZVOUS, SCRATCH, Secret, WEIGHTS,
 };
 use crate::machine::Machine;
-use crate::{WeightsSource, World};
+use crate::{WeightsSource, World, update};
 
 /// Where weights are mounted.
 pub(crate) const WEIGHTS_AT: &str = "/weights";
@@ -38,6 +38,8 @@ pub(crate) struct Settled<'a> {
     pub(crate) image: String,
     /// Its own name as a DNS label.
     pub(crate) name: String,
+    /// Which version of it this is, where there can be several beside each other.
+    pub(crate) version: Option<Version>,
     /// The path that stands for its weights.
     pub(crate) weights: String,
     pub(crate) threads: u32,
@@ -95,6 +97,7 @@ pub(crate) fn settle<'a>(
         spec,
         image,
         name,
+        version: None,
         weights,
         threads,
         notes,
@@ -210,6 +213,32 @@ impl Settled<'_> {
         name::label(self.model.name(), suffix)
     }
 
+    /// The name of an object of this version, which others of the Model have by names of their own.
+    pub(crate) fn named_here(&self, suffix: &str) -> String {
+        match (&self.version, suffix) {
+            (None, _) => self.named(suffix),
+            (Some(version), "") => self.named(&version.revision),
+            (Some(version), _) => self.named(&format!("{}-{suffix}", version.revision)),
+        }
+    }
+
+    /// The name of something that belongs to the weights: versions share it that differ in nothing else.
+    pub(crate) fn named_by_weights(&self, suffix: &str) -> String {
+        match &self.version {
+            None => self.named(suffix),
+            Some(_) => self.named(&format!("{}-{suffix}", self.weights_revision())),
+        }
+    }
+
+    fn weights_revision(&self) -> String {
+        let spec = &self.model.spec;
+        update::revision(&ModelSpec {
+            source: spec.source.clone(),
+            digest: spec.digest,
+            ..ModelSpec::nowhere()
+        })
+    }
+
     /// The name of the secret between gateway and engines.
     pub(crate) fn key_name(&self) -> String {
         self.named("key")
@@ -222,6 +251,9 @@ impl Settled<'_> {
 
     /// How many copies are rendered; none where somebody else says.
     pub(crate) fn replicas(&self) -> Option<u32> {
+        if let Some(replicas) = self.version.as_ref().and_then(|version| version.replicas) {
+            return Some(replicas);
+        }
         match self.model.spec.scaling {
             None => Some(self.model.spec.replicas),
             Some(scaling) if scaling.by == ScaleBy::Pilotage => {
@@ -263,19 +295,20 @@ impl Settled<'_> {
 
     /// The name by which the node of that number is reached.
     fn host(&self, nodes: Nodes, index: u32) -> String {
-        let peers = self.named("peers");
+        let peers = self.named_here("peers");
         match (nodes, index) {
             (Nodes::One, _) => "localhost".to_owned(),
             (Nodes::Group, 0) => "$(LWS_LEADER_ADDRESS)".to_owned(),
             // Pods of a group are called like it, with their number.
             (Nodes::Group, _) => {
-                format!("{}-$(GROUP_INDEX)-{index}.{}.$(POD_NAMESPACE)", self.name, self.name)
+                let own = self.named_here("");
+                format!("{own}-$(GROUP_INDEX)-{index}.{own}.$(POD_NAMESPACE)")
             }
             (Nodes::Sets(copy), 0) => {
-                format!("{}-0.{peers}.$(POD_NAMESPACE).svc", self.named(&copy.to_string()))
+                format!("{}-0.{peers}.$(POD_NAMESPACE).svc", self.named_here(&copy.to_string()))
             }
             (Nodes::Sets(copy), _) => {
-                let set = self.named(&format!("{copy}-workers"));
+                let set = self.named_here(&format!("{copy}-workers"));
                 format!("{set}-{index}.{peers}.$(POD_NAMESPACE).svc")
             }
         }
@@ -328,7 +361,7 @@ impl Settled<'_> {
             });
         let data = Value::Object(files.collect());
         let rest = json!({ "data": data });
-        Some(Object::new("v1", "ConfigMap", self.metadata(&self.named("files")), rest))
+        Some(Object::new("v1", "ConfigMap", self.metadata_here(&self.named_here("files")), rest))
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::container::quantity;
-use super::labels::Role;
+use super::labels::{REVISION, Role};
 use super::object::Object;
 use super::settle::Settled;
 use crate::api::{Access, StorageKind};
@@ -43,7 +43,7 @@ pub(super) fn objects(settled: &Settled<'_>) -> Vec<Object> {
     if let Some(class) = storage.class_name.as_deref().or(usual) {
         spec["storageClassName"] = class.into();
     }
-    let metadata = settled.metadata(&settled.named("weights"));
+    let metadata = settled.metadata(&settled.named_by_weights("weights"));
     let claim = Object::new("v1", "PersistentVolumeClaim", metadata, json!({ "spec": spec }));
     std::iter::once(claim).chain(job(settled)).collect()
 }
@@ -55,6 +55,10 @@ fn job(settled: &Settled<'_>) -> Option<Object> {
     let mut labels = settled.pod_labels(Role::Works);
     // It is no engine, and no selector of engines may find it.
     labels["app.kubernetes.io/component"] = "fetch".into();
+    // It belongs to the weights, which versions may share.
+    if let Some(labels) = labels.as_object_mut() {
+        labels.remove(REVISION);
+    }
     let volumes = settled.volumes();
     let mounted =
         |volume: &&serde_json::Value| volume["name"] == "weights" || volume["name"] == "tmp";
@@ -75,6 +79,6 @@ fn job(settled: &Settled<'_>) -> Option<Object> {
         "ttlSecondsAfterFinished": KEPT_SECONDS,
         "template": { "metadata": { "labels": labels }, "spec": pod },
     });
-    let metadata = settled.metadata(&settled.named("fetch"));
+    let metadata = settled.metadata(&settled.named_by_weights("fetch"));
     Some(Object::new("batch/v1", "Job", metadata, json!({ "spec": spec })))
 }

@@ -36,7 +36,7 @@ fn deployment(settled: &Settled<'_>) -> Object {
         // As long as a start may take, and the pull of an image before it.
         "progressDeadlineSeconds": patience.saturating_add(1800),
         "minReadySeconds": updates.ready_seconds,
-        "selector": { "matchLabels": settled.selector_of(Role::Serves) },
+        "selector": { "matchLabels": settled.selector_here(Role::Serves) },
         "strategy": {
             "type": "RollingUpdate",
             "rollingUpdate": { "maxSurge": updates.surge, "maxUnavailable": updates.unavailable },
@@ -44,7 +44,7 @@ fn deployment(settled: &Settled<'_>) -> Object {
         "template": settled.pod(Role::Serves, Nodes::One),
     });
     number(settled, &mut spec);
-    let metadata = settled.metadata(&settled.name);
+    let metadata = settled.metadata_here(&settled.named_here(""));
     Object::new("apps/v1", "Deployment", metadata, json!({ "spec": spec }))
 }
 
@@ -69,7 +69,7 @@ fn group(settled: &Settled<'_>) -> Object {
         },
     });
     number(settled, &mut spec);
-    let metadata = settled.metadata(&settled.name);
+    let metadata = settled.metadata_here(&settled.named_here(""));
     let rest = json!({ "spec": spec });
     Object::new("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", metadata, rest)
 }
@@ -79,8 +79,8 @@ fn sets(settled: &Settled<'_>) -> Vec<Object> {
     let copies = settled.replicas().unwrap_or(settled.model.spec.replicas);
     (0..copies)
         .flat_map(|copy| {
-            let first = settled.named(&copy.to_string());
-            let others = settled.named(&format!("{copy}-workers"));
+            let first = settled.named_here(&copy.to_string());
+            let others = settled.named_here(&format!("{copy}-workers"));
             [
                 set(settled, &first, (copy, Role::Serves), 1),
                 set(settled, &others, (copy, Role::Works), settled.spec.nodes - 1),
@@ -90,14 +90,14 @@ fn sets(settled: &Settled<'_>) -> Vec<Object> {
 }
 
 fn set(settled: &Settled<'_>, name: &str, (copy, role): (u32, Role), pods: u32) -> Object {
-    let mut selector = settled.selector_of(role);
+    let mut selector = settled.selector_here(role);
     selector[COPY] = copy.to_string().into();
     let mut template = settled.pod(role, Nodes::Sets(copy));
     template["metadata"]["labels"][COPY] = copy.to_string().into();
     let mut spec = json!({
         "replicas": pods,
         "revisionHistoryLimit": HISTORY,
-        "serviceName": settled.named("peers"),
+        "serviceName": settled.named_here("peers"),
         "selector": { "matchLabels": selector },
         // All at once: none of them is of use without the others.
         "podManagementPolicy": "Parallel",
@@ -107,7 +107,7 @@ fn set(settled: &Settled<'_>, name: &str, (copy, role): (u32, Role), pods: u32) 
     if role == Role::Works {
         spec["ordinals"] = json!({ "start": 1 });
     }
-    Object::new("apps/v1", "StatefulSet", settled.metadata(name), json!({ "spec": spec }))
+    Object::new("apps/v1", "StatefulSet", settled.metadata_here(name), json!({ "spec": spec }))
 }
 
 /// The label with the number of a copy.

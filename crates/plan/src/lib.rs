@@ -9,6 +9,7 @@
 //! and what it observed of the machine ([`World`]).
 
 pub mod api;
+pub mod cluster;
 pub mod crd;
 pub mod default;
 pub mod digest;

@@ -14,6 +14,13 @@ use crate::routes::{adapters, implied_routes, public_names};
 /// Everything that is wrong with the resources as a whole, at most [`ERRORS_MAX`]; resources that
 /// were not read from a manifest are held against their schemas, too.
 pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
+    let mut errors = check_each(resources);
+    errors.truncate(ERRORS_MAX);
+    errors
+}
+
+/// Everything that is wrong with the resources as a whole, however much that is.
+pub(crate) fn check_each(resources: &[Resource]) -> Vec<ManifestError> {
     let mut errors = Vec::new();
     values(resources, &mut errors);
     duplicates(resources, &mut errors);
@@ -25,7 +32,6 @@ pub fn check(resources: &[Resource]) -> Vec<ManifestError> {
     clusters::fleets(resources, &mut errors);
     tenants::check(resources, &mut errors);
     scheduling::check(resources, &mut errors);
-    errors.truncate(ERRORS_MAX);
     errors
 }
 

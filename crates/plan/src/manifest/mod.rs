@@ -17,7 +17,7 @@ mod scheduling;
 mod tenants;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ use node::Node;
 
 pub use error::{ManifestError, Problem, join};
 pub use link::check;
+pub(crate) use link::check_each;
 pub(crate) use link::error as mistake;
 
 pub(crate) mod schema {
@@ -117,6 +118,46 @@ pub fn document_schema(kind: Kind) -> Value {
     })
 }
 
+/// Reads a resource that an API server has: of its metadata what manifests know, of the rest its `spec`.
+pub(crate) fn from_object(
+    kind: Kind,
+    place: &str,
+    object: &Value,
+) -> Result<Resource, Vec<ManifestError>> {
+    static SCHEMAS: LazyLock<[Value; 4]> = LazyLock::new(|| Kind::ALL.map(document_schema));
+    let mut metadata = serde_json::Map::new();
+    for name in ["name", "namespace", "labels", "annotations"] {
+        if let Some(value) = object["metadata"].get(name) {
+            metadata.insert(name.to_owned(), value.clone());
+        }
+    }
+    let notes = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+    notes.into_iter().for_each(|notes| drop(notes.remove(LAST_APPLIED)));
+    let mut document =
+        json!({ "apiVersion": API_VERSION, "kind": kind.name(), "metadata": metadata });
+    let mut fields = BTreeMap::new();
+    if let Some(spec) = object.get("spec") {
+        fields.extend(
+            spec.as_object().into_iter().flatten().map(|(key, _)| (format!("spec.{key}"), 0)),
+        );
+        document["spec"] = spec.clone();
+    }
+    let file: Arc<str> = place.into();
+    let mut found = Vec::new();
+    let index = Kind::ALL.iter().position(|one| *one == kind).unwrap_or_default();
+    conform::check(&Node::from_json(document.clone()), &SCHEMAS[index], &mut found);
+    let wrong = |f: Finding| ManifestError::new(&file, 0, &f.field, f.problem);
+    if !found.is_empty() {
+        return Err(found.into_iter().map(wrong).collect());
+    }
+    let origin = Origin { file: Arc::clone(&file), line: 0, fields: fields.into() };
+    read(kind, &document, origin)
+        .map_err(|error| vec![wrong(Finding::new(0, "", Problem::Value(error.to_string())))])
+}
+
+/// What `kubectl apply` keeps of what it sent: as large as the resource, and of no use to us.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 fn resource(file: &Arc<str>, document: &Node) -> Result<Resource, Vec<Finding>> {
     let kind = kind(document).map_err(|finding| vec![finding])?;
     let mut found = Vec::new();
@@ -128,13 +169,17 @@ fn resource(file: &Arc<str>, document: &Node) -> Result<Resource, Vec<Finding>> 
     document.lines(&mut String::new(), &mut fields);
     let origin = Origin { file: Arc::clone(file), line: document.line, fields: fields.into() };
     let value = document.to_json();
-    let read = match kind {
-        Kind::Model => object(&value, origin).map(Resource::Model),
-        Kind::Tenant => object(&value, origin).map(Resource::Tenant),
-        Kind::Route => object(&value, origin).map(Resource::Route),
-        Kind::Fleet => object(&value, origin).map(Resource::Fleet),
-    };
-    read.map_err(|error| vec![Finding::new(document.line, "", Problem::Value(error.to_string()))])
+    read(kind, &value, origin)
+        .map_err(|error| vec![Finding::new(document.line, "", Problem::Value(error.to_string()))])
+}
+
+fn read(kind: Kind, value: &Value, origin: Origin) -> Result<Resource, serde_json::Error> {
+    match kind {
+        Kind::Model => object(value, origin).map(Resource::Model),
+        Kind::Tenant => object(value, origin).map(Resource::Tenant),
+        Kind::Route => object(value, origin).map(Resource::Route),
+        Kind::Fleet => object(value, origin).map(Resource::Fleet),
+    }
 }
 
 /// The kind decides which fields there are, so it is found first.

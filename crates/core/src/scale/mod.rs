@@ -18,6 +18,7 @@ mod fit;
 mod forecast;
 mod metric;
 mod policy;
+mod report;
 mod scaler;
 mod signals;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use decision::Decision;
 pub use forecast::{Estimate, Forecast};
 pub use metric::Metric;
 pub use policy::{Foresight, Goal, Pace, Policy, PolicyError, REPLICAS_MAX, Season, Zero};
+pub use report::{Aged, Bands, ModelReport, Names, ReplicaReport, Report, WaitingReport};
 pub use scaler::Scaler;
 pub use signals::{
     GATEWAYS_MAX, Misses, Pool, ReplicaSeen, Running, Seen, Signals, Speed, Stage, Waiting, Work,

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::ops::{Add, Mul};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Band, ReplicaId, Span, Time};
 
 /// Most gateways whose signals are added up; reports of more are left out, and nothing is whole then.
@@ -39,7 +41,8 @@ impl<T> Seen<T> {
 }
 
 /// Requests and their tokens: a number of them, or so many in a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Work {
     /// Requests.
     pub requests: f64,
@@ -83,7 +86,8 @@ pub struct Waiting {
 }
 
 /// What runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Running {
     /// Requests.
     pub requests: f64,
@@ -92,7 +96,8 @@ pub struct Running {
 }
 
 /// Answers of a band in the last while, and those that missed its goals.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Misses {
     /// Answers that began.
     pub answers: f64,
@@ -103,7 +108,8 @@ pub struct Misses {
 }
 
 /// How fast one replica is, as was measured, and what it has room for.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Speed {
     /// Seconds for each token of a prompt.
     pub token_seconds: f64,
@@ -118,7 +124,8 @@ pub struct Speed {
 }
 
 /// What a replica does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Stage {
     /// It was asked for and serves nothing yet.
     Starting,

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod reference;
 pub mod render;
 pub mod routes;
+pub mod scaling;
 pub mod select;
 pub mod signer;
 pub mod size;

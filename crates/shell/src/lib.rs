@@ -11,6 +11,7 @@ pub mod dirs;
 pub mod dns;
 pub mod env;
 pub mod files;
+pub mod grpc;
 pub mod id;
 pub mod jwt;
 pub mod metrics;

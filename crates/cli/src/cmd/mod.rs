@@ -6,6 +6,7 @@ mod completions;
 mod crd;
 mod engine;
 mod explain;
+mod front;
 mod install;
 mod key;
 mod lint;

@@ -6,37 +6,28 @@
 //! nothing.
 
 mod banner;
-mod budgets;
 mod facts;
-mod fleet;
-mod load;
 mod manifests;
 mod prepare;
-mod reload;
 mod serving;
 mod setup;
-mod traffic;
-mod trials;
 mod watch;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use pilotage_plan::World;
 use pilotage_shell::clock::Clock;
-use pilotage_shell::serve::{Certificates, Entrance};
 use pilotage_shell::{signals, tasks, telemetry};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::front::prepared::Prepared;
+use super::front::{bind, certificates, entrance};
 use crate::args::Up;
 use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output;
 use facts::Known;
 pub(crate) use manifests::read as texts;
-use prepare::Prepared;
 use serving::Serving;
 use setup::Setup;
 use watch::Watch;
@@ -60,7 +51,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
     }
     telemetry::init();
     let mut signals = signals::Shutdown::listen()?;
-    let certificates = certificates(&args)?;
+    let certificates = certificates(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
     let listener = bind(args.listen, "--listen").await?;
     let admin = bind(args.admin_listen, "--admin-listen").await?;
     let (args, clock) = (Arc::new(args), Clock::start());
@@ -136,35 +127,4 @@ async fn read(reading: &mut Option<Reading>) -> anyhow::Result<Prepared> {
     let read = task.await;
     *reading = None;
     read.ok().flatten().unwrap_or_else(|| Err(anyhow::anyhow!("reading them was broken off")))
-}
-
-/// What clients' connections are encrypted with, if anything.
-fn certificates(args: &Up) -> anyhow::Result<Option<Certificates>> {
-    let Some((certificate, key)) = args.tls_cert.as_ref().zip(args.tls_key.as_ref()) else {
-        return Ok(None);
-    };
-    let certificates = Certificates::read(certificate, key).map_err(|error| {
-        Wrong::new(error.to_string()).hint("--tls-cert and --tls-key are of one certificate")
-    })?;
-    Ok(Some(certificates))
-}
-
-fn entrance(listener: TcpListener, certificates: Option<Certificates>) -> Entrance {
-    let Some(certificates) = certificates else { return listener.into() };
-    drop(tasks::spawn("certificates", certificates.clone().follow()));
-    Entrance::encrypted(listener, certificates)
-}
-
-async fn bind(listen: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(listen)
-        .await
-        .map_err(|error| {
-            if error.kind() == std::io::ErrorKind::AddrInUse {
-                return Wrong::new(format!("{listen} is in use by another process"))
-                    .hint(format!("stop that one, or choose another address with {flag}"))
-                    .into();
-            }
-            anyhow::Error::new(error)
-        })
-        .with_context(|| format!("cannot listen on {listen}"))
 }

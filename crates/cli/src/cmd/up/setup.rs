@@ -11,9 +11,10 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::secret::Secret;
 
-use super::prepare::{self, Prepared};
-use super::traffic::Keys;
+use super::prepare;
 use crate::args::Up;
+use crate::cmd::front::Keys;
+use crate::cmd::front::prepared::Prepared;
 use crate::installation::{Installation, key_from_env};
 use crate::store;
 

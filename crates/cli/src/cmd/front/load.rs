@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 
 /// The load of every lane.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Load {
+pub(in crate::cmd) struct Load {
     lanes: Vec<Lane>,
 }
 
@@ -36,7 +36,7 @@ struct Replica {
 
 impl Load {
     /// Asks the admin listener's routes, without a connection.
-    pub(super) async fn of(admin: &Router, key: &Secret) -> anyhow::Result<Self> {
+    pub(in crate::cmd) async fn of(admin: &Router, key: &Secret) -> anyhow::Result<Self> {
         let request = Request::get("/status")
             .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()))
             .body(Body::empty())?;
@@ -46,14 +46,14 @@ impl Load {
     }
 
     /// Requests at a replica. One that is not shown has none.
-    pub(super) fn in_flight(&self, lane: &str, replica: ReplicaId) -> u64 {
+    pub(in crate::cmd) fn in_flight(&self, lane: &str, replica: ReplicaId) -> u64 {
         let lane = self.lanes.iter().find(|one| one.name == lane);
         let replica = lane.and_then(|lane| lane.replicas.iter().find(|one| one.id == replica.0));
         replica.map_or(0, |replica| replica.in_flight)
     }
 
     /// Whether nothing waits or runs in a lane.
-    pub(super) fn is_idle(&self, lane: &str) -> bool {
+    pub(in crate::cmd) fn is_idle(&self, lane: &str) -> bool {
         let lane = self.lanes.iter().find(|one| one.name == lane);
         lane.is_none_or(|lane| {
             lane.queue.requests == 0 && lane.replicas.iter().all(|replica| replica.in_flight == 0)

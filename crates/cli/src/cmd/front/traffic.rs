@@ -22,21 +22,21 @@ use crate::installation::Installation;
 const LOCAL: &str = "local";
 
 /// What a plan does not say and no reload changes.
-pub(super) struct Keys {
+pub(in crate::cmd) struct Keys {
     /// The key of the tenant `local`, unless nobody needs one.
-    pub(super) local: Option<Secret>,
+    pub(in crate::cmd) local: Option<Secret>,
     /// The key of the admin listener.
-    pub(super) admin: Secret,
+    pub(in crate::cmd) admin: Secret,
     /// Whether a request without a key is served.
-    pub(super) open: bool,
+    pub(in crate::cmd) open: bool,
     /// Public hosts that engines may fetch media from.
-    pub(super) media_hosts: Vec<String>,
+    pub(in crate::cmd) media_hosts: Vec<String>,
     /// Where calibrations of Models are kept.
-    pub(super) installation: Installation,
+    pub(in crate::cmd) installation: Installation,
 }
 
 /// What the gateway serves, for whom.
-pub(super) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig {
+pub(in crate::cmd) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig {
     let tenants = tenants(plan, keys.local.as_ref());
     let places = Places { plan, tenants: &tenants };
     let lane = |one: &Lane| {
@@ -63,7 +63,7 @@ pub(super) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig {
 }
 
 /// Whether anybody can use the key of the tenant `local`.
-pub(super) fn has_local(plan: &Plan) -> bool {
+pub(in crate::cmd) fn has_local(plan: &Plan) -> bool {
     plan.tenants.is_empty() || plan.tenants.iter().any(|tenant| tenant.name == LOCAL)
 }
 

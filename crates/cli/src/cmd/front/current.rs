@@ -11,12 +11,12 @@ use pilotage_shell::{clock::Clock, date};
 use serde::Serialize;
 
 use super::load::Load;
-use super::prepare::{Leases, Prepared, Reached};
+use super::prepared::{Leases, Prepared, Reached};
 
 /// What the status tells of the configuration.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Loaded {
+pub(in crate::cmd) struct Loaded {
     /// How often a plan was taken over: 1 for the first.
     generation: u64,
     /// When the last one was.
@@ -26,7 +26,7 @@ pub(super) struct Loaded {
 }
 
 /// The same one, for whoever shows it.
-pub(super) type Shown = Arc<Mutex<Loaded>>;
+pub(in crate::cmd) type Shown = Arc<Mutex<Loaded>>;
 
 /// A lane that the plan does not have.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ struct Left {
 }
 
 /// The plan that is served, and what is left over from those before.
-pub(super) struct Current {
+pub(in crate::cmd) struct Current {
     prepared: Prepared,
     left: Vec<Left>,
     /// What keeps the weights of plans before this one, whose processes may still run.
@@ -50,33 +50,38 @@ pub(super) struct Current {
 }
 
 impl Current {
-    pub(super) fn first(prepared: Prepared, clock: Clock, patience: Duration) -> Self {
+    pub(in crate::cmd) fn first(prepared: Prepared, clock: Clock, patience: Duration) -> Self {
         let loaded_at = date::utc(clock.unix_ms() / 1000);
         let loaded = Loaded { generation: 1, loaded_at, error: None };
         let shown = Arc::new(Mutex::new(loaded));
         Self { prepared, left: Vec::new(), leases: Vec::new(), shown, clock, patience }
     }
 
-    pub(super) fn shown(&self) -> Shown {
+    /// How long what goes may take.
+    pub(in crate::cmd) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(in crate::cmd) fn shown(&self) -> Shown {
         Arc::clone(&self.shown)
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    pub(in crate::cmd) fn generation(&self) -> u64 {
         self.shown.lock().generation
     }
 
-    pub(super) const fn plan(&self) -> &Plan {
+    pub(in crate::cmd) const fn plan(&self) -> &Plan {
         &self.prepared.plan
     }
 
     /// What was read cannot be taken over.
-    pub(super) fn refuse(&self, error: &anyhow::Error) {
+    pub(in crate::cmd) fn refuse(&self, error: &anyhow::Error) {
         self.shown.lock().error = Some(format!("{error:#}"));
     }
 
     /// A new plan with what it leaves over of this one. Nothing is changed: whoever can carry it out
     /// says [`Self::take`].
-    pub(super) fn followed_by(&self, prepared: Prepared) -> Self {
+    pub(in crate::cmd) fn followed_by(&self, prepared: Prepared) -> Self {
         let until = self.clock.now_nanos().saturating_add(nanos(self.patience));
         let is_gone = |lane: &&Lane| prepared.plan.lane(&lane.name).is_none();
         let gone = self.prepared.plan.lanes.iter().filter(is_gone);
@@ -90,7 +95,7 @@ impl Current {
     }
 
     /// It is carried out.
-    pub(super) fn take(&mut self, next: Self) {
+    pub(in crate::cmd) fn take(&mut self, next: Self) {
         *self = next;
         let mut shown = self.shown.lock();
         shown.generation += 1;
@@ -99,31 +104,31 @@ impl Current {
     }
 
     /// The plan to serve: with the lanes that are left over, to which nothing leads.
-    pub(super) fn served(&self) -> Plan {
+    pub(in crate::cmd) fn served(&self) -> Plan {
         let mut plan = self.prepared.plan.clone();
         plan.lanes.extend(self.left.iter().map(|left| left.lane.clone()));
         plan
     }
 
     /// The processes to run.
-    pub(super) fn processes(&self) -> Vec<Placed> {
+    pub(in crate::cmd) fn processes(&self) -> Vec<Placed> {
         let left = self.left.iter().flat_map(|left| &left.processes);
         self.prepared.processes.iter().chain(left).cloned().collect()
     }
 
     /// The endpoints to use.
-    pub(super) fn endpoints(&self) -> Vec<Reached> {
+    pub(in crate::cmd) fn endpoints(&self) -> Vec<Reached> {
         let left = self.left.iter().flat_map(|left| &left.endpoints);
         self.prepared.endpoints.iter().chain(left).cloned().collect()
     }
 
     /// Whether lanes are left over.
-    pub(super) fn has_left(&self) -> bool {
+    pub(in crate::cmd) fn has_left(&self) -> bool {
         !self.left.is_empty()
     }
 
     /// Forgets the lanes that are empty by now, or took too long; whether there were any.
-    pub(super) fn forget_empty(&mut self, load: &Load) -> bool {
+    pub(in crate::cmd) fn forget_empty(&mut self, load: &Load) -> bool {
         let (before, now) = (self.left.len(), self.clock.now_nanos());
         self.left.retain(|left| now < left.until && !load.is_idle(&left.lane.name));
         if self.left.is_empty() {
@@ -133,9 +138,8 @@ impl Current {
     }
 
     fn leave(&self, lane: &Lane, until: u64) -> Left {
-        let own = |name: &str| lane.replicas.iter().any(|replica| replica == name);
-        let processes = self.prepared.processes.iter().filter(|placed| own(&placed.spec.name));
-        let endpoints = self.prepared.endpoints.iter().filter(|one| own(&one.spec.name));
+        let processes = self.prepared.processes.iter().filter(|one| one.spec.lane == lane.name);
+        let endpoints = self.prepared.endpoints.iter().filter(|one| one.spec.lane == lane.name);
         Left {
             lane: lane.clone(),
             processes: processes.cloned().collect(),

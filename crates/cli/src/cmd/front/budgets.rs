@@ -13,10 +13,10 @@ use pilotage_shell::files;
 use serde::{Deserialize, Serialize};
 
 /// Between two writings.
-pub(super) const EVERY: Duration = Duration::from_secs(2);
+pub(in crate::cmd) const EVERY: Duration = Duration::from_secs(2);
 
 /// The file, and what it holds.
-pub(super) struct Budgets {
+pub(in crate::cmd) struct Budgets {
     path: PathBuf,
     written: Vec<Spent>,
 }
@@ -34,7 +34,7 @@ struct Spent {
 
 impl Budgets {
     /// Tells the gateway what was spent before.
-    pub(super) fn restore(folder: &Path, gateway: &Gateway) -> anyhow::Result<Self> {
+    pub(in crate::cmd) fn restore(folder: &Path, gateway: &Gateway) -> anyhow::Result<Self> {
         let path = folder.join("spent.json");
         let written: Vec<Spent> = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| {
@@ -52,7 +52,7 @@ impl Budgets {
     }
 
     /// Writes what was spent by now, if that is more than what is written.
-    pub(super) fn save(&mut self, gateway: &Gateway) {
+    pub(in crate::cmd) fn save(&mut self, gateway: &Gateway) {
         let spent: Vec<Spent> = gateway
             .spent()
             .into_iter()

@@ -8,14 +8,14 @@ use pilotage_shell::files;
 use serde_json::Value;
 
 /// The file, and what it holds.
-pub(super) struct Trials {
+pub(in crate::cmd) struct Trials {
     path: PathBuf,
     written: Value,
 }
 
 impl Trials {
     /// Tells the gateway how far its canaries were. A file that is damaged only makes them begin anew.
-    pub(super) fn restore(folder: &Path, gateway: &Gateway) -> Self {
+    pub(in crate::cmd) fn restore(folder: &Path, gateway: &Gateway) -> Self {
         let path = folder.join("trials.json");
         let text = std::fs::read(&path).unwrap_or_default();
         let written = serde_json::from_slice(&text).unwrap_or_else(|error| {
@@ -29,7 +29,7 @@ impl Trials {
     }
 
     /// Writes how far they are by now, if that is further than what is written.
-    pub(super) fn save(&mut self, gateway: &Gateway) {
+    pub(in crate::cmd) fn save(&mut self, gateway: &Gateway) {
         let trials = gateway.trials();
         let empty = trials.as_object().is_none_or(serde_json::Map::is_empty);
         if trials == self.written || (empty && self.written.is_null()) {

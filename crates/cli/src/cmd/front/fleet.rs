@@ -15,10 +15,10 @@ use pilotage_plan::{HealthSpec, Lane, Plan, ProcessSpec, Program};
 use pilotage_shell::secret::Secret;
 
 use super::load::Load;
-use super::prepare::{Reached, Trust};
+use super::prepared::{Reached, Trust};
 
 /// Everything that the gateway may send requests to.
-pub(super) struct Fleet {
+pub(in crate::cmd) struct Fleet {
     gateway: Gateway,
     /// How long a replica that shall go may take.
     patience: Duration,
@@ -97,7 +97,7 @@ impl Place {
 }
 
 impl Fleet {
-    pub(super) fn new(gateway: Gateway, patience: Duration) -> Self {
+    pub(in crate::cmd) fn new(gateway: Gateway, patience: Duration) -> Self {
         Self {
             gateway,
             patience,
@@ -110,12 +110,12 @@ impl Fleet {
     }
 
     /// The same, where this process runs in that zone: replicas of others are a little further away.
-    pub(super) fn in_zone(self, zone: Option<Zone>) -> Self {
+    pub(in crate::cmd) fn in_zone(self, zone: Option<Zone>) -> Self {
         Self { zone, ..self }
     }
 
     /// What holds for lanes from now on; those that are there still and not in it keep what held.
-    pub(super) fn set_lanes(&mut self, lanes: &[Lane]) {
+    pub(in crate::cmd) fn set_lanes(&mut self, lanes: &[Lane]) {
         let of = |lane: &Lane| Of {
             context_tokens: lane.context_tokens,
             region: lane.region.clone(),
@@ -127,7 +127,7 @@ impl Fleet {
     }
 
     /// A process takes requests there with a key of its own, and tells there what its KV cache holds.
-    pub(super) fn process_up(
+    pub(in crate::cmd) fn process_up(
         &mut self,
         name: &str,
         spec: &ProcessSpec,
@@ -154,7 +154,7 @@ impl Fleet {
     }
 
     /// It died, and what was in flight there with it. Whether it was about to go anyway.
-    pub(super) fn process_died(&mut self, name: &str) -> bool {
+    pub(in crate::cmd) fn process_died(&mut self, name: &str) -> bool {
         if let Some(up) = self.up.remove(name)
             && let Some(lane) = self.gateway.lane(&up.lane)
         {
@@ -164,7 +164,7 @@ impl Fleet {
     }
 
     /// It is gone. Whether it was about to go anyway.
-    pub(super) fn process_down(&mut self, name: &str) -> bool {
+    pub(in crate::cmd) fn process_down(&mut self, name: &str) -> bool {
         self.drop_current(name);
         let (gone, rest): (Vec<_>, Vec<_>) =
             self.resting.drain(..).partition(|(up, _)| up.name == name);
@@ -174,7 +174,7 @@ impl Fleet {
     }
 
     /// Nothing new goes there. False when it was not up: there is nothing to wait for.
-    pub(super) fn rest(&mut self, now_nanos: u64, name: &str) -> bool {
+    pub(in crate::cmd) fn rest(&mut self, now_nanos: u64, name: &str) -> bool {
         let Some(up) = self.up.remove(name) else { return false };
         if let Some(lane) = self.gateway.lane(&up.lane) {
             lane.replica_up(up.id, up.replica(Capacity { requests_max: 0, ..up.capacity }));
@@ -185,12 +185,12 @@ impl Fleet {
     }
 
     /// Whether somebody is waited for.
-    pub(super) fn is_resting(&self) -> bool {
+    pub(in crate::cmd) fn is_resting(&self) -> bool {
         !self.resting.is_empty()
     }
 
     /// Lets those go at which nothing is in flight, and those that took too long; returns their names.
-    pub(super) fn let_go(&mut self, now_nanos: u64, load: &Load) -> Vec<String> {
+    pub(in crate::cmd) fn let_go(&mut self, now_nanos: u64, load: &Load) -> Vec<String> {
         let is_done =
             |(up, until): &(Up, u64)| now_nanos >= *until || load.in_flight(&up.lane, up.id) == 0;
         let (done, rest): (Vec<_>, Vec<_>) = self.resting.drain(..).partition(is_done);
@@ -201,7 +201,12 @@ impl Fleet {
 
     /// The endpoints from now on: new ones come up, those that differ come up anew, and what is not
     /// in it any more rests.
-    pub(super) fn set_endpoints(&mut self, now_nanos: u64, plan: &Plan, endpoints: &[Reached]) {
+    pub(in crate::cmd) fn set_endpoints(
+        &mut self,
+        now_nanos: u64,
+        plan: &Plan,
+        endpoints: &[Reached],
+    ) {
         let is_endpoint = |name: &str| name.contains('@');
         let old: Vec<String> = self.up.keys().filter(|name| is_endpoint(name)).cloned().collect();
         for name in old {

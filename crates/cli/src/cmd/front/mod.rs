@@ -1,0 +1,193 @@
+//! The gateway of a process that also finds out what it serves: listeners, lanes and replicas, and how a
+//! new plan takes the place of the one before without a request noticing.
+//!
+//! `pilotage up` brings the processes of this machine into it, `pilotage gateway` the pods of a cluster;
+//! both take a plan over by the same steps.
+
+mod budgets;
+mod current;
+mod fleet;
+mod listen;
+mod load;
+pub(in crate::cmd) mod prepared;
+mod traffic;
+mod trials;
+
+use axum::Router;
+use pilotage_core::traffic::Zone;
+use pilotage_gateway::Gateway;
+use pilotage_gateway::admin::More;
+use pilotage_shell::clock::Clock;
+use pilotage_shell::descriptors;
+use pilotage_shell::metrics::Metrics;
+use pilotage_shell::serve::{Entrance, ServeLimits};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::installation::{Installation, url_of};
+use crate::output;
+use budgets::Budgets;
+use load::Load;
+use prepared::Prepared;
+use trials::Trials;
+
+pub(in crate::cmd) use budgets::EVERY as SAVE_EVERY;
+pub(in crate::cmd) use current::Current;
+pub(in crate::cmd) use fleet::Fleet;
+pub(in crate::cmd) use listen::{bind, certificates, entrance};
+pub(in crate::cmd) use traffic::{Keys, has_local};
+
+use traffic::gateway_config;
+
+/// How often it is looked whether what shall go is free.
+pub(in crate::cmd) const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// What a front begins with.
+pub(in crate::cmd) struct Begin {
+    pub(in crate::cmd) current: Current,
+    pub(in crate::cmd) keys: Keys,
+    pub(in crate::cmd) clock: Clock,
+    /// Where this process runs.
+    pub(in crate::cmd) zone: Option<Zone>,
+    /// What is added to the status.
+    pub(in crate::cmd) more: Vec<(&'static str, More)>,
+}
+
+/// A gateway while it runs.
+pub(in crate::cmd) struct Front {
+    pub(in crate::cmd) gateway: Gateway,
+    pub(in crate::cmd) fleet: Fleet,
+    pub(in crate::cmd) current: Current,
+    keys: Keys,
+    clock: Clock,
+    /// The admin listener's routes, for what only the gateway's status tells.
+    admin: Router,
+    listeners: Vec<JoinHandle<Option<usize>>>,
+    stop: CancellationToken,
+    budgets: Budgets,
+    trials: Trials,
+}
+
+/// What was let go at a look.
+pub(in crate::cmd) struct Gone {
+    /// Names of replicas.
+    pub(in crate::cmd) replicas: Vec<String>,
+    /// Whether lanes that were left over are closed.
+    pub(in crate::cmd) lanes: bool,
+}
+
+impl Front {
+    /// Serves on these listeners from now on.
+    pub(in crate::cmd) fn start(
+        begin: Begin,
+        installation: &Installation,
+        entrance: Entrance,
+        admin: TcpListener,
+    ) -> anyhow::Result<Self> {
+        let Begin { current, keys, clock, zone, mut more } = begin;
+        let gateway = Gateway::new(gateway_config(current.plan(), &keys), clock, Metrics::new())?;
+        let budgets = Budgets::restore(installation.folder(), &gateway)?;
+        let trials = Trials::restore(installation.folder(), &gateway);
+        let shown = current.shown();
+        more.push((
+            "config",
+            std::sync::Arc::new(move || serde_json::to_value(&*shown.lock()).unwrap_or_default()),
+        ));
+        let routes = gateway.admin_router(more);
+        let stop = CancellationToken::new();
+        let usual = ServeLimits::default();
+        let connections_max = usual.connections_max.min(descriptors::raise());
+        let drain_timeout = current.patience();
+        let limits = ServeLimits { connections_max, drain_timeout, ..usual };
+        let url = url_of(entrance.scheme(), entrance.local_addr()?);
+        let admin_url = url_of("http", admin.local_addr()?);
+        let listeners = vec![
+            listen::clients(entrance, &gateway, limits, &stop),
+            listen::operators(admin, routes.clone(), limits, &stop),
+        ];
+        installation.announce(url, admin_url)?;
+        let fleet = Fleet::new(gateway.clone(), drain_timeout).in_zone(zone);
+        let mut this = Self {
+            gateway,
+            fleet,
+            current,
+            keys,
+            clock,
+            admin: routes,
+            listeners,
+            stop,
+            budgets,
+            trials,
+        };
+        this.raise_endpoints();
+        Ok(this)
+    }
+
+    /// Whether something shall go that is not gone.
+    pub(in crate::cmd) fn is_busy(&self) -> bool {
+        self.fleet.is_resting() || self.current.has_left()
+    }
+
+    /// Takes a new plan over, and says what differs; one that cannot be changes nothing.
+    pub(in crate::cmd) fn replace(&mut self, prepared: Prepared) -> anyhow::Result<String> {
+        let changes = prepared.plan.changes_from(self.current.plan()).to_string();
+        let next = self.current.followed_by(prepared);
+        self.gateway.set_config(&gateway_config(&next.served(), &self.keys))?;
+        self.current.take(next);
+        self.raise_endpoints();
+        Ok(changes)
+    }
+
+    /// Lets go what is free by now; nothing where the status says nothing.
+    pub(in crate::cmd) async fn look(&mut self) -> Option<Gone> {
+        let load = match Load::of(&self.admin, &self.keys.admin).await {
+            Ok(load) => load,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "no status");
+                return None;
+            }
+        };
+        let replicas = self.fleet.let_go(self.clock.now_nanos(), &load);
+        let lanes = self.current.forget_empty(&load);
+        if lanes {
+            let config = gateway_config(&self.current.served(), &self.keys);
+            if let Err(error) = self.gateway.set_config(&config) {
+                tracing::error!(%error, "lanes that are left over cannot be closed");
+            }
+            self.raise_endpoints();
+        }
+        Some(Gone { replicas, lanes })
+    }
+
+    /// Lets running requests finish, and closes the listeners.
+    pub(in crate::cmd) async fn drain(&mut self) {
+        self.gateway.drain();
+        self.stop.cancel();
+        for listener in self.listeners.drain(..) {
+            match listener.await {
+                Ok(Some(cut)) if cut > 0 => {
+                    output::note(&format!("{cut} connections were cut at the end of the drain"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes down what shall survive a restart.
+    pub(in crate::cmd) fn save(&mut self) {
+        self.budgets.save(&self.gateway);
+        self.trials.save(&self.gateway);
+    }
+
+    /// Nanoseconds of the clock.
+    pub(in crate::cmd) fn now_nanos(&self) -> u64 {
+        self.clock.now_nanos()
+    }
+
+    fn raise_endpoints(&mut self) {
+        let plan = self.current.served();
+        self.fleet.set_lanes(&plan.lanes);
+        self.fleet.set_endpoints(self.clock.now_nanos(), &plan, &self.current.endpoints());
+    }
+}

@@ -1,5 +1,6 @@
-//! Makes reality match a plan, with local processes: weights fetched, engines started, watched and
-//! started again.
+//! Makes reality match a plan: on one machine with local processes (weights fetched, engines started,
+//! watched and started again), on Kubernetes with the objects of a cluster.
 
+pub mod kubernetes;
 pub mod local;
 pub mod weights;

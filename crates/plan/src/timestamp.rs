@@ -58,6 +58,22 @@ impl FromStr for Timestamp {
     }
 }
 
+/// A moment as the API server of Kubernetes writes it, in UTC.
+pub fn text(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    // The inverse of `date`, by the same author (`civil_from_days`).
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let of_years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_years + of_years / 4 - of_years / 100);
+    let fifth = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * fifth + 2) / 5 + 1;
+    let month = if fifth < 10 { fifth + 3 } else { fifth - 9 };
+    let year = of_years + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Days since 1970 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
 /// `days_from_civil`).
 fn date(rest: &mut Rest<'_>) -> Result<i64, TimestampError> {
@@ -180,6 +196,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(seconds in 0..253_402_300_800u64) {
+            prop_assert_eq!(text(seconds).parse::<Timestamp>().unwrap().unix_seconds(), seconds);
+        }
+    }
 
     #[test]
     fn moments_as_date_prints_them() {

@@ -108,6 +108,8 @@ pub struct Rendered {
     pub secrets: Vec<Wanted>,
     /// What a reader had better know.
     pub notes: Vec<String>,
+    /// Seconds that a start takes at most, where it is one Model's.
+    pub start_seconds: u32,
 }
 
 /// A secret that has to be made where there is chance.
@@ -290,6 +292,7 @@ pub fn model(
         rendered.secrets.push(Wanted { name: settled.key_name(), entry: "key", how: KEY_HOW });
     }
     rendered.notes = settled.notes;
+    rendered.start_seconds = settled.spec.probes.startup.patience_seconds();
     Ok(rendered)
 }
 

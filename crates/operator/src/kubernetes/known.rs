@@ -1,0 +1,86 @@
+//! What loops beside the reconciler may know of the cluster, without watching it a second time.
+
+use std::sync::{Arc, Weak};
+
+use kube::Client;
+use pilotage_plan::Resource;
+use pilotage_plan::cluster::Running;
+use pilotage_plan::render::kubernetes::Installed;
+use tokio::sync::watch;
+
+use super::Shared;
+
+/// A cluster as the operator knows it: read, never written. Copies are of the same one, and what each has
+/// been told of changes is its own.
+///
+/// ```text
+/// loop {
+///     known.changed().await;                  // something is other than it was
+///     if !known.leads() { continue }          // another operator acts
+///     for running in known.models() { … }     // what it says, its status, its copies and pods
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Known {
+    shared: Weak<Shared>,
+    client: Client,
+    changed: watch::Receiver<u64>,
+    leads: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known").field("leads", &self.leads()).finish_non_exhaustive()
+    }
+}
+
+impl Known {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            client: shared.calls.client(),
+            changed: shared.changed.subscribe(),
+            leads: shared.leads.subscribe(),
+            shared: Arc::downgrade(shared),
+        }
+    }
+
+    /// The Models that count, each with what it says, its status, its copies and its pods.
+    pub fn models(&self) -> Vec<Running> {
+        self.shared.upgrade().map(|shared| shared.world.lock().models()).unwrap_or_default()
+    }
+
+    /// The Fleets that count.
+    pub fn fleets(&self) -> Vec<Resource> {
+        let shared = self.shared.upgrade();
+        shared.map(|shared| shared.world.lock().fleets().to_vec()).unwrap_or_default()
+    }
+
+    /// Which kinds beyond Kubernetes' own the cluster has.
+    pub fn installed(&self) -> Option<Installed> {
+        self.shared.upgrade().map(|shared| shared.world.lock().setting().has)
+    }
+
+    /// Whether this operator acts. Others look on.
+    pub fn leads(&self) -> bool {
+        *self.leads.borrow()
+    }
+
+    /// Waits until who leads is another.
+    pub async fn lead_changed(&mut self) {
+        if self.leads.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until something is other than when it was last waited for.
+    pub async fn changed(&mut self) {
+        if self.changed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The client of the cluster.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+}

@@ -1,0 +1,77 @@
+//! Keeps asking who leads, and tries to: what is decided is `plan`'s, here it is carried out.
+
+use std::sync::Arc;
+
+use pilotage_plan::cluster::Failure;
+use pilotage_plan::cluster::lease::{Candidate, NAME, RETRY_MS, Step};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::call::Path;
+use super::{Shared, chance};
+
+/// Leads, or waits to, until it is told to stop; then gives the lead back.
+pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut candidate = Candidate::new(shared.settings.name.clone());
+    loop {
+        let due_ms = turn(&shared, &mut candidate).await;
+        let leads = candidate.leads(shared.now_ms());
+        if leads != shared.leads() {
+            tracing::info!(leads, name = shared.settings.name, "who leads has changed");
+            shared.leads.send_replace(leads);
+            shared.counters.leads(leads);
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = shared.until_ms(due_ms) => {}
+        }
+    }
+    shared.leads.send_replace(false);
+    let now_ms = shared.now_ms();
+    let system = &shared.settings.cluster.system;
+    if let Some(lease) = candidate.release(now_ms, system, now_ms) {
+        let given = shared.calls.replace(path(system), &lease).await;
+        tracing::info!(given = given.is_ok(), "the lead is given back");
+    }
+}
+
+/// Takes one turn; returns when the next one is due.
+async fn turn(shared: &Shared, candidate: &mut Candidate) -> u64 {
+    let now_ms = shared.now_ms();
+    if let Err(failure) = attempt(shared, candidate, now_ms).await {
+        // Another was faster, which the next look shows.
+        if failure.code != 409 {
+            tracing::warn!(
+                code = failure.code,
+                error = failure.message,
+                "the Lease cannot be read or written"
+            );
+        }
+        shared.counters.lease_failed();
+        return shared.now_ms() + RETRY_MS + u64::from(chance()) / 2;
+    }
+    shared.now_ms() + RETRY_MS
+}
+
+async fn attempt(shared: &Shared, candidate: &mut Candidate, now_ms: u64) -> Result<(), Failure> {
+    let system = &shared.settings.cluster.system;
+    let lease: Option<Value> = shared.calls.get(path(system)).await?;
+    candidate.seen(shared.now_ms(), lease.as_ref());
+    let written = match candidate.next(now_ms, system, now_ms) {
+        Step::Wait(_) => return Ok(()),
+        Step::Create(lease) => shared.calls.create(path(system), &lease).await?,
+        Step::Replace(lease) => shared.calls.replace(path(system), &lease).await?,
+    };
+    candidate.written(now_ms, &written);
+    Ok(())
+}
+
+const fn path(system: &str) -> Path<'_> {
+    Path {
+        api_version: "coordination.k8s.io/v1",
+        plural: "leases",
+        namespace: system,
+        name: NAME,
+        part: "",
+    }
+}

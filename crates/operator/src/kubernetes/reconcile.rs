@@ -1,0 +1,289 @@
+//! The loop: what is heard goes into the world, what it asks for is done, as many things at once as is
+//! good, one at a time for each resource.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use kube::runtime::events::{Recorder, Reporter};
+use pilotage_plan::api::{API_VERSION, Kind};
+use pilotage_plan::cluster::{Failure, MANAGER, Plan, Ref};
+use tokio_util::sync::CancellationToken;
+
+use super::discover::{self, Offered, offered};
+use super::gate::is_servers;
+use super::watches::{Heard, Watches};
+use super::write::{carry_out, collected};
+use super::{Shared, call};
+
+/// Resources that something is done about at once.
+const AT_ONCE_MAX: usize = 16;
+
+/// Things heard that are taken in before something is done again.
+const HEARD_MAX: usize = 512;
+
+/// How long the keys' Secret is left alone after it was written or refused: keys come in swarms.
+const KEYS_EVERY_MS: u64 = 2_000;
+
+type Done = (Option<Ref>, Result<(), Failure>);
+
+struct Loop {
+    shared: Arc<Shared>,
+    recorder: Recorder,
+    watches: Watches,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Whether what the keys' Secret holds was read, since this one leads.
+    keys_read: bool,
+    keys_busy: bool,
+    keys_due_ms: u64,
+    looked_ms: u64,
+    offered: Option<Offered>,
+}
+
+/// Works until it is told to stop.
+pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut work = Loop::new(shared);
+    let mut leads = work.shared.leads.subscribe();
+    loop {
+        work.look_around().await;
+        work.act();
+        let shared = Arc::clone(&work.shared);
+        let due_ms = work.due_ms();
+        tokio::select! {
+            () = stop.cancelled() => break,
+            heard = work.watches.next() => work.hear(heard),
+            Some((at, done)) = work.running.next() => work.done(at, done),
+            _ = leads.changed() => work.keys_read = false,
+            () = shared.until_ms(due_ms) => {}
+        }
+    }
+    // What was begun is ended, as far as that is quick.
+    let grace = work.shared.pause_ms(5_000);
+    tokio::pin!(grace);
+    while !work.running.is_empty() {
+        tokio::select! {
+            () = &mut grace => break,
+            _ = work.running.next() => {}
+        }
+    }
+}
+
+/// What would be done, as text.
+pub(super) async fn dry_run(shared: &Arc<Shared>) -> Result<String, Failure> {
+    let mut work = Loop::new(Arc::clone(shared));
+    let offered = offered(&shared.calls).await?;
+    work.take(offered);
+    shared.world.lock().collected(collected(shared).await?);
+    while work.watches.unsynced() > 0 {
+        let heard = work.watches.next().await;
+        if let (_, Err(error)) = &heard {
+            return Err(watch_failure(error));
+        }
+        work.hear(heard);
+    }
+    let mut text = String::new();
+    let now_ms = shared.now_ms();
+    let mut world = shared.world.lock();
+    while let Some(at) = world.next(now_ms) {
+        let plan = world.plan(now_ms, &at);
+        // Writing to a text does not fail.
+        let _ = write!(text, "{plan}");
+    }
+    if let Some(keys) = world.plan_keys() {
+        let _ = write!(text, "{keys}");
+    }
+    Ok(text)
+}
+
+impl Loop {
+    fn new(shared: Arc<Shared>) -> Self {
+        let client = shared.calls.client();
+        let name = shared.settings.name.clone();
+        let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(name) };
+        Self {
+            watches: Watches::new(client.clone(), shared.settings.namespace.clone()),
+            recorder: Recorder::new(client, reporter),
+            running: FuturesUnordered::new(),
+            keys_read: false,
+            keys_busy: false,
+            keys_due_ms: 0,
+            looked_ms: 0,
+            offered: None,
+            shared,
+        }
+    }
+
+    /// Looks which kinds there are, from time to time.
+    async fn look_around(&mut self) {
+        let now_ms = self.shared.now_ms();
+        if now_ms < self.looked_ms || self.shared.gate.shut_until().is_some() {
+            return;
+        }
+        match offered(&self.shared.calls).await {
+            Ok(offered) => {
+                self.looked_ms = now_ms + discover::EVERY_MS;
+                self.shared.gate.answered();
+                self.take(offered);
+            }
+            Err(failure) => {
+                tracing::warn!(error = failure.message, "the API server cannot be asked");
+                if self.offered.is_none() {
+                    let why = format!("the API server cannot be asked: {}", failure.message);
+                    *self.shared.hindrance.lock() = Some(why);
+                }
+                self.shared.gate.failed(&failure);
+            }
+        }
+    }
+
+    fn take(&mut self, offered: Offered) {
+        self.offered = Some(offered);
+        let mut world = self.shared.world.lock();
+        world.offers(offered.minor, offered.has);
+        let setting = world.setting().clone();
+        self.watches.follow(&setting, offered.is_ours, &mut world);
+        drop(world);
+        self.note_sync();
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let shared = Arc::clone(&self.shared);
+        let mut world = shared.world.lock();
+        let mut next = Some(heard);
+        for _ in 0..HEARD_MAX {
+            let Some((watched, event)) = next else { break };
+            match event {
+                Ok(event) => self.watches.tell(watched, event, &mut world),
+                Err(error) => {
+                    shared.counters.watch_failed();
+                    tracing::warn!(?watched, error = %error, "a watch failed");
+                }
+            }
+            next = self.watches.ready();
+        }
+        drop(world);
+        shared.counters.heard(shared.now_ms());
+        shared.changed.send_modify(|count| *count += 1);
+        self.note_sync();
+    }
+
+    fn note_sync(&self) {
+        let unsynced = self.watches.unsynced();
+        self.shared.counters.unsynced(unsynced);
+        let is_ours = self.offered.is_some_and(|offered| offered.is_ours);
+        let hindrance = match (is_ours, unsynced) {
+            (false, _) if self.offered.is_none() => return,
+            (false, _) => Some(format!(
+                "the cluster does not serve {API_VERSION}: install the definitions with `pilotage crd | kubectl apply --server-side -f -`"
+            )),
+            (true, 0) => None,
+            (true, left) => Some(format!("{left} kinds were not listed yet")),
+        };
+        self.shared.is_synced.store(hindrance.is_none(), Ordering::Relaxed);
+        *self.shared.hindrance.lock() = hindrance;
+    }
+
+    /// Begins what is due.
+    fn act(&mut self) {
+        let is_synced = self.shared.is_synced.load(Ordering::Relaxed);
+        if !is_synced || !self.shared.leads() || self.shared.gate.shut_until().is_some() {
+            return;
+        }
+        self.act_on_keys();
+        let now_ms = self.shared.now_ms();
+        while self.running.len() < AT_ONCE_MAX {
+            let mut world = self.shared.world.lock();
+            let Some(at) = world.next(now_ms) else { break };
+            let plan = world.plan(now_ms, &at);
+            self.shared.counters.looked(world.waiting());
+            drop(world);
+            if !plan.is_empty() {
+                self.start(at, plan);
+            }
+        }
+    }
+
+    fn start(&self, at: Ref, plan: Plan) {
+        let (shared, recorder) = (Arc::clone(&self.shared), self.recorder.clone());
+        let work = async move { (Some(carry_out(&shared, &recorder, at, plan).await), Ok(())) };
+        self.running.push(work.boxed());
+    }
+
+    fn act_on_keys(&mut self) {
+        if self.keys_busy || self.shared.now_ms() < self.keys_due_ms {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        if !self.keys_read {
+            self.keys_busy = true;
+            let work = async move {
+                let read = collected(&shared).await;
+                (None, read.map(|keys| shared.world.lock().collected(keys)))
+            };
+            return self.running.push(work.boxed());
+        }
+        let Some(action) = self.shared.world.lock().plan_keys() else { return };
+        self.keys_busy = true;
+        let recorder = self.recorder.clone();
+        // It is about no resource: any stands for all.
+        let at = Ref { kind: Kind::Model, namespace: String::new(), name: String::new() };
+        let work = async move {
+            let plan = Plan { actions: vec![action], next_wakeup_ms: None };
+            carry_out(&shared, &recorder, at, plan).await;
+            (None, Ok(()))
+        };
+        self.running.push(work.boxed());
+    }
+
+    fn done(&mut self, at: Option<Ref>, done: Result<(), Failure>) {
+        match at {
+            Some(at) => self.shared.world.lock().finished(&at),
+            None => {
+                self.keys_busy = false;
+                self.keys_due_ms = self.shared.now_ms() + KEYS_EVERY_MS;
+                match done {
+                    Ok(()) => self.keys_read = true,
+                    Err(failure) => {
+                        tracing::warn!(
+                            error = failure.message,
+                            "the keys of engines cannot be read"
+                        );
+                        if is_servers(&failure) {
+                            self.shared.gate.failed(&failure);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// When something is due though nothing is heard.
+    fn due_ms(&self) -> u64 {
+        let now_ms = self.shared.now_ms();
+        if let Some(until) = self.shared.gate.shut_until() {
+            return self.shared.origin_ms + until / 1_000_000 + 1;
+        }
+        let mut due_ms = self.looked_ms.max(now_ms + 1);
+        if self.shared.leads() && self.running.len() < AT_ONCE_MAX {
+            let world = self.shared.world.lock();
+            due_ms = due_ms.min(world.wakeup_ms().unwrap_or(u64::MAX));
+            if (world.is_collecting() || !self.keys_read) && !self.keys_busy {
+                due_ms = due_ms.min(self.keys_due_ms);
+            }
+        }
+        due_ms.max(now_ms + 1)
+    }
+}
+
+fn watch_failure(error: &kube::runtime::watcher::Error) -> Failure {
+    use kube::runtime::watcher::Error;
+    match error {
+        Error::InitialListFailed(error)
+        | Error::WatchStartFailed(error)
+        | Error::WatchFailed(error) => call::failure(error),
+        other => Failure { message: other.to_string(), ..Failure::default() },
+    }
+}

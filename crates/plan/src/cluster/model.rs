@@ -1,0 +1,565 @@
+//! What is to be done about one Model: its objects, its key, what is told of it.
+//!
+//! Contract: a Model that is refused, or cannot be rendered, keeps what runs. What replaces a workload is
+//! ready before that goes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::action::{About, Action, Apply, Note, Plan, Why};
+use super::admit::Refusal;
+use super::conditions::{self, Copies, News, Said};
+use super::difference::differences;
+use super::kinds::Sort;
+use super::mind::{Made, Mind, digest, key_subject, status_subject};
+use super::observed::{Ended, FILLED, Live, RENDERED};
+use super::others::is_true;
+use super::trouble::{Trouble, refused_pods};
+use super::world::{Held, Ref, Verdict, World};
+use crate::api::{Model, Resource, ScaleBy};
+use crate::render::kubernetes::{self, Cluster, RenderError, Rendered};
+
+/// How long changes of numbers and words in a status are gathered.
+const STATUS_EVERY_MS: u64 = 1_000;
+
+/// What a start may take beside the program's own: pulling its image.
+const PULL_SECONDS: u32 = 1800;
+
+/// What is to be done about a Model.
+pub(super) fn plan(world: &mut World, now_ms: u64, at: &Ref) -> Plan {
+    let mut mind = world.minds.remove(at).unwrap_or_default();
+    let plan = Look { world, now_ms, at, mind: &mut mind }.plan();
+    let Some((plan, turned)) = plan else { return Plan::default() };
+    world.minds.insert(at.clone(), mind);
+    if turned {
+        world.readiness_changed(&at.name);
+    }
+    plan
+}
+
+/// A look at one Model.
+struct Look<'a> {
+    world: &'a World,
+    now_ms: u64,
+    at: &'a Ref,
+    mind: &'a mut Mind,
+}
+
+/// What a Model comes to.
+enum Come {
+    /// Objects, and what is to be said of them.
+    Objects(Box<Rendered>, Vec<String>, &'static str),
+    /// It runs elsewhere.
+    Elsewhere,
+    /// It does not count.
+    Refused(Refusal),
+    /// It cannot be rendered.
+    Unrendered(String),
+}
+
+impl<'a> Look<'a> {
+    fn plan(mut self) -> Option<(Plan, bool)> {
+        let held = self.world.resources.get(self.at)?;
+        let identity = &held.seen.identity;
+        if identity.is_deleted || held.verdict == Verdict::Open {
+            return None;
+        }
+        self.mind.about(identity.generation);
+        let about = self.at.about(&identity.uid);
+        let come = self.come(held, &identity.uid);
+        let mut actions = Vec::new();
+        let mut next: Option<u64> = None;
+        let mut soonest = |at_ms: Option<u64>| {
+            next = match (next, at_ms) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+        };
+        let empty = BTreeMap::new();
+        let place = (self.at.namespace.clone(), self.at.name.clone());
+        let live = self.world.made.get(&place).unwrap_or(&empty);
+        let mut foreign = None;
+        match &come {
+            Come::Objects(rendered, ..) => {
+                let (may, at_ms) = self.key(&about, rendered, &mut actions);
+                soonest(at_ms);
+                if may {
+                    let wanted = wanted(rendered, live);
+                    soonest(self.objects(&about, &wanted, live, &mut actions, &mut foreign));
+                    soonest(self.orphans(&about.uid, &wanted, live, &mut actions));
+                }
+            }
+            Come::Elsewhere => {
+                soonest(self.orphans(&about.uid, &BTreeMap::new(), live, &mut actions));
+            }
+            Come::Refused(_) | Come::Unrendered(_) => {}
+        }
+        let (said, status, at_ms) = self.status(held, &come, live, foreign);
+        soonest(at_ms);
+        let turned = is_true(&held.status, "Ready") != is_true(&status, "Ready");
+        soonest(self.tell(held, &about, &said, status, &mut actions));
+        Some((Plan { actions, next_wakeup_ms: next }, turned))
+    }
+
+    /// What the Model comes to.
+    fn come(&self, held: &Held, uid: &str) -> Come {
+        if let Verdict::Refused(refusal) = &held.verdict {
+            return Come::Refused(refusal.clone());
+        }
+        let Some(Resource::Model(model)) = self.world.accepted(self.at).map(AsRef::as_ref) else {
+            return Come::Elsewhere;
+        };
+        if model.spec.source.is_none() {
+            return Come::Elsewhere;
+        }
+        let cluster = Cluster {
+            namespace: self.at.namespace.clone(),
+            owners: BTreeMap::from([(self.at.name.clone(), uid.to_owned())]),
+            ..self.world.setting.clone()
+        };
+        let fleet = kubernetes::fleet_of(model, &self.world.fleets);
+        let rendered = kubernetes::model(model, fleet, &cluster);
+        match rendered {
+            Ok(rendered) => with_notes(model, &cluster, rendered),
+            // Who would scale it is not there: Pilotage does.
+            Err(error @ RenderError::Absent { .. }) if scaled_by(model) != ScaleBy::Pilotage => {
+                let own = scaled_by_us(model);
+                match kubernetes::model(&own, fleet, &cluster) {
+                    Ok(mut rendered) => {
+                        rendered.notes.push(format!("{error}; Pilotage scales it meanwhile"));
+                        let reason = match scaled_by(model) {
+                            ScaleBy::Keda if !cluster.has.keda => "KedaAbsent",
+                            _ => "LwsAbsent",
+                        };
+                        Come::Objects(Box::new(rendered), Vec::new(), reason)
+                    }
+                    Err(error) => Come::Unrendered(format!("{}: {error}", error.field())),
+                }
+            }
+            Err(error) => Come::Unrendered(format!("{}: {error}", error.field())),
+        }
+    }
+
+    /// Sees to the Model's key; whether pods would find it, and when to look again.
+    fn key(
+        &self,
+        about: &About,
+        rendered: &Rendered,
+        actions: &mut Vec<Action>,
+    ) -> (bool, Option<u64>) {
+        let (Some(wanted), Some(first)) = (rendered.secrets.first(), rendered.objects.first())
+        else {
+            return (true, None);
+        };
+        let is_known = self.world.has_key(self.at);
+        let due_ms = self.mind.key_due_ms();
+        if is_known && due_ms > self.now_ms {
+            return (true, Some(due_ms));
+        }
+        if let Err(at_ms) = self.mind.may_try(self.now_ms, &key_subject()) {
+            return (is_known, Some(at_ms));
+        }
+        let mut metadata = first.value()["metadata"].clone();
+        metadata["name"] = wanted.name.as_str().into();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata,
+        });
+        actions.push(Action::Key { about: about.clone(), secret });
+        (is_known, None)
+    }
+
+    /// Applies what is other than it is to be; when to look again.
+    fn objects(
+        &mut self,
+        about: &About,
+        wanted: &BTreeMap<Made, Value>,
+        live: &BTreeMap<Made, Live>,
+        actions: &mut Vec<Action>,
+        foreign: &mut Option<String>,
+    ) -> Option<u64> {
+        let mut next: Option<u64> = None;
+        self.mind.keep(|made| wanted.contains_key(made) || live.contains_key(made));
+        let mut all: Vec<(&Made, &Value)> = wanted.iter().collect();
+        all.sort_by_key(|((sort, name), _)| (*sort, name.as_str()));
+        for (made, object) in all {
+            if let Err(at_ms) = self.mind.may_try(self.now_ms, made) {
+                next = Some(next.map_or(at_ms, |next| next.min(at_ms)));
+                continue;
+            }
+            let why = match live.get(made) {
+                None => Ok(Some((Why::Absent, Vec::new()))),
+                // It goes, and what comes of it is heard of.
+                Some(live) if live.is_deleted => Ok(None),
+                Some(live) if live.owner.as_deref() != Some(&about.uid) => {
+                    *foreign = Some(format!(
+                        "the {} `{}` belongs to something else",
+                        made.0.row().kind,
+                        made.1
+                    ));
+                    Ok(None)
+                }
+                Some(live) => self.changed(made, live, object),
+            };
+            match why {
+                Ok(None) => {}
+                Err(at_ms) => next = Some(next.map_or(at_ms, |next| next.min(at_ms))),
+                Ok(Some((Why::Changed, _))) if made.0 == Sort::Job => {
+                    // What a Job does cannot be changed: it is made anew.
+                    actions.extend(live.get(made).map(|live| delete(self.at, made, live)));
+                }
+                Ok(Some((why, differences))) => {
+                    if why == Why::Drifted {
+                        self.tell_repair(about, made, &differences, actions);
+                    }
+                    let object = object.clone();
+                    actions.push(Action::Apply(Apply { sort: made.0, object, why, differences }));
+                }
+            }
+        }
+        next
+    }
+
+    /// Why an object that is there is applied, if it is.
+    #[expect(clippy::type_complexity, reason = "why, with where, or when: once, and here")]
+    fn changed(
+        &self,
+        made: &Made,
+        live: &Live,
+        object: &Value,
+    ) -> Result<Option<(Why, Vec<super::Difference>)>, u64> {
+        let is = live.content();
+        let all = differences(&is, object);
+        if live.rendered.as_deref() != object["metadata"]["annotations"][RENDERED].as_str() {
+            return Ok(Some((Why::Changed, all)));
+        }
+        let repairs = self.mind.may_repair(self.now_ms, made, object, &all)?;
+        Ok(repairs.then_some((Why::Drifted, all)))
+    }
+
+    fn tell_repair(
+        &mut self,
+        about: &About,
+        made: &Made,
+        all: &[super::Difference],
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(first) = all.first() else { return };
+        if self.mind.tells_repair(self.now_ms, made, &first.path) {
+            let message = format!(
+                "{} of the {} `{}` was changed by somebody and is again as the Model wants it; change the Model instead",
+                first.path,
+                made.0.row().kind,
+                made.1
+            );
+            let note = Note { is_warning: true, reason: "Repaired".to_owned(), message };
+            actions.push(Action::Tell { about: about.clone(), note });
+        }
+    }
+
+    /// Deletes what is not wanted any longer: workloads once what replaces them is ready.
+    fn orphans(
+        &self,
+        uid: &str,
+        wanted: &BTreeMap<Made, Value>,
+        live: &BTreeMap<Made, Live>,
+        actions: &mut Vec<Action>,
+    ) -> Option<u64> {
+        let replaced =
+            wanted.iter().filter(|((sort, _), object)| sort.is_workload() && serves(object));
+        let mut replaced = replaced.map(|(made, _)| live.get(made));
+        let is_ready = replaced.all(|live| {
+            live.is_some_and(|live| {
+                live.progress.is_seen && live.progress.ready >= live.progress.wanted
+            })
+        });
+        let mut next = None;
+        for (made, live) in live {
+            let ours = live.owner.as_deref() == Some(uid) && !live.is_deleted;
+            if !ours || wanted.contains_key(made) || (made.0.is_workload() && !is_ready) {
+                continue;
+            }
+            match self.mind.may_try(self.now_ms, made) {
+                Err(at_ms) => next = Some(at_ms),
+                Ok(()) => actions.push(delete(self.at, made, live)),
+            }
+        }
+        next
+    }
+
+    /// What is told of the Model, as conditions and as a whole; and when to look again.
+    fn status(
+        &mut self,
+        held: &Held,
+        come: &Come,
+        live: &BTreeMap<Made, Live>,
+        foreign: Option<String>,
+    ) -> (Vec<Said>, Value, Option<u64>) {
+        let generation = held.seen.identity.generation;
+        let mut status = json!({ "observedGeneration": generation });
+        let mut copies = copies(live);
+        let mut said = Vec::new();
+        let mut next = None;
+        match come {
+            Come::Elsewhere => {
+                let message = "it counts; nothing is run for it".to_owned();
+                said.push(Said::new("Accepted", true, "Accepted", message));
+                let message = "it runs elsewhere, and gateways ask its endpoints".to_owned();
+                said.push(Said::new("Ready", true, "Elsewhere", message));
+                said.push(Said::new("Progressing", false, "Stable", String::new()));
+                said.push(conditions::degraded(None));
+            }
+            Come::Refused(refusal) => {
+                self.not_accepted(refusal.reason.name(), &refusal.message, copies, &mut said);
+            }
+            Come::Unrendered(message) => {
+                self.not_accepted("RenderFailed", message, copies, &mut said);
+            }
+            Come::Objects(rendered, notes, reason) => {
+                let notes = rendered.notes.iter().chain(notes).cloned().collect::<Vec<_>>();
+                let message =
+                    if notes.is_empty() { "it counts".to_owned() } else { notes.join("; ") };
+                said.push(Said::new("Accepted", true, reason, message));
+                if live.keys().all(|(sort, _)| !sort.is_workload()) {
+                    copies.wanted = rendered_copies(rendered);
+                    copies.is_seen = false;
+                }
+                let (trouble, at_ms) = self.trouble(rendered, copies, live, foreign);
+                next = at_ms;
+                said.extend(conditions::of_copies(copies, trouble.as_ref()));
+                let first = rendered.objects.first().map(kubernetes::Object::value);
+                let name = first
+                    .map(|object| object["metadata"]["labels"]["app.kubernetes.io/name"].clone());
+                status["runtime"] = name.unwrap_or_default();
+                status["selector"] = format!(
+                    "app.kubernetes.io/component=engine,{}={},pilotage.dev/role=serves",
+                    super::MODEL,
+                    self.at.name
+                )
+                .into();
+            }
+        }
+        status["replicas"] = copies.there.into();
+        status["readyReplicas"] = copies.ready.into();
+        status["updatedReplicas"] = copies.updated.into();
+        status["conditions"] = conditions::written(self.now_ms, generation, &said, &held.status);
+        (said, status, next)
+    }
+
+    fn not_accepted(&self, reason: &str, message: &str, copies: Copies, said: &mut Vec<Said>) {
+        said.push(Said::new("Accepted", false, reason, message.to_owned()));
+        let ready = copies.ready;
+        if ready > 0 {
+            let message = format!("{ready} copies of a former spec go on");
+            said.push(Said::new("Ready", true, "Serving", message));
+        } else {
+            said.push(Said::new("Ready", false, reason, message.to_owned()));
+        }
+        said.push(Said::new("Progressing", false, reason, String::new()));
+        said.push(Said::new("Degraded", true, reason, message.to_owned()));
+    }
+
+    /// What is wrong, if that is told now; and when to look again.
+    fn trouble(
+        &mut self,
+        rendered: &Rendered,
+        copies: Copies,
+        live: &BTreeMap<Made, Live>,
+        foreign: Option<String>,
+    ) -> (Option<(Trouble, String)>, Option<u64>) {
+        let mut all = self.mind.troubles(self.now_ms);
+        if let Some(what) = foreign {
+            all.entry(Trouble::Conflict).or_insert(what);
+        }
+        let all_well = all.is_empty() && copies.is_seen && copies.ready >= copies.wanted;
+        for live in live.values() {
+            if let Some(message) = &live.progress.failure {
+                all.entry(refused_pods(message))
+                    .or_insert_with(|| format!("pods cannot be made: {message}"));
+            }
+            if let Some(Ended::Badly(message)) = &live.ended {
+                all.entry(Trouble::WeightsFailed)
+                    .or_insert_with(|| format!("weights were not fetched: {message}"));
+            }
+        }
+        let place = (self.at.namespace.clone(), self.at.name.clone());
+        for (_, pod) in self.world.pods.get(&place).into_iter().flatten() {
+            if let Some((trouble, what)) = &pod.sign {
+                all.entry(*trouble).or_insert_with(|| what.clone());
+            }
+        }
+        let late = self.late(rendered.start_seconds, copies, live);
+        if late.is_none() {
+            let minutes = rendered.start_seconds.saturating_add(PULL_SECONDS) / 60;
+            let what = format!("copies did not become ready within {minutes} minutes");
+            all.entry(Trouble::NotReadyInTime).or_insert(what);
+        }
+        let (told, next) = self.mind.signs.look(self.now_ms, all, all_well);
+        let late = late.filter(|at_ms| *at_ms > self.now_ms);
+        (told, next.into_iter().chain(late).min())
+    }
+
+    /// When copies are late, from then on none; a moment that is over where nothing is awaited.
+    fn late(
+        &mut self,
+        start_seconds: u32,
+        copies: Copies,
+        live: &BTreeMap<Made, Live>,
+    ) -> Option<u64> {
+        if live.values().any(|live| live.progress.is_late) {
+            return None;
+        }
+        if copies.wanted == 0 || copies.ready >= copies.wanted {
+            self.mind.late_since_ms = None;
+            return Some(0);
+        }
+        let since = *self.mind.late_since_ms.get_or_insert(self.now_ms);
+        let patience_ms = u64::from(start_seconds.saturating_add(PULL_SECONDS)) * 1000;
+        Some(since + patience_ms).filter(|at_ms| *at_ms > self.now_ms)
+    }
+
+    /// Writes the status where it says something new; when to look again.
+    fn tell(
+        &mut self,
+        held: &Held,
+        about: &About,
+        said: &[Said],
+        status: Value,
+        actions: &mut Vec<Action>,
+    ) -> Option<u64> {
+        let news = conditions::news(&held.status, &status);
+        if news == News::None {
+            return None;
+        }
+        if let Err(at_ms) = self.mind.may_try(self.now_ms, &status_subject()) {
+            return Some(at_ms);
+        }
+        let due_ms = self.mind.told_ms.map_or(0, |told| told + STATUS_EVERY_MS);
+        if news == News::Detail && due_ms > self.now_ms {
+            return Some(due_ms);
+        }
+        self.mind.told_ms = Some(self.now_ms);
+        actions.push(Action::Status { about: about.clone(), status });
+        actions.extend(conditions::notes(about, &held.status, said));
+        None
+    }
+}
+
+/// Who changes the number of a Model's copies.
+fn scaled_by(model: &Model) -> ScaleBy {
+    model.spec.scaling.map_or(ScaleBy::Pilotage, |scaling| scaling.by)
+}
+
+fn scaled_by_us(model: &Model) -> Model {
+    let mut own = model.clone();
+    if let Some(scaling) = &mut own.spec.scaling {
+        scaling.by = ScaleBy::Pilotage;
+    }
+    own
+}
+
+fn with_notes(model: &Model, cluster: &Cluster, rendered: Rendered) -> Come {
+    let mut notes = Vec::new();
+    let mut reason = "Accepted";
+    if rendered.objects.iter().any(|object| object.kind() == "StatefulSet") {
+        reason = "LwsAbsent";
+        notes.push(
+            "LeaderWorkerSet is not installed: copies over several nodes are pairs of StatefulSets"
+                .to_owned(),
+        );
+    }
+    if !cluster.has.monitors {
+        notes.push("no PodMonitor: Prometheus' operator is not installed".to_owned());
+    }
+    let own = format!("{}: ", model.name());
+    let mut rendered = rendered;
+    for note in &mut rendered.notes {
+        if let Some(rest) = note.strip_prefix(&own) {
+            *note = rest.to_owned();
+        }
+    }
+    Come::Objects(Box::new(rendered), notes, reason)
+}
+
+/// The objects that there are to be, each with the digest of what was rendered.
+fn wanted(rendered: &Rendered, live: &BTreeMap<Made, Live>) -> BTreeMap<Made, Value> {
+    let mut all = BTreeMap::new();
+    for object in &rendered.objects {
+        let Some(sort) = Sort::of(object.kind()) else { continue };
+        all.insert((sort, object.name().to_owned()), stamped(object.value()));
+    }
+    filled(&mut all, live);
+    all
+}
+
+fn stamped(object: &Value) -> Value {
+    let mut object = object.clone();
+    let print = format!("{:016x}", digest(&object.to_string()));
+    object["metadata"]["annotations"][RENDERED] = print.into();
+    object
+}
+
+/// A Job that filled its claim is written down there, and is needed no more: it goes after an hour, and
+/// is not to come again.
+fn filled(all: &mut BTreeMap<Made, Value>, live: &BTreeMap<Made, Live>) {
+    let job = all.iter().find(|((sort, _), _)| *sort == Sort::Job);
+    let Some((job, print)) = job
+        .map(|(made, object)| (made.clone(), object["metadata"]["annotations"][RENDERED].clone()))
+    else {
+        return;
+    };
+    let Some(claim) = all.keys().find(|(sort, _)| *sort == Sort::Claim).cloned() else { return };
+    let ended = live.get(&job).filter(|live| live.rendered.as_deref() == print.as_str());
+    let is_done = ended.is_some_and(|live| live.ended == Some(Ended::Well));
+    let there = live.get(&claim).map(Live::content).unwrap_or_default();
+    let noted = &there["metadata"]["annotations"][FILLED];
+    if is_done || *noted == print {
+        if let Some(claim) = all.get_mut(&claim) {
+            claim["metadata"]["annotations"][FILLED] = print;
+        }
+        if !live.contains_key(&job) {
+            all.remove(&job);
+        }
+    } else if let (Some(noted), Some(claim)) = (noted.as_str(), all.get_mut(&claim)) {
+        // What it holds meanwhile.
+        claim["metadata"]["annotations"][FILLED] = noted.into();
+    }
+}
+
+fn delete(at: &Ref, (sort, name): &Made, live: &Live) -> Action {
+    Action::Delete {
+        sort: *sort,
+        namespace: at.namespace.clone(),
+        name: name.clone(),
+        uid: live.uid.clone(),
+    }
+}
+
+/// Whether pods of a workload take requests.
+fn serves(object: &Value) -> bool {
+    object["spec"]["template"]["metadata"]["labels"]["pilotage.dev/role"] != "works"
+}
+
+fn rendered_copies(rendered: &Rendered) -> u32 {
+    let all = rendered.objects.iter().filter(|object| {
+        Sort::of(object.kind()).is_some_and(Sort::is_workload) && serves(object.value())
+    });
+    let copies = all.map(|object| object.value()["spec"]["replicas"].as_u64().unwrap_or(1));
+    u32::try_from(copies.sum::<u64>()).unwrap_or(u32::MAX)
+}
+
+fn copies(live: &BTreeMap<Made, Live>) -> Copies {
+    let all = live.iter().filter(|((sort, _), live)| sort.is_workload() && !live.is_deleted);
+    let mut sum = Copies { is_seen: true, ..Copies::default() };
+    for (_, live) in all {
+        let one = &live.progress;
+        sum.is_seen &= one.is_seen;
+        if one.serves {
+            sum.wanted += one.wanted;
+            sum.there += one.there;
+            sum.ready += one.ready;
+            sum.updated += one.updated;
+        }
+    }
+    sum
+}

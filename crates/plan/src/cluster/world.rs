@@ -1,0 +1,607 @@
+//! A cluster as it was last seen, and which resources have to be looked at because of what changed.
+//!
+//! Contract: no I/O and no clock. The same world at the same time gives the same plans, and one in which
+//! all is as it is to be gives none: nothing is written at rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::action::{About, Action, Apply, Keys, Plan};
+use super::admit::{Identity, Refusal, Seen, admit};
+use super::kinds::Sort;
+use super::mind::Mind;
+use super::observed::Live;
+use super::trouble::{Failure, Pod};
+use super::{model, others};
+use crate::api::{Kind, Resource};
+use crate::render::kubernetes::{Cluster, Installed};
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Watched {
+    /// Resources of a kind.
+    Resources(Kind),
+    /// Objects of a kind that were made of Models.
+    Made(Sort),
+    /// Pods of Models.
+    Pods,
+}
+
+/// A resource by its names.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Ref {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A namespace and a name.
+pub type Place = (String, String);
+
+/// What is known of a resource.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) seen: Seen,
+    pub(super) version: String,
+    pub(super) status: Value,
+    pub(super) verdict: Verdict,
+}
+
+/// Whether a resource counts.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// Nobody has decided yet.
+    Open,
+    /// It does.
+    Accepted,
+    /// It does not, and why.
+    Refused(Refusal),
+}
+
+/// A Model that counts, as others need to know of it.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Which one.
+    pub identity: Identity,
+    /// What it says.
+    pub resource: Arc<Resource>,
+    /// What was last said of it.
+    pub status: Value,
+    /// Copies that there are, and those that are ready.
+    pub copies: (u32, u32),
+    /// Pods of it, by name, and whether they are ready.
+    pub pods: Vec<(String, bool)>,
+}
+
+/// A cluster as it was last seen.
+#[derive(Debug)]
+pub struct World {
+    pub(super) setting: Cluster,
+    pub(super) resources: BTreeMap<Ref, Held>,
+    /// Fleets that count, which all Models look at.
+    pub(super) fleets: Vec<Resource>,
+    accepted: BTreeMap<Ref, Arc<Resource>>,
+    /// Models that count, by their names.
+    named: BTreeMap<String, Ref>,
+    /// Routes that name a Model, by its name.
+    routes: BTreeMap<String, Vec<Ref>>,
+    pub(super) made: BTreeMap<Place, BTreeMap<(Sort, String), Live>>,
+    pub(super) pods: BTreeMap<Place, BTreeMap<String, Pod>>,
+    pub(super) minds: BTreeMap<Ref, Mind>,
+    keys: Keys,
+    /// What the Secret of all keys holds; nothing is written before that is known.
+    collected: Option<Keys>,
+    is_collecting: bool,
+    unsettled: bool,
+    dirty: BTreeSet<Ref>,
+    busy: BTreeSet<Ref>,
+    wakeups: BTreeMap<Ref, u64>,
+    /// Counts changes.
+    revision: u64,
+}
+
+impl World {
+    /// Nothing is known of it but what it is rendered for.
+    pub fn new(setting: Cluster) -> Self {
+        Self {
+            setting,
+            resources: BTreeMap::new(),
+            fleets: Vec::new(),
+            accepted: BTreeMap::new(),
+            named: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            made: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            minds: BTreeMap::new(),
+            keys: Keys::default(),
+            collected: None,
+            is_collecting: false,
+            unsettled: false,
+            dirty: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            wakeups: BTreeMap::new(),
+            revision: 0,
+        }
+    }
+
+    /// The cluster that is rendered for.
+    pub const fn setting(&self) -> &Cluster {
+        &self.setting
+    }
+
+    /// Counts changes of what is known.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Resources that wait to be looked at.
+    pub fn waiting(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// What kinds the cluster has, and its release.
+    pub fn offers(&mut self, minor: u32, has: Installed) {
+        if self.setting.minor != minor || self.setting.has != has {
+            self.setting.minor = minor;
+            self.setting.has = has;
+            self.all_models();
+        }
+    }
+
+    /// An object is there, as of its version.
+    pub fn observe(&mut self, watched: Watched, object: &Value) {
+        self.revision += 1;
+        match watched {
+            Watched::Resources(kind) => self.resource(kind, object),
+            Watched::Made(sort) => self.object(sort, object),
+            Watched::Pods => self.pod(object),
+        }
+    }
+
+    /// An object is no more.
+    pub fn gone(&mut self, watched: Watched, object: &Value) {
+        let (namespace, name) = place(object);
+        self.remove(watched, &namespace, &name, label(object));
+    }
+
+    /// A watch has begun anew, and these are all there are.
+    pub fn listed(&mut self, watched: Watched, there: &BTreeSet<Place>) {
+        let away =
+            |namespace: &str, name: &str| !there.contains(&(namespace.to_owned(), name.to_owned()));
+        let mut lost: Vec<(String, String, Option<String>)> = Vec::new();
+        match watched {
+            Watched::Resources(kind) => {
+                let all = self.resources.keys().filter(|one| one.kind == kind);
+                let all = all.filter(|one| away(&one.namespace, &one.name));
+                lost.extend(all.map(|one| (one.namespace.clone(), one.name.clone(), None)));
+            }
+            Watched::Made(sort) => {
+                for ((namespace, model), objects) in &self.made {
+                    let all =
+                        objects.keys().filter(|(one, name)| *one == sort && away(namespace, name));
+                    lost.extend(
+                        all.map(|(_, name)| (namespace.clone(), name.clone(), Some(model.clone()))),
+                    );
+                }
+            }
+            Watched::Pods => {
+                for ((namespace, model), pods) in &self.pods {
+                    let all = pods.keys().filter(|name| away(namespace, name));
+                    lost.extend(
+                        all.map(|name| (namespace.clone(), name.clone(), Some(model.clone()))),
+                    );
+                }
+            }
+        }
+        for (namespace, name, model) in lost {
+            self.remove(watched, &namespace, &name, model);
+        }
+    }
+
+    fn remove(&mut self, watched: Watched, namespace: &str, name: &str, model: Option<String>) {
+        self.revision += 1;
+        match watched {
+            Watched::Resources(kind) => {
+                let at = Ref { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+                self.resources.remove(&at);
+                self.forget(&at);
+                self.unsettled = true;
+            }
+            Watched::Made(sort) => {
+                let Some(model) = model else { return };
+                let place = (namespace.to_owned(), model);
+                let Some(objects) = self.made.get_mut(&place) else { return };
+                if objects.remove(&(sort, name.to_owned())).is_some() {
+                    if objects.is_empty() {
+                        self.made.remove(&place);
+                    }
+                    self.touch(place);
+                }
+            }
+            Watched::Pods => {
+                let Some(model) = model else { return };
+                let place = (namespace.to_owned(), model);
+                let Some(pods) = self.pods.get_mut(&place) else { return };
+                pods.remove(name);
+                if pods.is_empty() {
+                    self.pods.remove(&place);
+                }
+                self.touch(place);
+            }
+        }
+    }
+
+    fn forget(&mut self, at: &Ref) {
+        self.minds.remove(at);
+        self.dirty.remove(at);
+        self.wakeups.remove(at);
+        if at.kind == Kind::Model && self.keys.0.remove(&entry(at)).is_some() {
+            self.is_collecting = true;
+        }
+    }
+
+    fn resource(&mut self, kind: Kind, object: &Value) {
+        let (namespace, name) = place(object);
+        let at = Ref { kind, namespace, name };
+        let version = text(&object["metadata"]["resourceVersion"]);
+        let status = object["status"].clone();
+        let seen = match self.resources.get_mut(&at) {
+            Some(held) if is_older(&version, &held.version) => return,
+            // Its status alone is another.
+            Some(held) if held.seen.identity.is_version_of(object) => {
+                held.version = version;
+                if held.status != status {
+                    held.status = status;
+                    self.dirty.insert(at);
+                }
+                return;
+            }
+            Some(_) | None => Seen::read(kind, object),
+        };
+        let renewed = self.resources.get(&at);
+        if renewed.is_some_and(|held| held.seen.identity.uid != seen.identity.uid) {
+            self.forget(&at);
+        }
+        self.resources.insert(at.clone(), Held { seen, version, status, verdict: Verdict::Open });
+        self.dirty.insert(at);
+        self.unsettled = true;
+    }
+
+    fn object(&mut self, sort: Sort, object: &Value) {
+        let (namespace, name) = place(object);
+        let Some(model) = label(object) else { return };
+        let live = Live::read(sort, object);
+        let place = (namespace, model);
+        let objects = self.made.entry(place.clone()).or_default();
+        let matters = match objects.get(&(sort, name.clone())) {
+            Some(old) if old.uid == live.uid && is_older(&live.version, &old.version) => return,
+            Some(old) => old.matters(&live),
+            None => true,
+        };
+        objects.insert((sort, name), live);
+        if matters {
+            self.touch(place);
+        }
+    }
+
+    fn pod(&mut self, object: &Value) {
+        let (namespace, name) = place(object);
+        let Some(model) = label(object) else { return };
+        let place = (namespace, model);
+        let pod = Pod::read(object);
+        let old = self.pods.entry(place.clone()).or_default().insert(name, pod.clone());
+        if old.as_ref() != Some(&pod) {
+            self.touch(place);
+        }
+    }
+
+    fn touch(&mut self, (namespace, name): Place) {
+        let at = Ref { kind: Kind::Model, namespace, name };
+        if self.resources.contains_key(&at) {
+            self.dirty.insert(at);
+        }
+    }
+
+    fn all_models(&mut self) {
+        let all = self.resources.keys().filter(|at| at.kind == Kind::Model);
+        self.dirty.extend(all.cloned());
+    }
+
+    /// Decides anew which resources count.
+    fn settle(&mut self) {
+        self.unsettled = false;
+        let admission = admit(self.resources.values().map(|held| &held.seen));
+        let mut verdicts: BTreeMap<Ref, Verdict> = BTreeMap::new();
+        let mut accepted = BTreeMap::new();
+        let mut fleets = Vec::new();
+        for (resource, identity) in admission.resources.into_iter().zip(&admission.identities) {
+            let at = identity.place_of();
+            verdicts.insert(at.clone(), Verdict::Accepted);
+            if let Resource::Fleet(_) = resource {
+                fleets.push(resource);
+            } else if let Resource::Model(_) | Resource::Route(_) = resource {
+                accepted.insert(at, Arc::new(resource));
+            }
+        }
+        let refused = admission.refused.into_iter();
+        verdicts
+            .extend(refused.map(|one| (one.identity.place_of(), Verdict::Refused(one.refusal))));
+        for (at, held) in &mut self.resources {
+            let verdict = verdicts.remove(at).unwrap_or(Verdict::Open);
+            if held.verdict != verdict {
+                held.verdict = verdict;
+                // Its Routes have it, or have it no longer.
+                let routes = self.routes.get(&at.name).into_iter().flatten();
+                self.dirty.extend(routes.filter(|_| at.kind == Kind::Model).cloned());
+                self.dirty.insert(at.clone());
+            }
+        }
+        if self.fleets != fleets {
+            self.fleets = fleets;
+            self.all_models();
+        }
+        self.accepted = accepted;
+        self.index();
+    }
+
+    fn index(&mut self) {
+        self.named.clear();
+        self.routes.clear();
+        for (at, resource) in &self.accepted {
+            match resource.as_ref() {
+                Resource::Model(_) => drop(self.named.insert(at.name.clone(), at.clone())),
+                Resource::Route(route) => {
+                    for name in others::models(route) {
+                        self.routes.entry(name.to_owned()).or_default().push(at.clone());
+                    }
+                }
+                Resource::Tenant(_) | Resource::Fleet(_) => {}
+            }
+        }
+    }
+
+    /// The next resource to look at, if one is due.
+    pub fn next(&mut self, now_ms: u64) -> Option<Ref> {
+        if self.unsettled {
+            self.settle();
+        }
+        let due: Vec<Ref> = self
+            .wakeups
+            .iter()
+            .filter(|(_, at)| **at <= now_ms)
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in due {
+            self.wakeups.remove(&at);
+            self.dirty.insert(at);
+        }
+        let next = self.dirty.iter().find(|at| !self.busy.contains(*at)).cloned()?;
+        self.dirty.remove(&next);
+        Some(next)
+    }
+
+    /// When something is due though nothing changes.
+    pub fn wakeup_ms(&self) -> Option<u64> {
+        self.wakeups.values().min().copied()
+    }
+
+    /// What is to be done about a resource. It is busy until [`World::finished`], unless that is nothing.
+    pub fn plan(&mut self, now_ms: u64, at: &Ref) -> Plan {
+        let plan = match at.kind {
+            Kind::Model => model::plan(self, now_ms, at),
+            Kind::Route | Kind::Tenant | Kind::Fleet => others::plan(self, now_ms, at),
+        };
+        match plan.next_wakeup_ms {
+            Some(at_ms) => drop(self.wakeups.insert(at.clone(), at_ms)),
+            None => drop(self.wakeups.remove(at)),
+        }
+        if !plan.is_empty() {
+            self.busy.insert(at.clone());
+        }
+        plan
+    }
+
+    /// All that was planned for a resource was done, or tried.
+    pub fn finished(&mut self, at: &Ref) {
+        self.busy.remove(at);
+    }
+
+    /// An object was applied, and this is what it is now.
+    pub fn applied(&mut self, now_ms: u64, at: &Ref, apply: &Apply, object: &Value) {
+        self.observe(Watched::Made(apply.sort), object);
+        if self.resources.contains_key(at) {
+            let mind = self.minds.entry(at.clone()).or_default();
+            mind.applied(now_ms, apply, object);
+        }
+    }
+
+    /// A call failed. Where chance is needed, `chance` is a number below 1000.
+    pub fn refused(
+        &mut self,
+        now_ms: u64,
+        at: &Ref,
+        action: &Action,
+        failure: &Failure,
+        chance: u32,
+    ) {
+        if matches!(action, Action::Keys { .. }) {
+            self.is_collecting = true;
+        }
+        if self.resources.contains_key(at) {
+            let mind = self.minds.entry(at.clone()).or_default();
+            mind.refused(now_ms, action, failure, chance);
+            self.dirty.insert(at.clone());
+        }
+    }
+
+    /// What was planned for a resource was not tried to its end.
+    pub fn again(&mut self, at: &Ref) {
+        if self.resources.contains_key(at) {
+            self.dirty.insert(at.clone());
+        } else if at.name.is_empty() {
+            self.is_collecting = true;
+        }
+    }
+
+    /// An object of a Model was deleted; what is left of it, where it goes only later.
+    pub fn deleted(&mut self, at: &Ref, sort: Sort, name: &str, left: Option<&Value>) {
+        match left.filter(|left| left["metadata"]["deletionTimestamp"].is_string()) {
+            Some(left) => self.observe(Watched::Made(sort), left),
+            None => self.remove(Watched::Made(sort), &at.namespace, name, Some(at.name.clone())),
+        }
+    }
+
+    /// Whether the Secret of all keys may be another than it is to be.
+    pub const fn is_collecting(&self) -> bool {
+        self.is_collecting
+    }
+
+    /// A Model's key is known.
+    pub fn key(&mut self, now_ms: u64, about: &About, key: String) {
+        let at =
+            Ref { kind: about.kind, namespace: about.namespace.clone(), name: about.name.clone() };
+        if !self.resources.contains_key(&at) {
+            return;
+        }
+        self.minds.entry(at.clone()).or_default().key_read(now_ms);
+        let old = self.keys.0.insert(entry(&at), key);
+        if old != self.keys.0.get(&entry(&at)).cloned() {
+            self.is_collecting = true;
+            self.dirty.insert(at);
+        }
+    }
+
+    /// Whether a Model's key is known.
+    pub(super) fn has_key(&self, at: &Ref) -> bool {
+        self.keys.0.contains_key(&entry(at))
+    }
+
+    /// What the Secret of all keys holds.
+    pub fn collected(&mut self, keys: Keys) {
+        self.collected = Some(keys);
+        self.is_collecting = true;
+    }
+
+    /// The Secret of all keys, where it is another. Keys that were not read yet stay in it as long as
+    /// their Models are there.
+    pub fn plan_keys(&mut self) -> Option<Action> {
+        if !self.is_collecting || self.unsettled {
+            return None;
+        }
+        let there = self.collected.as_ref()?;
+        let models = self.resources.keys().filter(|at| at.kind == Kind::Model);
+        let mut keys = Keys::default();
+        for at in models {
+            let entry = entry(at);
+            if let Some(key) = self.keys.0.get(&entry).or_else(|| there.0.get(&entry)) {
+                keys.0.insert(entry, key.clone());
+            }
+        }
+        self.is_collecting = false;
+        let namespace = self.setting.system.clone();
+        (keys != *there).then_some(Action::Keys { namespace, keys })
+    }
+
+    /// A Model that counts.
+    pub(super) fn accepted(&self, at: &Ref) -> Option<&Arc<Resource>> {
+        self.accepted.get(at)
+    }
+
+    /// The Model of that name that counts.
+    pub(super) fn model_named(&self, name: &str) -> Option<&Held> {
+        self.resources.get(self.named.get(name)?)
+    }
+
+    /// Routes look at their Models.
+    pub(super) fn readiness_changed(&mut self, model: &str) {
+        self.dirty.extend(self.routes.get(model).into_iter().flatten().cloned());
+    }
+
+    /// The Models that count and are run here.
+    pub fn models(&mut self) -> Vec<Running> {
+        if self.unsettled {
+            self.settle();
+        }
+        let all = self.accepted.iter().filter(|(at, _)| at.kind == Kind::Model);
+        let known = |(at, resource): (&Ref, &Arc<Resource>)| {
+            let held = self.resources.get(at)?;
+            let place = (at.namespace.clone(), at.name.clone());
+            let made = self.made.get(&place);
+            let copies = made.into_iter().flatten().filter(|((sort, _), _)| sort.is_workload());
+            let copies = copies.map(|(_, live)| (live.progress.there, live.progress.ready));
+            let pods = self.pods.get(&place).into_iter().flatten();
+            Some(Running {
+                identity: held.seen.identity.clone(),
+                resource: Arc::clone(resource),
+                status: held.status.clone(),
+                copies: copies.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
+                pods: pods.map(|(name, pod)| (name.clone(), pod.is_ready)).collect(),
+            })
+        };
+        all.filter_map(known).collect()
+    }
+
+    /// The Fleets that count.
+    pub fn fleets(&self) -> &[Resource] {
+        &self.fleets
+    }
+}
+
+impl Identity {
+    fn place_of(&self) -> Ref {
+        Ref { kind: self.kind, namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// Whether an object says what this one does: its generation counts changes of that.
+    fn is_version_of(&self, object: &Value) -> bool {
+        let metadata = &object["metadata"];
+        metadata["uid"] == self.uid.as_str()
+            && metadata["generation"].as_u64() == Some(self.generation)
+            && metadata["deletionTimestamp"].is_string() == self.is_deleted
+    }
+}
+
+impl Ref {
+    /// The resource, with its UID.
+    pub fn about(&self, uid: &str) -> About {
+        About {
+            kind: self.kind,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: uid.to_owned(),
+        }
+    }
+}
+
+/// The entry of a Model's key.
+fn entry(at: &Ref) -> String {
+    format!("{}.{}", at.namespace, at.name)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn place(object: &Value) -> Place {
+    let metadata = &object["metadata"];
+    (text(&metadata["namespace"]), text(&metadata["name"]))
+}
+
+/// The Model that an object says it is of.
+fn label(object: &Value) -> Option<String> {
+    let label = &object["metadata"]["labels"][super::MODEL];
+    label.as_str().map(str::to_owned)
+}
+
+/// Versions count up. What is no number is not compared.
+fn is_older(version: &str, than: &str) -> bool {
+    match (version.parse::<u64>(), than.parse::<u64>()) {
+        (Ok(version), Ok(than)) => version < than,
+        _ => false,
+    }
+}

@@ -287,7 +287,7 @@ def test_installing_needs_a_dry_run():
 
 def test_one_manifest_serves_both(manifests):
     """`up` plans the same file, and says what it passes over."""
-    only_here = "\n---\n".join([FLEET, HEAD.format("Model", "m", "{source: 'file:w.gguf', scaling: {max: 2}, fleet: h100}")])
+    only_here = "\n---\n".join([FLEET, HEAD.format("Model", "m", "{source: 'file:w.gguf', updates: {surge: 2}, fleet: h100}")])
     manifests.write_text(only_here)
     ended = cli("up", "-f", str(manifests), "--dry-run")
     assert ended.returncode == 0 and "on Kubernetes only" in ended.stdout, ended.stdout + ended.stderr

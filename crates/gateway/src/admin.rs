@@ -32,6 +32,7 @@ impl Gateway {
         let closed = Router::new()
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route("/scaling", get(scaling))
             .route("/explain/route", post(explain_route))
             .fallback(app::not_found)
             .method_not_allowed_fallback(app::method_not_allowed)
@@ -62,6 +63,11 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn explain_route(State(admin): State<Admin>, request: Request) -> Response {
     explain::answer(admin.gateway, request).await
+}
+
+/// What autoscalers ask for.
+async fn scaling(State(admin): State<Admin>) -> Response {
+    reply::json(StatusCode::OK, &admin.gateway.scaling())
 }
 
 async fn status(State(admin): State<Admin>) -> Response {

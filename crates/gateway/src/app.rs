@@ -10,9 +10,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::RwLock;
-use pilotage_core::RequestId;
 use pilotage_core::admit::Window;
 use pilotage_core::traffic::router::TableError;
+use pilotage_core::{ReplicaId, RequestId, Time, scale};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id;
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     /// What the names of prompts' blocks are made with.
     pub(crate) seed: u64,
     draining: AtomicBool,
+    /// A name that no other gateway has, and another one after each start.
+    instance: String,
 }
 
 /// Why a configuration cannot be used. Nothing changed; whoever wrote it can put it right.
@@ -127,6 +129,7 @@ impl Gateway {
             next_id: AtomicU64::new(id::random_u64() >> 1),
             seed: id::random_u64(),
             draining: AtomicBool::new(false),
+            instance: format!("gateway-{:016x}", id::random_u64()),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -163,6 +166,18 @@ impl Gateway {
     /// The lane of that name, for whoever brings replicas.
     pub fn lane(&self, name: &str) -> Option<LaneHandle> {
         self.table().lane(name).map(|lane| lane.handle.clone())
+    }
+
+    /// What is to be seen of every model now, for whoever decides how many replicas it has.
+    pub fn scaling(&self) -> scale::Report {
+        let now = Time::from_nanos(self.inner.clock.now_nanos());
+        let table = self.table();
+        let seen = table.lanes().iter().map(|lane| {
+            let (signals, names) = lane.handle.signals();
+            let name = move |id: ReplicaId| names.get(&id).cloned();
+            (lane.config.name.as_str(), signals, name)
+        });
+        scale::Report::of(now, self.inner.instance.clone(), seen)
     }
 
     /// Models, routes and tenants from now on, all of them at once: what was there before stays when
@@ -277,7 +292,7 @@ impl Gateway {
             return vec!["the gateway is stopping".to_owned()];
         }
         let table = self.table();
-        let closed = table.lanes().iter().filter(|lane| !lane.handle.is_open());
+        let closed = table.lanes().iter().filter(|lane| !lane.is_open());
         let told =
             |lane: &Arc<Lane>| format!("`{}` has no replica that takes work", lane.config.name);
         closed.map(told).collect()

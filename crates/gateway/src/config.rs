@@ -5,6 +5,7 @@ use std::time::Duration;
 use pilotage_core::admit::Quota;
 use pilotage_core::health::BoardConfig;
 use pilotage_core::queue::tree::WEIGHT_ONE;
+use pilotage_core::scale::{Goal, Policy};
 use pilotage_core::traffic::{
     Capabilities, Charge, Feature, Features, LaneId, Regions, Route, Target,
 };
@@ -60,6 +61,11 @@ pub struct LaneConfig {
     pub scheduler: SchedulerConfig,
     /// Where its replicas are preferred, and when others are used; none where all are alike.
     pub regions: Option<Regions>,
+    /// Where it may have no replicas while nobody asks: how long a request waits at most for the first
+    /// one to start. None where a model without replicas is one that lacks them.
+    pub rest: Option<Duration>,
+    /// What each band is promised, for those who decide how many replicas there are.
+    pub goals: [Goal; Band::ALL.len()],
 }
 
 impl LaneConfig {
@@ -88,6 +94,8 @@ impl LaneConfig {
                 ..SchedulerConfig::default()
             },
             regions: None,
+            rest: None,
+            goals: Policy::default().goals,
         }
     }
 }

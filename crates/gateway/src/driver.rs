@@ -7,6 +7,7 @@ mod explain;
 mod handle;
 mod mailbox;
 mod name;
+mod signals;
 mod status;
 mod ticket;
 
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pilotage_core::health::{Change, Verdict};
+use pilotage_core::scale::Seen;
 use pilotage_core::traffic::{Regions, ZONE_ROUND_TRIP};
 use pilotage_core::{
     Capacity, FailureKind, Input, Outcome, Output, Prompt, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, Site, Span, TenantTree, Time, Why,
+    Scheduler, SchedulerConfig, Site, Span, TenantTree, Time, Why, fleet,
 };
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -34,6 +36,7 @@ use crate::{kv_events, reports};
 pub(crate) use door::Door;
 pub(crate) use explain::LaneExplanation;
 pub use handle::LaneHandle;
+use signals::{Counts, Course};
 pub(crate) use status::LaneStatus;
 use ticket::Turn;
 pub(crate) use ticket::{Go, Interruption, Reason, Ticket};
@@ -142,6 +145,7 @@ struct Driver {
     closed: bool,
     /// What is to be told.
     news: Vec<News>,
+    counts: Counts,
     /// What reading engines' reports takes; none in tests of the driver alone.
     reading: Option<(Client, LaneHandle)>,
     /// Where replicas are preferred.
@@ -162,6 +166,10 @@ struct Known {
     look: Arc<Notify>,
     /// The tasks that read what it says about itself.
     listeners: Vec<Listener>,
+    /// When it came up.
+    since: Time,
+    /// The part of its KV cache that is used, as it said last.
+    kv_used: Option<Seen<f64>>,
 }
 
 /// What became of a replica in the eyes of its lane.
@@ -213,6 +221,7 @@ impl Drop for Listener {
 struct Waiter {
     say: mailbox::Sender<Turn>,
     at: Option<ReplicaId>,
+    course: Course,
 }
 
 impl Driver {
@@ -231,6 +240,7 @@ impl Driver {
             armed: None,
             closed: false,
             news: Vec::new(),
+            counts: Counts::new(Time::from_nanos(clock.now_nanos())),
             reading: None,
             regions: None,
         }
@@ -250,7 +260,8 @@ impl Driver {
     }
 
     fn show(&mut self) {
-        let up = self.scheduler.fleet().iter().filter(|replica| replica.up).count();
+        let takes = |replica: &&fleet::Replica| replica.up && replica.capacity.requests_max > 0;
+        let up = self.scheduler.fleet().iter().filter(takes).count();
         self.up.store(u32::try_from(up).unwrap_or(u32::MAX), Ordering::Relaxed);
         self.gauges.show(&self.scheduler);
         if self.now().since(self.gap_shown) >= GAP_EVERY {
@@ -279,13 +290,16 @@ impl Driver {
     fn take(&mut self, message: Message) {
         match message {
             Message::Arrive(request, prompt, say) => {
-                self.waiters.insert(request.id, Waiter { say, at: None });
                 let now = self.now();
+                self.counts.arrive(now, &request);
+                let course = Course::new(now, request.band);
+                self.waiters.insert(request.id, Waiter { say, at: None, course });
                 self.scheduler.arrive_with(now, request, prompt);
                 self.drain(now);
             }
             Message::Hedge(of, id, say) => {
-                self.waiters.insert(id, Waiter { say, at: None });
+                let course = self.course_of_copy(of);
+                self.waiters.insert(id, Waiter { say, at: None, course });
                 self.handle(Input::Hedge { of, id });
             }
             Message::Config(config) => {
@@ -307,6 +321,7 @@ impl Driver {
             }
             Message::Happened(input) => {
                 self.remember(input);
+                self.count(&input);
                 self.handle(input);
             }
             Message::Tenants(tree) => {
@@ -333,7 +348,9 @@ impl Driver {
         let look = Arc::new(Notify::new());
         let listeners = self.listen(id, &replica, (&sent, &look));
         let door = Arc::new(Door::of(&replica));
-        let known = Known { replica, door, last_failure: None, sent, look, listeners };
+        let since = self.now();
+        let (last_failure, kv_used) = (None, None);
+        let known = Known { replica, door, last_failure, sent, look, listeners, since, kv_used };
         self.replicas.insert(id, known);
         // What waits must not go there before it is known where that is.
         self.scheduler.handle(self.now(), Input::ReplicaUp { replica: id, capacity });
@@ -438,7 +455,7 @@ impl Driver {
 
     fn drain(&mut self, now: Time) {
         while let Some(output) = self.scheduler.poll(now) {
-            self.perform(output);
+            self.perform(now, output);
         }
         while let Some(change) = self.scheduler.poll_change() {
             self.keep(&change);
@@ -462,7 +479,7 @@ impl Driver {
         self.news.push(News { replica, what });
     }
 
-    fn perform(&mut self, output: Output) {
+    fn perform(&mut self, now: Time, output: Output) {
         match output {
             Output::Dispatch { id, replica, attempt, displaces, why } => {
                 if let Why::Displaces { reason, .. } = why {
@@ -474,6 +491,7 @@ impl Driver {
                 });
                 if let (Some(waiter), Some((to, door))) = (self.waiters.get_mut(&id), to) {
                     waiter.at = Some(replica);
+                    waiter.course.send(now);
                     // A waiter that is gone has sent its cancellation, which comes next.
                     let why = Reason { why, replica: Arc::clone(&to) };
                     let go = Go { replica: to, door, attempt, displaces, why };

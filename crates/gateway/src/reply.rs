@@ -67,6 +67,18 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// When to come back to a model that is being started.
+const STARTING_RETRY: Span = Span::from_secs(10);
+
+/// A request for a model that rested, and whose first replica was not ready in time.
+pub(crate) fn starting() -> Refused {
+    let message = "the model rested and is being started, and was not ready in the time that the \
+                   request had; retry later";
+    let error = ApiError::unavailable(message).with_code("model_starting");
+    let refused = Refused::new(error, Termination::Deadline);
+    Refused { retry_after: Some(STARTING_RETRY), ..refused }
+}
+
 /// What the client is told, and how it counts.
 fn told(refusal: Refusal) -> (ApiError, Termination) {
     match refusal {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pilotage_core::traffic::router::TableError;
 use pilotage_core::traffic::{LaneId, Live, Model, Name, Router};
@@ -34,6 +35,17 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// Whether requests for it are answered: by replicas, or once the first of them has started.
+    pub(crate) fn is_open(&self) -> bool {
+        self.handle.is_open() || self.config.rest.is_some()
+    }
+
+    /// How long a request waits here for its turn, with what its route says of that.
+    pub(crate) fn patience(&self, queue: Duration) -> Duration {
+        let rest = self.config.rest.filter(|_| !self.handle.is_open());
+        rest.map_or(queue, |rest| queue.max(rest))
+    }
+
     /// Whether clients may ask for that adapter.
     pub(crate) fn has_adapter(&self, name: &str) -> bool {
         self.config.adapters.iter().any(|adapter| adapter == name)
@@ -85,6 +97,7 @@ impl Table {
                     handle
                 }
             };
+            handle.set_goals(config.goals);
             Arc::new(Lane { config: config.clone(), handle })
         });
         let named =
@@ -153,7 +166,7 @@ pub(crate) struct Now<'a> {
 
 impl Live for Now<'_> {
     fn is_open(&self, lane: LaneId) -> bool {
-        self.table.lane_at(lane).is_some_and(|lane| lane.handle.is_open())
+        self.table.lane_at(lane).is_some_and(|lane| lane.is_open())
     }
 
     fn canary_share(&self, route: &Name) -> f64 {

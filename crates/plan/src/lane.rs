@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::api::route::SPILL_SECONDS_DEFAULT;
 use crate::api::{
-    Breaker, Dialect, Endpoint, Language, Model, Origin, Policy, Prices, QueueLimits, Region,
-    ResourceName, Resume, Retries, Route, Scheduling,
+    Breaker, Dialect, Endpoint, Language, Model, ModelSpec, Origin, Policy, Prices, QueueLimits,
+    Region, ResourceName, Resume, Retries, Route, Scaling, Scheduling, Zero,
 };
 use crate::render;
 
@@ -67,6 +67,12 @@ pub struct Lane {
     pub breaker: Breaker,
     /// What its tokens cost; zeros are free.
     pub price: Price,
+    /// How many copies there are by the load; none where there are always as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// Seconds that a request waits at most for a copy to start, where there may be none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rest_seconds: Option<u32>,
 }
 
 /// An engine that runs elsewhere.
@@ -197,6 +203,9 @@ pub struct Price {
     pub output: u64,
 }
 
+/// Seconds that a request waits for a copy to start, where its Model does not say how long that may take.
+const REST_SECONDS: u32 = 600;
+
 /// Of how many health checks the failed ones are counted at least.
 const PROBES_MIN: u32 = 5;
 
@@ -289,7 +298,19 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
         metrics_path: dialect.metrics_path().map(str::to_owned),
         breaker: spec.breaker,
         price: spec.price.as_ref().map(Price::from).unwrap_or_default(),
+        scaling: spec.scaling,
+        rest_seconds: rests(spec).then(|| spec.start_seconds.unwrap_or(REST_SECONDS)),
     }
+}
+
+/// Whether there may be no copy that serves while nobody asks. Endpoints are there in any case.
+fn rests(spec: &ModelSpec) -> bool {
+    let rests = |scaling: Scaling| match scaling.zero {
+        Zero::Always => false,
+        Zero::Warm => true,
+        Zero::Cold => scaling.min == 0,
+    };
+    spec.endpoints.is_empty() && spec.scaling.is_some_and(rests)
 }
 
 /// The endpoints of a Model.

@@ -13,7 +13,7 @@ use pilotage_core::{TenantId, TenantTree, TreeError};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::api::{self, Fleet, FleetKind, Model, RouteSpec};
+use crate::api::{self, Fleet, FleetKind, Model, RouteSpec, ScaleBy};
 use crate::lane::{self, EndpointSpec, Lane};
 use crate::machine::{self, Machine, Mistake};
 use crate::manifest::{Problem, mistake};
@@ -103,12 +103,16 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     }
     let (resources, chosen) = machine::chosen(resources, world);
     let wanted = Wanted::from_resources(&resources);
-    wanted.check_count()?;
+    wanted.check_count(world)?;
     wanted.check_memory(world)?;
     let mut machine = Machine::of(world);
     let processes = wanted.processes(&mut machine, world)?;
     let endpoints = wanted.models.iter().flat_map(|model| lane::endpoints(model)).collect();
-    let (lanes, routes) = wanted.lanes_and_routes();
+    let (mut lanes, routes) = wanted.lanes_and_routes();
+    for lane in &mut lanes {
+        let is_there = |name: &str| processes.iter().any(|one| one.name == name);
+        lane.replicas.retain(|name| name.contains('@') || is_there(name));
+    }
     let tenants = tenants(&resources);
     let mut notes = chosen;
     notes.append(&mut machine.notes);
@@ -143,11 +147,11 @@ impl<'a> Wanted<'a> {
         wanted
     }
 
-    fn check_count(&self) -> Result<(), PlanError> {
+    fn check_count(&self, world: &World) -> Result<(), PlanError> {
         if self.models.is_empty() {
             return Err(PlanError::NoModel);
         }
-        let wanted = self.models.iter().map(|model| u64::from(model.spec.processes())).sum();
+        let wanted = self.models.iter().map(|model| u64::from(copies(model, world))).sum();
         if wanted > u64::from(PROCESSES_MAX) {
             return Err(PlanError::TooManyProcesses { wanted });
         }
@@ -183,31 +187,46 @@ impl<'a> Wanted<'a> {
         world: &World,
     ) -> Result<Vec<ProcessSpec>, PlanError> {
         let mut shares = self.shares(world).into_iter();
-        let mut processes = Vec::new();
-        let mut errors = Vec::new();
+        let mut all = Vec::new();
         for model in &self.models {
             let Some(source) = &model.spec.source else { continue };
-            for index in 0..model.spec.replicas {
-                let threads = model.spec.threads.or_else(|| shares.next()).unwrap_or(1);
-                match machine.replica(model, source, (index, threads)) {
-                    Ok(process) => processes.push(process),
-                    Err(Mistake { field, text }) => {
-                        errors.push(mistake(&model.origin, field, Problem::Value(text)));
-                        break;
+            let threads = |_| model.spec.threads.or_else(|| shares.next()).unwrap_or(1);
+            let threads: Vec<u32> = (0..copies(model, world)).map(threads).collect();
+            all.push((*model, source, threads));
+        }
+        let mut processes = Vec::new();
+        let mut errors = Vec::new();
+        // What has to be there goes before what only comes when there is work for it.
+        for must in [true, false] {
+            for (at, (model, source, threads)) in all.iter().enumerate() {
+                let least = model.spec.processes_min();
+                for (index, threads) in (0..).zip(threads) {
+                    if (index < least) != must {
+                        continue;
+                    }
+                    match machine.replica(model, source, (index, *threads)) {
+                        Ok(process) => processes.push(((at, index), process)),
+                        Err(_) if !must => break,
+                        Err(Mistake { field, text }) => {
+                            errors.push(mistake(&model.origin, field, Problem::Value(text)));
+                            break;
+                        }
                     }
                 }
             }
         }
+        processes.sort_by_key(|(place, _)| *place);
+        let processes = processes.into_iter().map(|(_, process)| process).collect();
         if errors.is_empty() { Ok(processes) } else { Err(PlanError::Resources(errors)) }
     }
 
     /// Threads for each replica whose model does not say, in order; see the module's rule.
     fn shares(&self, world: &World) -> Vec<u32> {
-        let total = |model: &Model| model.spec.threads.unwrap_or(0) * model.spec.processes();
+        let total = |model: &Model| model.spec.threads.unwrap_or(0) * copies(model, world);
         let taken = self.models.iter().map(|model| total(model)).fold(0, u32::saturating_add);
         let left = self.threads(world).saturating_sub(taken);
         let open = self.models.iter().filter(|model| model.spec.threads.is_none());
-        let count: u32 = open.map(|model| model.spec.processes()).sum();
+        let count: u32 = open.map(|model| copies(model, world)).sum();
         (0..count).map(|index| share(left, count, index).max(1)).collect()
     }
 
@@ -252,6 +271,7 @@ impl<'a> Wanted<'a> {
                 notes.push(format!("{name}: on Kubernetes only, so it has no effect here: {idle}"));
             }
         }
+        self.scaling_notes(processes, &mut notes);
         self.endpoint_notes(&mut notes);
         let threads = processes.iter().map(|process| process.threads).fold(0, u32::saturating_add);
         if threads > world.cores.max(1) {
@@ -268,6 +288,24 @@ impl<'a> Wanted<'a> {
             notes.push("budgets limit nothing: no Model has a price".to_owned());
         }
         notes
+    }
+
+    fn scaling_notes(&self, processes: &[ProcessSpec], notes: &mut Vec<String>) {
+        for model in &self.models {
+            let Some(scaling) = &model.spec.scaling else { continue };
+            let name = model.name();
+            let room = processes.iter().filter(|process| process.lane == name).count();
+            if room < scaling.max as usize {
+                let max = scaling.max;
+                notes.push(format!(
+                    "{name}: this machine has room for {room} of at most {max} copies"
+                ));
+            }
+            if scaling.by != ScaleBy::Pilotage {
+                notes
+                    .push(format!("{name}: `scaling.by` is for Kubernetes; here Pilotage decides"));
+            }
+        }
     }
 
     fn endpoint_notes(&self, notes: &mut Vec<String>) {
@@ -288,6 +326,18 @@ impl<'a> Wanted<'a> {
             }
         }
     }
+}
+
+/// Copies that a machine may have of a model: where the load decides, no more than cores, or than
+/// accelerators, beyond those that there have to be.
+fn copies(model: &Model, world: &World) -> u32 {
+    if model.spec.scaling.is_none() {
+        return model.spec.processes();
+    }
+    let on_cores = world.gpus.is_empty() || model.spec.is_embedded();
+    let accelerators = u32::try_from(world.gpus.len()).unwrap_or(u32::MAX);
+    let room = if on_cores { world.cores.max(1) } else { accelerators };
+    model.spec.processes().min(room.max(model.spec.processes_min()))
 }
 
 /// Part `index` of `total` split into `count` parts that differ by one at most.

@@ -41,6 +41,11 @@ pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
                 &["MODEL", "REPLICA", "STATE", "IN FLIGHT", "QUEUED", "URL"],
                 &rows(&status),
             );
+            let scaling = scaling(&status);
+            if !scaling.is_empty() {
+                output::line("");
+                output::table(&["MODEL", "WANTED", "NOW", "FOR", "WHY"], &scaling);
+            }
             let tenants = tenants(&status);
             if !tenants.is_empty() {
                 output::line("");
@@ -84,6 +89,24 @@ fn rows(status: &Value) -> Vec<Vec<String>> {
     rows
 }
 
+/// How many copies models are to have by their load, and why.
+fn scaling(status: &Value) -> Vec<Vec<String>> {
+    let models = status["scaling"].as_object().into_iter().flatten();
+    let row = |(name, one): (&String, &Value)| {
+        let asleep = one["asleep"].as_u64().filter(|asleep| *asleep > 0);
+        let asleep = asleep.map(|asleep| format!(" and {asleep} asleep")).unwrap_or_default();
+        let since = one["forMs"].as_u64().unwrap_or(0) / 1000;
+        vec![
+            name.clone(),
+            format!("{}{asleep}", text(&one["awake"])),
+            text(&one["now"]),
+            format!("{since} s"),
+            text(&one["why"]),
+        ]
+    };
+    models.map(row).collect()
+}
+
 /// Tenants that wait, run or were served, by lane.
 fn tenants(status: &Value) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
@@ -104,6 +127,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn copies_are_shown_with_why() {
+        let one = json!({"awake": 0, "asleep": 1, "now": 1, "why": "nobody asks", "forMs": 2500});
+        let rows = scaling(&json!({"scaling": {"tiny": one}}));
+        assert_eq!(rows, [["tiny", "0 and 1 asleep", "1", "2 s", "nobody asks"]]);
+        assert!(scaling(&json!({})).is_empty());
+    }
 
     #[test]
     fn a_mistake_is_shown_beside_what_holds() {

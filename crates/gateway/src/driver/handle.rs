@@ -24,14 +24,14 @@ use crate::metrics::LaneGauges;
 #[derive(Clone, Debug)]
 pub struct LaneHandle {
     name: Arc<str>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Replicas that take work.
     up: Arc<AtomicU32>,
 }
 
 /// A lane's scheduler, for one at a time.
-struct Shared {
-    driver: Mutex<Driver>,
+pub(super) struct Shared {
+    pub(super) driver: Mutex<Driver>,
     /// The loop has to look at the time anew.
     sooner: Notify,
 }

@@ -80,6 +80,8 @@ pub(crate) struct Order {
     copy: bool,
     /// Whether a second attempt may be made beside one whose answer does not begin.
     hedge: bool,
+    /// Whether its model may have no replicas while nobody asks.
+    rests: bool,
 }
 
 /// Answers a request to an endpoint, in the protocol that its client speaks.
@@ -157,10 +159,17 @@ async fn attempts(
     let mut last = None;
     loop {
         let late = left(watch.now(), order.until);
-        let turn = tokio::time::timeout(late, ticket.turn()).await.map_err(|_| out_of_time())?;
+        let turn = tokio::time::timeout(late, ticket.turn()).await;
+        let sleeps = order.rests && last.is_none() && !ticket.lane().is_open();
+        let turn = turn.map_err(|_| if sleeps { reply::starting() } else { out_of_time() })?;
         let Go { replica, door, attempt, displaces, why } = turn.map_err(|refusal| {
             let refusal = blamed(refusal, last);
-            Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) }
+            match refusal {
+                Refusal::DeadlinePassed { .. } if sleeps => {
+                    Missed { refused: reply::starting(), miss: Some(Miss::NoReplica) }
+                }
+                _ => Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) },
+            }
         })?;
         watch.dispatched(&replica.name, attempt, &why);
         let to = Target { door: &door, id: ticket.id(), displaces };

@@ -99,7 +99,7 @@ pub(super) async fn through(
 ) -> Result<Response, Refused> {
     let public = asking.peek.model.value.as_str();
     let adapter = placed.adapter.as_deref();
-    let mut last = None;
+    let (mut last, mut now) = (None, placed.now);
     for (at, lane) in placed.lanes.iter().enumerate() {
         if adapter.is_some_and(|adapter| !lane.has_adapter(adapter)) {
             last = Some(Refused::from(gateway.no_model(public)));
@@ -112,7 +112,7 @@ pub(super) async fn through(
             adapter,
             // Ids are a lane's own: the second lane must not take the request for another's.
             id: if at == 0 { placed.id } else { gateway.next_id() },
-            now: placed.now,
+            now,
             until: placed.until,
             charged: placed.charged,
             is_copy: false,
@@ -122,6 +122,10 @@ pub(super) async fn through(
             Ok(response) => return Ok(response),
             Err(Missed { refused, miss }) => {
                 watch.missed(miss.as_ref());
+                if miss == Some(Miss::NoReplica) {
+                    // It waited for a start, and not for its turn.
+                    now = watch.now();
+                }
                 let goes_on = miss.is_some_and(|miss: Miss| fallback::moves_on(&miss).is_yes());
                 if !goes_on {
                     return Err(refused);
@@ -158,6 +162,7 @@ pub(super) async fn send(
     watch: &mut Watch,
 ) -> Result<Response, Missed> {
     let Sent { lane, timeouts, retry, adapter, id, now, until, charged, is_copy, hedge } = *sent;
+    let timeouts = Timeouts { queue: lane.patience(timeouts.queue), ..timeouts };
     // An answer in one piece always takes long to begin.
     let hedge = hedge && !is_copy && asking.endpoint.generates && asking.peek.stream;
     let Asking { endpoint, caller, body, peek, .. } = asking;
@@ -201,6 +206,7 @@ pub(super) async fn send(
         resume,
         copy: is_copy,
         hedge,
+        rests: config.rest.is_some(),
     };
     attempts(gateway, order, ticket, watch).await
 }
@@ -239,11 +245,12 @@ fn retry(route: &RouteConfig) -> Option<RetryLimit> {
 }
 
 /// The lanes in the order in which they are asked: one without replicas comes after those that have
-/// some, so that nobody waits for it in vain, and is waited for when there is no other.
+/// some, so that nobody waits for it in vain, and is waited for when there is no other. One that rests
+/// is woken by whoever waits for it.
 pub(super) fn open_first(table: &Table, first: LaneId, fallbacks: &[LaneId]) -> Vec<Arc<Lane>> {
     let all = std::iter::once(&first).chain(fallbacks);
     let mut lanes: Vec<_> = all.filter_map(|id| table.lane_at(*id).cloned()).collect();
-    lanes.sort_by_key(|lane| !lane.handle.is_open());
+    lanes.sort_by_key(|lane| !lane.is_open());
     lanes
 }
 

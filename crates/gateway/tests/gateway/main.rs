@@ -22,6 +22,7 @@ mod quotas;
 mod regions;
 mod replicas;
 mod responses;
+mod rest;
 mod resume;
 mod routes;
 mod runtimes;

@@ -1,8 +1,8 @@
 //! What a `Model` says about being run on a cluster: how its copies follow the load, how new ones
 //! replace old ones, where its weights are kept, and what its pods look like.
 //!
-//! One machine has no pods: `pilotage up` takes the same manifest and notes which of these it
-//! passes over.
+//! One machine has no pods: `pilotage up` takes the same manifest, starts and stops copies as
+//! `scaling` says, and notes which of the rest it passes over.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,9 @@ pub const TOLERATIONS_MAX: u32 = 32;
 
 /// Longest idle time before a model rests: a week, in seconds.
 const IDLE_SECONDS_MAX: u32 = 604_800;
+
+/// Longest promise of a time, in milliseconds: an hour.
+const GOAL_MS_MAX: u32 = 3_600_000;
 
 /// Longest name in Kubernetes.
 const NAME_LEN_MAX: u32 = 253;
@@ -54,13 +57,23 @@ pub struct Scaling {
     #[serde(default = "target_default")]
     #[schemars(range(min = 1, max = 100))]
     pub target_percent: u32,
+    /// Milliseconds to the first token that requests of the band realtime are promised; those of the
+    /// band standard twice that. Without it 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = GOAL_MS_MAX))]
+    pub ttft_ms: Option<u32>,
+    /// Milliseconds for each token after it that requests of the band realtime are promised; those of
+    /// the band standard twice that. Without it 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = GOAL_MS_MAX))]
+    pub tpot_ms: Option<u32>,
 }
 
 /// Who changes the number of copies. What number is right is decided in one place, by Pilotage.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScaleBy {
-    /// Pilotage's operator itself.
+    /// Pilotage itself: the operator, or `pilotage up` on one machine, whatever is written here.
     #[default]
     Pilotage,
     /// A HorizontalPodAutoscaler, told by the external metric `pilotage_replicas_wanted`.

@@ -196,7 +196,7 @@ pub struct ModelSpec {
     /// On Kubernetes: the `Fleet` of kind `nodes` whose nodes its copies run on. Without it the only one there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<ResourceName>,
-    /// On Kubernetes: how many copies there are by the load. Without it as many as `replicas` says.
+    /// How many copies there are by the load. Without it as many as `replicas` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
     /// On Kubernetes: how new copies replace old ones.
@@ -285,9 +285,22 @@ impl ModelSpec {
         Self { endpoints, ..Self::nowhere() }
     }
 
-    /// Copies that are processes of this machine.
+    /// Copies that are processes of this machine, at most.
     pub const fn processes(&self) -> u32 {
-        if self.source.is_some() { self.replicas } else { 0 }
+        match (&self.source, &self.scaling) {
+            (None, _) => 0,
+            (Some(_), None) => self.replicas,
+            (Some(_), Some(scaling)) => scaling.max,
+        }
+    }
+
+    /// Of those, the ones that must have room: the others come when there is work for them.
+    pub const fn processes_min(&self) -> u32 {
+        match (&self.source, &self.scaling) {
+            (Some(_), Some(scaling)) if scaling.min == 0 => 1,
+            (Some(_), Some(scaling)) if scaling.min < scaling.max => scaling.min,
+            _ => self.processes(),
+        }
     }
 
     /// The program that runs its weights here; none where its engines run elsewhere.
@@ -299,7 +312,6 @@ impl ModelSpec {
     pub fn on_cluster(&self) -> Vec<&'static str> {
         let all = [
             ("fleet", self.fleet.is_some()),
-            ("scaling", self.scaling.is_some()),
             ("updates", self.updates.is_some()),
             ("storage", self.storage.is_some()),
             ("podTemplate", self.pod_template.is_some()),

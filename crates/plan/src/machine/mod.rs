@@ -7,7 +7,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use crate::api::model::BATCH_TOKENS_DEFAULT;
-use crate::api::{Model, Resource, Runtime};
+use crate::api::{Model, Resource, Runtime, Zero};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchSpec, Version, Weights};
 use crate::render::{self, AdapterSpec, ProcessSpec, Program, WeightsSpec};
@@ -128,6 +128,11 @@ impl<'a> Machine<'a> {
             process.env.push(self.on_cores(model, (index, threads)));
         }
         process.devices = devices;
+        if engine == Engine::Vllm && model.spec.scaling.is_some_and(|it| it.zero == Zero::Warm) {
+            process.args.push("--enable-sleep-mode".to_owned());
+            // The paths to put it to sleep and to wake it are there only so.
+            process.env.push(("VLLM_SERVER_DEV_MODE".to_owned(), "1".to_owned()));
+        }
         Ok(own(process, model))
     }
 

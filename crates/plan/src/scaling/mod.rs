@@ -4,4 +4,4 @@
 
 mod policy;
 
-pub use policy::{awake, policy};
+pub use policy::{awake, goals, of, policy};

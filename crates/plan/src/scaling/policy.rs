@@ -1,7 +1,7 @@
 //! From a Model's `scaling` to the policy of the autoscaler, with its Fleet as the limit.
 
-use pilotage_core::Span;
-use pilotage_core::scale::{Decision, Policy, Zero as Rest};
+use pilotage_core::scale::{Decision, Goal, Policy, Zero as Rest};
+use pilotage_core::{Band, Span};
 
 use crate::api::{FleetSpec, ModelSpec, Scaling, Zero};
 
@@ -13,6 +13,11 @@ const UTILISATION_MIN: f64 = 0.05;
 pub fn policy(spec: &ModelSpec, fleet: Option<&FleetSpec>) -> Option<Policy> {
     let scaling = spec.scaling?;
     let room = fleet.and_then(|fleet| room(spec, fleet)).unwrap_or(u32::MAX);
+    Some(of(&scaling, room))
+}
+
+/// The same, where there is room for so many.
+pub fn of(scaling: &Scaling, room: u32) -> Policy {
     let max = scaling.max.min(room).max(1);
     let (min, zero) = match scaling.zero {
         Zero::Always => (scaling.min.max(1), Rest::AlwaysWarm),
@@ -20,14 +25,26 @@ pub fn policy(spec: &ModelSpec, fleet: Option<&FleetSpec>) -> Option<Policy> {
         Zero::Warm => (0, Rest::WarmZero),
         Zero::Cold => (scaling.min, Rest::ColdZero),
     };
-    Some(Policy {
+    Policy {
         min: min.min(max),
         max,
         utilisation: (f64::from(scaling.target_percent) / 100.0).max(UTILISATION_MIN),
         zero,
         idle: Span::from_secs(u64::from(scaling.idle_seconds)),
+        goals: goals(scaling),
         ..Policy::default()
-    })
+    }
+}
+
+/// What each band is promised.
+pub fn goals(scaling: &Scaling) -> [Goal; Band::ALL.len()] {
+    let mut goals = Policy::default().goals;
+    for (goal, times) in goals.iter_mut().zip([1, 2]) {
+        let said = |ms: Option<u32>| ms.map(|ms| Span::from_millis(u64::from(ms) * times));
+        goal.ttft = said(scaling.ttft_ms).or(goal.ttft);
+        goal.tpot = said(scaling.tpot_ms).or(goal.tpot);
+    }
+    goals
 }
 
 /// Copies that are to be awake by a decision: while there is work, no fewer than `min`.
@@ -74,6 +91,20 @@ mod tests {
         check("scaling: {min: 2, max: 4, idleSeconds: 5}", Some((2, 4, Rest::AlwaysWarm, 5)));
         check("scaling: {min: 0, max: 4, zero: cold}", Some((0, 4, Rest::ColdZero, 900)));
         check("scaling: {min: 2, max: 4, zero: warm}", Some((0, 4, Rest::WarmZero, 900)));
+    }
+
+    #[test]
+    fn promises_are_for_those_who_wait() {
+        let check = |spec: &str, expect: [Option<u64>; 4]| {
+            let goals = policy(&model(spec), None).unwrap().goals;
+            let ms = |span: Option<Span>| span.map(Span::as_millis);
+            let [first, second, third, _] = goals;
+            let told = [ms(first.ttft), ms(first.tpot), ms(second.ttft), ms(second.tpot)];
+            assert_eq!((told, third.ttft), (expect, None), "{spec}");
+        };
+        check("scaling: {max: 2}", [Some(1000), Some(50), Some(2000), Some(100)]);
+        check("scaling: {max: 2, ttftMs: 300}", [Some(300), Some(50), Some(600), Some(100)]);
+        check("scaling: {max: 2, tpotMs: 20}", [Some(1000), Some(20), Some(2000), Some(40)]);
     }
 
     #[test]

@@ -184,6 +184,21 @@ impl Fleet {
         true
     }
 
+    /// It does not go after all: it gets requests again.
+    pub(in crate::cmd) fn stay(&mut self, name: &str) {
+        let Some(at) = self.resting.iter().position(|(up, _)| up.name == name) else { return };
+        let (up, _) = self.resting.swap_remove(at);
+        if let Some(lane) = self.gateway.lane(&up.lane) {
+            lane.replica_up(up.id, up.replica(up.capacity));
+        }
+        self.up.insert(up.name.clone(), up);
+    }
+
+    /// Whether that one is waited for.
+    pub(in crate::cmd) fn rests(&self, name: &str) -> bool {
+        self.resting.iter().any(|(up, _)| up.name == name)
+    }
+
     /// Whether somebody is waited for.
     pub(in crate::cmd) fn is_resting(&self) -> bool {
         !self.resting.is_empty()

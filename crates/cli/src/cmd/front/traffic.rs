@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pilotage_core::Span;
+use pilotage_core::scale::Policy;
 use pilotage_core::traffic::{
     self, CanaryPlan, Capabilities, Experiment, Feature, HeaderMatch, LaneId, Mirror, Name, OnFail,
     Regions, Rule, Step, Sticky, Tag, Target, Tolerance, When,
@@ -12,6 +13,7 @@ use pilotage_gateway::{
     Resume, Retries, RouteConfig, TenantConfig, Timeouts,
 };
 use pilotage_plan::api::{self, Dialect, Identity, TenantKey};
+use pilotage_plan::scaling::goals;
 use pilotage_plan::{CapabilitySpec, Lane, Plan, Route, Timestamp};
 use pilotage_shell::secret::{KeyHash, Secret};
 
@@ -235,6 +237,8 @@ fn lane(lane: &Lane) -> LaneConfig {
         resume_from,
         scheduler: lane.scheduler_config(),
         regions: regions(lane),
+        rest: lane.rest_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+        goals: lane.scaling.as_ref().map_or_else(|| Policy::default().goals, goals),
         ..LaneConfig::named(lane.name.clone(), lane.context_tokens)
     }
 }

@@ -9,6 +9,7 @@ mod banner;
 mod facts;
 mod manifests;
 mod prepare;
+mod scaling;
 mod serving;
 mod setup;
 mod watch;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pilotage_core::Time;
 use pilotage_gateway::admin::More;
 use pilotage_operator::local::{Event, HiddenEnv, Supervisor};
 use pilotage_shell::serve::Entrance;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::banner;
 use super::manifests;
+use super::scaling::{Access, Done, Naps, Scaling, Task};
 use super::setup::{self, Setup};
 use crate::args::Up;
 use crate::cmd::front::prepared::Prepared;
@@ -29,6 +31,8 @@ pub(super) struct Serving {
     /// What programs of others do not see of our environment.
     hidden_env: HiddenEnv,
     greeting: Option<banner::Greeting>,
+    scaling: Scaling,
+    naps: Naps,
 }
 
 impl Serving {
@@ -43,14 +47,21 @@ impl Serving {
         let key = keys.local.clone().filter(|_| has_local(&prepared.plan));
         let greeting = banner::Greeting::new(&prepared.plan, key, &url, &admin_url);
         let current = Current::first(prepared, clock, drain);
-        let (supervisor, happened) = Supervisor::start(&machine, current.processes());
+        let mut scaling = Scaling::new(clock, machine.memory);
+        scaling.set(current.plan(), &current.served());
+        let naps = Naps::new(machine.client.clone(), clock);
+        let wanted = scaling.pick(current.processes());
+        let (supervisor, happened) = Supervisor::start(&machine, wanted);
         let states = supervisor.states();
         let processes: More =
             Arc::new(move || serde_json::to_value(&*states.lock()).unwrap_or_default());
-        let begin = Begin { current, keys, clock, zone, more: vec![("processes", processes)] };
+        let copies: More = Arc::new(scaling.status());
+        let more = vec![("processes", processes), ("scaling", copies)];
+        let begin = Begin { current, keys, clock, zone, more };
         let front = Front::start(begin, &installation, entrance, admin)?;
         let hidden_env = machine.hidden_env;
-        Ok(Self { front, supervisor, happened, hidden_env, greeting: Some(greeting) })
+        let greeting = Some(greeting);
+        Ok(Self { front, supervisor, happened, hidden_env, greeting, scaling, naps })
     }
 
     /// Takes in what happens to processes until a signal, and names that.
@@ -59,13 +70,20 @@ impl Serving {
         let mut saving = tokio::time::interval(SAVE_EVERY);
         loop {
             let busy = self.front.is_busy();
+            let looks = busy || self.scaling.is_needed();
             tokio::select! {
                 signal = signals.next() => return signal,
                 event = self.happened.recv() => match event {
                     Some(event) => self.take(event),
                     None => std::future::pending().await,
                 },
-                () = tokio::time::sleep(LOOK), if busy => self.look().await,
+                done = self.naps.done() => self.napped(&done),
+                () = tokio::time::sleep(LOOK), if looks => {
+                    if busy {
+                        self.look().await;
+                    }
+                    self.scale();
+                }
                 _ = saving.tick() => self.front.save(),
             }
         }
@@ -110,7 +128,8 @@ impl Serving {
         // What was the place of a key once stays hidden: a process may start at any time.
         self.hidden_env.lock().extend(setup::key_variables(&prepared.plan));
         let changes = self.front.replace(prepared)?;
-        self.supervisor.set(self.front.current.processes());
+        self.scaling.set(self.front.current.plan(), &self.front.current.served());
+        self.set_processes();
         Ok(changes)
     }
 
@@ -124,26 +143,33 @@ impl Serving {
     fn take(&mut self, event: Event) {
         match event {
             Event::Ready { name, spec, url, events_url, key } => {
-                self.front.fleet.process_up(&name, &spec, (url, events_url), key);
+                self.raise(&name, Access { spec, url, events_url, key });
                 if !self.greet() {
                     tracing::info!(process = name, "ready");
                 }
             }
             Event::Down { name, reason, again_ms } => self.died(&name, &reason, again_ms),
             Event::Retiring { name } => {
+                self.naps.gone(&name);
                 let now_nanos = self.front.now_nanos();
-                if !self.front.fleet.rest(now_nanos, &name) {
+                let fleet = &mut self.front.fleet;
+                if !fleet.rests(&name) && !fleet.rest(now_nanos, &name) {
                     self.supervisor.release(&name);
                 }
             }
             Event::Gone { name } => {
                 self.front.fleet.process_down(&name);
-                tracing::info!(process = name, "stopped: the plan does not have it");
+                self.naps.gone(&name);
+                tracing::info!(process = name, "stopped: it is not wanted");
+                if self.scaling.gone(&name) {
+                    self.set_processes();
+                }
             }
         }
     }
 
     fn died(&mut self, name: &str, reason: &str, again_ms: Option<u64>) {
+        self.naps.gone(name);
         if self.front.fleet.process_died(name) {
             self.supervisor.release(name);
         }
@@ -162,10 +188,79 @@ impl Serving {
     async fn look(&mut self) {
         let Some(gone) = self.front.look().await else { return };
         for name in gone.replicas {
-            self.supervisor.release(&name);
+            if !self.naps.fall_asleep(&name) {
+                self.supervisor.release(&name);
+            }
         }
         if gone.lanes {
-            self.supervisor.set(self.front.current.processes());
+            self.scaling.set(self.front.current.plan(), &self.front.current.served());
+            self.set_processes();
+        }
+    }
+
+    fn set_processes(&self) {
+        self.supervisor.set(self.scaling.pick(self.front.current.processes()));
+    }
+
+    /// A process takes requests, for the first time or again.
+    fn raise(&mut self, name: &str, access: Access) {
+        if let Some(took) = self.scaling.ready(&access.spec.lane, name)
+            && let Some(lane) = self.front.gateway.lane(&access.spec.lane)
+        {
+            lane.replica_took(false, took);
+        }
+        self.naps.came(name, access.clone());
+        let Access { spec, url, events_url, key } = access;
+        self.front.fleet.process_up(name, &spec, (url, events_url), key);
+    }
+
+    /// Has as many copies as the load wants.
+    fn scale(&mut self) {
+        let (states, processes) =
+            (self.supervisor.states().lock().clone(), self.front.current.processes());
+        for task in self.scaling.decide(&self.front.gateway, &states, &self.naps, &processes) {
+            match task {
+                Task::Set => self.set_processes(),
+                Task::Sleep(name) => {
+                    if self.front.fleet.rest(self.front.now_nanos(), &name) {
+                        self.naps.tire(&name);
+                    }
+                }
+                Task::Wake(name) if self.naps.stays(&name) => self.front.fleet.stay(&name),
+                Task::Wake(name) => self.naps.wake(&name),
+            }
+        }
+    }
+
+    /// A process sleeps or is awake; one that did not do what it was asked is started anew.
+    fn napped(&mut self, done: &Done) {
+        let name = done.name.as_str();
+        let Some(lane) = self.naps.lane(name) else { return };
+        match &done.result {
+            Err(reason) => {
+                let what = if done.woke { "wake up" } else { "sleep" };
+                tracing::warn!(
+                    process = name,
+                    what,
+                    reason,
+                    "a process did not do it and is started anew"
+                );
+                self.scaling.replace(&lane, name);
+                self.set_processes();
+            }
+            Ok(()) if done.woke => {
+                let Some((access, since)) = self.naps.woke(name) else { return };
+                let took = Time::from_nanos(self.front.now_nanos()).since(since);
+                tracing::info!(process = name, took_ms = took.as_millis(), "a process woke up");
+                self.raise(name, access);
+                if let Some(lane) = self.front.gateway.lane(&lane) {
+                    lane.replica_took(true, took);
+                }
+            }
+            Ok(()) => {
+                tracing::info!(process = name, "a process sleeps");
+                self.naps.slept(name);
+            }
         }
     }
 }

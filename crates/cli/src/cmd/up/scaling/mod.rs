@@ -1,0 +1,182 @@
+//! Copies that follow the load on this machine: what the autoscaler of `core` decides from what the
+//! gateway sees, as processes of the plan that run, sleep, or do not run at all.
+//!
+//! The autoscaler says how many; which ones, and whether the machine has room for another, is said
+//! here. Nothing is stopped here: who runs processes drains those that are not among the wanted ones.
+
+mod naps;
+mod scaled;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pilotage_core::{Span, Time};
+use pilotage_gateway::Gateway;
+use pilotage_operator::local::{Placed, State};
+use pilotage_plan::Plan;
+use pilotage_shell::clock::Clock;
+use serde::Serialize;
+use serde_json::Value;
+
+pub(super) use naps::{Access, Done, Naps};
+use scaled::{Scaled, View};
+
+/// Between two decisions, where nobody waits for one.
+const EVERY: Span = Span::from_secs(2);
+
+/// How long a start takes on one machine, until one was measured.
+const START: Span = Span::from_secs(30);
+
+/// Whether another process like the one with that id has room, with the weights at that path.
+type Memory = fn(u32, &Path) -> bool;
+
+/// The models whose copies follow the load.
+pub(super) struct Scaling {
+    models: BTreeMap<String, Scaled>,
+    shown: Arc<Mutex<BTreeMap<String, Shown>>>,
+    memory: Memory,
+    clock: Clock,
+}
+
+/// What the status tells of a model.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    /// Copies that are to serve.
+    awake: u32,
+    /// Copies that are to sleep.
+    asleep: u32,
+    /// Copies there are: on their way, serving or asleep.
+    now: u32,
+    /// Why so many are wanted.
+    why: String,
+    /// Milliseconds since another number was wanted.
+    #[serde(rename = "forMs")]
+    since: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Task {
+    /// Other processes are wanted.
+    Set,
+    /// This one is to sleep.
+    Sleep(String),
+    /// This one is to wake up.
+    Wake(String),
+}
+
+impl Scaling {
+    pub(super) fn new(clock: Clock, memory: Memory) -> Self {
+        Self { models: BTreeMap::new(), shown: Arc::default(), memory, clock }
+    }
+
+    /// The models from now on. `served` has those of plans before as well, whose copies stay as they
+    /// are until they are gone.
+    pub(super) fn set(&mut self, plan: &Plan, served: &Plan) {
+        let now = self.now();
+        self.models.retain(|name, _| served.lane(name).is_some());
+        for lane in &served.lanes {
+            if plan.lane(&lane.name).is_none() {
+                self.models.get_mut(&lane.name).into_iter().for_each(Scaled::freeze);
+                continue;
+            }
+            let names = plan.processes.iter().filter(|process| process.lane == lane.name);
+            let names: Vec<String> = names.map(|process| process.name.clone()).collect();
+            let Some(said) = lane.scaling.filter(|_| !names.is_empty()) else {
+                self.models.remove(&lane.name);
+                continue;
+            };
+            match self.models.get_mut(&lane.name) {
+                Some(model) => model.set(said, names),
+                None => {
+                    let model = Scaled::new(now, said, names);
+                    self.models.extend(model.map(|model| (lane.name.clone(), model)));
+                }
+            }
+        }
+        self.show(now);
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_needed(&self) -> bool {
+        !self.models.is_empty()
+    }
+
+    /// The processes that are to run, of those that may.
+    pub(super) fn pick(&self, mut processes: Vec<Placed>) -> Vec<Placed> {
+        processes.retain(|placed| {
+            let model = self.models.get(&placed.spec.lane);
+            model.is_none_or(|model| model.wants(&placed.spec.name))
+        });
+        processes
+    }
+
+    /// Decides where it is time to, and says what has to be done.
+    pub(super) fn decide(
+        &mut self,
+        gateway: &Gateway,
+        states: &BTreeMap<String, State>,
+        naps: &Naps,
+        processes: &[Placed],
+    ) -> Vec<Task> {
+        let (now, memory) = (self.now(), self.memory);
+        let mut tasks = Vec::new();
+        for (name, model) in &mut self.models {
+            let Some(lane) = gateway.lane(name) else { continue };
+            if !model.is_due(now) && !lane.is_held() {
+                continue;
+            }
+            let (signals, _) = lane.signals();
+            let room = |pid: u32| {
+                let own = processes.iter().find(|placed| placed.spec.lane == *name);
+                own.is_none_or(|own| !own.spec.devices.is_empty() || memory(pid, &own.weights))
+            };
+            let view = View { states, naps, room: &room };
+            tasks.extend(model.decide(now, name, signals, &view));
+        }
+        self.show(now);
+        tasks
+    }
+
+    /// A process takes requests: how long that took, where it was started for the load.
+    pub(super) fn ready(&mut self, lane: &str, name: &str) -> Option<Span> {
+        let now = self.now();
+        self.models.get_mut(lane)?.ready(now, name)
+    }
+
+    /// A process that was asked to sleep or to wake up does not: it is started anew.
+    pub(super) fn replace(&mut self, lane: &str, name: &str) {
+        self.models.get_mut(lane).into_iter().for_each(|model| model.replace(name));
+    }
+
+    /// It is gone; whether it is to be started again.
+    pub(super) fn gone(&mut self, name: &str) -> bool {
+        self.models.values_mut().any(|model| model.gone(name))
+    }
+
+    /// What the status tells.
+    pub(super) fn status(&self) -> impl Fn() -> Value + Send + Sync + use<> {
+        let (shown, clock) = (Arc::clone(&self.shown), self.clock);
+        move || {
+            let now = clock.now_nanos();
+            let aged = shown.lock().clone().into_iter().map(|(name, one)| {
+                let since = now.saturating_sub(one.since) / 1_000_000;
+                (name, Shown { since, ..one })
+            });
+            let aged: BTreeMap<String, Shown> = aged.collect();
+            serde_json::to_value(aged).unwrap_or_default()
+        }
+    }
+
+    fn show(&self, now: Time) {
+        let shown = self.models.iter().map(|(name, model)| (name.clone(), model.shown(now)));
+        *self.shown.lock() = shown.collect();
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(self.clock.now_nanos())
+    }
+}

@@ -1,0 +1,218 @@
+//! Processes that sleep: their weights lie in the host's memory, and their accelerators are free. vLLM
+//! can do that; it is asked by paths that it serves to developers alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use pilotage_core::Time;
+use pilotage_core::scale::Stage;
+use pilotage_plan::ProcessSpec;
+use pilotage_shell::client::Client;
+use pilotage_shell::clock::Clock;
+use pilotage_shell::secret::Secret;
+use pilotage_shell::tasks;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+/// How long falling asleep or waking up may take: weights of hundreds of gibibytes are moved.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two questions whether it is awake by now.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Most bytes of an answer.
+const BYTES_MAX: usize = 64 << 10;
+
+/// How a process is reached.
+#[derive(Clone)]
+pub(in super::super) struct Access {
+    pub(in super::super) spec: Arc<ProcessSpec>,
+    pub(in super::super) url: String,
+    pub(in super::super) events_url: Option<String>,
+    pub(in super::super) key: Option<Secret>,
+}
+
+/// What was asked of a process, and whether it did it.
+#[derive(Debug)]
+pub(in super::super) struct Done {
+    pub(in super::super) name: String,
+    pub(in super::super) woke: bool,
+    pub(in super::super) result: Result<(), String>,
+}
+
+/// Who sleeps, falls asleep or wakes up.
+pub(in super::super) struct Naps {
+    client: Client,
+    clock: Clock,
+    known: BTreeMap<String, Access>,
+    naps: BTreeMap<String, (Nap, Time)>,
+    told: mpsc::UnboundedSender<Done>,
+    done: mpsc::UnboundedReceiver<Done>,
+}
+
+/// What one does that does not serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Nap {
+    /// It ends what it has.
+    Tired,
+    /// It was told to sleep.
+    Falling,
+    Asleep,
+    /// It was told to wake up.
+    Waking,
+}
+
+#[derive(Deserialize)]
+struct Sleeping {
+    is_sleeping: bool,
+}
+
+impl Naps {
+    pub(in super::super) fn new(client: Client, clock: Clock) -> Self {
+        let (told, done) = mpsc::unbounded_channel();
+        Self { client, clock, known: BTreeMap::new(), naps: BTreeMap::new(), told, done }
+    }
+
+    /// A process takes requests there.
+    pub(in super::super) fn came(&mut self, name: &str, access: Access) {
+        self.naps.remove(name);
+        self.known.insert(name.to_owned(), access);
+    }
+
+    /// A process died, ended, or is about to.
+    pub(in super::super) fn gone(&mut self, name: &str) {
+        self.naps.remove(name);
+        self.known.remove(name);
+    }
+
+    /// What one does that does not serve, and since when.
+    pub(super) fn stage(&self, name: &str) -> Option<(Stage, Time)> {
+        self.naps.get(name).map(|(nap, since)| {
+            let stage = match nap {
+                Nap::Tired | Nap::Falling => Stage::Draining,
+                Nap::Asleep => Stage::Asleep,
+                Nap::Waking => Stage::Waking,
+            };
+            (stage, *since)
+        })
+    }
+
+    fn is(&self, name: &str, nap: Nap) -> bool {
+        self.naps.get(name).is_some_and(|(is, _)| *is == nap)
+    }
+
+    /// It is to sleep once nothing is in flight there.
+    pub(in super::super) fn tire(&mut self, name: &str) {
+        self.turn(name, Nap::Tired);
+    }
+
+    /// It is not to sleep after all; whether it has not begun to.
+    pub(in super::super) fn stays(&mut self, name: &str) -> bool {
+        self.is(name, Nap::Tired) && self.naps.remove(name).is_some()
+    }
+
+    /// Nothing is in flight there: whether it falls asleep now instead of ending.
+    pub(in super::super) fn fall_asleep(&mut self, name: &str) -> bool {
+        let tires = self.is(name, Nap::Tired);
+        let Some(access) = self.known.get(name).filter(|_| tires).cloned() else { return false };
+        self.turn(name, Nap::Falling);
+        let client = self.client.clone();
+        self.ask(name, false, async move { access.ask(&client, "POST", "/sleep?level=1").await });
+        true
+    }
+
+    /// It is to wake up; nothing where it is not asleep.
+    pub(in super::super) fn wake(&mut self, name: &str) {
+        let asleep = self.is(name, Nap::Asleep);
+        let Some(access) = self.known.get(name).filter(|_| asleep).cloned() else { return };
+        self.turn(name, Nap::Waking);
+        let client = self.client.clone();
+        self.ask(name, true, async move { access.wake(&client).await });
+    }
+
+    /// What was done last. For ever when nothing was asked.
+    pub(in super::super) async fn done(&mut self) -> Done {
+        match self.done.recv().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// It sleeps.
+    pub(in super::super) fn slept(&mut self, name: &str) {
+        if self.is(name, Nap::Falling) {
+            self.turn(name, Nap::Asleep);
+        }
+    }
+
+    /// One woke up: how it is reached, and since when it was waking.
+    pub(in super::super) fn woke(&mut self, name: &str) -> Option<(Access, Time)> {
+        let (_, since) = self.naps.remove(name).filter(|(nap, _)| *nap == Nap::Waking)?;
+        Some((self.known.get(name)?.clone(), since))
+    }
+
+    /// The Model of a process.
+    pub(in super::super) fn lane(&self, name: &str) -> Option<String> {
+        self.known.get(name).map(|access| access.spec.lane.clone())
+    }
+
+    fn turn(&mut self, name: &str, nap: Nap) {
+        let now = Time::from_nanos(self.clock.now_nanos());
+        self.naps.insert(name.to_owned(), (nap, now));
+    }
+
+    fn ask(
+        &self,
+        name: &str,
+        woke: bool,
+        asking: impl Future<Output = Result<(), String>> + Send + 'static,
+    ) {
+        let (told, name) = (self.told.clone(), name.to_owned());
+        let asking = async move {
+            let late = || Err(format!("it took more than {} s", PATIENCE.as_secs()));
+            let result = tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| late());
+            // The receiver is gone only when everything is being stopped.
+            let _ = told.send(Done { name, woke, result });
+        };
+        drop(tasks::spawn("nap", asking));
+    }
+}
+
+impl Access {
+    /// Wakes it up, and waits until it says that it is awake.
+    async fn wake(&self, client: &Client) -> Result<(), String> {
+        self.ask(client, "POST", "/wake_up").await?;
+        loop {
+            let answer = self.answer(client, "GET", "/is_sleeping").await?;
+            let is_sleeping = serde_json::from_slice(&answer).map(|it: Sleeping| it.is_sleeping);
+            match is_sleeping {
+                Ok(false) => return Ok(()),
+                Ok(true) => tokio::time::sleep(AGAIN).await,
+                Err(_) => return Err("it does not say whether it sleeps".to_owned()),
+            }
+        }
+    }
+
+    async fn ask(&self, client: &Client, method: &str, path: &str) -> Result<(), String> {
+        self.answer(client, method, path).await.map(drop)
+    }
+
+    async fn answer(&self, client: &Client, method: &str, path: &str) -> Result<Bytes, String> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose()));
+        }
+        let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
+        let response = client.request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Err(format!("it answered {path} with {status}"));
+        }
+        let body = Limited::new(response.into_body(), BYTES_MAX).collect().await;
+        body.map(|body| body.to_bytes()).map_err(|error| error.to_string())
+    }
+}

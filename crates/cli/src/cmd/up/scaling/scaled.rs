@@ -1,0 +1,271 @@
+//! One model whose copies follow the load. Pure but for what it logs: it is told what is to be seen,
+//! and says what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pilotage_core::scale::{Policy, ReplicaSeen, Scaler, Signals, Stage};
+use pilotage_core::{ReplicaId, Span, Time};
+use pilotage_operator::local::State;
+use pilotage_plan::api;
+use pilotage_plan::scaling::{awake, of};
+
+use super::{EVERY, Naps, START, Shown, Task};
+
+/// What there is beside the gateway's signals.
+pub(super) struct View<'a> {
+    /// What all processes do, by their own names.
+    pub(super) states: &'a BTreeMap<String, State>,
+    /// Those that sleep.
+    pub(super) naps: &'a Naps,
+    /// Whether one more like the one with that id has room.
+    pub(super) room: &'a dyn Fn(u32) -> bool,
+}
+
+/// A model.
+pub(super) struct Scaled {
+    said: api::Scaling,
+    scaler: Scaler,
+    /// Its processes in the plan, in the order in which they are started.
+    names: Vec<String>,
+    /// How many of them are to run: those that serve and those that sleep.
+    run: u32,
+    awake: u32,
+    asleep: u32,
+    /// How many there are.
+    there: u32,
+    why: String,
+    since: Time,
+    due: Time,
+    /// Processes on their way, by their own names, and since when.
+    coming: BTreeMap<String, Time>,
+    /// Processes that are started anew: they end first.
+    replaced: BTreeSet<String>,
+    /// The plan does not have it: everything stays as it is.
+    frozen: bool,
+    /// That there is no room was said.
+    crowded: bool,
+}
+
+/// A process of a model, by its own name.
+struct One<'a> {
+    name: &'a str,
+    stage: Stage,
+    since: Time,
+    pid: Option<u32>,
+}
+
+impl Scaled {
+    /// With as many copies as there have to be; one that sleeps is awake first. None where its policy
+    /// makes no sense, which no plan's does.
+    pub(super) fn new(now: Time, said: api::Scaling, names: Vec<String>) -> Option<Self> {
+        let scaler = Scaler::new(policy(&said, names.len()), Span::ZERO)
+            .inspect_err(|error| tracing::error!(%error, "a model's copies do not follow the load"))
+            .ok()?;
+        let run = said.floor().min(count(names.len()));
+        Some(Self {
+            said,
+            scaler,
+            names,
+            run,
+            awake: run,
+            asleep: 0,
+            there: 0,
+            why: "it was just started".to_owned(),
+            since: now,
+            due: now,
+            coming: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            frozen: false,
+            crowded: false,
+        })
+    }
+
+    /// Another manifest says how many there are.
+    pub(super) fn set(&mut self, said: api::Scaling, names: Vec<String>) {
+        if let Err(error) = self.scaler.set_policy(policy(&said, names.len()), Span::ZERO) {
+            return tracing::error!(%error, "a model's copies do not follow the load");
+        }
+        self.run = self.run.clamp(said.floor(), said.max).min(count(names.len()));
+        (self.said, self.names, self.frozen) = (said, names, false);
+    }
+
+    pub(super) const fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        now >= self.due
+    }
+
+    /// Whether the process of that name in the plan is to run.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        let first = self.names.iter().take(self.run as usize);
+        !self.replaced.contains(name) && first.into_iter().any(|one| one == name)
+    }
+
+    pub(super) fn shown(&self, now: Time) -> Shown {
+        let Self { awake, asleep, there, since, .. } = *self;
+        let since = since.min(now).as_nanos();
+        Shown { awake, asleep, now: there, why: self.why.clone(), since }
+    }
+
+    /// It takes requests; how long it took.
+    pub(super) fn ready(&mut self, now: Time, name: &str) -> Option<Span> {
+        self.coming.remove(name).map(|since| now.since(since))
+    }
+
+    pub(super) fn replace(&mut self, name: &str) {
+        let own = self.names.iter().find(|own| is_of(name, own));
+        self.replaced.extend(own.cloned());
+    }
+
+    /// It is gone; whether it is to be started again.
+    pub(super) fn gone(&mut self, name: &str) -> bool {
+        self.coming.remove(name);
+        let own = self.names.iter().find(|own| is_of(name, own));
+        own.is_some_and(|own| self.replaced.remove(own))
+    }
+
+    /// Decides anew.
+    pub(super) fn decide(
+        &mut self,
+        now: Time,
+        model: &str,
+        signals: Signals,
+        view: &View<'_>,
+    ) -> Vec<Task> {
+        self.due = now + EVERY;
+        if self.frozen {
+            return Vec::new();
+        }
+        let mut there = self.there(now, view);
+        self.there = count(there.len());
+        self.scaler.observe(now, with(signals, &there));
+        let Some(decision) = self.scaler.decide(now) else { return Vec::new() };
+        self.due = self.due.min(decision.again);
+        let wanted = awake(&self.said, &decision).min(count(self.names.len()));
+        self.tell(now, model, (wanted, decision.asleep), &decision.why.to_string());
+        let run = wanted.saturating_add(decision.asleep).min(count(self.names.len()));
+        let run = self.with_room(model, run, &there, view);
+        let mut tasks = Vec::new();
+        if run != self.run {
+            self.run = run;
+            tasks.push(Task::Set);
+        }
+        // Those that end sleep no more.
+        there.retain(|one| self.names.iter().any(|own| self.wants(own) && is_of(one.name, own)));
+        tasks.extend(naps(wanted, &there, self.said.zero));
+        tasks
+    }
+
+    /// Says what is wanted from now on, where that is something else.
+    fn tell(&mut self, now: Time, model: &str, (awake, asleep): (u32, u32), why: &str) {
+        if (awake, asleep) != (self.awake, self.asleep) {
+            tracing::info!(
+                model,
+                awake,
+                asleep,
+                before = self.awake,
+                why,
+                "a model's copies follow its load"
+            );
+            (self.awake, self.asleep, self.since) = (awake, asleep, now);
+        }
+        why.clone_into(&mut self.why);
+    }
+
+    /// How many can run: more than there are only where the machine has memory for one more, and one
+    /// after the other, as what is on its way has not taken its memory yet.
+    fn with_room(&mut self, model: &str, run: u32, there: &[One<'_>], view: &View<'_>) -> u32 {
+        let is_there = count(there.len()).min(run);
+        if run <= self.run.min(self.there) {
+            self.crowded = false;
+            return run;
+        }
+        if there.iter().any(|one| one.stage == Stage::Starting) {
+            return self.run.min(run);
+        }
+        let pid = there.iter().find_map(|one| one.pid).unwrap_or_else(std::process::id);
+        if (view.room)(pid) {
+            self.crowded = false;
+            return is_there.saturating_add(1).min(run);
+        }
+        if !std::mem::replace(&mut self.crowded, true) {
+            tracing::warn!(model, "another copy is wanted, and this machine has no memory for it");
+        }
+        self.why.push_str("; this machine has no memory for one more");
+        is_there
+    }
+
+    /// The processes there are, but for those that end.
+    fn there<'a>(&mut self, now: Time, view: &View<'a>) -> Vec<One<'a>> {
+        let mut there = Vec::new();
+        let mut coming = BTreeMap::new();
+        for (name, state) in view.states {
+            if !self.names.iter().any(|own| is_of(name, own)) {
+                continue;
+            }
+            let (stage, since) = match (state.phase, view.naps.stage(name)) {
+                ("retiring" | "stopped", _) => continue,
+                ("ready", Some((stage, since))) => (stage, since),
+                ("ready", None) => (Stage::Ready, now),
+                _ => {
+                    let since = self.coming.get(name).copied().unwrap_or(now);
+                    coming.insert(name.clone(), since);
+                    (Stage::Starting, since)
+                }
+            };
+            there.push(One { name, stage, since, pid: state.pid });
+        }
+        self.coming = coming;
+        there
+    }
+}
+
+/// What the gateway sees, and the processes that it does not.
+fn with(mut signals: Signals, there: &[One<'_>]) -> Signals {
+    if let Some(seen) = &mut signals.replicas {
+        let hidden = there.iter().filter(|one| one.stage != Stage::Ready);
+        // The gateway numbers replicas upwards.
+        let ids = (0..=u32::MAX).rev().map(ReplicaId);
+        seen.value.extend(
+            ids.zip(hidden.filter(|one| one.stage != Stage::Draining))
+                .map(|(id, one)| (id, ReplicaSeen::new(one.stage, one.since))),
+        );
+    }
+    signals
+}
+
+/// Which are to sleep and which to wake up, so that so many are awake.
+fn naps(awake: u32, there: &[One<'_>], zero: api::Zero) -> Vec<Task> {
+    if zero != api::Zero::Warm {
+        return Vec::new();
+    }
+    let of = |stage: Stage| there.iter().filter(move |one| one.stage == stage);
+    let up = count(of(Stage::Ready).count());
+    let soon = count(of(Stage::Starting).count() + of(Stage::Waking).count());
+    let more = awake.saturating_sub(up.saturating_add(soon)) as usize;
+    let less = up.saturating_sub(awake) as usize;
+    let turning = of(Stage::Draining).chain(of(Stage::Asleep)).take(more);
+    let woken = turning.map(|one| Task::Wake(one.name.to_owned()));
+    let names: Vec<&str> = of(Stage::Ready).map(|one| one.name).collect();
+    let tired = names.into_iter().rev().take(less).map(|name| Task::Sleep(name.to_owned()));
+    woken.chain(tired).collect()
+}
+
+fn policy(said: &api::Scaling, room: usize) -> Policy {
+    Policy { every: EVERY, start: START, ..of(said, count(room)) }
+}
+
+/// Whether a process of that name is the one of the plan: it may have a number behind.
+fn is_of(name: &str, planned: &str) -> bool {
+    let behind = name.strip_prefix(planned);
+    behind.is_some_and(|behind| {
+        let number = behind.strip_prefix('.');
+        behind.is_empty() || number.is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
+fn count(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
+}

@@ -37,6 +37,8 @@ pub struct Scaler {
     /// What requests are like and how they divide over bands: a fading sum.
     mix: [Work; BANDS],
     mixed: Option<Time>,
+    /// For how long it was averaged: the first requests are no better a sample than the next ones.
+    mixed_for: f64,
     /// How fast replicas were when that was last known.
     speed: Option<Speed>,
     /// How long starting and waking took last.
@@ -74,6 +76,7 @@ impl Scaler {
             signals: Signals::default(),
             mix: [Work::default(); BANDS],
             mixed: None,
+            mixed_for: 0.0,
             speed: None,
             took: (None, None),
             damper: Damper::default(),
@@ -397,9 +400,11 @@ impl Scaler {
         if arrivals.iter().all(|band| band.requests <= 0.0) {
             return;
         }
-        let keep = (-passed / MIX_SECONDS).exp();
         let first = self.mix.iter().all(|band| band.requests <= 0.0);
-        let (keep, add) = if first { (0.0, 1.0) } else { (keep, 1.0 - keep) };
+        self.mixed_for += if first { self.policy.every.as_secs_f64() } else { passed };
+        let newest = passed / self.mixed_for;
+        let add = (1.0 - (-passed / MIX_SECONDS).exp()).max(newest);
+        let (keep, add) = if first { (0.0, 1.0) } else { (1.0 - add, add) };
         for (mix, new) in self.mix.iter_mut().zip(arrivals) {
             *mix = *mix * keep + new * add;
         }

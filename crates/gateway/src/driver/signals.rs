@@ -22,11 +22,16 @@ const MISSES_SLOTS: usize = 12;
 /// The length of such a slot.
 const MISSES_SLOT: Span = Span::from_secs(5);
 
-/// Tokens of an answer before any has ended.
+/// Tokens of an answer before any has ended, and for how many answers that counts: the first one alone
+/// tells little of the next.
 const ANSWER_TOKENS: f64 = 128.0;
+const ANSWERS_BEFORE: f64 = 10.0;
 
 /// How much the newest answer counts for what answers are like.
 const NEWEST: f64 = 0.02;
+
+/// How much the newest answer counts for how fast tokens come.
+const PACE_NEWEST: f64 = 0.1;
 
 /// What is counted as it happens.
 pub(super) struct Counts {
@@ -40,6 +45,9 @@ pub(super) struct Counts {
     /// The part of a prompt that caches had, on average.
     cached: f64,
     ended: u64,
+    /// Seconds for each token of answers in one piece, on average, and whether streams told more exactly.
+    each: Option<f64>,
+    streamed: bool,
     /// How long the last start took and the last waking up, and when that was.
     start: Option<(Time, Span)>,
     wake: Option<(Time, Span)>,
@@ -118,6 +126,8 @@ impl Counts {
             answer: ANSWER_TOKENS,
             cached: 0.0,
             ended: 0,
+            each: None,
+            streamed: false,
             start: None,
             wake: None,
         }
@@ -168,6 +178,7 @@ impl Counts {
         }
         let Some(tokens) = tokens else { return };
         self.learn(tokens);
+        self.pace(now, course, tokens.output);
         let goal = self.goals[course.band as usize];
         let Some(tpot) = goal.tpot else { return };
         let (took, allowed) = match course.begun {
@@ -180,10 +191,23 @@ impl Counts {
         band.slow += f64::from(u8::from(slow));
     }
 
+    /// How fast tokens come.
+    fn pace(&mut self, now: Time, course: &Course, output: u32) {
+        match (course.begun, course.sent) {
+            (Some(_), _) => self.streamed |= output > 1,
+            (None, Some(sent)) if output > 0 => {
+                let each = now.since(sent).as_secs_f64() / f64::from(output);
+                let mean = self.each.unwrap_or(each);
+                self.each = Some(mean + PACE_NEWEST * (each - mean));
+            }
+            _ => {}
+        }
+    }
+
     /// What answers are like.
     fn learn(&mut self, tokens: Tokens) {
         self.ended += 1;
-        let newest = NEWEST.max(1.0 / self.ended as f64);
+        let newest = NEWEST.max(1.0 / (self.ended as f64 + ANSWERS_BEFORE));
         self.answer += newest * (f64::from(tokens.output) - self.answer);
         if tokens.input > 0 {
             let part = f64::from(tokens.cached.min(tokens.input)) / f64::from(tokens.input);
@@ -300,10 +324,16 @@ impl Driver {
         let (speed, measured) = self.scheduler.speed();
         let serving = self.scheduler.fleet().iter().filter(|one| one.capacity.requests_max > 0);
         let largest = serving.map(|one| one.capacity).max_by_key(|one| one.requests_max);
-        let largest = largest.filter(|_| measured)?;
+        let largest = largest.filter(|_| measured || self.counts.each.is_some())?;
+        // Answers in one piece tell the scheduler nothing of steps.
+        let step = match self.counts.each {
+            Some(each) if !self.counts.streamed => (each - speed.sequence_seconds).max(0.0),
+            _ if self.counts.streamed => speed.step_seconds,
+            _ => return None,
+        };
         Some(Speed {
             token_seconds: speed.token_seconds,
-            step_seconds: speed.step_seconds,
+            step_seconds: step,
             sequence_seconds: speed.sequence_seconds,
             sequences_max: largest.requests_max,
             kv_tokens: Some(largest.tokens_max).filter(|tokens| *tokens != u64::MAX),
@@ -408,7 +438,11 @@ mod tests {
         assert_eq!(counts.work(tokens), Work { requests: 1.0, prompt: 100.0, answer: 128.0 });
         counts.learn(Tokens { input: 50, cached: 40, output: 10 });
         let work = counts.work(tokens);
-        assert!((work.prompt - 20.0).abs() < 1e-9 && (work.answer - 10.0).abs() < 1e-9, "{work:?}");
+        assert!(work.prompt < 95.0 && work.answer < 120.0, "{work:?}");
+        assert!(work.prompt > 80.0 && work.answer > 100.0, "one tells little: {work:?}");
+        (0..500).for_each(|_| counts.learn(Tokens { input: 50, cached: 40, output: 10 }));
+        let work = counts.work(tokens);
+        assert!((work.prompt - 20.0).abs() < 0.1 && (work.answer - 10.0).abs() < 0.1, "{work:?}");
     }
 
     /// Answers: when they came, were sent, began (in a stream) and ended, in milliseconds, and how many

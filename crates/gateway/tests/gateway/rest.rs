@@ -136,6 +136,8 @@ async fn what_comes_and_runs_is_told() {
     assert!(arrivals.whole && arrivals.value[1].requests > 0.0, "{arrivals:?}");
     assert_eq!(signals.misses.unwrap().value[1].answers, 1.0);
     assert_eq!(signals.running.unwrap().value.requests, 0.0);
+    // Answers in one piece tell how fast tokens come, too.
+    assert!(signals.speed.unwrap().value.step_seconds < 0.006, "{:?}", signals.speed);
     let told = &report.models["lane"].replicas.as_ref().unwrap().value["replica-1"];
     assert_eq!((told.stage, told.running), (Stage::Ready, Some(0)));
     // One without places gets nothing more, and requests that come wait for the next.

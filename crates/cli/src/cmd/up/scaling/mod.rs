@@ -24,7 +24,7 @@ pub(super) use naps::{Access, Done, Naps};
 use scaled::{Scaled, View};
 
 /// Between two decisions, where nobody waits for one.
-const EVERY: Span = Span::from_secs(2);
+const EVERY: Span = Span::from_secs(1);
 
 /// How long a start takes on one machine, until one was measured.
 const START: Span = Span::from_secs(30);
@@ -35,6 +35,8 @@ type Memory = fn(u32, &Path) -> bool;
 /// The models whose copies follow the load.
 pub(super) struct Scaling {
     models: BTreeMap<String, Scaled>,
+    /// How many processes the others have.
+    fixed: BTreeMap<String, usize>,
     shown: Arc<Mutex<BTreeMap<String, Shown>>>,
     memory: Memory,
     clock: Clock,
@@ -70,7 +72,8 @@ pub(super) enum Task {
 
 impl Scaling {
     pub(super) fn new(clock: Clock, memory: Memory) -> Self {
-        Self { models: BTreeMap::new(), shown: Arc::default(), memory, clock }
+        let (models, fixed) = (BTreeMap::new(), BTreeMap::new());
+        Self { models, fixed, shown: Arc::default(), memory, clock }
     }
 
     /// The models from now on. `served` has those of plans before as well, whose copies stay as they
@@ -78,6 +81,7 @@ impl Scaling {
     pub(super) fn set(&mut self, plan: &Plan, served: &Plan) {
         let now = self.now();
         self.models.retain(|name, _| served.lane(name).is_some());
+        self.fixed.retain(|name, _| served.lane(name).is_some());
         for lane in &served.lanes {
             if plan.lane(&lane.name).is_none() {
                 self.models.get_mut(&lane.name).into_iter().for_each(Scaled::freeze);
@@ -87,12 +91,15 @@ impl Scaling {
             let names: Vec<String> = names.map(|process| process.name.clone()).collect();
             let Some(said) = lane.scaling.filter(|_| !names.is_empty()) else {
                 self.models.remove(&lane.name);
+                self.fixed.insert(lane.name.clone(), names.len());
                 continue;
             };
             match self.models.get_mut(&lane.name) {
                 Some(model) => model.set(said, names),
                 None => {
-                    let model = Scaled::new(now, said, names);
+                    // Those that run may be needed: what is not, goes by the load.
+                    let there = self.fixed.remove(&lane.name).unwrap_or(0);
+                    let model = Scaled::new(now, said, (names, there));
                     self.models.extend(model.map(|model| (lane.name.clone(), model)));
                 }
             }

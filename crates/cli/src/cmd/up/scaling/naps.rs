@@ -216,3 +216,87 @@ impl Access {
         body.map(|body| body.to_bytes()).map_err(|error| error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::Router;
+    use axum::extract::Request;
+    use axum::http::StatusCode as Status;
+    use axum::response::IntoResponse as _;
+    use pilotage_plan::{World, parse_all, plan};
+
+    use super::*;
+
+    /// An engine that can sleep, with what it was asked; it says twice that it is still asleep.
+    async fn engine(sleeps: bool) -> (Access, mpsc::UnboundedReceiver<String>) {
+        let (saw, seen) = mpsc::unbounded_channel();
+        let left = Arc::new(AtomicU32::new(2));
+        let answer = move |request: Request| {
+            let path = request.uri().path_and_query().unwrap().to_string();
+            let key = request.headers()["authorization"].to_str().unwrap().to_owned();
+            saw.send(format!("{} {path} {key}", request.method())).unwrap();
+            let again = || {
+                left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+            };
+            let answer = match path.as_str() {
+                "/is_sleeping" => {
+                    format!("{{\"is_sleeping\": {}}}", again().is_ok()).into_response()
+                }
+                _ if sleeps => Status::OK.into_response(),
+                _ => Status::NOT_FOUND.into_response(),
+            };
+            async move { answer }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(answer);
+        drop(tasks::spawn("engine", async move { axum::serve(listener, router).await }));
+        let text = "{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {name: m}, spec: \
+                    {source: 'file:m.gguf'}}";
+        let plan = plan(&parse_all([("f", text)]).unwrap(), &World::with_cores(1)).unwrap();
+        let spec = Arc::new(plan.processes[0].clone());
+        let key = Some(Secret::new("sk".to_owned()));
+        (Access { spec, url, events_url: None, key }, seen)
+    }
+
+    #[tokio::test]
+    async fn it_sleeps_and_wakes() {
+        let (access, mut seen) = engine(true).await;
+        let mut naps = Naps::new(Client::new().unwrap(), Clock::start());
+        naps.came("m-0", access);
+        assert!(!naps.fall_asleep("m-0"), "nobody wants it to");
+        naps.tire("m-0");
+        assert!(naps.stays("m-0") && !naps.stays("m-0"));
+        naps.tire("m-0");
+        assert!(naps.fall_asleep("m-0") && !naps.fall_asleep("m-0") && !naps.stays("m-0"));
+        naps.wake("m-0");
+        let done = naps.done().await;
+        assert!((done.result.is_ok(), done.woke) == (true, false));
+        assert_eq!(naps.stage("m-0").unwrap().0, Stage::Draining, "until that is known");
+        naps.slept("m-0");
+        assert_eq!(naps.stage("m-0").unwrap().0, Stage::Asleep);
+        naps.wake("m-0");
+        assert_eq!(naps.stage("m-0").unwrap().0, Stage::Waking);
+        let done = naps.done().await;
+        assert!(done.result.is_ok() && done.woke && naps.woke("m-0").is_some());
+        let asked: Vec<String> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
+        let told = ["POST /sleep?level=1", "POST /wake_up", "GET /is_sleeping"];
+        let told = told.map(|one| format!("{one} Bearer sk"));
+        assert_eq!(asked, [&told[0], &told[1], &told[2], &told[2], &told[2]].map(Clone::clone));
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_says_so() {
+        let (access, _seen) = engine(false).await;
+        let mut naps = Naps::new(Client::new().unwrap(), Clock::start());
+        naps.came("m-0", access);
+        naps.tire("m-0");
+        assert!(naps.fall_asleep("m-0"));
+        let error = naps.done().await.result.unwrap_err();
+        assert_eq!(error, "it answered /sleep?level=1 with 404 Not Found");
+        naps.gone("m-0");
+        assert!(naps.stage("m-0").is_none() && naps.lane("m-0").is_none());
+    }
+}

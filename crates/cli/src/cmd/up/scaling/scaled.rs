@@ -55,13 +55,17 @@ struct One<'a> {
 }
 
 impl Scaled {
-    /// With as many copies as there have to be; one that sleeps is awake first. None where its policy
-    /// makes no sense, which no plan's does.
-    pub(super) fn new(now: Time, said: api::Scaling, names: Vec<String>) -> Option<Self> {
+    /// With as many copies as there have to be, or as there are; one that sleeps is awake first. None
+    /// where its policy makes no sense, which no plan's does.
+    pub(super) fn new(
+        now: Time,
+        said: api::Scaling,
+        (names, there): (Vec<String>, usize),
+    ) -> Option<Self> {
         let scaler = Scaler::new(policy(&said, names.len()), Span::ZERO)
             .inspect_err(|error| tracing::error!(%error, "a model's copies do not follow the load"))
             .ok()?;
-        let run = said.floor().min(count(names.len()));
+        let run = said.floor().max(count(there).min(said.max)).min(count(names.len()));
         Some(Self {
             said,
             scaler,
@@ -268,4 +272,137 @@ fn is_of(name: &str, planned: &str) -> bool {
 
 fn count(of: usize) -> u32 {
     u32::try_from(of).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use pilotage_core::scale::{Running, Seen, Waiting, Work};
+    use pilotage_shell::client::Client;
+    use pilotage_shell::clock::Clock;
+
+    use super::*;
+
+    /// A model with two processes, and what is there.
+    struct Rig {
+        model: Scaled,
+        naps: Naps,
+        states: BTreeMap<String, State>,
+        room: bool,
+    }
+
+    impl Rig {
+        fn new(scaling: &str) -> Self {
+            let said: api::Scaling = serde_json::from_str(scaling).unwrap();
+            let names = vec!["m-0".to_owned(), "m-1".to_owned()];
+            Self {
+                model: Scaled::new(Time::ZERO, said, (names, 0)).unwrap(),
+                naps: Naps::new(Client::new().unwrap(), Clock::start()),
+                states: BTreeMap::new(),
+                room: true,
+            }
+        }
+
+        fn phase(&mut self, name: &str, phase: &'static str) {
+            let (log, last_exit) = (PathBuf::new(), None);
+            let state = State { phase, pid: Some(1), starts: 1, last_exit, log };
+            self.states.insert(name.to_owned(), state);
+        }
+
+        /// What is to be done at that second, when so many wait.
+        fn at(&mut self, second: u64, waiting: f64) -> Vec<Task> {
+            let now = Time::from_millis(second * 1000);
+            let ready = self
+                .states
+                .iter()
+                .filter(|(name, state)| state.phase == "ready" && self.naps.stage(name).is_none());
+            let ids = (1..).map(ReplicaId).zip(ready);
+            let replicas = ids.map(|(id, _)| (id, ReplicaSeen::new(Stage::Ready, Time::ZERO)));
+            let mut bands = [Waiting::default(); 4];
+            bands[1].work = Work { requests: waiting, prompt: 100.0, answer: 100.0 };
+            bands[1].oldest = Span::from_secs(if waiting > 0.0 { 120 } else { 0 });
+            let signals = Signals {
+                arrivals: Some(Seen::new(now, Default::default())),
+                waiting: Some(Seen::new(now, bands)),
+                running: Some(Seen::new(now, Running::default())),
+                replicas: Some(Seen::new(now, replicas.collect())),
+                ..Signals::default()
+            };
+            let has_room = self.room;
+            let room = |_: u32| has_room;
+            let view = View { states: &self.states, naps: &self.naps, room: &room };
+            self.model.decide(now, "m", signals, &view)
+        }
+
+        fn wants(&self) -> (bool, bool) {
+            (self.model.wants("m-0"), self.model.wants("m-1"))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_request_starts_it_and_idle_time_ends_it() {
+        let mut rig = Rig::new(r#"{"min": 0, "max": 2, "zero": "cold", "idleSeconds": 5}"#);
+        assert_eq!((rig.at(0, 0.0), rig.wants()), (vec![], (false, false)));
+        assert_eq!((rig.at(60, 1.0), rig.wants()), (vec![Task::Set], (true, false)));
+        rig.phase("m-0", "starting");
+        assert_eq!((rig.at(61, 1.0), rig.wants()), (vec![], (true, false)), "it is on its way");
+        rig.phase("m-0", "ready");
+        assert_eq!(
+            rig.model.ready(Time::from_millis(62_500), "m-0"),
+            Some(Span::from_millis(1500)),
+        );
+        assert_eq!(rig.at(63, 0.0), vec![]);
+        assert_eq!(rig.at(65, 0.0), vec![], "not idle for long enough");
+        assert_eq!((rig.at(70, 0.0), rig.wants()), (vec![Task::Set], (false, false)));
+    }
+
+    #[tokio::test]
+    async fn more_are_started_where_there_is_room() {
+        let mut rig = Rig::new(r#"{"min": 1, "max": 2}"#);
+        assert_eq!(rig.wants(), (true, false));
+        rig.phase("m-0", "ready");
+        rig.room = false;
+        assert_eq!((rig.at(10, 9.0), rig.wants()), (vec![], (true, false)));
+        let why = rig.model.shown(Time::ZERO).why;
+        assert!(why.ends_with("this machine has no memory for one more"), "{why}");
+        rig.room = true;
+        assert_eq!((rig.at(11, 9.0), rig.wants()), (vec![Task::Set], (true, true)));
+        rig.model.freeze();
+        assert_eq!((rig.at(9000, 0.0), rig.wants()), (vec![], (true, true)), "it is left over");
+    }
+
+    #[tokio::test]
+    async fn the_last_one_sleeps_where_it_can() {
+        let mut rig = Rig::new(r#"{"min": 0, "max": 2, "zero": "warm", "idleSeconds": 5}"#);
+        assert_eq!(rig.wants(), (true, false), "it has to be awake to sleep");
+        rig.phase("m-0", "ready");
+        assert_eq!(rig.at(1, 0.0), vec![]);
+        assert_eq!(rig.at(10, 0.0), vec![Task::Sleep("m-0".to_owned())]);
+        assert_eq!(rig.wants(), (true, false));
+        rig.naps.tire("m-0");
+        assert_eq!(rig.at(11, 0.0), vec![], "it ends what it has");
+        assert_eq!(rig.at(12, 1.0), vec![Task::Wake("m-0".to_owned())]);
+    }
+
+    /// One that is replaced ends first, and is started again when it is gone.
+    #[tokio::test]
+    async fn one_that_does_not_wake_is_started_anew() {
+        let mut rig = Rig::new(r#"{"min": 1, "max": 2}"#);
+        rig.model.replace("m-0.2");
+        assert_eq!(rig.wants(), (false, false));
+        assert!(!rig.model.gone("other") && rig.model.gone("m-0.2"));
+        assert_eq!(rig.wants(), (true, false));
+    }
+
+    #[test]
+    fn processes_are_known_by_their_names() {
+        let check = |name: &str, expect: bool| assert_eq!(is_of(name, "m-1"), expect, "{name}");
+        check("m-1", true);
+        check("m-1.2", true);
+        check("m-1.12", true);
+        check("m-12", false);
+        check("m-1.x", false);
+        check("m-0", false);
+    }
 }

@@ -298,6 +298,12 @@ impl Gateway {
         closed.map(told).collect()
     }
 
+    /// Whether any request would be served.
+    pub fn is_open(&self) -> bool {
+        let draining = self.inner.draining.load(Ordering::SeqCst);
+        !draining && self.table().lanes().iter().any(|lane| lane.handle.is_open())
+    }
+
     /// The error of a request for a name that leads nowhere.
     pub(crate) fn no_model(&self, model: &str) -> ApiError {
         /// Most names that the error lists.
@@ -333,7 +339,7 @@ async fn name_request(mut request: Request, next: Next) -> Response {
 
 impl RequestName {
     /// The name of a request with these headers, and the header that its response has.
-    fn of(headers: &HeaderMap) -> (Self, HeaderValue) {
+    pub(crate) fn of(headers: &HeaderMap) -> (Self, HeaderValue) {
         let sent = headers.get(&names::REQUEST_ID).and_then(|id| id.to_str().ok());
         let sent = sent.filter(|id| envelope::is_request_id(id));
         let name = sent.map_or_else(id::request_id, str::to_owned);

@@ -259,6 +259,17 @@ impl Driver {
         (late, std::mem::take(&mut self.news))
     }
 
+    fn replicas_at(&self, among: &[String]) -> Vec<ReplicaId> {
+        let is_up = |id: ReplicaId| self.scheduler.fleet().get(id).is_some_and(|one| one.up);
+        let is_among = |known: &Known| {
+            let Some(address) = known.door.address() else { return false };
+            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+            among.iter().any(|one| *one == address || one == host)
+        };
+        let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && is_among(known));
+        all.map(|(id, _)| *id).collect()
+    }
+
     fn show(&mut self) {
         let takes = |replica: &&fleet::Replica| replica.up && replica.capacity.requests_max > 0;
         let up = self.scheduler.fleet().iter().filter(takes).count();

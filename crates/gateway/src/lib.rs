@@ -8,6 +8,7 @@ mod body;
 pub mod config;
 mod directory;
 pub mod driver;
+pub mod epp;
 mod forward;
 mod kv_events;
 mod metrics;
@@ -27,5 +28,6 @@ pub use config::{
 };
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};
+pub use forward::{Pick, Picked, Trouble};
 pub use reports::HealthCheck;
 pub use trials::Judged;

@@ -11,6 +11,7 @@ pub mod anthropic;
 mod chunks;
 pub mod dialect;
 pub mod envelope;
+pub mod extproc;
 pub mod kv_events;
 pub mod media;
 pub mod multipart;

@@ -43,6 +43,8 @@ pub struct Prompt {
     pub fingerprint: u64,
     /// Whether its answer comes piece by piece.
     pub streams: bool,
+    /// The only replicas that it may go to; none where it may go to any.
+    pub among: Option<Arc<[ReplicaId]>>,
 }
 
 impl Prompt {

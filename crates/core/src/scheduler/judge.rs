@@ -105,15 +105,22 @@ impl Scheduler {
         }
     }
 
-    /// Where a request may not run now, because replicas died under its like; none where it may not
-    /// run at all until something happens, or at that time.
+    /// Where a request may not run now, because replicas died under its like or it may only go to others;
+    /// none where it may not run at all until something happens, or at that time.
     pub(super) fn barred(&mut self, now: Time, id: RequestId) -> Option<Vec<ReplicaId>> {
         let live = self.live.get(&id)?;
         if live.doubt.is_some() {
             return None;
         }
+        let among = live.prompt.among.clone();
         match self.apart(now, live.prompt.fingerprint) {
-            Ok(barred) => Some(barred),
+            Ok(mut barred) => {
+                if let Some(among) = among {
+                    let all = self.fleet.iter().map(|replica| replica.id);
+                    barred.extend(all.filter(|id| !among.contains(id)));
+                }
+                Some(barred)
+            }
             Err(Apart::Calm { from }) => {
                 self.be_patient(from);
                 None

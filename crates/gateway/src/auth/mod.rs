@@ -142,6 +142,17 @@ impl Tenants {
         })
     }
 
+    /// The tenant that somebody names who is trusted to have found out.
+    ///
+    /// # Errors
+    /// Status 403: there is none of that name.
+    pub(crate) fn trusted(&self, name: &str, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let found = self.tenants.iter().find(|tenant| tenant.name == name);
+        found.map(|tenant| tenant.caller(headers)).unwrap_or_else(|| {
+            Err(ApiError::forbidden("the proxy names a tenant that is not known here"))
+        })
+    }
+
     /// Whose key or token it is; nobody's when it is a key that is not known. A key is looked for
     /// first: what a manifest lists is a key, whatever it looks like.
     async fn owner(&self, now: Moment, sent: &str) -> Result<Option<usize>, ApiError> {

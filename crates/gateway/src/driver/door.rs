@@ -89,6 +89,14 @@ impl Door {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
+    /// Host and port, which are all that a proxy is told.
+    pub(crate) fn address(&self) -> Option<String> {
+        let (scheme, authority, _) = self.at.as_ref()?;
+        let usual = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+        let port = authority.port_u16().unwrap_or(usual);
+        Some(format!("{}:{port}", authority.host()))
+    }
+
     /// The header that names the host.
     pub(crate) fn host(&self) -> Option<&HeaderValue> {
         self.at.as_ref().map(|(_, _, host)| host)

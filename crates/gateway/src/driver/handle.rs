@@ -120,6 +120,11 @@ impl LaneHandle {
         self.send(Message::Died(id));
     }
 
+    /// The replicas that take work at these addresses: host and port, or a host with whichever port.
+    pub(crate) fn replicas_at(&self, among: &[String]) -> Vec<ReplicaId> {
+        self.shared.driver.lock().replicas_at(among)
+    }
+
     /// Its name: the model's.
     pub(crate) fn name(&self) -> &str {
         &self.name

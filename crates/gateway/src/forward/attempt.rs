@@ -282,7 +282,7 @@ impl Whole {
 
 /// The body with the name that a replica knows its model by, where it was found to have another. Forms are
 /// left as they are, and so are the names of adapters.
-async fn named(gateway: &Gateway, order: &Order, door: &Door, body: Bytes) -> Bytes {
+pub(super) async fn named(gateway: &Gateway, order: &Order, door: &Door, body: Bytes) -> Bytes {
     let Some(known) = door.name().filter(|_| !order.is_adapter) else { return body };
     let with = (door.client(&gateway.inner.client), gateway.inner.clock);
     let Some(name) = known.of(with, &order.served).await else { return body };
@@ -374,7 +374,8 @@ async fn open(
     }
 }
 
-fn request(
+/// The request as its replica gets it.
+pub(super) fn request(
     order: &Order,
     to: Target<'_>,
     (path, body): (Cow<'static, str>, Bytes),

@@ -109,6 +109,11 @@ impl Blocks {
         has_more && self.cut(told.into(), blocks).is_ok()
     }
 
+    /// What came after the last block.
+    pub(super) fn take_rest(&mut self) -> Bytes {
+        self.rest.split().freeze()
+    }
+
     /// Cuts the next piece of a stream of OpenAI's.
     fn cut(&mut self, mut piece: Bytes, blocks: &mut Vec<Block>) -> Result<(), SseError> {
         loop {

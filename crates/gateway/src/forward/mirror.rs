@@ -73,6 +73,9 @@ async fn run(
         charged: false,
         is_copy: true,
         hedge: false,
+        elsewhere: false,
+        seen: true,
+        among: None,
     };
     match place::send(gateway, asking, &sent, None, &mut watch).await {
         Ok(response) => {

@@ -14,6 +14,7 @@ mod hedge;
 mod media;
 mod merge;
 mod mirror;
+mod pick;
 mod place;
 mod protocol;
 mod relay;
@@ -48,6 +49,7 @@ pub(crate) use endpoint::{ENDPOINTS, Endpoint};
 pub(crate) use hedge::OUTCOMES as HEDGE_OUTCOMES;
 pub(crate) use media::check_hosts;
 pub(crate) use merge::Merges;
+pub use pick::{Pick, Picked, Trouble};
 use protocol::Translator;
 use watch::Watch;
 
@@ -158,20 +160,8 @@ async fn attempts(
 ) -> Result<Response, Missed> {
     let mut last = None;
     loop {
-        let late = left(watch.now(), order.until);
-        let turn = tokio::time::timeout(late, ticket.turn()).await;
-        let sleeps = order.rests && last.is_none() && !ticket.lane().is_open();
-        let turn = turn.map_err(|_| if sleeps { reply::starting() } else { out_of_time() })?;
-        let Go { replica, door, attempt, displaces, why } = turn.map_err(|refusal| {
-            let refusal = blamed(refusal, last);
-            match refusal {
-                Refusal::DeadlinePassed { .. } if sleeps => {
-                    Missed { refused: reply::starting(), miss: Some(Miss::NoReplica) }
-                }
-                _ => Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) },
-            }
-        })?;
-        watch.dispatched(&replica.name, attempt, &why);
+        let go = turn(&order, &mut ticket, last, watch).await?;
+        let Go { replica, door, attempt, displaces, .. } = go;
         let to = Target { door: &door, id: ticket.id(), displaces };
         match hedge::run(gateway, &order, to, &mut ticket, watch).await {
             Ok(Answer::Whole(answer)) => {
@@ -205,6 +195,30 @@ async fn attempts(
             }
         }
     }
+}
+
+/// Waits for a request's turn, after the attempt that failed last, if any did.
+async fn turn(
+    order: &Order,
+    ticket: &mut Ticket,
+    last: Option<(u32, FailureKind)>,
+    watch: &mut Watch,
+) -> Result<Go, Missed> {
+    let late = left(watch.now(), order.until);
+    let turn = tokio::time::timeout(late, ticket.turn()).await;
+    let sleeps = order.rests && last.is_none() && !ticket.lane().is_open();
+    let turn = turn.map_err(|_| if sleeps { reply::starting() } else { out_of_time() })?;
+    let go = turn.map_err(|refusal| {
+        let refusal = blamed(refusal, last);
+        match refusal {
+            Refusal::DeadlinePassed { .. } if sleeps => {
+                Missed { refused: reply::starting(), miss: Some(Miss::NoReplica) }
+            }
+            _ => Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) },
+        }
+    })?;
+    watch.dispatched(&go.replica.name, go.attempt, &go.why);
+    Ok(go)
 }
 
 /// A request that a lane did not answer.

@@ -11,17 +11,18 @@ use pilotage_core::admit::Left;
 use pilotage_core::prefix::blocks;
 use pilotage_core::traffic::router::NoRoute;
 use pilotage_core::traffic::{Asked, Choice, LaneId, Live, Miss, Needs, Shadow, Tag, fallback};
-use pilotage_core::{Prompt, Request, RequestId, RetryLimit, Stop, Time, Tokens};
+use pilotage_core::{Prompt, ReplicaId, Request, RequestId, RetryLimit, Stop, Time, Tokens};
 use pilotage_lens::Mark;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::resume::{Resumable, Way};
 
 use super::mirror::Copied;
-use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirror, span};
+use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirror, span, turn};
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::config::{Price, Resume, Retries, RouteConfig, Timeouts};
+use crate::driver::{Go, Ticket};
 use crate::names;
 use crate::quotas::{self, Lease};
 use crate::reply::Refused;
@@ -62,7 +63,12 @@ pub(super) struct Placed {
     copy: Option<Copied>,
 }
 
-fn place(gateway: &Gateway, asking: &Asking, watch: &mut Watch) -> Result<Placed, Refused> {
+/// Chooses where a request goes.
+pub(super) fn place(
+    gateway: &Gateway,
+    asking: &Asking,
+    watch: &mut Watch,
+) -> Result<Placed, Refused> {
     let table = gateway.table();
     let public = asking.peek.model.value.as_str();
     let (name, adapter) = named(&table, public);
@@ -98,43 +104,96 @@ pub(super) async fn through(
     watch: &mut Watch,
 ) -> Result<Response, Refused> {
     let public = asking.peek.model.value.as_str();
-    let adapter = placed.adapter.as_deref();
     let (mut last, mut now) = (None, placed.now);
     for (at, lane) in placed.lanes.iter().enumerate() {
-        if adapter.is_some_and(|adapter| !lane.has_adapter(adapter)) {
+        if placed.adapter.as_deref().is_some_and(|adapter| !lane.has_adapter(adapter)) {
             last = Some(Refused::from(gateway.no_model(public)));
             continue;
         }
-        let sent = Sent {
-            lane,
-            timeouts: placed.route.timeouts,
-            retry: retry(&placed.route),
-            adapter,
-            // Ids are a lane's own: the second lane must not take the request for another's.
-            id: if at == 0 { placed.id } else { gateway.next_id() },
-            now,
-            until: placed.until,
-            charged: placed.charged,
-            is_copy: false,
-            hedge: placed.route.hedge,
-        };
-        match send(gateway, asking, &sent, placed.copy.take(), watch).await {
+        let copy = placed.copy.take();
+        let sent = Sent { now, ..placed.sent(gateway, (at, lane)) };
+        match send(gateway, asking, &sent, copy, watch).await {
             Ok(response) => return Ok(response),
-            Err(Missed { refused, miss }) => {
-                watch.missed(miss.as_ref());
-                if miss == Some(Miss::NoReplica) {
-                    // It waited for a start, and not for its turn.
-                    now = watch.now();
-                }
-                let goes_on = miss.is_some_and(|miss: Miss| fallback::moves_on(&miss).is_yes());
-                if !goes_on {
-                    return Err(refused);
-                }
-                last = Some(refused);
-            }
+            Err(missed) => last = Some(goes_on(missed, &mut now, watch)?),
         }
     }
     Err(last.unwrap_or_else(|| gateway.no_model(public).into()))
+}
+
+/// Waits for a request's turn in the first lane that takes it, at one of these replicas where only these
+/// may have it. Somebody else carries it from there.
+pub(super) async fn turned(
+    gateway: &Gateway,
+    asking: &Asking,
+    mut placed: Placed,
+    (among, seen): (Option<&[String]>, bool),
+    watch: &mut Watch,
+) -> Result<(Order, Ticket, Go), Refused> {
+    let public = asking.peek.model.value.as_str();
+    let (mut last, mut now) = (None, placed.now);
+    for (at, lane) in placed.lanes.iter().enumerate() {
+        if placed.adapter.as_deref().is_some_and(|adapter| !lane.has_adapter(adapter)) {
+            last = Some(Refused::from(gateway.no_model(public)));
+            continue;
+        }
+        let among = among.map(|among| Arc::from(lane.handle.replicas_at(among)));
+        if among.as_ref().is_some_and(|among: &Arc<[ReplicaId]>| among.is_empty()) {
+            let message = "none of the replicas that the proxy allows takes work; retry later";
+            last = Some(ApiError::unavailable(message).into());
+            continue;
+        }
+        let copy = placed.copy.take();
+        let sent = Sent { now, ..placed.sent(gateway, (at, lane)) };
+        let sent = Sent { elsewhere: true, seen, among: among.as_ref(), hedge: false, ..sent };
+        let turned = match line_up(gateway, asking, &sent, copy, watch) {
+            Ok((order, mut ticket)) => {
+                turn(&order, &mut ticket, None, watch).await.map(|go| (order, ticket, go))
+            }
+            Err(refused) => Err(refused.into()),
+        };
+        match turned {
+            Ok(turned) => return Ok(turned),
+            Err(missed) => last = Some(goes_on(missed, &mut now, watch)?),
+        }
+    }
+    Err(last.unwrap_or_else(|| gateway.no_model(public).into()))
+}
+
+/// Whether another lane may do better.
+///
+/// # Errors
+/// None may.
+fn goes_on(missed: Missed, now: &mut Time, watch: &mut Watch) -> Result<Refused, Refused> {
+    let Missed { refused, miss } = missed;
+    watch.missed(miss.as_ref());
+    if miss == Some(Miss::NoReplica) {
+        // It waited for a start, and not for its turn.
+        *now = watch.now();
+    }
+    let goes_on = miss.is_some_and(|miss: Miss| fallback::moves_on(&miss).is_yes());
+    if goes_on { Ok(refused) } else { Err(refused) }
+}
+
+impl Placed {
+    /// The request on its way to the lane at that place.
+    fn sent<'a>(&'a self, gateway: &Gateway, (at, lane): (usize, &'a Arc<Lane>)) -> Sent<'a> {
+        Sent {
+            lane,
+            timeouts: self.route.timeouts,
+            retry: retry(&self.route),
+            adapter: self.adapter.as_deref(),
+            // Ids are a lane's own: the second lane must not take the request for another's.
+            id: if at == 0 { self.id } else { gateway.next_id() },
+            now: self.now,
+            until: self.until,
+            charged: self.charged,
+            is_copy: false,
+            hedge: self.route.hedge,
+            elsewhere: false,
+            seen: true,
+            among: None,
+        }
+    }
 }
 
 /// A request on its way to one lane.
@@ -152,6 +211,12 @@ pub(super) struct Sent<'a> {
     pub(super) is_copy: bool,
     /// Whether its route lets it have second attempts.
     pub(super) hedge: bool,
+    /// Whether somebody else carries it, who neither stops nor goes on elsewhere.
+    pub(super) elsewhere: bool,
+    /// Whether its answer is seen, so that its engine is to tell what it took.
+    pub(super) seen: bool,
+    /// The only replicas that it may go to.
+    pub(super) among: Option<&'a Arc<[ReplicaId]>>,
 }
 
 pub(super) async fn send(
@@ -161,7 +226,19 @@ pub(super) async fn send(
     copy: Option<Copied>,
     watch: &mut Watch,
 ) -> Result<Response, Missed> {
-    let Sent { lane, timeouts, retry, adapter, id, now, until, charged, is_copy, hedge } = *sent;
+    let (order, ticket) = line_up(gateway, asking, sent, copy, watch)?;
+    attempts(gateway, order, ticket, watch).await
+}
+
+/// Reserves a request's place in its tenant's quotas, and puts it in line.
+fn line_up(
+    gateway: &Gateway,
+    asking: &Asking,
+    sent: &Sent<'_>,
+    copy: Option<Copied>,
+    watch: &mut Watch,
+) -> Result<(Order, Ticket), Refused> {
+    let Sent { lane, timeouts, adapter, id, now, until, is_copy, hedge, .. } = *sent;
     let timeouts = Timeouts { queue: lane.patience(timeouts.queue), ..timeouts };
     // An answer in one piece always takes long to begin.
     let hedge = hedge && !is_copy && asking.endpoint.generates && asking.peek.stream;
@@ -169,21 +246,27 @@ pub(super) async fn send(
     let config = &lane.config;
     watch.lane(&config.name, config.price);
     let tokens = endpoint.estimate(peek, config.context_tokens);
-    if charged {
+    if sent.charged {
         let (lease, left) = lease(gateway, caller, id, tokens, (body.len(), config.price))?;
         watch.lease(lease, tokens.input, quotas::headers(&left));
     }
-    let way = way(lane, peek).filter(|_| endpoint.generates && !is_copy);
+    let goes_on = endpoint.generates && !is_copy && !sent.elsewhere;
+    let way = way(lane, peek).filter(|_| goes_on);
     let resume = way.and_then(|way| Resumable::new(body, endpoint.is_chat(), way));
     // What goes on as text may become another answer: only a failure is worth that.
     let exact = resume.as_ref().is_some_and(|resume| resume.way() == Way::Tokens);
     let request = Request {
-        stop: if exact { Stop::Anytime } else { Stop::BeforeFirstToken },
+        stop: match (sent.elsewhere, exact) {
+            (true, _) => Stop::Never,
+            (false, true) => Stop::Anytime,
+            (false, false) => Stop::BeforeFirstToken,
+        },
         hedge,
-        retry,
+        retry: sent.retry,
         ..request(asking, (id, tokens), (now, until), &timeouts)
     };
-    let ticket = lane.handle.arrive(request, prompt(gateway, lane, asking, adapter));
+    let prompt = Prompt { among: sent.among.cloned(), ..prompt(gateway, lane, asking, adapter) };
+    let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);
     }
@@ -191,7 +274,7 @@ pub(super) async fn send(
     let order = Order {
         path: endpoint.upstream,
         kind: kind(&asking.headers, peek),
-        body: outgoing(body.clone(), peek, served, resume.as_ref()),
+        body: outgoing(body.clone(), peek, (served, sent.seen), resume.as_ref()),
         caller: caller.clone(),
         request_id: watch.request_id().to_owned(),
         trace: watch.trace(),
@@ -208,7 +291,7 @@ pub(super) async fn send(
         hedge,
         rests: config.rest.is_some(),
     };
-    attempts(gateway, order, ticket, watch).await
+    Ok((order, ticket))
 }
 
 /// A request as its lane gets it.
@@ -416,16 +499,21 @@ fn way(lane: &Lane, peek: &Peek) -> Option<Way> {
     }
 }
 
-/// The body for the replica: its own name for the model, streams always with usage, and with what it
-/// takes to go on elsewhere.
-fn outgoing(body: Bytes, peek: &Peek, served: &str, resume: Option<&Resumable>) -> Bytes {
+/// The body for the replica: its own name for the model, streams that are seen with usage, and with what
+/// it takes to go on elsewhere.
+fn outgoing(
+    body: Bytes,
+    peek: &Peek,
+    (served, seen): (&str, bool),
+    resume: Option<&Resumable>,
+) -> Bytes {
     let mut edits = Vec::new();
     if peek.model.value != served {
         edits.push(peek.rename_model(served));
     }
     match resume {
         Some(resume) => edits.extend(resume.edits(peek, &body)),
-        None if peek.stream => edits.extend(peek.ask_for_usage(&body)),
+        None if peek.stream && seen => edits.extend(peek.ask_for_usage(&body)),
         None => {}
     }
     if edits.is_empty() { body } else { peek::splice(&body, edits).into() }

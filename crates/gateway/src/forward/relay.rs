@@ -100,7 +100,7 @@ impl From<Out> for Bytes {
 
 /// Tokens between two reports to the scheduler: a share is charged often enough, and its loop not
 /// kept busy.
-const PROGRESS_EVERY: u32 = 4;
+pub(super) const PROGRESS_EVERY: u32 = 4;
 
 pub(super) struct Relay {
     pub(super) gateway: Gateway,
@@ -423,7 +423,7 @@ impl Relay {
 
 /// The usage that a chunk tells. Of a stream that went on that is the one of both parts, as the client is
 /// shown it.
-fn told(data: &str, read: &Read<'_>, shown: Option<&[u8]>) -> Option<Usage> {
+pub(super) fn told(data: &str, read: &Read<'_>, shown: Option<&[u8]>) -> Option<Usage> {
     match (shown, read) {
         (Some(shown), _) => find_usage(shown.strip_prefix(sse::DATA)?),
         (None, Read::Chunk(chunk)) => serde_json::from_str(chunk.usage()?.get()).ok(),

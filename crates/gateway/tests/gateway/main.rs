@@ -7,6 +7,7 @@ mod apis;
 mod bytes;
 mod cache;
 mod cancel;
+mod epp;
 mod explain;
 mod failures;
 mod hedge;

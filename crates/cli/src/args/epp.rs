@@ -1,0 +1,69 @@
+//! `pilotage epp`: its flags.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::HeaderName;
+use pilotage_core::traffic::Zone;
+
+/// Choose replicas for a gateway of others: an endpoint picker over Envoy's external processing.
+///
+/// A gateway that carries requests itself (Envoy, Istio, any of the Gateway API Inference Extension) asks
+/// here where each one goes. Keys, quotas, queues and the choice of a replica are those of `pilotage up`:
+/// a request is held until its turn comes, goes to the replica that is told in
+/// x-gateway-destination-endpoint, and is counted by what comes back.
+///
+/// Reads the same resources as `pilotage up`. Replicas are told by IP address and port: Models with
+/// endpoints are what it is for. SIGHUP reads the manifests again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EPP_EXAMPLES)]
+pub(crate) struct Epp {
+    /// A manifest, or a folder of manifests (*.yaml, *.yml). May be given several times
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where the gateway connects (gRPC)
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9002")]
+    pub(crate) listen: SocketAddr,
+    /// Encrypt the gateway's connections with this certificate (PEM, those that lead to its authority
+    /// after it), read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM, without a password)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Where metrics and status are served, with the admin key
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Where keys, logs and the state of this installation live
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Serve without API keys, all requests as the first Tenant's: whoever may use the models is for the
+    /// gateway to find out
+    #[arg(long, conflicts_with = "tenant_header")]
+    pub(crate) no_keys: bool,
+    /// The header in which the gateway names the Tenant, which it has found out itself, instead of API
+    /// keys. What clients send under that name must not come through
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tenant_header: Option<HeaderName>,
+    /// The zone that this machine is in, as `endpoints[].zone` names it, or `REGION/ZONE`
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<Zone>,
+    /// A public host that engines may fetch images, audio, video and files from when a request names
+    /// them by address. May be given several times
+    #[arg(long = "media-host", value_name = "HOST[:PORT]")]
+    pub(crate) media_hosts: Vec<String>,
+    /// Read manifests, and key files that they name, again when they change; else on SIGHUP only
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Seconds to wait for running requests when stopping
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) drain_timeout: u64,
+}
+
+const EPP_EXAMPLES: &str = "\
+Examples:
+  pilotage epp -f models.yaml                               for an Envoy on this machine
+  pilotage epp -f models.yaml --listen 0.0.0.0:9002 \\
+    --tls-cert tls.crt --tls-key tls.key                    for one that connects by TLS
+  pilotage epp -f models.yaml --tenant-header \\
+    x-gateway-inference-fairness-id                         tenants as the gateway names them";

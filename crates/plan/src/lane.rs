@@ -15,6 +15,7 @@ use crate::api::{
     Breaker, Dialect, Endpoint, Language, Model, ModelSpec, Origin, Policy, Prices, QueueLimits,
     Region, ResourceName, Resume, Retries, Route, Scaling, Scheduling, Zero,
 };
+use crate::pods::PodSpec;
 use crate::render;
 
 /// One Model: its queue, its turns, its replicas.
@@ -102,6 +103,9 @@ pub struct EndpointSpec {
     pub metrics_url: Option<String>,
     /// Whether nobody said by which name it serves its model, so that it is asked.
     pub finds_name: bool,
+    /// Which pod it is, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodSpec>,
     /// Where the manifest has it, for messages.
     #[serde(skip)]
     pub written: Written,
@@ -329,6 +333,7 @@ pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
         kv_events: endpoint.events_url(),
         metrics_url: endpoint.metrics_elsewhere(dialect),
         finds_name: said.served_model.is_none() && dialect.lists_its_name(),
+        pod: None,
         written: Written { origin: model.origin.clone(), index },
     };
     model.spec.endpoints.iter().enumerate().map(spec)

@@ -17,6 +17,7 @@ use crate::api::{self, Fleet, FleetKind, Model, RouteSpec, ScaleBy};
 use crate::lane::{self, EndpointSpec, Lane};
 use crate::machine::{self, Machine, Mistake};
 use crate::manifest::{Problem, mistake};
+use crate::pods::{self, Pod};
 use crate::render::{ProcessSpec, WeightsSpec};
 use crate::routes::{self, Route, implied_routes};
 use crate::tenants::{TenantSpec, tenants};
@@ -118,6 +119,34 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     notes.append(&mut machine.notes);
     notes.extend(wanted.notes(world, &processes, &tenants));
     let plan = Plan { processes, endpoints, lanes, routes, tenants, notes };
+    plan.check_tenants()?;
+    Ok(plan)
+}
+
+/// Decides what a gateway of a cluster serves: Models whose copies are those pods, by the Models' names, or
+/// that run elsewhere. Nothing runs here, and there may be nothing at all.
+///
+/// # Errors
+/// [`PlanError`] when the resources contradict each other.
+pub fn serve(resources: &[Resource], pods: &BTreeMap<String, Vec<Pod>>) -> Result<Plan, PlanError> {
+    let errors = manifest::check(resources);
+    if !errors.is_empty() {
+        return Err(PlanError::Resources(errors));
+    }
+    let wanted = Wanted::from_resources(resources);
+    let of = |model: &&Model| {
+        let pods = pods.get(model.name()).map(Vec::as_slice).unwrap_or_default();
+        let pods = pods::endpoints(model, pods);
+        lane::endpoints(model).chain(pods).collect::<Vec<EndpointSpec>>()
+    };
+    let endpoints = wanted.models.iter().flat_map(of).collect();
+    let (mut lanes, routes) = wanted.lanes_and_routes();
+    for lane in &mut lanes {
+        // Those of processes: there are none here, and pods come and go without a change of the lane.
+        lane.replicas.retain(|name| name.contains('@'));
+    }
+    let (tenants, notes) = (tenants(resources), Vec::new());
+    let plan = Plan { processes: Vec::new(), endpoints, lanes, routes, tenants, notes };
     plan.check_tenants()?;
     Ok(plan)
 }

@@ -1,0 +1,215 @@
+//! Pods that serve Models: which there are, where they are reached, and which of them get new work.
+//!
+//! A gateway on Kubernetes knows its replicas by the EndpointSlices of Models' Services, which say all that
+//! is told here, and by nothing else. Pure: slices come in as the API server has them.
+
+mod slices;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::api::{Dialect, Model};
+use crate::lane::{EndpointSpec, Written};
+use crate::launch::Engine;
+use crate::render::kubernetes::name;
+
+pub use slices::{Slice, pods};
+
+/// Most pods of one Model: more than any cluster has nodes with accelerators.
+pub const PODS_MAX: usize = 5_000;
+
+/// The label of a slice with the name of its Service.
+pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// What slices of Models' Services are selected by: the labels of their Services.
+pub const SELECTOR: &str = "app.kubernetes.io/component=engine,app.kubernetes.io/part-of=pilotage";
+
+/// A pod that takes requests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pod {
+    /// Its name, or its address where nobody says one.
+    pub name: String,
+    /// What tells it from another one of its name, later.
+    pub uid: String,
+    /// Where it is reached.
+    pub address: IpAddr,
+    /// Its ports by name.
+    pub ports: BTreeMap<String, u16>,
+    /// The zone of its node.
+    pub zone: Option<String>,
+    /// Its node.
+    pub node: Option<String>,
+    /// Zones that are to use it, where the cluster says.
+    pub near: Vec<String>,
+    /// Whether it gets work.
+    pub stage: Stage,
+}
+
+/// Whether a pod gets work; the better one of two slices that differ counts.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Not yet, or not at the moment: what runs there goes on.
+    Unready,
+    /// It is about to end: what runs there goes on, as long as it can.
+    Leaving,
+    /// It does.
+    Ready,
+}
+
+/// What an endpoint has that is a pod.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSpec {
+    /// Which one: a pod that is started anew is another one.
+    pub uid: String,
+    /// Whether it gets work.
+    pub stage: Stage,
+    /// Zones that are to use it, where the cluster says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<String>,
+    /// Whose metrics it tells.
+    pub metrics_of: Dialect,
+}
+
+/// The name of the Service of a Model's pods.
+pub fn service(model: &str) -> String {
+    name::label(model, "engines")
+}
+
+/// The entry of a Model in the Secret with all keys between gateway and engines.
+pub fn key_entry(namespace: &str, model: &str) -> String {
+    format!("{namespace}.{model}")
+}
+
+/// The ports of pods by which they are asked.
+const HTTP: &str = "http";
+const METRICS: &str = "metrics";
+const KV_EVENTS: &str = "kv-events";
+
+/// The endpoints of a Model that are these pods. One without a port for requests is none.
+pub(crate) fn endpoints(model: &Model, pods: &[Pod]) -> Vec<EndpointSpec> {
+    pods.iter().take(PODS_MAX).filter_map(|pod| endpoint(model, pod)).collect()
+}
+
+fn endpoint(model: &Model, pod: &Pod) -> Option<EndpointSpec> {
+    let spec = &model.spec;
+    let dialect = spec.dialect();
+    let host = match pod.address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let at = |name: &str| Some(format!("{host}:{}", pod.ports.get(name)?));
+    let metrics_of = spec.engine().map_or(dialect, Engine::metrics_of);
+    let metrics = |at: String| {
+        let path = metrics_of.wire().differences().paths.metrics?;
+        Some(format!("http://{at}{path}"))
+    };
+    Some(EndpointSpec {
+        name: format!("{}@{}", model.name(), pod.name),
+        lane: model.name().to_owned(),
+        url: format!("http://{}", at(HTTP)?),
+        key: None,
+        ca_file: None,
+        region: spec.region.as_ref().map(ToString::to_string),
+        zone: pod.zone.clone(),
+        slots: spec.parallel,
+        kv_tokens: None,
+        kv_events: at(KV_EVENTS).map(|at| format!("tcp://{at}")),
+        metrics_url: at(METRICS).and_then(metrics),
+        // The name was said to them at their start.
+        finds_name: spec.source.is_none()
+            && spec.served_model.is_none()
+            && dialect.lists_its_name(),
+        pod: Some(PodSpec {
+            uid: pod.uid.clone(),
+            stage: pod.stage,
+            near: pod.near.clone(),
+            metrics_of,
+        }),
+        written: Written::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Plan, Resource, parse_all, serve};
+
+    fn pod(name: &str, ports: &[(&str, u16)]) -> Pod {
+        Pod {
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+            address: "10.0.0.1".parse().unwrap(),
+            ports: ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect(),
+            zone: Some("a".to_owned()),
+            node: None,
+            near: Vec::new(),
+            stage: Stage::Ready,
+        }
+    }
+
+    fn resources(specs: &[(&str, &str)]) -> Vec<Resource> {
+        let one = |(name, spec): &(&str, &str)| {
+            format!(
+                "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: {name}}}, spec: {{{spec}}}}}"
+            )
+        };
+        let texts: Vec<String> = specs.iter().map(one).collect();
+        parse_all(texts.iter().map(|text| ("f", text.as_str()))).unwrap()
+    }
+
+    fn served(specs: &[(&str, &str)], pods: &[(&str, Pod)]) -> Plan {
+        let mut by_model: BTreeMap<String, Vec<Pod>> = BTreeMap::new();
+        for (model, pod) in pods {
+            by_model.entry((*model).to_owned()).or_default().push(pod.clone());
+        }
+        serve(&resources(specs), &by_model).unwrap()
+    }
+
+    #[test]
+    fn pods_are_endpoints_of_their_model() {
+        let check = |spec: &str, ports: &[(&str, u16)], expect: Option<[&str; 3]>| {
+            let plan = served(&[("m", spec)], &[("m", pod("m-0", ports))]);
+            assert!(plan.processes.is_empty(), "they run elsewhere");
+            let told = plan.endpoints.first().map(|one| {
+                let text = |said: &Option<String>| said.clone().unwrap_or_default();
+                [one.url.clone(), text(&one.kv_events), text(&one.metrics_url)]
+            });
+            assert_eq!(told, expect.map(|each| each.map(str::to_owned)), "{spec}");
+        };
+        let vllm = "source: 'hf:o/m', runtime: vllm, parallel: 7";
+        check(
+            vllm,
+            &[("http", 8000), ("kv-events", 5557)],
+            Some(["http://10.0.0.1:8000", "tcp://10.0.0.1:5557", ""]),
+        );
+        check(vllm, &[("metrics", 8000)], None);
+        check(
+            "source: 'hf:o/m', runtime: triton",
+            &[("http", 8000), ("metrics", 8002)],
+            Some(["http://10.0.0.1:8000", "", "http://10.0.0.1:8002/metrics"]),
+        );
+    }
+
+    #[test]
+    fn a_model_is_served_with_what_its_manifest_says() {
+        let spec = "source: 'hf:o/m', runtime: vllm, parallel: 7, region: oslo, context: 4096";
+        let elsewhere = "endpoints: [{url: 'http://h:1'}]";
+        let plan = served(&[("m", spec), ("e", elsewhere)], &[("m", pod("m-0", &[("http", 1)]))]);
+        let names: Vec<&str> = plan.endpoints.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["e@h:1", "m@m-0"]);
+        let found = &plan.endpoints[1];
+        assert_eq!((found.slots, found.finds_name), (7, false));
+        assert_eq!((found.region.as_deref(), found.zone.as_deref()), (Some("oslo"), Some("a")));
+        let lanes: Vec<_> = plan.lanes.iter().map(|lane| (&*lane.name, &lane.replicas)).collect();
+        assert_eq!(lanes, [("e", &vec!["e@h:1".to_owned()]), ("m", &Vec::new())]);
+    }
+
+    #[test]
+    fn a_cluster_without_models_is_served_too() {
+        assert_eq!(serve(&[], &BTreeMap::new()).unwrap(), Plan::default());
+    }
+}

@@ -3,6 +3,7 @@
 mod bench;
 mod calibrate;
 mod explain;
+mod gateway;
 mod key;
 mod kubernetes;
 mod model;
@@ -27,6 +28,7 @@ pub(crate) use bench::{
 };
 pub(crate) use calibrate::BenchCalibrate;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
+pub(crate) use gateway::Gateway;
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
 pub(crate) use kubernetes::{Crd, Form, Install, Lint, Manifests, Render};
 pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
@@ -61,6 +63,7 @@ pub(crate) enum Command {
     Render(Box<Render>),
     Lint(Box<Lint>),
     Install(Box<Install>),
+    Gateway(Box<Gateway>),
     Crd(Crd),
     Key(Key),
     Sim(Sim),

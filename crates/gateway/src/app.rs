@@ -67,6 +67,19 @@ pub(crate) struct Inner {
     draining: AtomicBool,
     /// A name that no other gateway has, and another one after each start.
     instance: String,
+    readiness: RwLock<Readiness>,
+}
+
+/// When a gateway says that it is ready.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Readiness {
+    /// Each model has a replica that takes work.
+    #[default]
+    Replicas,
+    /// Not yet, and why: what it has to serve is still to be found out.
+    Waits(&'static str),
+    /// Whatever there is: one model without replicas is no reason to send nobody here.
+    Serves,
 }
 
 /// Why a configuration cannot be used. Nothing changed; whoever wrote it can put it right.
@@ -130,6 +143,7 @@ impl Gateway {
             seed: id::random_u64(),
             draining: AtomicBool::new(false),
             instance: format!("gateway-{:016x}", id::random_u64()),
+            readiness: RwLock::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -286,10 +300,20 @@ impl Gateway {
         self.table().lanes().iter().for_each(|lane| lane.handle.drain());
     }
 
+    /// When it is ready, from now on.
+    pub fn set_readiness(&self, readiness: Readiness) {
+        *self.inner.readiness.write() = readiness;
+    }
+
     /// Why a request would not be served; empty when it would be.
     pub fn unready(&self) -> Vec<String> {
         if self.inner.draining.load(Ordering::SeqCst) {
             return vec!["the gateway is stopping".to_owned()];
+        }
+        match *self.inner.readiness.read() {
+            Readiness::Replicas => {}
+            Readiness::Waits(why) => return vec![why.to_owned()],
+            Readiness::Serves => return Vec::new(),
         }
         let table = self.table();
         let closed = table.lanes().iter().filter(|lane| !lane.is_open());
@@ -409,6 +433,10 @@ pub(crate) async fn live() -> Response {
 }
 
 pub(crate) async fn ready(State(gateway): State<Gateway>) -> Response {
+    if let Readiness::Waits(why) = *gateway.inner.readiness.read() {
+        let body = serde_json::json!({"status": "not ready", "reason": why});
+        return reply::json(StatusCode::SERVICE_UNAVAILABLE, &body);
+    }
     let missing = gateway.unready().len();
     if missing == 0 {
         return reply::json(StatusCode::OK, &serde_json::json!({"status": "ready"}));

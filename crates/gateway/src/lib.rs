@@ -21,7 +21,7 @@ mod stored;
 mod table;
 mod trials;
 
-pub use app::{ConfigError, Front, Gateway};
+pub use app::{ConfigError, Front, Gateway, Readiness};
 pub use config::{
     CacheConfig, GatewayConfig, IdentityConfig, KeyConfig, LaneConfig, Limits, MediaLimits, Merge,
     Oidc, Price, Resume, Retries, RouteConfig, StoredLimits, TenantConfig, Timeouts,

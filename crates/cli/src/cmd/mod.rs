@@ -7,6 +7,7 @@ mod crd;
 mod engine;
 mod explain;
 mod front;
+mod gateway;
 mod install;
 mod key;
 mod lint;
@@ -33,6 +34,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Plan(args) => block_on(plan::run(*args)),
         Command::Render(args) => block_on(render::run(*args)),
         Command::Lint(args) => block_on(lint::run(*args)),
+        Command::Gateway(args) => block_on(gateway::run(*args)),
         Command::Install(args) => install::run(&args),
         Command::Crd(args) => crd::run(&args),
         Command::Key(args) => key::run(args),

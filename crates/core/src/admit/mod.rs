@@ -50,6 +50,30 @@ pub struct Quota {
     pub budgets: Vec<Budget>,
 }
 
+impl Quota {
+    /// The part of one of so many gateways, which know nothing of each other: together they let through
+    /// what is allowed, and a little more where that cannot be divided, as long as each gets as much work.
+    #[must_use]
+    pub fn shared_by(&self, gateways: u32) -> Self {
+        let of = u64::from(gateways.max(1));
+        let part = |limit: Option<u64>| limit.map(|limit| limit.div_ceil(of));
+        let money = |budget: &Budget| Budget {
+            hard: budget.hard.div_ceil(of),
+            soft: part(budget.soft),
+            ..*budget
+        };
+        Self {
+            requests_per_minute: part(self.requests_per_minute),
+            input_tokens_per_minute: part(self.input_tokens_per_minute),
+            output_tokens_per_minute: part(self.output_tokens_per_minute),
+            concurrency: part(self.concurrency),
+            queued_requests: part(self.queued_requests),
+            queued_bytes: part(self.queued_bytes),
+            budgets: self.budgets.iter().map(money).collect(),
+        }
+    }
+}
+
 /// A limit on money in a window of the calendar.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

@@ -272,3 +272,23 @@ proptest! {
         prop_assert_eq!(admit.totals(TenantId(1)).unwrap().open, Default::default());
     }
 }
+
+#[test]
+fn gateways_share_a_quota() {
+    let quota = Quota {
+        requests_per_minute: Some(100),
+        concurrency: Some(1),
+        budgets: vec![Budget { window: Window::Day, hard: 10, soft: Some(9) }],
+        ..Quota::default()
+    };
+    let check = |gateways: u32, expect: (u64, u64, u64)| {
+        let part = quota.shared_by(gateways);
+        let found = (part.requests_per_minute, part.concurrency, part.budgets[0].hard);
+        assert_eq!(found, (Some(expect.0), Some(expect.1), expect.2), "{gateways}");
+        assert_eq!(part.queued_bytes, None, "what is not limited stays so");
+    };
+    check(0, (100, 1, 10));
+    check(1, (100, 1, 10));
+    check(3, (34, 1, 4));
+    check(200, (1, 1, 1));
+}

@@ -103,6 +103,21 @@ impl Current {
         shown.error = None;
     }
 
+    /// Whether a plan is this one but for its endpoints.
+    pub(in crate::cmd) fn differs_in_pods_only(&self, plan: &Plan) -> bool {
+        let own = &self.prepared.plan;
+        own.lanes == plan.lanes
+            && own.routes == plan.routes
+            && own.tenants == plan.tenants
+            && own.processes == plan.processes
+            && self.generation() > 1
+    }
+
+    /// The same plan with other endpoints.
+    pub(in crate::cmd) fn set_prepared(&mut self, prepared: Prepared) {
+        self.prepared = prepared;
+    }
+
     /// The plan to serve: with the lanes that are left over, to which nothing leads.
     pub(in crate::cmd) fn served(&self) -> Plan {
         let mut plan = self.prepared.plan.clone();

@@ -4,14 +4,15 @@
 //! A replica that shall go is first left without places, so that nothing new is sent there, then
 //! let go once the gateway's status shows nothing in flight, or at the end of its patience.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use pilotage_core::traffic::Zone;
 use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, HealthCheck, Replica};
 use pilotage_plan::api::Dialect;
-use pilotage_plan::{HealthSpec, Lane, Plan, ProcessSpec, Program};
+use pilotage_plan::pods::{PodSpec, Stage};
+use pilotage_plan::{HealthSpec, Lane, ProcessSpec, Program};
 use pilotage_shell::secret::Secret;
 
 use super::load::Load;
@@ -57,6 +58,10 @@ struct Up {
     key: Option<Secret>,
     capacity: Capacity,
     place: Place,
+    /// Whether it is further away than this process's own zone.
+    crosses_zones: bool,
+    /// Which pod it is, where it is one, and whether that gets work.
+    pod: Option<(String, Stage)>,
 }
 
 /// Where a replica is, where it publishes what its KV cache holds, and how it is spoken with.
@@ -64,7 +69,6 @@ struct Up {
 struct Place {
     region: Option<String>,
     zone: Option<String>,
-    crosses_zones: bool,
     kv_events: Option<String>,
     assumes_kv: bool,
     trust: Option<Trust>,
@@ -83,7 +87,6 @@ impl Place {
         Self {
             region,
             zone: None,
-            crosses_zones: false,
             kv_events: None,
             assumes_kv: false,
             trust: None,
@@ -112,6 +115,11 @@ impl Fleet {
     /// The same, where this process runs in that zone: replicas of others are a little further away.
     pub(in crate::cmd) fn in_zone(self, zone: Option<Zone>) -> Self {
         Self { zone, ..self }
+    }
+
+    /// From now on this process is known to run there; the next endpoints are seen from there.
+    pub(in crate::cmd) fn set_zone(&mut self, zone: Option<Zone>) {
+        self.zone = zone;
     }
 
     /// What holds for lanes from now on; those that are there still and not in it keep what held.
@@ -215,51 +223,90 @@ impl Fleet {
     }
 
     /// The endpoints from now on: new ones come up, those that differ come up anew, and what is not
-    /// in it any more rests.
-    pub(in crate::cmd) fn set_endpoints(
-        &mut self,
-        now_nanos: u64,
-        plan: &Plan,
-        endpoints: &[Reached],
-    ) {
-        let is_endpoint = |name: &str| name.contains('@');
-        let old: Vec<String> = self.up.keys().filter(|name| is_endpoint(name)).cloned().collect();
-        for name in old {
-            if !endpoints.iter().any(|one| one.spec.name == name) {
-                self.rest(now_nanos, &name);
+    /// in it any more rests. A pod that is not is gone, and what ran there with it; one that gets no work
+    /// keeps what runs there and what is known of it.
+    pub(in crate::cmd) fn set_endpoints(&mut self, now_nanos: u64, endpoints: &[Reached]) {
+        let wanted: BTreeSet<&str> = endpoints.iter().map(|one| one.spec.name.as_str()).collect();
+        let is_gone = |name: &&String| name.contains('@') && !wanted.contains(name.as_str());
+        let gone: Vec<String> = self.up.keys().filter(is_gone).cloned().collect();
+        for name in gone {
+            self.part(now_nanos, &name);
+        }
+        for reached in endpoints {
+            let up = self.wanted(reached);
+            match self.up.get_mut(&up.name) {
+                Some(known) if known.is_same(&up) => {
+                    if known.offer(&up) {
+                        let known = known.clone();
+                        self.tell(&known);
+                    }
+                }
+                Some(known) => {
+                    // The same pod that is asked otherwise finishes what it has.
+                    if known.which() == up.which() {
+                        self.rest(now_nanos, &up.name);
+                    } else {
+                        self.part(now_nanos, &up.name);
+                    }
+                    self.begin(up);
+                }
+                None => self.begin(up),
             }
         }
-        for Reached { spec, key, trust } in endpoints {
-            let dialect = plan.lane(&spec.lane).map(|lane| lane.dialect);
-            let pauses_max = if dialect == Some(Dialect::Pilotage) { spec.slots } else { 0 };
-            let capacity =
-                Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, spec.kv_tokens) };
-            let lane = self.lanes.get(&spec.lane);
-            let (region, zone) = (spec.region.as_deref(), spec.zone.as_deref());
-            let place = Place {
-                region: spec.region.clone(),
-                zone: spec.zone.clone(),
-                crosses_zones: self.zone.as_ref().is_some_and(|own| !own.holds(region, zone)),
-                kv_events: spec.kv_events.clone(),
-                assumes_kv: spec.kv_tokens.is_none(),
-                trust: trust.clone(),
-                health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
-                metrics: spec.metrics_url.clone().or_else(|| lane?.metrics.clone()),
-                dialect: lane.map(|lane| lane.dialect).unwrap_or_default(),
-                metrics_of: lane.map(|lane| lane.dialect).unwrap_or_default(),
-                finds_name: spec.finds_name,
-            };
-            let is_same = |up: &Up| {
-                up.url == spec.url && up.key == *key && up.capacity == capacity && up.place == place
-            };
-            if self.up.get(&spec.name).is_some_and(is_same) {
-                continue;
-            }
-            self.rest(now_nanos, &spec.name);
-            let (key, url) = (key.clone(), spec.url.clone());
-            let up = Up::named(&spec.name, &spec.lane);
+    }
+
+    /// What an endpoint is as a replica.
+    fn wanted(&self, Reached { spec, key, trust }: &Reached) -> Up {
+        let lane = self.lanes.get(&spec.lane);
+        let dialect = lane.map(|lane| lane.dialect).unwrap_or_default();
+        let pauses_max = if dialect == Dialect::Pilotage { spec.slots } else { 0 };
+        let capacity =
+            Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, spec.kv_tokens) };
+        let place = Place {
+            region: spec.region.clone(),
+            zone: spec.zone.clone(),
+            kv_events: spec.kv_events.clone(),
+            assumes_kv: spec.kv_tokens.is_none(),
+            trust: trust.clone(),
+            health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
+            metrics: spec.metrics_url.clone().or_else(|| lane?.metrics.clone()),
+            dialect,
+            metrics_of: spec.pod.as_ref().map_or(dialect, |pod| pod.metrics_of),
+            finds_name: spec.finds_name,
+        };
+        Up {
+            key: key.clone(),
+            url: spec.url.clone(),
+            capacity,
+            place,
+            crosses_zones: self.crosses(spec.region.as_deref(), spec.zone.as_deref(), &spec.pod),
+            pod: spec.pod.as_ref().map(|pod| (pod.uid.clone(), pod.stage)),
+            ..Up::named(&spec.name, &spec.lane)
+        }
+    }
+
+    /// Whether it is in another zone than this process, and meant for others.
+    fn crosses(&self, region: Option<&str>, zone: Option<&str>, pod: &Option<PodSpec>) -> bool {
+        let Some(own) = &self.zone else { return false };
+        let near = pod.iter().flat_map(|pod| &pod.near);
+        let is_near = near.map(String::as_str).any(|near| own.holds(region, Some(near)));
+        !is_near && !own.holds(region, zone)
+    }
+
+    /// It is not there any more: a pod ends with what runs there, others finish that.
+    fn part(&mut self, now_nanos: u64, name: &str) {
+        match self.up.get(name).and_then(|up| up.pod.as_ref()).map(|(_, stage)| *stage) {
+            None => drop(self.rest(now_nanos, name)),
+            Some(Stage::Leaving) => self.drop_current(name),
+            Some(Stage::Ready | Stage::Unready) => drop(self.process_died(name)),
+        }
+    }
+
+    /// It comes up, unless it is a pod that gets no work.
+    fn begin(&mut self, up: Up) {
+        if up.takes_work() {
             let id = self.next_id();
-            self.raise(Up { id, key, url, capacity, place, ..up });
+            self.raise(Up { id, ..up });
         }
     }
 
@@ -276,10 +323,15 @@ impl Fleet {
 
     fn raise(&mut self, up: Up) {
         self.drop_current(&up.name);
-        if let Some(lane) = self.gateway.lane(&up.lane) {
-            lane.replica_up(up.id, up.replica(up.capacity));
-        }
+        self.tell(&up);
         self.up.insert(up.name.clone(), up);
+    }
+
+    fn tell(&self, up: &Up) {
+        if let Some(lane) = self.gateway.lane(&up.lane) {
+            let requests_max = if up.takes_work() { up.capacity.requests_max } else { 0 };
+            lane.replica_up(up.id, up.replica(Capacity { requests_max, ..up.capacity }));
+        }
     }
 
     fn drop_current(&mut self, name: &str) {
@@ -305,7 +357,34 @@ impl Up {
             key: None,
             capacity: Capacity::of_requests(0),
             place: Place::here(None),
+            crosses_zones: false,
+            pod: None,
         }
+    }
+
+    /// Whether another one of its name is the same replica.
+    fn is_same(&self, other: &Self) -> bool {
+        self.url == other.url
+            && self.key == other.key
+            && self.capacity == other.capacity
+            && self.place == other.place
+            && self.which() == other.which()
+    }
+
+    /// Which pod it is.
+    fn which(&self) -> Option<&str> {
+        self.pod.as_ref().map(|(uid, _)| uid.as_str())
+    }
+
+    fn takes_work(&self) -> bool {
+        self.pod.as_ref().is_none_or(|(_, stage)| *stage == Stage::Ready)
+    }
+
+    /// Takes over what changes of one replica; whether anything did.
+    fn offer(&mut self, other: &Self) -> bool {
+        let differs = self.pod != other.pod || self.crosses_zones != other.crosses_zones;
+        (self.pod, self.crosses_zones) = (other.pod.clone(), other.crosses_zones);
+        differs
     }
 
     fn replica(&self, capacity: Capacity) -> Replica {
@@ -313,7 +392,7 @@ impl Up {
             key: self.key.clone(),
             region: self.place.region.clone(),
             zone: self.place.zone.clone(),
-            crosses_zones: self.place.crosses_zones,
+            crosses_zones: self.crosses_zones,
             kv_events: self.place.kv_events.clone(),
             assumes_kv: self.place.assumes_kv,
             client: self.place.trust.as_ref().map(|trust| trust.client.clone()),
@@ -341,7 +420,7 @@ fn health(said: &HealthSpec) -> HealthCheck {
 mod tests {
     use axum::Router;
     use pilotage_gateway::{GatewayConfig, LaneConfig, Limits};
-    use pilotage_plan::{World, parse_all, plan};
+    use pilotage_plan::{Plan, World, parse_all, plan};
     use pilotage_shell::clock::Clock;
     use pilotage_shell::metrics::Metrics;
     use pilotage_wire::dialect::Own;
@@ -392,7 +471,7 @@ mod tests {
                 trust: None,
             };
             let reached: Vec<_> = plan.endpoints.iter().map(reached).collect();
-            fleet.set_endpoints(0, &plan, &reached);
+            fleet.set_endpoints(0, &reached);
             (up(&fleet), fleet.resting.len())
         };
         let named = |names: &[(&str, u32)]| -> Vec<(String, u32)> {
@@ -429,7 +508,7 @@ mod tests {
             let reached: Vec<_> = (plan.endpoints.iter())
                 .map(|spec| Reached { spec: spec.clone(), key: None, trust: None })
                 .collect();
-            fleet.set_endpoints(0, &plan, &reached);
+            fleet.set_endpoints(0, &reached);
             let told: Vec<bool> =
                 (fleet.up.values()).map(|up| up.replica(up.capacity).crosses_zones).collect();
             assert_eq!(told, expect, "{own:?}");
@@ -441,6 +520,50 @@ mod tests {
         check(Some("a"), [false, true, true]);
         check(Some("oslo/b"), [true, false, true]);
         check(Some("paris/a"), [true, true, true]);
+    }
+
+    /// Pods by name, uid and stage: who is up with which number, how many requests may go there, and how
+    /// many rest.
+    #[tokio::test]
+    async fn pods_come_rest_and_go() {
+        let (mut fleet, ..) = begin();
+        let mut plan = planned("{url: 'http://127.0.0.1:1'}");
+        fleet.set_lanes(&plan.lanes);
+        let spec = plan.endpoints.remove(0);
+        let mut set = |pods: &[(&str, &str, Stage)]| {
+            let one = |(name, uid, stage): &(&str, &str, Stage)| Reached {
+                spec: pilotage_plan::EndpointSpec {
+                    name: format!("a@{name}"),
+                    pod: Some(PodSpec {
+                        uid: (*uid).to_owned(),
+                        stage: *stage,
+                        near: Vec::new(),
+                        metrics_of: Dialect::Vllm,
+                    }),
+                    ..spec.clone()
+                },
+                key: None,
+                trust: None,
+            };
+            let reached: Vec<Reached> = pods.iter().map(one).collect();
+            fleet.set_endpoints(0, &reached);
+            let told: Vec<String> = (fleet.up.values())
+                .map(|up| format!("{} {} {}", up.name, up.id.0, up.takes_work()))
+                .collect();
+            (told.join(", "), fleet.resting.len())
+        };
+        let mut check = |pods: &[(&str, &str, Stage)], expect: &str| {
+            assert_eq!(set(pods), (expect.to_owned(), 0), "{pods:?}");
+        };
+        use Stage::{Leaving, Ready, Unready};
+        check(&[("p", "1", Unready)], "");
+        check(&[("p", "1", Ready), ("q", "2", Ready)], "a@p 1 true, a@q 2 true");
+        check(&[("p", "1", Unready), ("q", "2", Ready)], "a@p 1 false, a@q 2 true");
+        check(&[("p", "1", Ready), ("q", "2", Leaving)], "a@p 1 true, a@q 2 false");
+        check(&[("p", "1", Ready)], "a@p 1 true");
+        check(&[("p", "3", Unready)], "");
+        check(&[("p", "3", Ready)], "a@p 3 true");
+        check(&[], "");
     }
 
     #[tokio::test]
@@ -488,7 +611,7 @@ mod tests {
             let reached: Vec<_> = (plan.endpoints.iter())
                 .map(|spec| Reached { spec: spec.clone(), key: None, trust: None })
                 .collect();
-            fleet.set_endpoints(0, &plan, &reached);
+            fleet.set_endpoints(0, &reached);
             for process in &plan.processes {
                 let at = ("http://127.0.0.1:1".to_owned(), None);
                 fleet.process_up(&process.name, process, at, None);

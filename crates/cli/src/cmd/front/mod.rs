@@ -139,6 +139,12 @@ impl Front {
         Ok(changes)
     }
 
+    /// Takes over endpoints of a plan that is the same otherwise.
+    pub(in crate::cmd) fn set_endpoints(&mut self, prepared: Prepared) {
+        self.current.set_prepared(prepared);
+        self.raise_endpoints();
+    }
+
     /// Lets go what is free by now; nothing where the status says nothing.
     pub(in crate::cmd) async fn look(&mut self) -> Option<Gone> {
         let load = match Load::of(&self.admin, &self.keys.admin).await {
@@ -180,6 +186,12 @@ impl Front {
         self.trials.save(&self.gateway);
     }
 
+    /// The routes of operators.
+    #[cfg(test)]
+    pub(in crate::cmd) fn admin(&self) -> Router {
+        self.admin.clone()
+    }
+
     /// Nanoseconds of the clock.
     pub(in crate::cmd) fn now_nanos(&self) -> u64 {
         self.clock.now_nanos()
@@ -188,6 +200,6 @@ impl Front {
     fn raise_endpoints(&mut self) {
         let plan = self.current.served();
         self.fleet.set_lanes(&plan.lanes);
-        self.fleet.set_endpoints(self.clock.now_nanos(), &plan, &self.current.endpoints());
+        self.fleet.set_endpoints(self.clock.now_nanos(), &self.current.endpoints());
     }
 }

@@ -1,0 +1,61 @@
+//! The flags of `pilotage gateway`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use pilotage_core::traffic::Zone;
+use pilotage_plan::render::kubernetes::install;
+
+/// Serve clients for the Models of a Kubernetes cluster.
+///
+/// Watches Models, Routes, Tenants and Fleets, and the pods of Models by their EndpointSlices, with rights to
+/// read and no others. What changes there holds at once, and no request is lost by it; a resource that
+/// cannot be used leaves the others alone. While the API server is away, what was known last is served.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Gateway {
+    /// The namespace whose resources count, or `all`
+    #[arg(short, long, value_name = "NAME", default_value = "all")]
+    pub(crate) namespace: String,
+    /// The namespace that Pilotage itself is in
+    #[arg(long, value_name = "NAME", default_value = install::NAMESPACE)]
+    pub(crate) system_namespace: String,
+    /// The Service whose pods are the gateways, which share the quotas of tenants among them
+    #[arg(long, value_name = "NAME", default_value = "pilotage-gateway")]
+    pub(crate) service: String,
+    /// The name of the pod that this runs in: its zone is this gateway's, where --zone says none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pod: Option<String>,
+    /// Where clients connect
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+    /// Encrypt clients' connections with this certificate (PEM, those that lead to its authority after
+    /// it), read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's key (PEM, without a password)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Where metrics and status are served, with the admin key
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Where keys and the state of this gateway live
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The zone that this gateway is in, or `REGION/ZONE`: among equals pods of the same zone come first
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<Zone>,
+    /// A public host that engines may fetch images, audio, video and files from when a request names
+    /// them by address; without one only `data:` URLs are taken. May be given several times
+    #[arg(long = "media-host", value_name = "HOST[:PORT]")]
+    pub(crate) media_hosts: Vec<String>,
+    /// Seconds to wait for running requests when stopping
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) drain_timeout: u64,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pilotage install | kubectl apply --server-side -f -    run gateways in the cluster
+  pilotage gateway --namespace team-a                    try one on this machine, by ~/.kube/config
+  curl -H \"Authorization: Bearer $KEY\" http://127.0.0.1:8081/status | jq .cluster";

@@ -1,0 +1,101 @@
+//! `pilotage gateway`: clients of a Kubernetes cluster's Models.
+//!
+//! client → watch → what counts → plan → gateway, over and over. Nothing is written to the cluster: what is
+//! wrong with resources is the operator's to tell in their status.
+
+mod serving;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pilotage_shell::clock::Clock;
+use pilotage_shell::env::{self, Var};
+use pilotage_shell::secret::Secret;
+use pilotage_shell::{signals, telemetry};
+use pilotage_watch::{Scope, Watching};
+
+use super::front::{Keys, bind, certificates, entrance};
+use crate::args::Gateway;
+use crate::exit::Wrong;
+use crate::installation::{Installation, key_from_env};
+use crate::output;
+use serving::{Place, Serving};
+
+/// Serves until a signal.
+pub(crate) async fn run(args: Gateway) -> anyhow::Result<()> {
+    telemetry::init();
+    let mut signals = signals::Shutdown::listen()?;
+    let certificates = certificates(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
+    let listener = bind(args.listen, "--listen").await?;
+    let admin = bind(args.admin_listen, "--admin-listen").await?;
+    let client = pilotage_watch::client().await.map_err(|error| {
+        Wrong::new(format!("there is no cluster to be found: {error}"))
+            .hint("set KUBECONFIG, or run in a pod with a service account")
+    })?;
+    let installation = Installation::at(args.data_dir.clone())?;
+    let clock = Clock::start();
+    let watching = Watching::start(&client, &scope(&args), clock);
+    let keys = keys(&args, &installation)?;
+    let place = Place {
+        pod: args.pod.clone(),
+        zone: zone(&args)?,
+        drain: Duration::from_secs(args.drain_timeout),
+    };
+    let entrance = entrance(listener, certificates);
+    let mut serving =
+        Serving::start(watching, (keys, clock), place, &installation, (entrance, admin))?;
+    output::note(&format!(
+        "gateway for {}: clients at {}, operators at {}",
+        scope(&args)
+            .namespace
+            .map_or_else(|| "all namespaces".to_owned(), |one| format!("namespace {one}")),
+        args.listen,
+        args.admin_listen,
+    ));
+    let stopped = tokio::select! {
+        signal = signals.next() => signal,
+        () = serving.serve() => "nothing to do",
+    };
+    output::note(&format!("{stopped}: finishing what runs; once more stops at once"));
+    tokio::select! {
+        () = serving.drain() => {}
+        signal = signals.next() => output::note(&format!("{signal}: stopping at once")),
+    }
+    installation.retract();
+    Ok(())
+}
+
+fn scope(args: &Gateway) -> Scope {
+    Scope {
+        namespace: Some(args.namespace.clone()).filter(|one| one != "all"),
+        system: args.system_namespace.clone(),
+        gateways: args.service.clone(),
+    }
+}
+
+fn keys(args: &Gateway, installation: &Installation) -> anyhow::Result<Keys> {
+    let admin = match env::get(Var::AdminKey).filter(|key| !key.is_empty()) {
+        Some(key) => Secret::new(key),
+        None => installation.key("admin.key")?,
+    };
+    Ok(Keys {
+        local: key_from_env(),
+        admin,
+        open: false,
+        media_hosts: args.media_hosts.clone(),
+        installation: installation.clone(),
+    })
+}
+
+fn zone(args: &Gateway) -> anyhow::Result<Option<pilotage_core::traffic::Zone>> {
+    if args.zone.is_some() {
+        return Ok(args.zone.clone());
+    }
+    let said = env::get(Var::Zone).filter(|zone| !zone.is_empty());
+    let named = || format!("{} is wrong", env::variable(Var::Zone).name);
+    said.map(|zone| zone.parse().with_context(named)).transpose()
+}

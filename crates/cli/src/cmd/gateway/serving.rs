@@ -1,0 +1,255 @@
+//! From what is known of a cluster to what is served, each time it is something else.
+//!
+//! Contract: before all of it is known once, nothing is served and the gateway says that it waits. From then
+//! on what was known last is served, however long the API server is away. One resource that cannot be used
+//! takes nothing else away; pods that come and go change no lane.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pilotage_core::traffic::Zone;
+use pilotage_gateway::Readiness;
+use pilotage_gateway::admin::More;
+use pilotage_plan::api::Kind;
+use pilotage_plan::cluster::{Admission, admit};
+use pilotage_plan::pods::{self, Pod, Stage};
+use pilotage_plan::{EndpointSpec, Plan, Resource};
+use pilotage_shell::clock::Clock;
+use pilotage_shell::secret::Secret;
+use pilotage_shell::serve::Entrance;
+use pilotage_watch::{Known, Watching};
+use tokio::net::TcpListener;
+
+use super::view::{View, status};
+use crate::cmd::front::prepared::{Prepared, Reached, reach};
+use crate::cmd::front::{Begin, Current, Front, Keys, LOOK, SAVE_EVERY};
+use crate::installation::Installation;
+
+/// How long further news is waited for: what belongs together comes in several pieces.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// What the gateway waits for at its start.
+const WAITS: &str = "what there is in the cluster is not known yet";
+
+/// Where this gateway is, and how long what ends may take.
+pub(super) struct Place {
+    pub(super) pod: Option<String>,
+    pub(super) zone: Option<Zone>,
+    pub(super) drain: Duration,
+}
+
+/// A gateway of a cluster while it runs.
+pub(super) struct Serving {
+    front: Front,
+    watching: Watching,
+    admitted: Option<(u64, Admission)>,
+    /// The pod that this is, as long as its zone is to be found out.
+    pod: Option<String>,
+    view: Arc<Mutex<View>>,
+    /// When news are taken over, in nanoseconds of the clock.
+    due_nanos: Option<u64>,
+    clock: Clock,
+    saving: tokio::time::Interval,
+}
+
+impl Serving {
+    pub(super) fn start(
+        watching: Watching,
+        (keys, clock): (Keys, Clock),
+        place: Place,
+        installation: &Installation,
+        (entrance, admin): (Entrance, TcpListener),
+    ) -> anyhow::Result<Self> {
+        let view = Arc::new(Mutex::new(View::default()));
+        let (known, shown) = (watching.shared(), Arc::clone(&view));
+        let cluster: More = Arc::new(move || {
+            let known = known.lock();
+            status(clock.now_nanos(), &known, &shown.lock())
+        });
+        let nothing = Prepared {
+            plan: Plan::default(),
+            processes: Vec::new(),
+            endpoints: Vec::new(),
+            leases: Arc::default(),
+        };
+        let pod = place.pod.filter(|_| place.zone.is_none());
+        let begin = Begin {
+            current: Current::first(nothing, clock, place.drain),
+            keys,
+            clock,
+            zone: place.zone,
+            more: vec![("cluster", cluster)],
+        };
+        let front = Front::start(begin, installation, entrance, admin)?;
+        front.gateway.set_readiness(Readiness::Waits(WAITS));
+        let saving = tokio::time::interval(SAVE_EVERY);
+        Ok(Self { front, watching, admitted: None, pod, view, due_nanos: None, clock, saving })
+    }
+
+    /// Serves for ever.
+    pub(super) async fn serve(&mut self) {
+        loop {
+            self.step().await;
+        }
+    }
+
+    /// Takes the next thing in that happens. Broken off, it has taken in nothing, or all of it.
+    pub(super) async fn step(&mut self) {
+        let (busy, due) = (self.front.is_busy(), self.due_nanos);
+        let clock = self.clock;
+        tokio::select! {
+            () = self.watching.changed() => {
+                let settle = u64::try_from(SETTLE.as_nanos()).unwrap_or(u64::MAX);
+                self.due_nanos = due.or_else(|| Some(clock.now_nanos().saturating_add(settle)));
+            }
+            () = clock.sleep_until_nanos(due.unwrap_or(u64::MAX)), if due.is_some() => {
+                self.due_nanos = None;
+                self.take();
+            }
+            () = tokio::time::sleep(LOOK), if busy => drop(self.front.look().await),
+            _ = self.saving.tick() => self.front.save(),
+        }
+    }
+
+    /// Lets running requests finish.
+    pub(super) async fn drain(&mut self) {
+        self.front.drain().await;
+        self.front.save();
+    }
+
+    /// Takes over what is known.
+    fn take(&mut self) {
+        if !self.watching.read(Known::is_known) {
+            return;
+        }
+        let revision = self.watching.read(Known::revision);
+        if self.admitted.as_ref().is_none_or(|(of, _)| *of != revision) {
+            let admission = self.watching.read(|known| admit(known.resources()));
+            self.view.lock().refuse(&admission.refused);
+            self.admitted = Some((revision, admission));
+        }
+        match self.prepare() {
+            Ok(prepared) => self.carry_out(prepared),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// What is to be served, by what counts.
+    fn prepare(&mut self) -> anyhow::Result<Prepared> {
+        let Some((_, admission)) = &self.admitted else { anyhow::bail!("nothing counts yet") };
+        let models = Models::of(admission);
+        let (pods, gateways, keys) = self
+            .watching
+            .read(|known| (models.pods(known), known.gateways(), known.keys().clone()));
+        let mut plan = pilotage_plan::serve(&admission.resources, &pods)?;
+        let ready = gateways.iter().filter(|pod| pod.stage == Stage::Ready).count();
+        let sharing = u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
+        for tenant in &mut plan.tenants {
+            tenant.quota = tenant.quota.shared_by(sharing);
+        }
+        let mut left_out = Vec::new();
+        let reach = |spec: &EndpointSpec| match models.reach(spec, &keys) {
+            Ok(reached) => Some(reached),
+            Err(why) => {
+                left_out.push(why);
+                None
+            }
+        };
+        let endpoints: Vec<Reached> = plan.endpoints.iter().filter_map(reach).collect();
+        let mut view = self.view.lock();
+        (view.gateways, view.left_out) = (sharing, left_out);
+        drop(view);
+        self.find_zone(&gateways);
+        Ok(Prepared { plan, processes: Vec::new(), endpoints, leases: Arc::default() })
+    }
+
+    /// The zone of the pod that this is, once the cluster says it.
+    fn find_zone(&mut self, gateways: &[Pod]) {
+        let Some(own) = &self.pod else { return };
+        let zone = gateways.iter().find(|pod| pod.name == *own).and_then(|pod| pod.zone.as_ref());
+        let Some(zone) = zone.and_then(|zone| zone.parse::<Zone>().ok()) else { return };
+        tracing::info!(zone = zone.name(), "this gateway's zone");
+        self.view.lock().zone = Some(zone.name().to_owned());
+        self.front.fleet.set_zone(Some(zone));
+        self.pod = None;
+    }
+
+    fn carry_out(&mut self, prepared: Prepared) {
+        if self.front.current.differs_in_pods_only(&prepared.plan) {
+            self.front.set_endpoints(prepared);
+        } else {
+            match self.front.replace(prepared) {
+                Ok(changes) => {
+                    let generation = self.front.current.generation();
+                    tracing::info!(
+                        generation,
+                        changes = changes.trim_end(),
+                        "resources taken over"
+                    );
+                }
+                Err(error) => return self.fail(&error),
+            }
+        }
+        self.view.lock().error = None;
+        self.front.gateway.set_readiness(Readiness::Serves);
+    }
+
+    fn fail(&self, error: &anyhow::Error) {
+        let error = format!("{error:#}");
+        tracing::error!(error, "what there is in the cluster cannot be served");
+        self.view.lock().error = Some(error);
+    }
+
+    #[cfg(test)]
+    pub(super) const fn front(&self) -> &Front {
+        &self.front
+    }
+}
+
+/// Where Models are, by their names.
+struct Models<'a>(BTreeMap<&'a str, (&'a str, bool)>);
+
+impl<'a> Models<'a> {
+    fn of(admission: &'a Admission) -> Self {
+        let all = admission.identities.iter().zip(&admission.resources);
+        let models = all.filter(|(identity, _)| identity.kind == Kind::Model);
+        let place = |(identity, resource): (&'a pilotage_plan::cluster::Identity, &Resource)| {
+            let runs = matches!(resource, Resource::Model(model) if model.spec.source.is_some());
+            (identity.name.as_str(), (identity.namespace.as_str(), runs))
+        };
+        Self(models.map(place).collect())
+    }
+
+    /// The pods of those that run in the cluster.
+    fn pods(&self, known: &Known) -> BTreeMap<String, Vec<Pod>> {
+        let running = self.0.iter().filter(|(_, (_, runs))| *runs);
+        let of = |(name, (namespace, _)): (&&str, &(&str, bool))| {
+            ((*name).to_owned(), known.pods(namespace, &pods::service(name)))
+        };
+        running.map(of).collect()
+    }
+
+    /// What speaking to an endpoint takes. Keys of all of them are in one Secret: files and variables of
+    /// this pod are not for whoever may write a Model.
+    fn reach(
+        &self,
+        spec: &EndpointSpec,
+        keys: &BTreeMap<String, Secret>,
+    ) -> Result<Reached, String> {
+        let (namespace, _) = self.0.get(spec.lane.as_str()).copied().unwrap_or_default();
+        let entry = pods::key_entry(namespace, &spec.lane);
+        if spec.key.is_some() {
+            return Err(format!(
+                "{}: on Kubernetes its key is the entry `{entry}` of the Secret {}, not a file or a variable",
+                spec.name,
+                pilotage_watch::KEYS,
+            ));
+        }
+        let mut reached = reach(std::slice::from_ref(spec)).map_err(|error| error.to_string())?;
+        let mut reached = reached.pop().ok_or_else(|| spec.name.clone())?;
+        reached.key = keys.get(&entry).cloned();
+        Ok(reached)
+    }
+}

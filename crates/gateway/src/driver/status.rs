@@ -57,6 +57,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) up: bool,
+    /// Requests that it may have at once; none while it is let go.
+    pub(crate) places: u32,
     pub(crate) in_flight: u32,
     pub(crate) tokens_in_flight: u64,
     pub(crate) last_error: Option<LastError>,
@@ -92,6 +94,7 @@ impl Driver {
                     name: known.replica.name.clone(),
                     url: known.replica.url.clone(),
                     up: seen.is_some_and(|seen| seen.up),
+                    places: seen.map_or(0, |seen| seen.capacity.requests_max),
                     in_flight: seen.map_or(0, |seen| seen.requests),
                     tokens_in_flight: seen.map_or(0, |seen| seen.tokens),
                     last_error: known

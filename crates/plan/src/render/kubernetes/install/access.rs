@@ -1,4 +1,4 @@
-//! Who may do what: a ServiceAccount for each part, the operator's rights and nothing for the gateway,
+//! Who may do what: a ServiceAccount for each part, the operator's rights, those of the gateway to read,
 //! and the policy that refuses Models without a digest.
 
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use crate::api::Kind;
 use crate::crd::{GROUP, Names, VERSION};
 
 const OPERATOR: &str = "operator";
+const GATEWAY: &str = "gateway";
 
 /// What the operator makes and keeps as it should be.
 const MADE: [(&str, &[&str]); 11] = [
@@ -31,7 +32,7 @@ const KEEP: [&str; 6] = ["get", "list", "watch", "create", "patch", "delete"];
 
 pub(super) fn objects(installation: &Installation) -> Vec<Object> {
     let mut all: Vec<Object> =
-        ["gateway", OPERATOR].map(|part| account(installation, part)).into_iter().collect();
+        [GATEWAY, OPERATOR].map(|part| account(installation, part)).into_iter().collect();
     let (role, binding) = match installation.scope {
         Scope::Namespace => ("Role", "RoleBinding"),
         Scope::Cluster => ("ClusterRole", "ClusterRoleBinding"),
@@ -56,7 +57,36 @@ pub(super) fn objects(installation: &Installation) -> Vec<Object> {
     if installation.external_metrics {
         all.extend(metrics(installation));
     }
+    all.extend(gateway(installation));
     all
+}
+
+/// What the gateway looks at, and nothing that it writes: resources, where pods are reached, and of all
+/// secrets the one with the keys of engines.
+fn gateway(installation: &Installation) -> Vec<Object> {
+    let plurals = Kind::ALL.map(|kind| Names::of(kind).plural);
+    let rules =
+        vec![rule(GROUP, &plurals, &LOOK), rule("discovery.k8s.io", &["endpointslices"], &LOOK)];
+    let mut keys = rule("", &["secrets"], &LOOK);
+    keys["resourceNames"] = json!(["pilotage-engine-keys"]);
+    let own = vec![rule("discovery.k8s.io", &["endpointslices"], &LOOK), keys];
+    let (role, binding) = match installation.scope {
+        Scope::Namespace => ("Role", "RoleBinding"),
+        Scope::Cluster => ("ClusterRole", "ClusterRoleBinding"),
+    };
+    let mut about = metadata(installation, GATEWAY);
+    if installation.scope == Scope::Cluster {
+        unplaced(&mut about);
+    }
+    let mut placed = metadata(installation, GATEWAY);
+    let name = format!("{}-keys", named(GATEWAY));
+    placed["name"] = name.as_str().into();
+    vec![
+        Object::new(RBAC, role, about.clone(), json!({ "rules": rules })),
+        bound(installation, GATEWAY, binding, about, (role, &named(GATEWAY))),
+        Object::new(RBAC, "Role", placed.clone(), json!({ "rules": own })),
+        bound(installation, GATEWAY, "RoleBinding", placed, ("Role", &name)),
+    ]
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
@@ -90,9 +120,19 @@ fn rule(group: &str, kinds: &[&str], verbs: &[&str]) -> Value {
 }
 
 fn bind(installation: &Installation, kind: &str, about: Value, role: (&str, &str)) -> Object {
+    bound(installation, OPERATOR, kind, about, role)
+}
+
+fn bound(
+    installation: &Installation,
+    part: &str,
+    kind: &str,
+    about: Value,
+    role: (&str, &str),
+) -> Object {
     let subject = json!({
         "kind": "ServiceAccount",
-        "name": named(OPERATOR),
+        "name": named(part),
         "namespace": installation.cluster.namespace,
     });
     let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": role.0, "name": role.1 });

@@ -7,7 +7,8 @@ use super::super::network::{METRICS_LABEL, dns};
 use super::super::object::Object;
 use super::super::{labels, monitor};
 use super::{
-    ADMIN, CLIENTS, Installation, budget, deployment, metadata, named, pod, policy, probe, vertical,
+    ADMIN, CLIENTS, Installation, Scope, budget, deployment, metadata, named, pod, policy, probe,
+    vertical,
 };
 
 const COMPONENT: &str = "gateway";
@@ -16,7 +17,7 @@ const COMPONENT: &str = "gateway";
 const DRAIN_SECONDS: u32 = 300;
 
 pub(super) fn objects(installation: &Installation) -> Vec<Object> {
-    let mut all = vec![configuration(installation), service(installation), admin(installation)];
+    let mut all = vec![service(installation), admin(installation)];
     let template = pod(installation, COMPONENT, &container(installation), &volumes());
     all.push(deployment(installation, COMPONENT, None, &template));
     all.push(budget(installation, COMPONENT));
@@ -38,17 +39,15 @@ pub(super) fn objects(installation: &Installation) -> Vec<Object> {
 /// The label that tells the Service of clients from that of operators.
 const LISTENER: &str = "pilotage.dev/listener";
 
-/// The operator writes what is in it; applying this again changes none of that.
-fn configuration(installation: &Installation) -> Object {
-    Object::new("v1", "ConfigMap", metadata(installation, COMPONENT), json!({}))
-}
-
 fn container(installation: &Installation) -> Value {
-    let words = [
-        "up",
-        "-f",
-        "/etc/pilotage/manifests",
-        "--watch",
+    let mut words = [
+        "gateway",
+        "--pod",
+        "$(POD_NAME)",
+        "--system-namespace",
+        "$(POD_NAMESPACE)",
+        "--service",
+        &named(COMPONENT),
         "--listen",
         &format!("0.0.0.0:{CLIENTS}"),
         "--admin-listen",
@@ -58,7 +57,12 @@ fn container(installation: &Installation) -> Value {
         "--drain-timeout",
         &DRAIN_SECONDS.to_string(),
     ]
-    .map(str::to_owned);
+    .map(str::to_owned)
+    .to_vec();
+    if installation.scope == Scope::Namespace {
+        words.extend(["--namespace".to_owned(), installation.cluster.namespace.clone()]);
+    }
+    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
     let key = json!({ "secretKeyRef": { "name": "pilotage-admin", "key": "key" } });
     let mut container = json!({
         "name": COMPONENT,
@@ -67,6 +71,8 @@ fn container(installation: &Installation) -> Value {
         "command": ["pilotage"],
         "args": words,
         "env": [
+            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
+            { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
             { "name": "PILOTAGE_ADMIN_KEY", "valueFrom": key },
             { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
             { "name": "HOME", "value": "/data" },
@@ -84,8 +90,6 @@ fn container(installation: &Installation) -> Value {
         },
         "securityContext": restricted(),
         "volumeMounts": [
-            { "name": "manifests", "mountPath": "/etc/pilotage/manifests", "readOnly": true },
-            { "name": "engine-keys", "mountPath": "/etc/pilotage/keys", "readOnly": true },
             { "name": "data", "mountPath": "/data" },
             { "name": "tmp", "mountPath": "/tmp" },
         ],
@@ -100,8 +104,6 @@ fn container(installation: &Installation) -> Value {
 
 fn volumes() -> Value {
     json!([
-        { "name": "manifests", "configMap": { "name": named(COMPONENT), "optional": true } },
-        { "name": "engine-keys", "secret": { "secretName": "pilotage-engine-keys", "optional": true } },
         { "name": "data", "emptyDir": {} },
         { "name": "tmp", "emptyDir": {} },
     ])
@@ -171,11 +173,12 @@ fn network(installation: &Installation) -> Object {
         { "ports": port("http") },
         { "from": [operator, readers], "ports": port("admin") },
     ]);
-    // Endpoints, providers of identities and media are outside, encrypted.
+    // Endpoints, providers of identities and media are outside, encrypted; the API server is there, too, or
+    // at 6443 behind that.
     let egress = json!([
         dns(),
         { "to": [engines] },
-        { "ports": [{ "port": 443, "protocol": "TCP" }] },
+        { "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 6443, "protocol": "TCP" }] },
     ]);
     policy(installation, COMPONENT, &ingress, &egress)
 }

@@ -1,7 +1,7 @@
 //! Pilotage itself on a cluster: gateway and operator, with the least rights that they work with.
 //!
-//! The gateway has no rights on the API server at all: the operator hands it its configuration and the
-//! keys of engines as a ConfigMap and a Secret, which are mounted and read again when they change.
+//! The gateway may read what it serves and nothing else: resources, the slices of pods, and the one Secret
+//! with the keys of engines.
 
 mod access;
 mod gateway;
@@ -125,7 +125,7 @@ fn pod(installation: &Installation, component: &str, container: &Value, volumes:
         "metadata": metadata,
         "spec": {
             "serviceAccountName": named(component),
-            "automountServiceAccountToken": component == "operator",
+            "automountServiceAccountToken": true,
             "enableServiceLinks": false,
             "terminationGracePeriodSeconds": if component == "gateway" { 330 } else { 30 },
             "securityContext": super::pod::security(cluster.platform.row().fixed_users),

@@ -30,7 +30,7 @@ pub(crate) use calibrate::BenchCalibrate;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use gateway::Gateway;
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
-pub(crate) use kubernetes::{Crd, Form, Install, Lint, Manifests, Render};
+pub(crate) use kubernetes::{Crd, Form, Install, Lint, Manifests, Operator, Render};
 pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Lint(Box<Lint>),
     Install(Box<Install>),
     Gateway(Box<Gateway>),
+    Operator(Box<Operator>),
     Crd(Crd),
     Key(Key),
     Sim(Sim),

@@ -1,5 +1,6 @@
-//! `pilotage crd`, `render`, `lint`, `install`: their flags.
+//! `pilotage crd`, `render`, `lint`, `install`, `operator`: their flags.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -108,6 +109,52 @@ const INSTALL_EXAMPLES: &str = "\
 Examples:
   pilotage install --dry-run | kubectl apply --server-side -f -
   pilotage install --dry-run --overlay openshift --namespaced -n team-a";
+
+/// Run what keeps a cluster as its resources say: one of several leads, the others take over.
+///
+/// Makes the objects of Models, keeps them as they are to be, and tells in their status and events what is
+/// the case. Asks the cluster that KUBECONFIG names, or that it runs in.
+#[derive(Debug, clap::Args)]
+#[command(after_help = OPERATOR_EXAMPLES)]
+pub(crate) struct Operator {
+    /// Where metrics and health are served
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(crate) admin_listen: SocketAddr,
+    /// Look at the resources of that namespace alone
+    #[arg(short, long, value_name = "NAME", value_parser = namespace)]
+    pub(crate) namespace: Option<String>,
+    /// The namespace that Pilotage itself is in; that of the pod, or of the user's context, without
+    #[arg(long, value_name = "NAME", value_parser = namespace)]
+    pub(crate) system_namespace: Option<String>,
+    /// Whose cluster it is, and its mesh. May be given several times
+    #[arg(long = "overlay", value_name = "NAME", value_parser = overlays())]
+    pub(crate) overlays: Vec<String>,
+    /// Pilotage's own image, which runs embedded engines
+    #[arg(long, value_name = "IMAGE", default_value = kubernetes::IMAGE)]
+    pub(crate) image: String,
+    /// Print what would be done, write nothing, and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+const OPERATOR_EXAMPLES: &str = "\
+Examples:
+  pilotage operator --dry-run                    what would be changed in this cluster
+  pilotage operator --namespace team-a           for the resources of one namespace";
+
+impl Operator {
+    /// What is rendered for; which kinds there are is found out.
+    pub(crate) fn cluster(&self, system: &str) -> Cluster {
+        let named = |name: &String| Platform::parse(name);
+        Cluster {
+            system: system.to_owned(),
+            platform: self.overlays.iter().filter_map(named).next_back().unwrap_or_default(),
+            mesh: self.overlays.iter().filter_map(|name| Mesh::parse(name)).next_back(),
+            image: self.image.clone(),
+            ..Cluster::default()
+        }
+    }
+}
 
 /// Which manifests.
 #[derive(Debug, clap::Args)]

@@ -12,6 +12,7 @@ mod install;
 mod key;
 mod lint;
 mod model;
+mod operator;
 mod plan;
 mod probe;
 mod reference;
@@ -36,6 +37,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Lint(args) => block_on(lint::run(*args)),
         Command::Gateway(args) => block_on(gateway::run(*args)),
         Command::Install(args) => install::run(&args),
+        Command::Operator(args) => block_on(operator::run(*args)),
         Command::Crd(args) => crd::run(&args),
         Command::Key(args) => key::run(args),
         Command::Sim(args) => sim::run(args),

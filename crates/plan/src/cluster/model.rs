@@ -14,7 +14,6 @@ use super::difference::differences;
 use super::kinds::Sort;
 use super::mind::{Made, Mind, digest, key_subject, status_subject};
 use super::observed::{Ended, FILLED, Live, RENDERED};
-use super::others::is_true;
 use super::trouble::{Trouble, refused_pods};
 use super::world::{Held, Ref, Verdict, World};
 use crate::api::{Model, Resource, ScaleBy};
@@ -30,11 +29,8 @@ const PULL_SECONDS: u32 = 1800;
 pub(super) fn plan(world: &mut World, now_ms: u64, at: &Ref) -> Plan {
     let mut mind = world.minds.remove(at).unwrap_or_default();
     let plan = Look { world, now_ms, at, mind: &mut mind }.plan();
-    let Some((plan, turned)) = plan else { return Plan::default() };
+    let Some(plan) = plan else { return Plan::default() };
     world.minds.insert(at.clone(), mind);
-    if turned {
-        world.readiness_changed(&at.name);
-    }
     plan
 }
 
@@ -59,7 +55,7 @@ enum Come {
 }
 
 impl<'a> Look<'a> {
-    fn plan(mut self) -> Option<(Plan, bool)> {
+    fn plan(mut self) -> Option<Plan> {
         let held = self.world.resources.get(self.at)?;
         let identity = &held.seen.identity;
         if identity.is_deleted || held.verdict == Verdict::Open {
@@ -97,9 +93,8 @@ impl<'a> Look<'a> {
         }
         let (said, status, at_ms) = self.status(held, &come, live, foreign);
         soonest(at_ms);
-        let turned = is_true(&held.status, "Ready") != is_true(&status, "Ready");
         soonest(self.tell(held, &about, &said, status, &mut actions));
-        Some((Plan { actions, next_wakeup_ms: next }, turned))
+        Some(Plan { actions, next_wakeup_ms: next })
     }
 
     /// What the Model comes to.

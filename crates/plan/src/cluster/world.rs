@@ -255,10 +255,16 @@ impl World {
             // Its status alone is another.
             Some(held) if held.seen.identity.is_version_of(object) => {
                 held.version = version;
-                if held.status != status {
-                    held.status = status;
-                    self.dirty.insert(at);
+                if held.status == status {
+                    return;
                 }
+                let turned =
+                    others::is_true(&held.status, "Ready") != others::is_true(&status, "Ready");
+                held.status = status;
+                if turned {
+                    self.readiness_changed(&at.name);
+                }
+                self.dirty.insert(at);
                 return;
             }
             Some(_) | None => Seen::read(kind, object),
@@ -518,7 +524,7 @@ impl World {
     }
 
     /// Routes look at their Models.
-    pub(super) fn readiness_changed(&mut self, model: &str) {
+    fn readiness_changed(&mut self, model: &str) {
         self.dirty.extend(self.routes.get(model).into_iter().flatten().cloned());
     }
 

@@ -1,0 +1,105 @@
+//! `pilotage operator`: keeps a cluster as its resources say, until it is told to stop.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use pilotage_operator::kubernetes::{self, Settings};
+use pilotage_shell::clock::Clock;
+use pilotage_shell::id::random_u64;
+use pilotage_shell::metrics::Metrics;
+use pilotage_shell::serve::{ServeLimits, serve};
+use pilotage_shell::signals::Shutdown;
+use pilotage_shell::{tasks, telemetry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::args::Operator;
+
+/// Runs the operator, or says what it would do.
+pub(crate) async fn run(args: Operator) -> anyhow::Result<()> {
+    telemetry::init();
+    let client = kubernetes::connect().await?;
+    let system = args.system_namespace.clone();
+    let system = system.unwrap_or_else(|| client.default_namespace().to_owned());
+    let settings = Settings {
+        cluster: args.cluster(&system),
+        namespace: args.namespace.clone(),
+        name: identity(),
+    };
+    let metrics = Metrics::new();
+    let operator = kubernetes::Operator::new(client, settings, Clock::start().unix_ms(), &metrics);
+    if args.dry_run {
+        let text = operator.dry_run().await?;
+        let text = if text.is_empty() { "nothing is to be done\n" } else { &text };
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        return Ok(());
+    }
+    let mut signals = Shutdown::listen()?;
+    let stop = CancellationToken::new();
+    let socket = TcpListener::bind(args.admin_listen).await;
+    let socket = socket.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
+    let admin = listen(socket, Admin { operator: operator.clone(), metrics }, &stop);
+    tracing::info!(admin = %args.admin_listen, namespace = args.namespace, system, "operating");
+    let until = stop.clone();
+    let work = tasks::spawn("operator", async move { operator.run(until).await });
+    tokio::pin!(work);
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping"),
+        _ = &mut work => anyhow::bail!("the operator ended by itself; its log says why"),
+    }
+    stop.cancel();
+    tokio::select! {
+        _ = signals.next() => {}
+        _ = work => {}
+    }
+    let _ = admin.await;
+    Ok(())
+}
+
+/// The pod, or the machine, and what tells it from another one there.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{:08x}", host.trim(), random_u64() >> 32)
+}
+
+#[derive(Clone)]
+struct Admin {
+    operator: kubernetes::Operator,
+    metrics: Metrics,
+}
+
+fn listen(
+    socket: TcpListener,
+    admin: Admin,
+    stop: &CancellationToken,
+) -> tokio::task::JoinHandle<Option<usize>> {
+    let router = Router::new()
+        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(encode))
+        .with_state(admin);
+    let service = move |request: http::Request<hyper::body::Incoming>| {
+        let router = router.clone();
+        async move { router.oneshot(request.map(axum::body::Body::new)).await }
+    };
+    tasks::spawn("listener", serve(socket, service, ServeLimits::default(), stop.clone()))
+}
+
+/// One that looks on is as ready as the one that leads: it is to take over.
+async fn ready(State(admin): State<Admin>) -> Response {
+    match admin.operator.hindrance() {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
+    }
+}
+
+async fn encode(State(admin): State<Admin>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
+}

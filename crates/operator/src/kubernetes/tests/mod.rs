@@ -1,0 +1,7 @@
+//! The operator against a cluster in memory, with time that stands still: what comes of resources, what
+//! is told of them, and what happens when things fail.
+
+mod faults;
+mod kit;
+mod life;
+mod troubles;

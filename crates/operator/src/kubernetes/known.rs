@@ -6,6 +6,7 @@ use kube::Client;
 use pilotage_plan::Resource;
 use pilotage_plan::cluster::Running;
 use pilotage_plan::render::kubernetes::Installed;
+use pilotage_plan::update::Trial;
 use tokio::sync::watch;
 
 use super::Shared;
@@ -58,6 +59,15 @@ impl Known {
     /// Which kinds beyond Kubernetes' own the cluster has.
     pub fn installed(&self) -> Option<Installed> {
         self.shared.upgrade().map(|shared| shared.world.lock().setting().has)
+    }
+
+    /// What gateways say of a Model's next version.
+    pub fn heard_trials(&self, namespace: &str, name: &str, trials: Vec<Trial>) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.world.lock().heard_trials(namespace, name, trials);
+            shared.changed.send_modify(|count| *count += 1);
+            shared.nudge.notify_one();
+        }
     }
 
     /// Whether this operator acts. Others look on.

@@ -36,7 +36,7 @@ use pilotage_plan::render::kubernetes::Cluster;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::metrics::Metrics;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use known::Known;
@@ -87,6 +87,8 @@ struct Shared {
     /// Counts what is new in the world.
     changed: watch::Sender<u64>,
     leads: watch::Sender<bool>,
+    /// Wakes the loop when others told the world something.
+    nudge: Notify,
     /// Whether all that is watched was listed.
     is_synced: AtomicBool,
     /// Why it does not work, if it does not.
@@ -115,6 +117,7 @@ impl Operator {
             world: Mutex::new(World::new(settings.cluster.clone())),
             changed: watch::Sender::new(0),
             leads: watch::Sender::new(false),
+            nudge: Notify::new(),
             is_synced: AtomicBool::new(false),
             hindrance: Mutex::new(Some("the API server was not reached yet".to_owned())),
             gate: Gate::new(clock),

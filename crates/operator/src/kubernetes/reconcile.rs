@@ -57,6 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             heard = work.watches.next() => work.hear(heard),
             Some((at, done)) = work.running.next() => work.done(at, done),
             _ = leads.changed() => work.keys_read = false,
+            () = work.shared.nudge.notified() => {}
             () = shared.until_ms(due_ms) => {}
         }
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::action::{About, Action, Note};
 use super::difference::differences;
 use super::trouble::Trouble;
+use crate::api::status::{NextStatus, UpdatePhase};
 use crate::timestamp;
 
 /// One condition, without its time.
@@ -77,6 +78,35 @@ pub(super) fn of_copies(copies: Copies, trouble: Option<&(Trouble, String)>) -> 
         Said::new("Progressing", false, "Stable", "all copies are as they are to be".to_owned())
     };
     vec![ready_said, progressing, degraded(told)]
+}
+
+/// What an update adds to the conditions: that it goes on, or that it was taken back.
+pub(super) fn of_update(next: &NextStatus, said: &mut [Said]) {
+    let NextStatus { revision, percent, message, .. } = next;
+    let (reason, text) = match next.phase {
+        UpdatePhase::Starting => ("Trying", format!("version {revision} comes up: {message}")),
+        UpdatePhase::Trying => {
+            ("Trying", format!("version {revision} has {percent} % of the requests: {message}"))
+        }
+        UpdatePhase::TakingOver => ("TakingOver", format!("version {revision}: {message}")),
+        UpdatePhase::Paused => {
+            ("Paused", format!("version {revision} stays at {percent} %: {message}"))
+        }
+        UpdatePhase::RolledBack => (
+            "RolledBack",
+            format!("version {revision} was taken back: {message}; change the Model to try again"),
+        ),
+    };
+    let is_over = matches!(next.phase, UpdatePhase::Paused | UpdatePhase::RolledBack);
+    for one in said {
+        match one.kind {
+            "Progressing" => *one = Said::new("Progressing", !is_over, reason, text.clone()),
+            "Degraded" if is_over && !one.is_true => {
+                *one = Said::new("Degraded", true, reason, text.clone());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Whether something is wrong.

@@ -21,6 +21,7 @@ mod model;
 mod observed;
 mod others;
 mod trouble;
+mod versions;
 mod world;
 
 pub use action::{About, Action, Apply, Keys, Note, Plan, Why};

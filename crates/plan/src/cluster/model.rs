@@ -15,6 +15,7 @@ use super::kinds::Sort;
 use super::mind::{Made, Mind, digest, key_subject, status_subject};
 use super::observed::{Ended, FILLED, Live, RENDERED};
 use super::trouble::{Trouble, refused_pods};
+use super::versions::{self, Versions};
 use super::world::{Held, Ref, Verdict, World};
 use crate::api::{Model, Resource, ScaleBy};
 use crate::render::kubernetes::{self, Cluster, RenderError, Rendered};
@@ -23,12 +24,12 @@ use crate::render::kubernetes::{self, Cluster, RenderError, Rendered};
 const STATUS_EVERY_MS: u64 = 1_000;
 
 /// What a start may take beside the program's own: pulling its image.
-const PULL_SECONDS: u32 = 1800;
+pub(super) const PULL_SECONDS: u32 = 1800;
 
 /// What is to be done about a Model.
 pub(super) fn plan(world: &mut World, now_ms: u64, at: &Ref) -> Plan {
     let mut mind = world.minds.remove(at).unwrap_or_default();
-    let plan = Look { world, now_ms, at, mind: &mut mind }.plan();
+    let plan = Look { world, now_ms, at, mind: &mut mind, versions: None }.plan();
     let Some(plan) = plan else { return Plan::default() };
     world.minds.insert(at.clone(), mind);
     plan
@@ -40,6 +41,8 @@ struct Look<'a> {
     now_ms: u64,
     at: &'a Ref,
     mind: &'a mut Mind,
+    /// Its versions, where it has several.
+    versions: Option<Versions>,
 }
 
 /// What a Model comes to.
@@ -98,7 +101,7 @@ impl<'a> Look<'a> {
     }
 
     /// What the Model comes to.
-    fn come(&self, held: &Held, uid: &str) -> Come {
+    fn come(&mut self, held: &Held, uid: &str) -> Come {
         if let Verdict::Refused(refusal) = &held.verdict {
             return Come::Refused(refusal.clone());
         }
@@ -108,11 +111,15 @@ impl<'a> Look<'a> {
         if model.spec.source.is_none() {
             return Come::Elsewhere;
         }
-        let cluster = Cluster {
+        let mut cluster = Cluster {
             namespace: self.at.namespace.clone(),
             owners: BTreeMap::from([(self.at.name.clone(), uid.to_owned())]),
             ..self.world.setting.clone()
         };
+        self.versions = self.versions(held, model, &cluster);
+        if let Some(versions) = &self.versions {
+            cluster.versions.insert(self.at.name.clone(), versions.rendered.clone());
+        }
         let fleet = kubernetes::fleet_of(model, &self.world.fleets);
         let rendered = kubernetes::model(model, fleet, &cluster);
         match rendered {
@@ -134,6 +141,24 @@ impl<'a> Look<'a> {
             }
             Err(error) => Come::Unrendered(format!("{}: {error}", error.field())),
         }
+    }
+
+    /// The Model's versions, where it has several.
+    fn versions(&self, held: &Held, model: &Model, cluster: &Cluster) -> Option<Versions> {
+        let place = (self.at.namespace.clone(), self.at.name.clone());
+        let empty = BTreeMap::new();
+        let pods = self.world.pods.get(&place);
+        let trouble = pods.into_iter().flatten().find_map(|(_, pod)| pod.sign.as_ref());
+        versions::versions(&versions::Look {
+            world: self.world,
+            now_ms: self.now_ms,
+            at: self.at,
+            model,
+            cluster,
+            there: &held.status,
+            live: self.world.made.get(&place).unwrap_or(&empty),
+            trouble: trouble.map(|(_, what)| what.as_str()),
+        })
     }
 
     /// Sees to the Model's key; whether pods would find it, and when to look again.
@@ -322,6 +347,10 @@ impl<'a> Look<'a> {
                 let (trouble, at_ms) = self.trouble(rendered, copies, live, foreign);
                 next = at_ms;
                 said.extend(conditions::of_copies(copies, trouble.as_ref()));
+                if let Some(next) = self.versions.as_ref().and_then(|all| all.status.next.as_ref())
+                {
+                    conditions::of_update(next, &mut said);
+                }
                 let first = rendered.objects.first().map(kubernetes::Object::value);
                 let name = first
                     .map(|object| object["metadata"]["labels"]["app.kubernetes.io/name"].clone());
@@ -337,6 +366,10 @@ impl<'a> Look<'a> {
         status["replicas"] = copies.there.into();
         status["readyReplicas"] = copies.ready.into();
         status["updatedReplicas"] = copies.updated.into();
+        if let Some(versions) = &self.versions {
+            status["update"] = serde_json::to_value(&versions.status).unwrap_or_default();
+            next = versions.look_ms.into_iter().chain(next).min();
+        }
         status["conditions"] = conditions::written(self.now_ms, generation, &said, &held.status);
         (said, status, next)
     }

@@ -11,6 +11,9 @@ pub const RENDERED: &str = "pilotage.dev/rendered";
 /// The annotation of a claim with the digest of the Job that filled it.
 pub const FILLED: &str = "pilotage.dev/filled";
 
+/// The label with the version of a Model.
+const REVISION: &str = "pilotage.dev/revision";
+
 /// An object as it was last seen.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Live {
@@ -22,6 +25,8 @@ pub(super) struct Live {
     pub(super) rendered: Option<String>,
     /// The UID of the Model that owns it.
     pub(super) owner: Option<String>,
+    /// The version of the Model that it is of.
+    pub(super) revision: Option<String>,
     /// Whether it is on its way out.
     pub(super) is_deleted: bool,
     /// How far it is, where pods come of it.
@@ -74,6 +79,7 @@ impl Live {
             version: text(&metadata["resourceVersion"]).unwrap_or_default(),
             rendered: text(&metadata["annotations"][RENDERED]),
             owner: owner.and_then(|one| text(&one["uid"])),
+            revision: text(&metadata["labels"][REVISION]),
             is_deleted: metadata["deletionTimestamp"].is_string(),
             progress: progress(sort, object),
             ended: if sort == Sort::Job { ended(object) } else { None },

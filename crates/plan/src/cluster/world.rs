@@ -17,6 +17,7 @@ use super::trouble::{Failure, Pod};
 use super::{model, others};
 use crate::api::{Kind, Resource};
 use crate::render::kubernetes::{Cluster, Installed};
+use crate::update::Trial;
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -101,6 +102,8 @@ pub struct World {
     dirty: BTreeSet<Ref>,
     busy: BTreeSet<Ref>,
     wakeups: BTreeMap<Ref, u64>,
+    /// What gateways say of next versions of Models.
+    trials: BTreeMap<Place, Vec<Trial>>,
     /// Counts changes.
     revision: u64,
 }
@@ -125,6 +128,7 @@ impl World {
             dirty: BTreeSet::new(),
             busy: BTreeSet::new(),
             wakeups: BTreeMap::new(),
+            trials: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -240,6 +244,7 @@ impl World {
         self.minds.remove(at);
         self.dirty.remove(at);
         self.wakeups.remove(at);
+        self.trials.remove(&(at.namespace.clone(), at.name.clone()));
         if at.kind == Kind::Model && self.keys.0.remove(&entry(at)).is_some() {
             self.is_collecting = true;
         }
@@ -521,6 +526,29 @@ impl World {
     /// The Model of that name that counts.
     pub(super) fn model_named(&self, name: &str) -> Option<&Held> {
         self.resources.get(self.named.get(name)?)
+    }
+
+    /// What gateways say of a Model's next version.
+    pub(super) fn trials(&self, place: &Place) -> &[Trial] {
+        self.trials.get(place).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn set_trials(&mut self, place: Place, trials: Vec<Trial>) {
+        self.revision += 1;
+        self.trials.insert(place, trials);
+    }
+
+    /// A resource is to be looked at, if it is there.
+    pub(super) fn look_at(&mut self, at: Ref) {
+        if self.resources.contains_key(&at) {
+            self.dirty.insert(at);
+        }
+    }
+
+    /// The Routes that count and name a Model.
+    pub(super) fn routes_of(&self, model: &str) -> impl Iterator<Item = &Resource> {
+        let all = self.routes.get(model).into_iter().flatten();
+        all.filter_map(|at| self.accepted.get(at)).map(AsRef::as_ref)
     }
 
     /// Routes look at their Models.

@@ -18,7 +18,7 @@ mod trial;
 
 pub use copies::Copies;
 pub use revision::{RUNS, RevisionError, revision, running, what_runs};
-pub use trial::{NEXT, TriedOut, try_out};
+pub use trial::{NEXT, TriedOut, leads_alone, try_out};
 
 use crate::Timestamp;
 use crate::api::status::{NextStatus, UpdatePhase, UpdateStatus};

@@ -2,7 +2,7 @@
 //! that serves, and a canary in every Route that leads to the Model alone.
 
 use crate::Plan;
-use crate::api::{ResourceName, UpdateCanary};
+use crate::api::{ResourceName, RouteSpec, Target, UpdateCanary};
 use crate::lane::Lane;
 
 /// What the lane of a next version has behind the Model's name. No Model has a name with it.
@@ -27,9 +27,7 @@ pub struct TriedOut<'a> {
 pub fn try_out(plan: &mut Plan, next: &Plan, tried: &TriedOut<'_>) -> Vec<String> {
     let TriedOut { model, revision, canary, percent_max } = *tried;
     let leads_there = |route: &&mut crate::routes::Route| {
-        let others = route.targets.iter().any(|one| one.weight > 0 && one.model.as_str() != model);
-        let own = route.targets.iter().any(|one| one.weight > 0 && one.model.as_str() == model);
-        own && !others && route.canary.is_none() && route.experiment.is_none()
+        alone(&route.targets, model) && route.canary.is_none() && route.experiment.is_none()
     };
     let Some(lane) = next.lane(model) else { return Vec::new() };
     let mut divided = Vec::new();
@@ -53,6 +51,16 @@ pub fn try_out(plan: &mut Plan, next: &Plan, tried: &TriedOut<'_>) -> Vec<String
         plan.processes.push(process);
     }
     divided
+}
+
+/// Whether all requests of a Route go to this Model, and nothing else is tried out there.
+pub fn leads_alone(route: &RouteSpec, model: &str) -> bool {
+    alone(&route.targets, model) && route.canary.is_none() && route.experiment.is_none()
+}
+
+fn alone(targets: &[Target], model: &str) -> bool {
+    let mut used = targets.iter().filter(|target| target.weight > 0).peekable();
+    used.peek().is_some() && used.all(|target| target.model.as_str() == model)
 }
 
 /// The lane's name where a Model's is wanted.

@@ -240,6 +240,15 @@ pub fn render(resources: &[Resource], cluster: &Cluster) -> Result<Rendered, Vec
     if errors.is_empty() { Ok(rendered) } else { Err(errors) }
 }
 
+/// How many copies a Model says there are to be, whatever their versions.
+pub fn replicas(model: &Model) -> u32 {
+    let replicas = model.spec.replicas;
+    match model.spec.scaling {
+        None => replicas,
+        Some(scaling) => replicas.clamp(scaling.floor().min(scaling.max), scaling.max),
+    }
+}
+
 /// The Fleet that a Model's copies run on: the one it names, or the only one of nodes.
 pub fn fleet_of<'a>(model: &Model, resources: &'a [Resource]) -> Option<&'a Fleet> {
     let mut all = resources.iter().filter_map(|resource| match resource {
@@ -280,8 +289,9 @@ pub fn model(
             }
         }
     }
-    let version = versions.last().and_then(|(version, _)| version.clone());
-    let settled = settle::Settled { version, ..settle::settle(model, fleet, cluster)? };
+    let (version, of) =
+        versions.last().map_or((None, model), |(version, of)| (version.clone(), of));
+    let settled = settle::Settled { version, ..settle::settle(of, fleet, cluster)? };
     rendered.objects.extend(settled.key_secret());
     rendered.objects.extend(network::objects(&settled));
     rendered.objects.extend(scale::objects(&settled)?);
@@ -304,7 +314,7 @@ fn versions(
     let by_canary = model.spec.updates.as_ref().is_some_and(|updates| updates.canary.is_some());
     let Some(named) = cluster.versions.get(model.name()) else {
         let revision = update::revision(&model.spec);
-        let own = Version { revision, kept: None, replicas: None };
+        let own = Version { revision, kept: None, replicas: Some(replicas(model)) };
         return Ok(vec![(by_canary.then_some(own), model.clone())]);
     };
     let each = named.iter().map(|version| {

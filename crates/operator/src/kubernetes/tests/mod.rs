@@ -4,5 +4,6 @@
 mod faults;
 mod kit;
 mod life;
+mod real;
 mod troubles;
 mod versions;

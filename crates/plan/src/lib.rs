@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod crd;
 pub mod default;
 pub mod digest;
+pub mod gateway_api;
 pub mod hardware;
 pub mod lane;
 pub mod launch;

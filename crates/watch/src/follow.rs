@@ -56,6 +56,8 @@ pub(crate) struct Followed {
     api: Api<DynamicObject>,
     labels: Option<String>,
     fields: Option<String>,
+    /// Whether a cluster without it, or that does not show it, is complete.
+    is_optional: bool,
 }
 
 /// Why there is nothing more of a watch.
@@ -70,7 +72,7 @@ enum End {
 
 impl Followed {
     pub(crate) const fn all(kind: &'static str, api: Api<DynamicObject>) -> Self {
-        Self { kind, api, labels: None, fields: None }
+        Self { kind, api, labels: None, fields: None, is_optional: false }
     }
 
     pub(crate) fn labelled(self, selector: &str) -> Self {
@@ -79,6 +81,10 @@ impl Followed {
 
     pub(crate) fn named(self, name: &str) -> Self {
         Self { fields: Some(format!("metadata.name={name}")), ..self }
+    }
+
+    pub(crate) fn optional(self) -> Self {
+        Self { is_optional: true, ..self }
     }
 
     pub(crate) async fn follow(self, clock: Clock, mut tell: impl FnMut(News) + Send) {
@@ -90,9 +96,14 @@ impl Followed {
                     failures = 0;
                     version
                 }
-                Err(error) if is(&error, 404) => {
-                    tell(News::Absent("this cluster has no such kind".to_owned()));
-                    sleep(clock, spread(ABSENT_PAUSE)).await;
+                Err(error) if self.is_absent(&error) => {
+                    let why = match self.is_optional {
+                        true => words(&error),
+                        false => "this cluster has no such kind; apply `pilotage crd`".to_owned(),
+                    };
+                    tell(if self.is_optional { News::Absent(why) } else { News::Lost(why) });
+                    let pause = if self.is_optional { ABSENT_PAUSE } else { ABSENT_PAUSE / 12 };
+                    sleep(clock, spread(pause)).await;
                     continue;
                 }
                 Err(error) => {
@@ -115,6 +126,11 @@ impl Followed {
                 }
             }
         }
+    }
+
+    /// Whether it is of no use to ask again soon.
+    fn is_absent(&self, error: &kube::Error) -> bool {
+        is(error, 404) || (self.is_optional && is(error, 403))
     }
 
     async fn list(&self) -> Result<(Vec<(Place, Value)>, String), kube::Error> {

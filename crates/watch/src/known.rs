@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pilotage_plan::Kind;
 use pilotage_plan::cluster::Seen;
+use pilotage_plan::gateway_api;
 use pilotage_plan::pods::{Pod, Slice, pods};
 use pilotage_shell::secret::Secret;
 use serde::Deserialize as _;
@@ -22,6 +23,8 @@ const KEYS_MAX: usize = 10_000;
 pub struct Known {
     pub(crate) sources: Vec<Source>,
     resources: BTreeMap<(Kind, Place), Seen>,
+    /// HTTPRoutes that lead to Models, as the Routes that they are.
+    http_routes: BTreeMap<Place, Seen>,
     /// Slices by the Service that they are of, which has few.
     engines: BTreeMap<Place, BTreeMap<Place, Slice>>,
     /// Which Service a slice is of.
@@ -49,7 +52,7 @@ impl Known {
 
     /// The resources, whether they count or not.
     pub fn resources(&self) -> impl Iterator<Item = &Seen> {
-        self.resources.values()
+        self.resources.values().chain(self.http_routes.values())
     }
 
     /// The pods of a Service.
@@ -88,6 +91,7 @@ impl Known {
         };
         let changed = match part {
             Part::Resources(kind) => self.take_resources(kind, news),
+            Part::HttpRoutes => self.take_http_routes(news),
             Part::Engines => self.take_engines(news),
             Part::Gateways => take_slices(&mut self.gateways, news),
             Part::Keys => self.take_keys(news),
@@ -102,6 +106,7 @@ impl Known {
     fn count(&self, part: Part) -> usize {
         match part {
             Part::Resources(kind) => self.resources.keys().filter(|(of, _)| *of == kind).count(),
+            Part::HttpRoutes => self.http_routes.len(),
             Part::Engines => self.services.len(),
             Part::Gateways => self.gateways.len(),
             Part::Keys => self.keys.len(),
@@ -126,6 +131,29 @@ impl Known {
             News::Gone(place) => self.resources.remove(&(kind, place)).is_some(),
             News::Absent(_) | News::Heard | News::Lost(_) => false,
         };
+        self.revision += u64::from(changed);
+        changed
+    }
+
+    fn take_http_routes(&mut self, news: News) -> bool {
+        let before = self.http_routes.clone();
+        match news {
+            News::All(all) => {
+                let read = |(place, object): (Place, Value)| {
+                    Some((place, gateway_api::http_route(&object)?))
+                };
+                self.http_routes = all.into_iter().filter_map(read).collect();
+            }
+            News::Set(place, object) => {
+                match gateway_api::http_route(&object) {
+                    Some(seen) => self.http_routes.insert(place, seen),
+                    None => self.http_routes.remove(&place),
+                };
+            }
+            News::Gone(place) => drop(self.http_routes.remove(&place)),
+            News::Absent(_) | News::Heard | News::Lost(_) => return false,
+        }
+        let changed = before != self.http_routes;
         self.revision += u64::from(changed);
         changed
     }

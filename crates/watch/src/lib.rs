@@ -106,6 +106,7 @@ impl Drop for Watching {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Part {
     Resources(Kind),
+    HttpRoutes,
     Engines,
     Gateways,
     Keys,
@@ -125,6 +126,9 @@ fn followed(client: &Client, scope: &Scope) -> Vec<(Part, Followed)> {
         let of = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.name()));
         all.push((Part::Resources(kind), Followed::all(kind.name(), placed(own, &of))));
     }
+    let gvk = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
+    let of = ApiResource::from_gvk(&gvk);
+    all.push((Part::HttpRoutes, Followed::all("HTTPRoute", placed(own, &of)).optional()));
     let gvk = GroupVersionKind::gvk("discovery.k8s.io", "v1", "EndpointSlice");
     let of = ApiResource::from_gvk(&gvk);
     let engines = Followed::all("EndpointSlice", placed(own, &of)).labelled(SELECTOR);

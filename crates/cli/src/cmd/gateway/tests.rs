@@ -491,7 +491,9 @@ async fn a_gateway_that_loses_its_cluster_serves_on() {
     rig.until(|status| status["config"]["generation"] == 3).await;
     assert_eq!(rig.answered("new").await, Ok(engine.at.port()));
     let is_well = |status: &Value| {
-        status["cluster"]["sources"].as_array().unwrap().iter().all(|one| one["error"].is_null())
+        let sources = status["cluster"]["sources"].as_array().unwrap();
+        // This cluster never had HTTPRoutes.
+        sources.iter().all(|one| one["kind"] == "HTTPRoute" || one["error"].is_null())
     };
     rig.until(is_well).await;
 }
@@ -568,4 +570,37 @@ async fn gateways_share_what_tenants_may() {
     rig.until(|status| status["config"]["generation"] == 3).await;
     let tenants = &rig.serving.front().current.plan().tenants;
     assert_eq!(tenants[0].quota.concurrency, Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http_route_leads_to_models() {
+    let engine = Engine::start().await;
+    let mut rig = Rig::start().await;
+    rig.model(&vllm()).await;
+    rig.put(slice(&[("p", "1", engine.at, true, false)])).await;
+    rig.replicas(1, 1).await;
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    rig.put(json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "httproutes.gateway.networking.k8s.io"},
+        "spec": {"group": "gateway.networking.k8s.io", "scope": "Namespaced",
+            "names": {"kind": "HTTPRoute", "plural": "httproutes", "singular": "httproute"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": schema}}]},
+    }))
+    .await;
+    let route = |name: &str, more: Value| {
+        let mut spec = json!({"rules": [{"backendRefs":
+            [{"group": "pilotage.dev", "kind": "Model", "name": "m"}]}]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": name, "namespace": "n"}, "spec": spec})
+    };
+    rig.put(route("by-http", json!({}))).await;
+    rig.put(route("hosted", json!({"hostnames": ["a.example.com"]}))).await;
+    let status = rig.until(|status| status["cluster"]["refusedCount"] == 1).await;
+    let why = status["cluster"]["refused"][0]["message"].as_str().unwrap();
+    assert!(why.starts_with("hostnames: "), "{why}");
+    assert_eq!(rig.answered("by-http").await, Ok(engine.at.port()));
+    assert_eq!(rig.answered("hosted").await, Err(StatusCode::NOT_FOUND));
 }

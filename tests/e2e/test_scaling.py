@@ -33,7 +33,6 @@ VLLM = """
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-            self.log_message()
 
         def do_GET(self):
             if self.path == "/is_sleeping":

@@ -356,7 +356,7 @@ impl Driver {
     pub(super) fn course_of_copy(&self, of: RequestId) -> Course {
         let now = self.now();
         let course = self.waiters.get(&of).map(|waiter| waiter.course.copy(now));
-        course.unwrap_or(Course::new(now, Band::default()))
+        course.unwrap_or_else(|| Course::new(now, Band::default()))
     }
 }
 

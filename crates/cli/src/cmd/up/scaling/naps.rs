@@ -222,10 +222,13 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use axum::Router;
-    use axum::extract::Request;
-    use axum::http::StatusCode as Status;
+    use axum::body::Body;
     use axum::response::IntoResponse as _;
+    use hyper::body::Incoming;
     use pilotage_plan::{World, parse_all, plan};
+    use pilotage_shell::serve::{ServeLimits, serve};
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt as _;
 
     use super::*;
 
@@ -233,7 +236,7 @@ mod tests {
     async fn engine(sleeps: bool) -> (Access, mpsc::UnboundedReceiver<String>) {
         let (saw, seen) = mpsc::unbounded_channel();
         let left = Arc::new(AtomicU32::new(2));
-        let answer = move |request: Request| {
+        let answer = move |request: Request<Body>| {
             let path = request.uri().path_and_query().unwrap().to_string();
             let key = request.headers()["authorization"].to_str().unwrap().to_owned();
             saw.send(format!("{} {path} {key}", request.method())).unwrap();
@@ -244,15 +247,20 @@ mod tests {
                 "/is_sleeping" => {
                     format!("{{\"is_sleeping\": {}}}", again().is_ok()).into_response()
                 }
-                _ if sleeps => Status::OK.into_response(),
-                _ => Status::NOT_FOUND.into_response(),
+                _ if sleeps => StatusCode::OK.into_response(),
+                _ => StatusCode::NOT_FOUND.into_response(),
             };
             async move { answer }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(answer);
-        drop(tasks::spawn("engine", async move { axum::serve(listener, router).await }));
+        let service = move |request: Request<Incoming>| {
+            let router = router.clone();
+            async move { router.oneshot(request.map(Body::new)).await }
+        };
+        let serving = serve(listener, service, ServeLimits::default(), CancellationToken::new());
+        drop(tasks::spawn("engine", serving));
         let text = "{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {name: m}, spec: \
                     {source: 'file:m.gguf'}}";
         let plan = plan(&parse_all([("f", text)]).unwrap(), &World::with_cores(1)).unwrap();

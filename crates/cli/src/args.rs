@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod epp;
 mod explain;
 mod gateway;
 mod key;
@@ -27,6 +28,7 @@ pub(crate) use bench::{
     BenchSweep, Each, LoadArgs, ResultArgs,
 };
 pub(crate) use calibrate::BenchCalibrate;
+pub(crate) use epp::Epp;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use gateway::Gateway;
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
@@ -54,6 +56,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(Box<Up>),
+    Epp(Box<Epp>),
     Chat(Chat),
     Status(Status),
     Explain(Explain),

@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod crd;
 mod engine;
+mod epp;
 mod explain;
 mod front;
 mod gateway;
@@ -30,6 +31,7 @@ use crate::args::{Args, Command};
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Up(args) => block_on(up::run(*args)),
+        Command::Epp(args) => block_on(epp::run(*args)),
         Command::Engine(args) => engine::run(*args),
         Command::Model(args) => block_on(model::run(args)),
         Command::Plan(args) => block_on(plan::run(*args)),

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use axum::Router;
 use pilotage_gateway::Gateway;
+use pilotage_gateway::epp::{self, PickerConfig};
+use pilotage_shell::grpc::Grpc;
 use pilotage_shell::serve::{Certificates, Entrance, ServeLimits, serve};
 use pilotage_shell::tasks;
 use tokio::net::TcpListener;
@@ -67,6 +69,18 @@ pub(super) fn clients(
         let answer = Box::pin(front.clone().answer(request.map(axum::body::Body::new)));
         async move { Ok(answer.await) }
     };
+    tasks::spawn("listener", serve(entrance, service, limits, stop.clone()))
+}
+
+/// Picks replicas for proxies until `stop`.
+pub(super) fn proxies(
+    entrance: Entrance,
+    (gateway, config): (&Gateway, PickerConfig),
+    limits: ServeLimits,
+    stop: &CancellationToken,
+) -> JoinHandle<Option<usize>> {
+    let service = epp::service(gateway, config).service();
+    let limits = ServeLimits { drain_timeout: limits.drain_timeout, ..Grpc::serve_limits() };
     tasks::spawn("listener", serve(entrance, service, limits, stop.clone()))
 }
 

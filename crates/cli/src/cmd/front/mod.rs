@@ -17,6 +17,7 @@ use axum::Router;
 use pilotage_core::traffic::Zone;
 use pilotage_gateway::Gateway;
 use pilotage_gateway::admin::More;
+use pilotage_gateway::epp::PickerConfig;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::descriptors;
 use pilotage_shell::metrics::Metrics;
@@ -43,6 +44,14 @@ use traffic::gateway_config;
 /// How often it is looked whether what shall go is free.
 pub(in crate::cmd) const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// Who connects to a front.
+pub(in crate::cmd) enum Face {
+    /// Clients.
+    Clients,
+    /// Proxies, which carry clients' requests themselves.
+    Picker(PickerConfig),
+}
+
 /// What a front begins with.
 pub(in crate::cmd) struct Begin {
     pub(in crate::cmd) current: Current,
@@ -50,6 +59,7 @@ pub(in crate::cmd) struct Begin {
     pub(in crate::cmd) clock: Clock,
     /// Where this process runs.
     pub(in crate::cmd) zone: Option<Zone>,
+    pub(in crate::cmd) face: Face,
     /// What is added to the status.
     pub(in crate::cmd) more: Vec<(&'static str, More)>,
 }
@@ -85,7 +95,7 @@ impl Front {
         entrance: Entrance,
         admin: TcpListener,
     ) -> anyhow::Result<Self> {
-        let Begin { current, keys, clock, zone, mut more } = begin;
+        let Begin { current, keys, clock, zone, face, mut more } = begin;
         let gateway = Gateway::new(gateway_config(current.plan(), &keys), clock, Metrics::new())?;
         let budgets = Budgets::restore(installation.folder(), &gateway)?;
         let trials = Trials::restore(installation.folder(), &gateway);
@@ -103,7 +113,12 @@ impl Front {
         let url = url_of(entrance.scheme(), entrance.local_addr()?);
         let admin_url = url_of("http", admin.local_addr()?);
         let listeners = vec![
-            listen::clients(entrance, &gateway, limits, &stop),
+            match face {
+                Face::Clients => listen::clients(entrance, &gateway, limits, &stop),
+                Face::Picker(config) => {
+                    listen::proxies(entrance, (&gateway, config), limits, &stop)
+                }
+            },
             listen::operators(admin, routes.clone(), limits, &stop),
         ];
         installation.announce(url, admin_url)?;

@@ -22,7 +22,7 @@ use pilotage_shell::{signals, tasks, telemetry};
 use tokio::task::JoinHandle;
 
 use super::front::prepared::Prepared;
-use super::front::{bind, certificates, entrance};
+use super::front::{Face, bind, certificates, entrance};
 use crate::args::Up;
 use crate::exit::Wrong;
 use crate::installation::Installation;
@@ -33,16 +33,15 @@ use serving::Serving;
 use setup::Setup;
 use watch::Watch;
 
-/// Serves until a signal.
+/// Serves clients until a signal.
 pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
     if args.print {
         output::piece(&manifests::text(&args.files)?);
         return Ok(());
     }
-    let world = Arc::new(manifests::world().await);
-    let known = Arc::new(Known::default());
     if args.dry_run {
-        output::piece(&manifests::plan(&args, &world, &known).await?.to_string());
+        let world = manifests::world().await;
+        output::piece(&manifests::plan(&args, &world, &Known::default()).await?.to_string());
         return Ok(());
     }
     if args.no_keys && !args.listen.ip().is_loopback() {
@@ -50,6 +49,13 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
             .hint("serve without keys on a loopback address only, such as --listen 127.0.0.1:8080")
             .into());
     }
+    run_as(args, Face::Clients).await
+}
+
+/// Serves whoever connects to that until a signal.
+pub(super) async fn run_as(args: Up, face: Face) -> anyhow::Result<()> {
+    let world = Arc::new(manifests::world().await);
+    let known = Arc::new(Known::default());
     telemetry::init();
     let mut signals = signals::Shutdown::listen()?;
     let certificates = certificates(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
@@ -64,7 +70,7 @@ pub(crate) async fn run(args: Up) -> anyhow::Result<()> {
         }
     };
     let installation = setup.installation.clone();
-    let mut serving = Serving::start(setup, entrance(listener, certificates), admin)?;
+    let mut serving = Serving::start(setup, face, (entrance(listener, certificates), admin))?;
     let mut reload = signals::Reload::listen()?;
     let mut reading: Option<Reading> = None;
     let stopped = loop {

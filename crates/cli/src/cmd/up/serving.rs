@@ -19,7 +19,7 @@ use super::scaling::{Access, Done, Naps, Scaling, Task};
 use super::setup::{self, Setup};
 use crate::args::Up;
 use crate::cmd::front::prepared::Prepared;
-use crate::cmd::front::{Begin, Current, Front, LOOK, SAVE_EVERY, has_local};
+use crate::cmd::front::{Begin, Current, Face, Front, LOOK, SAVE_EVERY, has_local};
 use crate::installation::url_of;
 use crate::output;
 
@@ -38,14 +38,17 @@ pub(super) struct Serving {
 impl Serving {
     pub(super) fn start(
         setup: Setup,
-        entrance: Entrance,
-        admin: TcpListener,
+        face: Face,
+        (entrance, admin): (Entrance, TcpListener),
     ) -> anyhow::Result<Self> {
         let Setup { prepared, keys, machine, installation, clock, drain, zone } = setup;
         let url = url_of(entrance.scheme(), entrance.local_addr()?);
         let admin_url = url_of("http", admin.local_addr()?);
         let key = keys.local.clone().filter(|_| has_local(&prepared.plan));
-        let greeting = banner::Greeting::new(&prepared.plan, key, &url, &admin_url);
+        let greeting = match face {
+            Face::Clients => Some(banner::Greeting::new(&prepared.plan, key, &url, &admin_url)),
+            Face::Picker(_) => None,
+        };
         let current = Current::first(prepared, clock, drain);
         let mut scaling = Scaling::new(clock, machine.memory);
         scaling.set(current.plan(), &current.served());
@@ -57,10 +60,9 @@ impl Serving {
             Arc::new(move || serde_json::to_value(&*states.lock()).unwrap_or_default());
         let copies: More = Arc::new(scaling.status());
         let more = vec![("processes", processes), ("scaling", copies)];
-        let begin = Begin { current, keys, clock, zone, more };
+        let begin = Begin { current, keys, clock, zone, face, more };
         let front = Front::start(begin, &installation, entrance, admin)?;
         let hidden_env = machine.hidden_env;
-        let greeting = Some(greeting);
         Ok(Self { front, supervisor, happened, hidden_env, greeting, scaling, naps })
     }
 

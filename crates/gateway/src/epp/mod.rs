@@ -73,7 +73,7 @@ struct Talk {
 }
 
 /// What ends a conversation before the proxy does: the answer that it gives instead.
-type Instead = ProcessingResponse;
+type Instead = Box<ProcessingResponse>;
 
 impl Talk {
     async fn run(mut self, mut requests: Requests<ProcessingRequest>) -> Result<(), Status> {

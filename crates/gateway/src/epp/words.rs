@@ -18,12 +18,13 @@ type Pairs = Vec<(String, Bytes)>;
 ///
 /// # Errors
 /// It is none.
-pub(super) fn request(asked: &Asked) -> Result<Request<Bytes>, ProcessingResponse> {
+pub(super) fn request(asked: &Asked) -> Result<Request<Bytes>, Box<ProcessingResponse>> {
     let text = |name: &str| std::str::from_utf8(asked.header(name)?).ok();
     let method = text(":method").and_then(|method| method.parse::<Method>().ok());
     let uri = text(":path").and_then(|path| path.parse::<Uri>().ok());
     let Some((method, uri)) = method.zip(uri) else {
-        return Err(error(&ApiError::invalid_request("the request has no method, or no path")));
+        let wrong = ApiError::invalid_request("the request has no method, or no path");
+        return Err(Box::new(error(&wrong)));
     };
     let mut request = Request::new(asked.body.clone());
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
@@ -75,12 +76,12 @@ fn pair((name, value): (&HeaderName, &HeaderValue)) -> (String, Bytes) {
 }
 
 /// The answer that a client gets in place of a replica's.
-pub(super) fn instead(response: &Response<Bytes>) -> ProcessingResponse {
+pub(super) fn instead(response: &Response<Bytes>) -> Box<ProcessingResponse> {
     let own = response.headers().iter().filter(|(name, _)| {
         ![header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name)
     });
     let body = response.body().clone();
-    immediate(response.status().as_u16(), own.map(pair).collect(), body)
+    Box::new(immediate(response.status().as_u16(), own.map(pair).collect(), body))
 }
 
 /// The answer where the proxy does what cannot be served. Its client cannot help it.

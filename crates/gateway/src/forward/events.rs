@@ -109,6 +109,11 @@ impl Blocks {
         has_more && self.cut(told.into(), blocks).is_ok()
     }
 
+    /// What came after the last block, and stays for the next.
+    pub(super) fn held(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// What came after the last block.
     pub(super) fn take_rest(&mut self) -> Bytes {
         self.rest.split().freeze()

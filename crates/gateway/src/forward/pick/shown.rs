@@ -42,6 +42,8 @@ struct Events {
     dropped: bool,
     done: bool,
     failed: Option<FailureKind>,
+    /// It cannot be cut any more, and passes as it is.
+    uncut: bool,
 }
 
 impl Shown {
@@ -75,6 +77,7 @@ impl Shown {
                     dropped: false,
                     done: false,
                     failed: None,
+                    uncut: false,
                 })),
                 Some(Form::Whole) => Passing::Whole(Some(BytesMut::new())),
                 None => return Err(FailureKind::Server),
@@ -105,21 +108,22 @@ impl Picked {
                 });
                 data
             }
+            Passing::Events(events) if events.uncut => data,
             Passing::Events(events) => {
+                // Most often nothing.
+                let held = Bytes::copy_from_slice(events.cutter.held());
                 let mut blocks = Vec::new();
-                let rest = match events.cutter.push(data.clone(), &mut blocks) {
-                    Ok(()) => Bytes::new(),
-                    // What cannot be cut passes on as it is.
-                    Err(_) => {
-                        events.failed = Some(FailureKind::Broken);
-                        events.cutter.take_rest()
-                    }
-                };
                 let mut out = Out::default();
-                blocks.into_iter().for_each(|block| self.event(block, &mut out));
-                if !rest.is_empty() {
-                    out.push(rest);
+                if events.cutter.push(data.clone(), &mut blocks).is_err() {
+                    (events.uncut, events.failed) = (true, Some(FailureKind::Broken));
+                    let _ = events.cutter.take_rest();
+                    if !held.is_empty() {
+                        out.push(held);
+                    }
+                    out.push(data);
+                    return out.into();
                 }
+                blocks.into_iter().for_each(|block| self.event(block, &mut out));
                 // Its client may leave with the last event.
                 if self.is_done() {
                     self.settle(true);
@@ -216,7 +220,7 @@ impl Picked {
             }
             Passing::Events(events) => {
                 let is_whole = events.done || events.ends.is_complete();
-                events.failed.or((!is_whole).then_some(FailureKind::Broken))
+                events.failed.or_else(|| (!is_whole).then_some(FailureKind::Broken))
             }
         };
         let status = self.shown.status;

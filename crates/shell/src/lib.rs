@@ -2,6 +2,7 @@
 //! randomness, and that sets options of sockets. Everybody else is handed these.
 
 pub mod access;
+pub mod certificate;
 pub mod client;
 pub mod clock;
 pub mod date;

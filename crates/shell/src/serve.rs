@@ -5,6 +5,7 @@
 //! whose clients then choose by ALPN. Generic over the service, so that routers of any framework fit:
 //! an `axum::Router` goes in through `hyper_util::service::TowerToHyperService`.
 
+mod clients;
 mod enter;
 mod http2;
 mod patience;
@@ -36,6 +37,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use clients::Clients;
 use enter::{Entered, enter};
 pub use http2::Http2Limits;
 pub use tls::{CertificateError, Certificates};

@@ -1,5 +1,5 @@
-//! The certificates of a listener: read from files, and again when these change, so that renewing one
-//! interrupts nobody. What cannot be used leaves the one before in its place.
+//! The certificates of a listener: read from files, and again when these change, or handed in, so that
+//! renewing one interrupts nobody. What cannot be used leaves the one before in its place.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,9 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::clients::Clients;
 use crate::files::{self, Stamp};
+use crate::secret::Secret;
 
 /// The protocols that clients may choose from, the one that is preferred first.
 pub(super) const HTTP2: &[u8] = b"h2";
@@ -56,12 +58,16 @@ pub enum CertificateError {
         /// What is wrong.
         reason: String,
     },
+    /// What was handed in cannot be used.
+    #[error("the certificate cannot be used: {0}")]
+    Given(String),
 }
 
 /// A certificate and its key, as they are at the moment. Clones are the same ones.
 #[derive(Clone)]
 pub struct Certificates {
-    files: Arc<Files>,
+    /// None where it was handed in.
+    files: Option<Arc<Files>>,
     current: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
@@ -74,7 +80,8 @@ struct Files {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Certificates").field(&self.files.certificate).finish()
+        let path = self.files.as_ref().map(|files| &files.certificate);
+        f.debug_tuple("Certificates").field(&path).finish()
     }
 }
 
@@ -87,28 +94,57 @@ impl Certificates {
         let seen = look(certificate, key);
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned(), seen };
         let current = Arc::new(RwLock::new(files.read()?));
-        Ok(Self { files: Arc::new(files), current })
+        Ok(Self { files: Some(Arc::new(files)), current })
+    }
+
+    /// A certificate with its chain, and its key, both PEM, for clients that prove who they are.
+    ///
+    /// # Errors
+    /// [`CertificateError::Given`].
+    pub fn mutual(
+        certificate: &str,
+        key: &Secret,
+        clients: &Clients,
+    ) -> Result<Self, CertificateError> {
+        let current = Arc::new(RwLock::new(given(certificate, key, clients)?));
+        Ok(Self { files: None, current })
+    }
+
+    /// Another one, and other clients, from the next connection on.
+    ///
+    /// # Errors
+    /// [`CertificateError::Given`], and the one before stays.
+    pub fn replace(
+        &self,
+        certificate: &str,
+        key: &Secret,
+        clients: &Clients,
+    ) -> Result<(), CertificateError> {
+        *self.current.write() = given(certificate, key, clients)?;
+        Ok(())
     }
 
     /// Takes over what the files hold whenever they change, for ever. Both at once, and only what fits:
     /// who replaces one after the other is waited for.
+    /// What was handed in is left to who did.
     pub async fn follow(self) {
-        let mut seen = self.files.seen;
+        let Some(files) = &self.files else { return std::future::pending().await };
+        let mut seen = files.seen;
         loop {
             sleep(LOOK).await;
-            let now = look(&self.files.certificate, &self.files.key);
-            if now != seen && self.renew() {
+            let now = look(&files.certificate, &files.key);
+            if now != seen && self.renew(files) {
                 seen = now;
             }
         }
     }
 
     /// Whether that is all until the files change again: what could not be read may be readable later.
-    fn renew(&self) -> bool {
-        match self.files.read() {
+    fn renew(&self, files: &Files) -> bool {
+        match files.read() {
             Ok(fresh) => {
                 *self.current.write() = fresh;
-                tracing::info!(file = %self.files.certificate.display(), "took over a certificate");
+                tracing::info!(file = %files.certificate.display(), "took over a certificate");
                 true
             }
             Err(error) => {
@@ -152,15 +188,40 @@ fn look(certificate: &Path, key: &Path) -> [Option<Stamp>; 2] {
     [files::stamp(certificate), files::stamp(key)]
 }
 
+fn given(
+    certificate: &str,
+    key: &Secret,
+    clients: &Clients,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let wrong = |error: &dyn fmt::Display| CertificateError::Given(error.to_string());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+    let chain = chain.map_err(|error| wrong(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes());
+    let key = key.map_err(|error| wrong(&error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = clients.verifier(Arc::clone(&provider)).map_err(|error| wrong(&error))?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong(&error))?;
+    Ok(agreed(config))
+}
+
 fn configure(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
+    Ok(agreed(config))
+}
+
+fn agreed(mut config: ServerConfig) -> Arc<ServerConfig> {
     config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-    Ok(Arc::new(config))
+    Arc::new(config)
 }

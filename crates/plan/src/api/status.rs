@@ -16,6 +16,9 @@ const REVISION_LEN: u32 = 10;
 /// Longest JSON of what runs: arguments and environments of runtimes have limits of their own.
 const SERVING_SPEC_LEN_MAX: u32 = 262_144;
 
+/// Most pods of one Model that sleep: one does, and others may be on their way.
+const ASLEEP_MAX: u32 = 64;
+
 /// Longest selector: a few labels, each of at most 317 and 63 characters.
 const SELECTOR_LEN_MAX: u32 = 2048;
 
@@ -46,6 +49,9 @@ pub struct ModelStatus {
     /// Which version serves, and how far the next one is; only where `updates.canary` is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateStatus>,
+    /// How its copies follow the load, where they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ModelScaling>,
     /// What is true of it: `Ready`, `Progressing`, `Degraded`, `Accepted`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = CONDITIONS_MAX))]
@@ -105,6 +111,28 @@ pub enum UpdatePhase {
     TakingOver,
     /// It did worse or never came up, and is gone.
     RolledBack,
+}
+
+/// What was decided about the copies of a Model.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelScaling {
+    /// Copies there are to be, those asleep among them.
+    pub wanted: u32,
+    /// Pods that sleep: they take no requests until they are woken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = ASLEEP_MAX), inner(length(max = 253)))]
+    pub asleep: Vec<String>,
+    /// What decided it, as one word for programs.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+    /// The same for people, with the numbers that it was decided by.
+    #[serde(default)]
+    #[schemars(length(max = MESSAGE_LEN_MAX))]
+    pub message: String,
+    /// Since when so many are wanted (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    pub since: String,
 }
 
 /// What is the case of a resource that nothing runs for.

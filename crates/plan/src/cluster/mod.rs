@@ -20,6 +20,7 @@ mod mind;
 mod model;
 mod observed;
 mod others;
+mod pod;
 mod trouble;
 mod versions;
 mod world;
@@ -29,6 +30,7 @@ pub use admit::{Admission, Identity, Refusal, Refused, Seen, admit};
 pub use difference::{Difference, differences};
 pub use kinds::{Row, Sort};
 pub use observed::{FILLED, RENDERED};
+pub use pod::PodOf;
 pub use trouble::{Failure, Trouble, trouble};
 pub use world::{Place, Ref, Running, Watched, World};
 

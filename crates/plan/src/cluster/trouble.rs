@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::pod::PodOf;
+
 /// How a call failed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Failure {
@@ -162,6 +164,8 @@ pub(super) struct Pod {
     pub(super) is_ready: bool,
     /// What is wrong with it, and with what.
     pub(super) sign: Option<(Trouble, String)>,
+    /// What others need to know of it.
+    pub(super) of: PodOf,
 }
 
 /// Restarts from which on a program that is not ready is taken to end again and again.
@@ -174,7 +178,11 @@ impl Pod {
         let conditions = || status["conditions"].as_array().into_iter().flatten();
         let is_ready = conditions().any(|one| one["type"] == "Ready" && one["status"] == "True");
         if pod["metadata"]["deletionTimestamp"].is_string() || is_ready {
-            return Self { is_ready: is_ready && status["phase"] == "Running", sign: None };
+            return Self {
+                is_ready: is_ready && status["phase"] == "Running",
+                sign: None,
+                of: PodOf::default(),
+            };
         }
         let unplaced = conditions()
             .find(|one| one["type"] == "PodScheduled" && one["reason"] == "Unschedulable");
@@ -188,7 +196,7 @@ impl Pod {
                 .flat_map(|list| status[list].as_array().into_iter().flatten())
                 .find_map(sign),
         };
-        Self { is_ready, sign }
+        Self { is_ready, sign, of: PodOf::default() }
     }
 }
 

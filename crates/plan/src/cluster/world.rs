@@ -13,6 +13,7 @@ use super::admit::{Identity, Refusal, Seen, admit};
 use super::kinds::Sort;
 use super::mind::Mind;
 use super::observed::Live;
+use super::pod::PodOf;
 use super::trouble::{Failure, Pod};
 use super::{model, others};
 use crate::api::{Kind, Resource};
@@ -75,8 +76,10 @@ pub struct Running {
     pub status: Value,
     /// Copies that there are, and those that are ready.
     pub copies: (u32, u32),
-    /// Pods of it, by name, and whether they are ready.
-    pub pods: Vec<(String, bool)>,
+    /// What keeps its pods running that take requests: its sort, its name, and copies that it is told to have.
+    pub workloads: Vec<(Sort, String, u32)>,
+    /// Pods of it.
+    pub pods: Vec<PodOf>,
 }
 
 /// A cluster as it was last seen.
@@ -304,9 +307,10 @@ impl World {
         let (namespace, name) = place(object);
         let Some(model) = label(object) else { return };
         let place = (namespace, model);
-        let pod = Pod::read(object);
+        let pod = Pod { of: PodOf::read(&name, object), ..Pod::read(object) };
         let old = self.pods.entry(place.clone()).or_default().insert(name, pod.clone());
-        if old.as_ref() != Some(&pod) {
+        // What only others look at is no reason to look at the Model again.
+        if old.is_none_or(|old| (old.is_ready, &old.sign) != (pod.is_ready, &pod.sign)) {
             self.touch(place);
         }
     }
@@ -569,12 +573,18 @@ impl World {
             let copies = made.into_iter().flatten().filter(|((sort, _), _)| sort.is_workload());
             let copies = copies.map(|(_, live)| (live.progress.there, live.progress.ready));
             let pods = self.pods.get(&place).into_iter().flatten();
+            let placed = made.into_iter().flatten().filter(|((sort, _), live)| {
+                sort.is_workload() && live.progress.serves && !live.is_deleted
+            });
             Some(Running {
                 identity: held.seen.identity.clone(),
                 resource: Arc::clone(resource),
                 status: held.status.clone(),
                 copies: copies.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
-                pods: pods.map(|(name, pod)| (name.clone(), pod.is_ready)).collect(),
+                workloads: placed
+                    .map(|((sort, name), live)| (*sort, name.clone(), live.progress.wanted))
+                    .collect(),
+                pods: pods.map(|(_, pod)| pod.of.clone()).collect(),
             })
         };
         all.filter_map(known).collect()

@@ -66,18 +66,8 @@ fn room(spec: &ModelSpec, fleet: &FleetSpec) -> Option<u32> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::tests::model;
     use super::*;
-    use crate::api::Resource;
-
-    fn model(spec: &str) -> ModelSpec {
-        let text = format!(
-            "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: m}}\nspec: {{source: 'hf:o/r', runtime: vllm, {spec}}}\n"
-        );
-        match crate::parse("m.yaml", &text).unwrap().remove(0) {
-            Resource::Model(model) => model.spec,
-            other => panic!("{other:?}"),
-        }
-    }
 
     #[test]
     fn manifests_become_policies() {

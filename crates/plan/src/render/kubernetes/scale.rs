@@ -1,6 +1,6 @@
 //! How many copies there are, and how many may be taken away at once.
 //!
-//! The number is decided by Pilotage. A HorizontalPodAutoscaler is told it as an external metric: the
+//! The number is decided by Pilotage, and its operator writes it to the scale of the workload. A HorizontalPodAutoscaler is told it as an external metric: the
 //! target of one for each copy makes the metric's value the number of copies. KEDA asks the operator.
 
 use serde_json::json;
@@ -12,6 +12,9 @@ use crate::api::{API_VERSION, ScaleBy, Scaling, Zero};
 
 /// The external metric with the number of copies that a Model should have.
 pub(super) const METRIC: &str = "pilotage_replicas_wanted";
+
+/// The Kubernetes from which on autoscalers can be told what difference is none.
+const TOLERANCE_MINOR: u32 = 35;
 
 /// The budget for disruptions, and what scales the Model.
 pub(super) fn objects(settled: &Settled<'_>) -> Result<Vec<Object>, RenderError> {
@@ -68,12 +71,16 @@ fn horizontal(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Valu
         "selector": { "matchLabels": { "model": settled.model.name() } },
     });
     // What is decided already is not to be smoothed a second time.
-    let at_once = json!({
+    let mut at_once = json!({
         "stabilizationWindowSeconds": 0,
         "policies": [{ "type": "Percent", "value": 100, "periodSeconds": 15 },
                      { "type": "Pods", "value": scaling.max, "periodSeconds": 15 }],
         "selectPolicy": "Max",
     });
+    if settled.cluster.minor >= TOLERANCE_MINOR {
+        // Else a step of less than a tenth is none.
+        at_once["tolerance"] = "0".into();
+    }
     let spec = json!({
         "scaleTargetRef": target,
         // Without a feature gate it does not go to nothing; the operator does that.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::object::Object;
-use super::{Cluster, RenderError, Version, name};
-use crate::api::{Fleet, Model, ModelSpec, ScaleBy, StorageKind, Zero};
+use super::{Cluster, RenderError, Version, name, workload};
+use crate::api::{Fleet, Model, ModelSpec, StorageKind, Zero};
 use crate::hardware::Accelerator;
 use crate::launch::{
     self, Adapter, EVENTS, Engine, Env, EnvValue, LEADER, LISTEN, Launch, LaunchSpec, METRICS,
@@ -249,18 +249,17 @@ impl Settled<'_> {
         self.spec.key_variable().is_some()
     }
 
-    /// How many copies are rendered; none where somebody else says.
+    /// How many copies are rendered; none where they follow the load: then the number is in the scale of
+    /// the workload, which whoever decides it writes. Pairs of sets have no scale.
     pub(crate) fn replicas(&self) -> Option<u32> {
         if let Some(replicas) = self.version.as_ref().and_then(|version| version.replicas) {
             return Some(replicas);
         }
-        match self.model.spec.scaling {
-            None => Some(self.model.spec.replicas),
-            Some(scaling) if scaling.by == ScaleBy::Pilotage => {
-                Some(self.model.spec.replicas.clamp(scaling.floor(), scaling.max))
-            }
-            Some(_) => None,
+        let Some(scaling) = self.model.spec.scaling else { return Some(self.model.spec.replicas) };
+        if workload::scaled(self).is_some() {
+            return None;
         }
+        Some(self.model.spec.replicas.clamp(scaling.floor(), scaling.max))
     }
 
     /// Most copies there can be.

@@ -103,8 +103,11 @@ fn rules() -> Vec<Value> {
     let mut rules = vec![
         rule(GROUP, &plurals, &LOOK),
         rule(GROUP, &status, &["patch"]),
-        // The number of copies of a Model, and what keeps a Model until all that is made of it is gone.
-        rule(GROUP, &["models/scale", "models/finalizers"], &["patch", "update"]),
+        // What keeps a Model until all that is made of it is gone.
+        rule(GROUP, &["models/finalizers"], &["patch", "update"]),
+        // The number of copies.
+        rule("apps", &["deployments/scale"], &["get", "patch"]),
+        rule("leaderworkerset.x-k8s.io", &["leaderworkersets/scale"], &["get", "patch"]),
         rule("", &["pods"], &LOOK),
         rule("discovery.k8s.io", &["endpointslices"], &LOOK),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
@@ -145,8 +148,9 @@ fn unplaced(metadata: &mut Value) {
     }
 }
 
-/// What an API server's extension needs: to ask who somebody is, to know the API server by its
-/// certificate, to write its own into its registration, and that autoscalers may read.
+/// What an API server's extension needs: to know the API server by its certificate, to write its own
+/// authority into its registration, and that autoscalers may read. Who may read what is settled by the API
+/// server before it asks.
 fn metrics(installation: &Installation) -> Vec<Object> {
     let about = |name: &str| json!({ "name": name, "labels": labels::own(OPERATOR) });
     let placed = |name: &str, namespace: &str| json!({ "name": name, "namespace": namespace, "labels": labels::own(OPERATOR) });
@@ -166,12 +170,6 @@ fn metrics(installation: &Installation) -> Vec<Object> {
     let role =
         json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": reader });
     vec![
-        bind(
-            installation,
-            "ClusterRoleBinding",
-            about("pilotage-operator-auth-delegator"),
-            ("ClusterRole", "system:auth-delegator"),
-        ),
         bind(
             installation,
             "RoleBinding",

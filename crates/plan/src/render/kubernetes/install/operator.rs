@@ -51,6 +51,9 @@ fn container(installation: &Installation) -> Value {
         words.extend(["--metrics-api-listen".to_owned(), format!("0.0.0.0:{METRICS_API}")]);
     }
     let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    // What gateways see is asked for at their listeners for operators.
+    let key =
+        json!({ "secretKeyRef": { "name": "pilotage-admin", "key": "key", "optional": true } });
     json!({
         "name": COMPONENT,
         "image": installation.cluster.image,
@@ -60,6 +63,7 @@ fn container(installation: &Installation) -> Value {
         "env": [
             { "name": "POD_NAME", "valueFrom": field("metadata.name") },
             { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
+            { "name": "PILOTAGE_ADMIN_KEY", "valueFrom": key },
             { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
             { "name": "HOME", "value": "/tmp" },
         ],
@@ -96,7 +100,7 @@ fn service(installation: &Installation) -> Object {
 }
 
 /// The API server asks the operator for external metrics. The operator makes a certificate at its start
-/// and writes its authority into `caBundle`, which is why that is left to it here.
+/// and writes its authority into `caBundle`, which is why that is left out here.
 fn api(installation: &Installation) -> Object {
     let service = json!({
         "name": named(COMPONENT),

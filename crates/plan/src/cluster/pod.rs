@@ -1,0 +1,61 @@
+//! What loops beside the reconciler need to know of a Model's pods: where they are and since when.
+
+use serde_json::Value;
+
+use crate::Timestamp;
+
+/// A pod of a Model, as others need to know of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PodOf {
+    /// Its name.
+    pub name: String,
+    /// Its address, once it has one.
+    pub address: Option<String>,
+    /// Where it listens for requests.
+    pub port: Option<u16>,
+    /// When it was made, in seconds since 1970.
+    pub made_s: u64,
+    /// Since when it takes requests, if it does.
+    pub ready_s: Option<u64>,
+    /// Whether it is on its way out.
+    pub is_deleted: bool,
+    /// Whether it is one of those that take requests, and not one that computes along.
+    pub serves: bool,
+}
+
+impl PodOf {
+    /// What others need to know of a pod.
+    pub(super) fn read(name: &str, pod: &Value) -> Self {
+        let seconds = |text: &Value| {
+            let moment = text.as_str()?.parse::<Timestamp>().ok()?;
+            Some(moment.unix_seconds())
+        };
+        let status = &pod["status"];
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.find(|one| one["type"] == "Ready" && one["status"] == "True");
+        let ports = pod["spec"]["containers"].as_array().into_iter().flatten();
+        let mut ports = ports.flat_map(|one| one["ports"].as_array().into_iter().flatten());
+        let port = ports.find(|port| port["name"] == "http");
+        let metadata = &pod["metadata"];
+        Self {
+            name: name.to_owned(),
+            address: status["podIP"].as_str().map(str::to_owned),
+            port: port.and_then(|port| u16::try_from(port["containerPort"].as_u64()?).ok()),
+            made_s: seconds(&metadata["creationTimestamp"]).unwrap_or_default(),
+            ready_s: ready.and_then(|one| seconds(&one["lastTransitionTime"])),
+            is_deleted: metadata["deletionTimestamp"].is_string(),
+            serves: metadata["labels"]["pilotage.dev/role"] != "works",
+        }
+    }
+
+    /// Where it is asked.
+    pub fn url(&self) -> Option<String> {
+        let (address, port) = (self.address.as_ref()?, self.port?);
+        let is_six = address.contains(':');
+        Some(if is_six {
+            format!("http://[{address}]:{port}")
+        } else {
+            format!("http://{address}:{port}")
+        })
+    }
+}

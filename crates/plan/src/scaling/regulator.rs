@@ -1,0 +1,271 @@
+//! Decides for every Model of a cluster how many copies it has and which of them sleep, from what
+//! gateways say and which pods there are.
+//!
+//! Gateways say what comes, waits and runs. Which copies there are is known better from their pods: a
+//! gateway sees only those that answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pilotage_core::scale::{
+    Decision, Held, Names, PolicyError, Pool, ReplicaSeen, Report, Scaler, Seen, Signals, Stage,
+    Term, Why,
+};
+use pilotage_core::{ReplicaId, Span, Time};
+
+use super::policy::{awake, policy};
+use crate::api::{FleetSpec, ModelSpec, ScaleBy, Scaling, Zero};
+
+/// A Model as it is on the cluster.
+#[derive(Clone, Debug)]
+pub struct Sight<'a> {
+    /// What it says.
+    pub spec: &'a ModelSpec,
+    /// The Fleet that it runs on, where it is known.
+    pub fleet: Option<&'a FleetSpec>,
+    /// Copies that its workload is told to have; none where there is no workload that can be scaled.
+    pub replicas: Option<u32>,
+    /// Its pods that take requests, or are to.
+    pub pods: Vec<PodSeen>,
+}
+
+/// A pod that takes requests, or is to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PodSeen {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub stage: Stage,
+    /// Since when.
+    pub since: Time,
+    /// How long it took from being made until it was ready, once it was.
+    pub took: Option<Span>,
+}
+
+/// What there is to be of a Model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Copies, those asleep among them.
+    pub wanted: u32,
+    /// Copies that take requests.
+    pub awake: u32,
+    /// What the workload's scale has to be told; none where it says so already, or others tell it.
+    pub scale: Option<u32>,
+    /// Pods to put to sleep now.
+    pub sleep: Vec<String>,
+    /// Pods to wake now.
+    pub wake: Vec<String>,
+    /// What decided it, as one word for programs.
+    pub reason: &'static str,
+    /// The same as a sentence with its numbers.
+    pub message: String,
+    /// When to decide again, if nothing happens before.
+    pub again: Time,
+}
+
+/// The autoscalers of all Models of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Regulator {
+    models: BTreeMap<String, One>,
+    /// What each gateway there is said last, and when that was read.
+    gateways: BTreeMap<u64, Option<(Time, Report)>>,
+}
+
+#[derive(Clone, Debug)]
+struct One {
+    scaler: Scaler,
+    /// What the workload was told, and since when.
+    told: Option<(u32, Time)>,
+}
+
+impl Regulator {
+    /// Which gateways there are. What was said by others is forgotten; of one that said nothing yet,
+    /// nothing is known, which is not the same as nothing to do.
+    pub fn know(&mut self, gateways: &BTreeSet<u64>) {
+        self.gateways.retain(|id, _| gateways.contains(id));
+        for id in gateways {
+            self.gateways.entry(*id).or_default();
+        }
+    }
+
+    /// A gateway says what it sees. One that is not known is not heard.
+    pub fn hear(&mut self, now: Time, gateway: u64, report: Report) {
+        if let Some(said) = self.gateways.get_mut(&gateway) {
+            *said = Some((now, report));
+        }
+    }
+
+    /// Whether somebody waits for that Model, as far as is known: then it is worth deciding at once.
+    pub fn is_pressed(&self, name: &str) -> bool {
+        let said = self.gateways.values().flatten();
+        let waiting = said.filter_map(|(_, report)| report.models.get(name)?.waiting);
+        waiting.map(|seen| seen.value).any(|bands| {
+            let bands = [bands.realtime, bands.standard, bands.bulk, bands.batch];
+            bands.iter().any(|band| band.work.requests > 0.0)
+        })
+    }
+
+    /// Forgets all Models but those.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.models.retain(|name, _| keep(name));
+    }
+
+    /// What there is to be of a Model now; none where its copies do not follow the load, or nobody knows
+    /// what there is.
+    ///
+    /// # Errors
+    /// What makes no sense in its policy.
+    pub fn decide(
+        &mut self,
+        now: Time,
+        name: &str,
+        sight: &Sight<'_>,
+    ) -> Result<Option<Verdict>, PolicyError> {
+        let (Some(scaling), Some(policy)) = (sight.spec.scaling, policy(sight.spec, sight.fleet))
+        else {
+            self.models.remove(name);
+            return Ok(None);
+        };
+        let merged = self.merged(name);
+        let one = match self.models.get_mut(name) {
+            Some(one) => one,
+            None => {
+                let scaler = Scaler::new(policy.clone(), Span::ZERO)?;
+                self.models.entry(name.to_owned()).or_insert(One { scaler, told: None })
+            }
+        };
+        if *one.scaler.policy() != policy {
+            one.scaler.set_policy(policy, Span::ZERO)?;
+        }
+        if one.told.map(|(count, _)| Some(count)) != Some(sight.replicas) {
+            one.told = sight.replicas.map(|count| (count, now));
+        }
+        let pods = settled(sight, one.told.map_or(now, |(_, at)| at));
+        one.scaler.observe(now, signals(now, merged, &pods));
+        let decision = one.scaler.decide(now);
+        Ok(decision.map(|decision| verdict(scaling, &decision, sight.replicas, &pods)))
+    }
+
+    /// What all gateways see of a Model.
+    fn merged(&self, name: &str) -> Signals {
+        let mut pool = Pool::default();
+        let mut names = Names::default();
+        for (id, said) in &self.gateways {
+            let seen = said.as_ref().and_then(|(at, report)| {
+                Some(report.models.get(name)?.clone().into_signals(*at, &mut names))
+            });
+            // One that does not know the Model has not said that nobody asks for it.
+            pool.report(*id, seen.unwrap_or_default());
+        }
+        pool.merged()
+    }
+}
+
+/// The pods that count: as many as the workload is told to have. Those that stand in while versions
+/// change are not copies more, and those that are not there yet are on their way.
+fn settled(sight: &Sight<'_>, told: Time) -> Vec<PodSeen> {
+    let mut pods: Vec<PodSeen> =
+        sight.pods.iter().filter(|pod| pod.stage != Stage::Draining).cloned().collect();
+    pods.sort_by(|a, b| (place(a.stage), &a.name).cmp(&(place(b.stage), &b.name)));
+    let Some(count) = sight.replicas else { return pods };
+    let count = count as usize;
+    pods.truncate(count);
+    while pods.len() < count {
+        let name = format!(" {}", pods.len());
+        pods.push(PodSeen { name, stage: Stage::Starting, since: told, took: None });
+    }
+    pods
+}
+
+const fn place(stage: Stage) -> u8 {
+    match stage {
+        Stage::Ready => 0,
+        Stage::Waking => 1,
+        Stage::Asleep => 2,
+        Stage::Starting => 3,
+        Stage::Draining => 4,
+    }
+}
+
+/// What gateways see, with the copies that there are.
+fn signals(now: Time, merged: Signals, pods: &[PodSeen]) -> Signals {
+    let kv_used = merged.replicas.as_ref().and_then(|all| mean(all.value.values()));
+    let seen = pods.iter().zip(0..).map(|(pod, at)| {
+        let kv_used = kv_used.filter(|_| pod.stage == Stage::Ready);
+        (ReplicaId(at), ReplicaSeen { kv_used, ..ReplicaSeen::new(pod.stage, pod.since) })
+    });
+    let replicas = Some(Seen::new(now, seen.collect()));
+    let newest = pods.iter().filter(|pod| pod.took.is_some()).max_by_key(|pod| pod.since);
+    let took = newest.and_then(|pod| Some(Seen::new(pod.since, pod.took?)));
+    Signals { replicas, start: merged.start.or(took), ..merged }
+}
+
+/// The mean part of caches that is used, as old as its oldest part.
+fn mean<'a>(all: impl Iterator<Item = &'a ReplicaSeen>) -> Option<Seen<f64>> {
+    let used = all.filter(|one| one.stage == Stage::Ready).filter_map(|one| one.kv_used);
+    let fold = |sum: Option<(f64, Seen<f64>)>, one: Seen<f64>| match sum {
+        None => Some((1.0, one)),
+        Some((count, all)) => {
+            let at = all.at.min(one.at);
+            Some((count + 1.0, Seen { at, whole: true, value: all.value + one.value }))
+        }
+    };
+    used.fold(None, fold).map(|(count, all)| Seen { value: all.value / count, ..all })
+}
+
+fn verdict(
+    scaling: Scaling,
+    decision: &Decision,
+    replicas: Option<u32>,
+    pods: &[PodSeen],
+) -> Verdict {
+    let with = |stage: Stage| pods.iter().filter(move |pod| pod.stage == stage);
+    let sleepers = u32::try_from(with(Stage::Asleep).count()).unwrap_or(u32::MAX);
+    let awake = awake(&scaling, decision);
+    // Only what nobody uses falls asleep: others may be in the middle of answers.
+    let asleep = if awake == 0 { decision.asleep } else { decision.asleep.min(sleepers) };
+    let wanted = awake.saturating_add(asleep);
+    let up = pods.len() - with(Stage::Asleep).count();
+    let (mut sleep, mut wake) = (Vec::new(), Vec::new());
+    if scaling.zero == Zero::Warm {
+        let more = (awake as usize).saturating_sub(up);
+        wake = with(Stage::Asleep).take(more).map(|pod| pod.name.clone()).collect();
+        // Those that are too many go first, so that it is known who stays.
+        let rest = (asleep.saturating_sub(sleepers)) as usize;
+        if awake == 0 && replicas == Some(wanted) {
+            sleep = with(Stage::Ready).take(rest).map(|pod| pod.name.clone()).collect();
+        }
+    }
+    let scale = match (scaling.by, replicas) {
+        (_, None) | (ScaleBy::Keda, _) => None,
+        (ScaleBy::Pilotage, Some(now)) => (now != wanted).then_some(wanted),
+        // It does neither go to nothing nor come from there.
+        (ScaleBy::Hpa, Some(0)) => (wanted > 0).then_some(wanted),
+        (ScaleBy::Hpa, Some(_)) => (wanted == 0).then_some(0),
+    };
+    let reason = reason(&decision.why, wanted);
+    let message = decision.why.to_string();
+    Verdict { wanted, awake, scale, sleep, wake, reason, message, again: decision.again }
+}
+
+/// What decided it, as conditions and events call it.
+const fn reason(why: &Why, wanted: u32) -> &'static str {
+    match why.held {
+        Some(Held::Blind { .. }) => return "SignalsMissing",
+        Some(Held::Most) => return "Limited",
+        Some(Held::Down { .. } | Held::Up { .. } | Held::Starting { .. } | Held::Step) | None => {}
+    }
+    if wanted == 0 || why.awake == 0 {
+        return "Idle";
+    }
+    match why.bound.0 {
+        Term::Floor => "Minimum",
+        Term::Load => "Load",
+        Term::Forecast => "Forecast",
+        Term::Backlog => "Backlog",
+        Term::Kv => "KvPressure",
+        Term::Misses => "GoalsMissed",
+        Term::Held => "RequestsHeld",
+        Term::Recent => "RecentRequests",
+        Term::Slow => "WaitingTooLong",
+    }
+}

@@ -1,0 +1,136 @@
+//! The cluster as the operator's own watches know it, for scaling: nothing is watched a second time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, ListParams};
+use parking_lot::Mutex;
+use pilotage_plan::Resource;
+use pilotage_plan::api::Model;
+use pilotage_plan::cluster::{Running, Sort};
+use pilotage_plan::render::kubernetes;
+use pilotage_shell::clock::Clock;
+
+use super::view::{GatewayView, Known, ModelView, PodView, View, Workload, WorkloadKind};
+use crate::kubernetes::Known as Watched;
+
+/// The Service whose pods are the gateways, at their listener for operators.
+const GATEWAYS: &str = "pilotage-gateway-admin";
+
+/// How long the list of gateways is good: a few small objects, which are not worth a watch.
+const LIST_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// What the operator knows.
+#[derive(Debug)]
+pub struct FromWatches {
+    watched: Watched,
+    /// The namespace that gateways are in.
+    system: String,
+    clock: Clock,
+    gateways: Mutex<(Option<u64>, Vec<GatewayView>)>,
+}
+
+impl FromWatches {
+    /// What those watches know; gateways are in the namespace of the operator itself.
+    pub fn new(watched: Watched, system: String) -> Self {
+        let gateways = Mutex::new((None, Vec::new()));
+        Self { watched, system, clock: Clock::start(), gateways }
+    }
+
+    /// All gateways. Where they cannot be listed, those that were there last: none of them is forgotten for
+    /// a moment's silence of the API server.
+    async fn gateways(&self) -> Vec<GatewayView> {
+        let now = self.clock.now_nanos();
+        let age_max = LIST_AGE_MAX.as_nanos() as u64;
+        {
+            let (listed, there) = &*self.gateways.lock();
+            if listed.is_some_and(|at| now.saturating_sub(at) < age_max) {
+                return there.clone();
+            }
+        }
+        let slices: Api<EndpointSlice> = Api::namespaced(self.watched.client(), &self.system);
+        let params =
+            ListParams::default().labels(&format!("kubernetes.io/service-name={GATEWAYS}"));
+        match slices.list(&params).await {
+            Ok(list) => {
+                let mut there: Vec<GatewayView> = list.items.iter().flat_map(endpoints).collect();
+                there.sort_by(|a, b| (&a.uid, &a.url).cmp(&(&b.uid, &b.url)));
+                there.dedup_by(|a, b| a.uid == b.uid);
+                *self.gateways.lock() = (Some(now), there.clone());
+                there
+            }
+            Err(error) => {
+                tracing::warn!(%error, "gateways cannot be listed; those that were there still count");
+                self.gateways.lock().1.clone()
+            }
+        }
+    }
+}
+
+impl Known for FromWatches {
+    async fn view(&self) -> View {
+        let fleets = self.watched.fleets();
+        let all = self.watched.models().into_iter();
+        let models = all.filter_map(|running| model(running, &fleets)).collect();
+        View { models, gateways: self.gateways().await }
+    }
+
+    fn leads(&self) -> bool {
+        self.watched.leads()
+    }
+}
+
+/// The gateways of a slice: those that are on their way out say nothing that is needed any more, and their
+/// requests are served to the end without them.
+fn endpoints(slice: &EndpointSlice) -> Vec<GatewayView> {
+    let port = slice.ports.iter().flatten().find(|port| port.name.as_deref() == Some("admin"));
+    let Some(port) = port.and_then(|port| port.port) else { return Vec::new() };
+    let is_six = slice.address_type == "IPv6";
+    let there = slice.endpoints.iter().filter(|endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        conditions.is_none_or(|conditions| conditions.terminating != Some(true))
+    });
+    there
+        .filter_map(|endpoint| {
+            let address = endpoint.addresses.first()?;
+            let host = if is_six { format!("[{address}]") } else { address.clone() };
+            let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
+            let uid = uid.unwrap_or_else(|| address.clone());
+            Some(GatewayView { uid, url: format!("http://{host}:{port}") })
+        })
+        .collect()
+}
+
+fn model(running: Running, fleets: &[Resource]) -> Option<ModelView> {
+    let Resource::Model(said) = &*running.resource else { return None };
+    let is_told = !running.status["scaling"].is_null();
+    if said.spec.source.is_none() || (said.spec.scaling.is_none() && !is_told) {
+        return None;
+    }
+    let fleet = kubernetes::fleet_of(said, fleets).map(|fleet| Arc::new(fleet.spec.clone()));
+    let pods = running.pods.into_iter().filter(|pod| pod.serves).map(|pod| PodView {
+        url: pod.url(),
+        name: pod.name,
+        made_ms: pod.made_s * 1000,
+        ready_ms: pod.ready_s.map(|seconds| seconds * 1000),
+        is_ending: pod.is_deleted,
+    });
+    Some(ModelView {
+        namespace: running.identity.namespace,
+        name: running.identity.name,
+        uid: running.identity.uid,
+        spec: Arc::new(Model::clone(said).spec),
+        fleet,
+        workload: running.workloads.into_iter().find_map(|(sort, name, replicas)| {
+            let kind = match sort {
+                Sort::Deployment => WorkloadKind::Deployment,
+                Sort::LeaderWorkerSet => WorkloadKind::LeaderWorkerSet,
+                _ => return None,
+            };
+            Some(Workload { kind, name, replicas })
+        }),
+        pods: pods.collect(),
+        said: serde_json::from_value(running.status["scaling"].clone()).ok(),
+    })
+}

@@ -2,6 +2,7 @@
 
 mod bench;
 mod calibrate;
+mod cost;
 mod epp;
 mod explain;
 mod gateway;
@@ -28,6 +29,7 @@ pub(crate) use bench::{
     BenchSweep, Each, LoadArgs, ResultArgs,
 };
 pub(crate) use calibrate::BenchCalibrate;
+pub(crate) use cost::Cost;
 pub(crate) use epp::Epp;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use gateway::Gateway;
@@ -65,6 +67,7 @@ pub(crate) enum Command {
     Plan(Box<Plan>),
     Render(Box<Render>),
     Lint(Box<Lint>),
+    Cost(Box<Cost>),
     Install(Box<Install>),
     Gateway(Box<Gateway>),
     Operator(Box<Operator>),

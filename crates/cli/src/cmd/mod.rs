@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod completions;
+mod cost;
 mod crd;
 mod engine;
 mod epp;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Render(args) => block_on(render::run(*args)),
         Command::Lint(args) => block_on(lint::run(*args)),
         Command::Gateway(args) => block_on(gateway::run(*args)),
+        Command::Cost(args) => block_on(cost::run(*args)),
         Command::Install(args) => install::run(&args),
         Command::Operator(args) => block_on(operator::run(*args)),
         Command::Crd(args) => crd::run(&args),

@@ -10,6 +10,7 @@
 //! Contract: nobody's silence takes a copy away, and a regulator that begins anew takes none away
 //! before it has looked on for as long as the policy wants.
 
+pub mod bill;
 mod policy;
 mod regulator;
 #[cfg(test)]

@@ -191,7 +191,16 @@ impl Gateway {
             let name = move |id: ReplicaId| names.get(&id).cloned();
             (lane.config.name.as_str(), signals, name)
         });
-        scale::Report::of(now, self.inner.instance.clone(), seen)
+        let trials = self.judged().into_iter().map(|judged| scale::TrialReport {
+            progress: scale::TrialProgress::of(&judged.judgement),
+            why: judged.judgement.to_string(),
+            model: judged.lane,
+            revision: judged.revision,
+            step: u32::try_from(judged.step).unwrap_or(u32::MAX),
+            percent: judged.percent,
+        });
+        let report = scale::Report::of(now, self.inner.instance.clone(), seen);
+        scale::Report { trials: trials.collect(), ..report }
     }
 
     /// Models, routes and tenants from now on, all of them at once: what was there before stays when

@@ -27,8 +27,8 @@ pub(crate) struct Trials {
 #[derive(Debug, Default)]
 struct Trial {
     canary: Option<Canary>,
-    /// The lane that is tried.
-    subject: Option<String>,
+    /// The lane that is tried, and which version it has.
+    subject: Option<(String, Option<String>)>,
     /// The last verdict that was told.
     told: Option<Verdict>,
     /// What came of each model's requests.
@@ -42,6 +42,8 @@ pub struct Judged {
     pub route: String,
     /// The lane that is tried.
     pub lane: String,
+    /// Which version of its model, where there are several: what its identity has behind a `#`.
+    pub revision: Option<String>,
     /// Its step, from 0; behind the last when it is promoted.
     pub step: usize,
     /// Its part of the requests, in percent.
@@ -77,7 +79,10 @@ impl Trials {
             if let Some(canary) = &mut trial.canary {
                 canary.set_share_max(route.canary_share_max);
             }
-            trial.subject = lane_of_canary(route, lanes).map(|lane| lane.name.clone());
+            trial.subject = lane_of_canary(route, lanes).map(|lane| {
+                let revision = lane.identity.rsplit_once('#').map(|(_, name)| name.to_owned());
+                (lane.name.clone(), revision)
+            });
             let name = route.traffic.name.as_str();
             self.show(name, trial.canary.as_ref());
             trials.insert(route.traffic.name.clone(), trial);
@@ -125,10 +130,11 @@ impl Trials {
         let now = self.now();
         let mut trials = self.routes.lock();
         let judged = trials.iter_mut().filter_map(|(route, trial)| {
-            let (canary, lane) = (trial.canary.as_mut()?, trial.subject.clone()?);
+            let (canary, (lane, revision)) = (trial.canary.as_mut()?, trial.subject.clone()?);
             let judgement = canary.judge(now);
             let (step, percent) = (canary.step(), canary.share() * 100.0);
-            Some(Judged { route: route.as_str().to_owned(), lane, step, percent, judgement })
+            let route = route.as_str().to_owned();
+            Some(Judged { route, lane, revision, step, percent, judgement })
         });
         judged.collect()
     }

@@ -120,6 +120,12 @@ pub(crate) struct Operator {
     /// Where metrics and health are served
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     pub(crate) admin_listen: SocketAddr,
+    /// Where KEDA asks for numbers of copies (gRPC); without it nowhere
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) scaler_listen: Option<SocketAddr>,
+    /// Where the API server asks for external metrics (TLS); without it nowhere
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_api_listen: Option<SocketAddr>,
     /// Look at the resources of that namespace alone
     #[arg(short, long, value_name = "NAME", value_parser = namespace)]
     pub(crate) namespace: Option<String>,

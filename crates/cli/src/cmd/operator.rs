@@ -1,6 +1,7 @@
 //! `pilotage operator`: keeps a cluster as its resources say, until it is told to stop.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -9,9 +10,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use pilotage_operator::kubernetes::{self, Settings};
+use pilotage_operator::scaling;
 use pilotage_shell::clock::Clock;
+use pilotage_shell::env::{self, Var};
 use pilotage_shell::id::random_u64;
 use pilotage_shell::metrics::Metrics;
+use pilotage_shell::secret::Secret;
 use pilotage_shell::serve::{ServeLimits, serve};
 use pilotage_shell::signals::Shutdown;
 use pilotage_shell::{tasks, telemetry};
@@ -42,10 +46,18 @@ pub(crate) async fn run(args: Operator) -> anyhow::Result<()> {
     }
     let mut signals = Shutdown::listen()?;
     let stop = CancellationToken::new();
-    let socket = TcpListener::bind(args.admin_listen).await;
-    let socket = socket.with_context(|| format!("cannot listen on {}", args.admin_listen))?;
+    let socket = bind(args.admin_listen).await?;
+    let scaling = scaling::Settings {
+        namespace: system.clone(),
+        instance: Some(host()),
+        admin_key: env::get(Var::AdminKey).filter(|key| !key.is_empty()).map(Secret::new),
+        scaler: bind_if(args.scaler_listen).await?,
+        metrics: bind_if(args.metrics_api_listen).await?,
+    };
     let admin = listen(socket, Admin { operator: operator.clone(), metrics }, &stop);
     tracing::info!(admin = %args.admin_listen, namespace = args.namespace, system, "operating");
+    let (known, until) = (operator.known(), stop.clone());
+    let scaled = tasks::spawn("scaling", scaling::run(known, scaling, until));
     let until = stop.clone();
     let work = tasks::spawn("operator", async move { operator.run(until).await });
     tokio::pin!(work);
@@ -56,7 +68,7 @@ pub(crate) async fn run(args: Operator) -> anyhow::Result<()> {
     stop.cancel();
     tokio::select! {
         _ = signals.next() => {}
-        _ = work => {}
+        _ = async { (work.await, scaled.await) } => {}
     }
     let _ = admin.await;
     Ok(())
@@ -64,8 +76,24 @@ pub(crate) async fn run(args: Operator) -> anyhow::Result<()> {
 
 /// The pod, or the machine, and what tells it from another one there.
 fn identity() -> String {
+    format!("{}_{:08x}", host(), random_u64() >> 32)
+}
+
+/// What a pod, or the machine, calls itself.
+fn host() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}_{:08x}", host.trim(), random_u64() >> 32)
+    host.trim().to_owned()
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+async fn bind_if(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    match address {
+        Some(address) => Ok(Some(bind(address).await?)),
+        None => Ok(None),
+    }
 }
 
 #[derive(Clone)]

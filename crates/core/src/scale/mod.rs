@@ -30,7 +30,10 @@ pub use decision::Decision;
 pub use forecast::{Estimate, Forecast};
 pub use metric::Metric;
 pub use policy::{Foresight, Goal, Pace, Policy, PolicyError, REPLICAS_MAX, Season, Zero};
-pub use report::{Aged, Bands, ModelReport, Names, ReplicaReport, Report, WaitingReport};
+pub use report::{
+    Aged, Bands, ModelReport, Names, ReplicaReport, Report, TrialProgress, TrialReport,
+    WaitingReport,
+};
 pub use scaler::Scaler;
 pub use signals::{
     GATEWAYS_MAX, Misses, Pool, ReplicaSeen, Running, Seen, Signals, Speed, Stage, Waiting, Work,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::signals::{Misses, ReplicaSeen, Running, Seen, Signals, Speed, Stage, Waiting, Work};
+use crate::traffic::canary::{Evidence, Judgement, Verdict};
 use crate::{Band, ReplicaId, Span, Time};
 
 /// How many bands there are.
@@ -23,6 +24,55 @@ pub struct Report {
     pub gateway: String,
     /// What it saw of each model.
     pub models: BTreeMap<String, ModelReport>,
+    /// What it thinks of models on trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<TrialReport>,
+}
+
+/// What one gateway thinks of a model on trial.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrialReport {
+    /// Its lane.
+    pub model: String,
+    /// Which version of it, where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// How far it is.
+    pub progress: TrialProgress,
+    /// Its step, from 0; behind the last when it is promoted.
+    pub step: u32,
+    /// Its part of the requests, in percent.
+    pub percent: f64,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// How far a trial is in the eyes of a gateway.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrialProgress {
+    /// It goes on.
+    #[default]
+    Going,
+    /// Too few requests have come to say anything.
+    TooFew,
+    /// It is worse.
+    Worse,
+    /// It went through all steps.
+    Done,
+}
+
+impl TrialProgress {
+    /// What a judgement comes to.
+    pub const fn of(judgement: &Judgement) -> Self {
+        match (judgement.verdict, &judgement.evidence) {
+            (Verdict::Promote, _) => Self::Done,
+            (Verdict::Rollback, _) | (_, Evidence::Worse(_)) => Self::Worse,
+            (_, Evidence::TooFew { .. }) => Self::TooFew,
+            _ => Self::Going,
+        }
+    }
 }
 
 /// What one gateway saw of a model.
@@ -153,7 +203,7 @@ impl Report {
         let models = models
             .into_iter()
             .map(|(model, signals, name)| (model.to_owned(), ModelReport::of(now, signals, name)));
-        Self { gateway: gateway.into(), models: models.collect() }
+        Self { gateway: gateway.into(), models: models.collect(), trials: Vec::new() }
     }
 
     /// A number for the gateway, as [`Pool::report`](super::Pool::report) wants one (FNV-1a).

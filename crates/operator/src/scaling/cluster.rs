@@ -1,5 +1,6 @@
 //! The cluster as the operator's own watches know it, for scaling: nothing is watched a second time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use kube::api::{Api, ListParams};
 use parking_lot::Mutex;
 use pilotage_plan::Resource;
 use pilotage_plan::api::Model;
-use pilotage_plan::cluster::{Running, Sort};
+use pilotage_plan::cluster::{Identity, Running, Sort};
 use pilotage_plan::render::kubernetes;
+use pilotage_plan::update::Trial;
 use pilotage_shell::clock::Clock;
 
 use super::view::{GatewayView, Known, ModelView, PodView, View, Workload, WorkloadKind};
@@ -79,6 +81,16 @@ impl Known for FromWatches {
     fn leads(&self) -> bool {
         self.watched.leads()
     }
+
+    fn heard(&self, mut trials: BTreeMap<String, Vec<Trial>>) {
+        for running in self.watched.models() {
+            if running.status["update"]["next"].is_object() {
+                let Identity { namespace, name, .. } = &running.identity;
+                let said = trials.remove(name).unwrap_or_default();
+                self.watched.heard_trials(namespace, name, said);
+            }
+        }
+    }
 }
 
 /// The gateways of a slice: those that are on their way out say nothing that is needed any more, and their
@@ -109,6 +121,13 @@ fn model(running: Running, fleets: &[Resource]) -> Option<ModelView> {
         return None;
     }
     let fleet = kubernetes::fleet_of(said, fleets).map(|fleet| Arc::new(fleet.spec.clone()));
+    // The number of all versions together is the Model's own; the reconciler divides it.
+    let versions = said.spec.updates.as_ref().is_some_and(|updates| updates.canary.is_some());
+    let own = versions.then(|| Workload {
+        kind: WorkloadKind::Model,
+        name: running.identity.name.clone(),
+        replicas: kubernetes::replicas(said),
+    });
     let pods = running.pods.into_iter().filter(|pod| pod.serves).map(|pod| PodView {
         url: pod.url(),
         name: pod.name,
@@ -122,13 +141,15 @@ fn model(running: Running, fleets: &[Resource]) -> Option<ModelView> {
         uid: running.identity.uid,
         spec: Arc::new(Model::clone(said).spec),
         fleet,
-        workload: running.workloads.into_iter().find_map(|(sort, name, replicas)| {
-            let kind = match sort {
-                Sort::Deployment => WorkloadKind::Deployment,
-                Sort::LeaderWorkerSet => WorkloadKind::LeaderWorkerSet,
-                _ => return None,
-            };
-            Some(Workload { kind, name, replicas })
+        workload: own.or_else(|| {
+            running.workloads.into_iter().find_map(|(sort, name, replicas)| {
+                let kind = match sort {
+                    Sort::Deployment => WorkloadKind::Deployment,
+                    Sort::LeaderWorkerSet => WorkloadKind::LeaderWorkerSet,
+                    _ => return None,
+                };
+                Some(Workload { kind, name, replicas })
+            })
         }),
         pods: pods.collect(),
         said: serde_json::from_value(running.status["scaling"].clone()).ok(),

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use kube::Client;
-use pilotage_core::scale::{Report, Stage};
+use pilotage_core::scale::{Report, Stage, TrialProgress, TrialReport};
 use pilotage_core::{Span, Time};
 use pilotage_plan::api::status::ModelScaling;
 use pilotage_plan::scaling::{Regulator, Verdict};
+use pilotage_plan::update::{NEXT, Progress, Trial};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::{date, tasks};
 use tokio::sync::mpsc;
@@ -82,6 +83,19 @@ struct Done {
     result: Result<(), ReachError>,
 }
 
+/// What is said of a version of a Model; canaries of Routes are other Models, and nothing of an update.
+fn of_version(told: TrialReport) -> Option<(String, Trial)> {
+    let model = told.model.strip_suffix(NEXT)?.to_owned();
+    let progress = match told.progress {
+        TrialProgress::Going => Progress::Going,
+        TrialProgress::TooFew => Progress::TooFew,
+        TrialProgress::Worse => Progress::Worse,
+        TrialProgress::Done => Progress::Done,
+    };
+    let TrialReport { step, percent, why, .. } = told;
+    Some((model, Trial { revision: told.revision?, progress, step, percent, why }))
+}
+
 impl<K: Known, A: Ask + 'static> Conduct<K, A> {
     /// `instance` is the name of this pod.
     pub fn new(
@@ -140,9 +154,17 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
         let asking = gateways.to_vec().into_iter().map(|gateway| self.report_of(gateway));
         let mut answers = futures_util::stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
         let mut silent = BTreeSet::new();
+        let mut trials: BTreeMap<String, Vec<Trial>> = BTreeMap::new();
         while let Some((gateway, answer)) = answers.next().await {
             match answer {
-                Ok(report) => course.regulator.hear(self.now(), id(&gateway.uid), report),
+                Ok(mut report) => {
+                    for trial in std::mem::take(&mut report.trials) {
+                        if let Some((model, trial)) = of_version(trial) {
+                            trials.entry(model).or_default().push(trial);
+                        }
+                    }
+                    course.regulator.hear(self.now(), id(&gateway.uid), report);
+                }
                 Err(error) => {
                     if !course.silent.contains(&gateway.uid) {
                         tracing::warn!(gateway = gateway.url, %error, "a gateway does not say what it sees");
@@ -153,6 +175,7 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
         }
         drop(answers);
         course.silent = silent;
+        self.known.heard(trials);
     }
 
     async fn report_of(&self, gateway: GatewayView) -> (GatewayView, Result<Report, ReachError>) {

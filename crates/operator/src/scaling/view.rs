@@ -1,5 +1,6 @@
 //! What scaling wants to know of a cluster, whoever watches it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use pilotage_core::{Span, Time};
 use pilotage_plan::api::status::ModelScaling;
 use pilotage_plan::api::{FleetSpec, ModelSpec};
 use pilotage_plan::scaling::{PodSeen, Sight};
+use pilotage_plan::update::Trial;
 
 /// Where a [`View`] comes from.
 pub trait Known: Send + Sync {
@@ -16,6 +18,11 @@ pub trait Known: Send + Sync {
 
     /// Whether this process leads: only then it changes anything.
     fn leads(&self) -> bool;
+
+    /// What gateways say of versions on trial, by the names of their Models.
+    fn heard(&self, trials: BTreeMap<String, Vec<Trial>>) {
+        let _ = trials;
+    }
 }
 
 /// A cluster, as far as scaling is concerned.
@@ -66,6 +73,8 @@ pub enum WorkloadKind {
     Deployment,
     /// `leaderworkerset.x-k8s.io/v1`
     LeaderWorkerSet,
+    /// The Model itself, where several versions of it have a workload each.
+    Model,
 }
 
 /// A pod of a Model.

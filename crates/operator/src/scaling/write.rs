@@ -117,6 +117,7 @@ fn kind_of(kind: WorkloadKind) -> ApiResource {
         WorkloadKind::LeaderWorkerSet => {
             resource("leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", "leaderworkersets")
         }
+        WorkloadKind::Model => models(),
     }
 }
 

@@ -14,6 +14,7 @@ use pilotage_core::{ReplicaId, Span, Time};
 
 use super::policy::{awake, policy};
 use crate::api::{FleetSpec, ModelSpec, ScaleBy, Scaling, Zero};
+use crate::update::NEXT;
 
 /// A Model as it is on the cluster.
 #[derive(Clone, Debug)]
@@ -97,7 +98,10 @@ impl Regulator {
     /// Whether somebody waits for that Model, as far as is known: then it is worth deciding at once.
     pub fn is_pressed(&self, name: &str) -> bool {
         let said = self.gateways.values().flatten();
-        let waiting = said.filter_map(|(_, report)| report.models.get(name)?.waiting);
+        let next = format!("{name}{NEXT}");
+        let lanes =
+            said.flat_map(|(_, report)| [report.models.get(name), report.models.get(&next)]);
+        let waiting = lanes.flatten().filter_map(|lane| lane.waiting);
         waiting.map(|seen| seen.value).any(|bands| {
             let bands = [bands.realtime, bands.standard, bands.bulk, bands.batch];
             bands.iter().any(|band| band.work.requests > 0.0)
@@ -151,7 +155,13 @@ impl Regulator {
         let mut names = Names::default();
         for (id, said) in &self.gateways {
             let seen = said.as_ref().and_then(|(at, report)| {
-                Some(report.models.get(name)?.clone().into_signals(*at, &mut names))
+                let own = report.models.get(name)?.clone().into_signals(*at, &mut names);
+                // Requests for a version on trial are the Model's, too.
+                let next = report.models.get(&format!("{name}{NEXT}")).cloned();
+                Some(match next {
+                    Some(next) => own.merge(next.into_signals(*at, &mut names)),
+                    None => own,
+                })
             });
             // One that does not know the Model has not said that nobody asks for it.
             pool.report(*id, seen.unwrap_or_default());

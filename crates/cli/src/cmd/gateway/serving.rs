@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 
 use super::view::{View, status};
 use crate::cmd::front::prepared::{Prepared, Reached, reach};
-use crate::cmd::front::{Begin, Current, Front, Keys, LOOK, SAVE_EVERY};
+use crate::cmd::front::{Begin, Current, Face, Front, Keys, LOOK, SAVE_EVERY};
 use crate::installation::Installation;
 
 /// How long further news is waited for: what belongs together comes in several pieces.
@@ -80,6 +80,7 @@ impl Serving {
             keys,
             clock,
             zone: place.zone,
+            face: Face::Clients,
             more: vec![("cluster", cluster)],
         };
         let front = Front::start(begin, installation, entrance, admin)?;

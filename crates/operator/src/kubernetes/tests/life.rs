@@ -227,7 +227,7 @@ async fn other_loops_know_the_models() {
     let models = known.models();
     assert_eq!(models.len(), 1);
     assert_eq!(models[0].copies, (2, 2));
-    assert_eq!(models[0].pods.iter().filter(|(_, is_ready)| *is_ready).count(), 2);
+    assert_eq!(models[0].pods.iter().filter(|pod| pod.ready_s.is_some()).count(), 2);
     assert_eq!(models[0].status["readyReplicas"], 2);
     operator.stop().await;
 }

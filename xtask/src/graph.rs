@@ -120,11 +120,11 @@ impl Graph {
         self.packages.iter().filter(|package| package.source.is_some())
     }
 
-    /// What a package needs itself, for whatever purpose.
-    pub(crate) fn needs(&self, package: &Package) -> Vec<&Package> {
+    /// What a package needs itself, for whatever purpose, and whether it ships with it.
+    pub(crate) fn needs(&self, package: &Package) -> Vec<(&Package, bool)> {
         let named = |id: &String| self.packages.iter().find(|package| &package.id == id);
         let edges = self.edges.iter().filter(|edge| edge.from == package.id);
-        edges.filter_map(|edge| named(&edge.to)).collect()
+        edges.filter_map(|edge| Some((named(&edge.to)?, edge.ships))).collect()
     }
 
     /// What ships with a package: all it needs, and all that they need.
@@ -163,6 +163,8 @@ mod tests {
             packages.iter().map(|package| package.name.clone()).collect()
         };
         assert_eq!(names(graph.ships_with(&graph.packages[0])), ["b", "c"]);
-        assert_eq!(names(graph.needs(&graph.packages[0])), ["b", "t"]);
+        let needs = graph.needs(&graph.packages[0]);
+        assert_eq!(names(needs.iter().map(|(one, _)| *one).collect()), ["b", "t"]);
+        assert_eq!(needs.iter().map(|(_, ships)| *ships).collect::<Vec<_>>(), [true, false]);
     }
 }

@@ -42,7 +42,7 @@ fn run(repo: &Repo) -> Vec<Finding> {
         }
     }
     for package in repo.graph.ours() {
-        for needed in repo.graph.needs(package) {
+        for (needed, _) in repo.graph.needs(package) {
             let listed = NOT_DIRECTLY.iter().find(|(name, _)| *name == needed.name);
             if let Some((name, instead)) = listed {
                 let what = format!("`{}` depends on `{name}`", package.name);

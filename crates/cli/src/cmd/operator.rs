@@ -44,34 +44,49 @@ pub(crate) async fn run(args: Operator) -> anyhow::Result<()> {
         std::io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(());
     }
+    operate(&args, operator, metrics, system).await
+}
+
+/// Works until a signal, and until what was begun then is ended, or a second one.
+async fn operate(
+    args: &Operator,
+    operator: kubernetes::Operator,
+    metrics: Metrics,
+    system: String,
+) -> anyhow::Result<()> {
     let mut signals = Shutdown::listen()?;
     let stop = CancellationToken::new();
     let socket = bind(args.admin_listen).await?;
-    let scaling = scaling::Settings {
-        namespace: system.clone(),
-        instance: Some(host()),
-        admin_key: env::get(Var::AdminKey).filter(|key| !key.is_empty()).map(Secret::new),
-        scaler: bind_if(args.scaler_listen).await?,
-        metrics: bind_if(args.metrics_api_listen).await?,
-    };
+    let settings = scaling_of(args, system).await?;
     let admin = listen(socket, Admin { operator: operator.clone(), metrics }, &stop);
-    tracing::info!(admin = %args.admin_listen, namespace = args.namespace, system, "operating");
-    let (known, until) = (operator.known(), stop.clone());
-    let scaled = tasks::spawn("scaling", scaling::run(known, scaling, until));
+    tracing::info!(admin = %args.admin_listen, namespace = args.namespace, "operating");
+    let scaled = tasks::spawn("scaling", scaling::run(operator.known(), settings, stop.clone()));
     let until = stop.clone();
-    let work = tasks::spawn("operator", async move { operator.run(until).await });
-    tokio::pin!(work);
+    let mut work = tasks::spawn("operator", async move { operator.run(until).await });
     tokio::select! {
-        signal = signals.next() => tracing::info!(signal, "stopping"),
+        signal = signals.next() => tell_stop(signal),
         _ = &mut work => anyhow::bail!("the operator ended by itself; its log says why"),
     }
     stop.cancel();
     tokio::select! {
         _ = signals.next() => {}
-        _ = async { (work.await, scaled.await) } => {}
+        _ = async { (work.await, scaled.await, admin.await) } => {}
     }
-    let _ = admin.await;
     Ok(())
+}
+
+fn tell_stop(signal: &str) {
+    tracing::info!(signal, "stopping");
+}
+
+async fn scaling_of(args: &Operator, system: String) -> anyhow::Result<scaling::Settings> {
+    Ok(scaling::Settings {
+        namespace: system,
+        instance: Some(host()),
+        admin_key: env::get(Var::AdminKey).filter(|key| !key.is_empty()).map(Secret::new),
+        scaler: bind_if(args.scaler_listen).await?,
+        metrics: bind_if(args.metrics_api_listen).await?,
+    })
 }
 
 /// The pod, or the machine, and what tells it from another one there.

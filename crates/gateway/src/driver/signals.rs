@@ -277,7 +277,7 @@ impl Driver {
     pub(super) fn is_held(&self) -> bool {
         let mut fleet = self.scheduler.fleet().iter();
         let takes = fleet.any(|one| one.up && one.capacity.requests_max > 0);
-        self.scheduler.queue().len() > 0 && !takes
+        !self.scheduler.queue().is_empty() && !takes
     }
 
     /// What is to be seen of the lane now.

@@ -17,9 +17,7 @@ pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
         let due_ms = turn(&shared, &mut candidate).await;
         let leads = candidate.leads(shared.now_ms());
         if leads != shared.leads() {
-            tracing::info!(leads, name = shared.settings.name, "who leads has changed");
-            shared.leads.send_replace(leads);
-            shared.counters.leads(leads);
+            turned(&shared, leads);
         }
         tokio::select! {
             () = stop.cancelled() => break,
@@ -33,6 +31,12 @@ pub(super) async fn keep(shared: Arc<Shared>, stop: CancellationToken) {
         let given = shared.calls.replace(path(system), &lease).await;
         tracing::info!(given = given.is_ok(), "the lead is given back");
     }
+}
+
+fn turned(shared: &Shared, leads: bool) {
+    tracing::info!(leads, name = shared.settings.name, "who leads has changed");
+    shared.leads.send_replace(leads);
+    shared.counters.leads(leads);
 }
 
 /// Takes one turn; returns when the next one is due.

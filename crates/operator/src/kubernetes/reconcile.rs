@@ -77,7 +77,8 @@ pub(super) async fn dry_run(shared: &Arc<Shared>) -> Result<String, Failure> {
     let mut work = Loop::new(Arc::clone(shared));
     let offered = offered(&shared.calls).await?;
     work.take(offered);
-    shared.world.lock().collected(collected(shared).await?);
+    let keys = collected(shared).await?;
+    shared.world.lock().collected(keys);
     while work.watches.unsynced() > 0 {
         let heard = work.watches.next().await;
         if let (_, Err(error)) = &heard {

@@ -3,7 +3,9 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 use pilotage_plan::api::API_VERSION;
-use pilotage_plan::cluster::{About, Action, Apply, Failure, KEYS, Keys, Note, Plan, Ref, Why};
+use pilotage_plan::cluster::{
+    About, Action, Apply, Failure, KEYS, Keys, Note, Plan, Ref, Row, Sort, Why,
+};
 use pilotage_plan::crd::Names;
 use pilotage_shell::secret::Secret;
 use serde_json::{Value, json};
@@ -21,23 +23,27 @@ pub(super) async fn carry_out(shared: &Shared, recorder: &Recorder, at: Ref, pla
         }
         shared.gate.pass().await;
         let done = act(shared, recorder, &at, action).await;
-        shared.counters.wrote(action, done.as_ref().map(|()| ()));
+        shared.counters.wrote(action, done.as_ref().copied());
         match done {
             Ok(()) => shared.gate.answered(),
             Err(failure) => {
-                tracing::warn!(
-                    resource = %at.name, namespace = %at.namespace, code = failure.code,
-                    error = failure.message, "a write failed"
-                );
-                if is_servers(&failure) {
-                    shared.gate.failed(&failure);
-                }
-                let now_ms = shared.now_ms();
-                shared.world.lock().refused(now_ms, &at, action, &failure, chance());
+                refused(shared, &at, action, &failure);
             }
         }
     }
     at
+}
+
+fn refused(shared: &Shared, at: &Ref, action: &Action, failure: &Failure) {
+    tracing::warn!(
+        resource = %at.name, namespace = %at.namespace, code = failure.code,
+        error = failure.message, "a write failed"
+    );
+    if is_servers(failure) {
+        shared.gate.failed(failure);
+    }
+    let now_ms = shared.now_ms();
+    shared.world.lock().refused(now_ms, at, action, failure, chance());
 }
 
 async fn act(
@@ -49,34 +55,15 @@ async fn act(
     match action {
         Action::Apply(apply) => {
             let object = applied(shared, apply).await?;
-            tracing::info!(
-                kind = apply.sort.row().kind, name = apply.name(), namespace = apply.namespace(),
-                why = ?apply.why, "applied"
-            );
             let now_ms = shared.now_ms();
             shared.world.lock().applied(now_ms, at, apply, &object);
         }
         Action::Delete { sort, namespace, name, uid } => {
-            let row = sort.row();
-            let path = Path {
-                api_version: row.api_version,
-                plural: row.plural,
-                namespace,
-                name,
-                part: "",
-            };
-            let left = shared.calls.delete(path, uid).await?;
-            tracing::info!(kind = row.kind, name, namespace, "deleted");
+            let left = deleted(shared, *sort, (namespace, name), uid).await?;
             shared.world.lock().deleted(at, *sort, name, left.as_ref());
         }
         Action::Status { about, status } => status_of(shared, about, status).await?,
-        Action::Tell { about, note } => {
-            // Who cannot be told is not waited for.
-            let told = recorder.publish(&event(note), &reference(about)).await;
-            if let Err(error) = told {
-                tracing::debug!(error = %error, "an event was not told");
-            }
-        }
+        Action::Tell { about, note } => tell(recorder, about, note).await,
         Action::Key { about, secret } => {
             let key = key(shared, secret).await?;
             let now_ms = shared.now_ms();
@@ -87,7 +74,37 @@ async fn act(
     Ok(())
 }
 
+/// Who cannot be told is not waited for.
+async fn tell(recorder: &Recorder, about: &About, note: &Note) {
+    if let Err(error) = recorder.publish(&event(note), &reference(about)).await {
+        tracing::debug!(error = %error, "an event was not told");
+    }
+}
+
+async fn deleted(
+    shared: &Shared,
+    sort: Sort,
+    (namespace, name): (&str, &str),
+    uid: &str,
+) -> Result<Option<Value>, Failure> {
+    let row = sort.row();
+    let Row { api_version, plural, .. } = row;
+    let left = shared.calls.delete(Path { api_version, plural, namespace, name, part: "" }, uid);
+    let left = left.await?;
+    tracing::info!(kind = row.kind, name, namespace, "deleted");
+    Ok(left)
+}
+
 async fn applied(shared: &Shared, apply: &Apply) -> Result<Value, Failure> {
+    let object = written(shared, apply).await?;
+    tracing::info!(
+        kind = apply.sort.row().kind, name = apply.name(), namespace = apply.namespace(),
+        why = ?apply.why, "applied"
+    );
+    Ok(object)
+}
+
+async fn written(shared: &Shared, apply: &Apply) -> Result<Value, Failure> {
     let row = apply.sort.row();
     let path = Path {
         api_version: row.api_version,

@@ -151,7 +151,8 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
         let ids: BTreeSet<u64> = gateways.iter().map(|gateway| id(&gateway.uid)).collect();
         course.regulator.know(&ids);
         // Owned, so that futures of any lifetime need not be proven to be sendable.
-        let asking = gateways.to_vec().into_iter().map(|gateway| self.report_of(gateway));
+        let asked: Vec<GatewayView> = gateways.to_vec();
+        let asking = asked.into_iter().map(|gateway| self.report_of(gateway));
         let mut answers = futures_util::stream::iter(asking).buffer_unordered(ASKED_AT_ONCE);
         let mut silent = BTreeSet::new();
         let mut trials: BTreeMap<String, Vec<Trial>> = BTreeMap::new();

@@ -3,6 +3,8 @@
 //! Contract: no I/O and no clock. The same world at the same time gives the same plans, and one in which
 //! all is as it is to be gives none: nothing is written at rest.
 
+mod keyring;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -248,7 +250,7 @@ impl World {
         self.dirty.remove(at);
         self.wakeups.remove(at);
         self.trials.remove(&(at.namespace.clone(), at.name.clone()));
-        if at.kind == Kind::Model && self.keys.0.remove(&entry(at)).is_some() {
+        if at.kind == Kind::Model && self.keys.0.remove(&keyring::entry(at)).is_some() {
             self.is_collecting = true;
         }
     }
@@ -350,7 +352,7 @@ impl World {
             let verdict = verdicts.remove(at).unwrap_or(Verdict::Open);
             if held.verdict != verdict {
                 held.verdict = verdict;
-                // Its Routes have it, or have it no longer.
+                // Its Routes have it, or have it not.
                 let routes = self.routes.get(&at.name).into_iter().flatten();
                 self.dirty.extend(routes.filter(|_| at.kind == Kind::Model).cloned());
                 self.dirty.insert(at.clone());
@@ -471,57 +473,6 @@ impl World {
         }
     }
 
-    /// Whether the Secret of all keys may be another than it is to be.
-    pub const fn is_collecting(&self) -> bool {
-        self.is_collecting
-    }
-
-    /// A Model's key is known.
-    pub fn key(&mut self, now_ms: u64, about: &About, key: String) {
-        let at =
-            Ref { kind: about.kind, namespace: about.namespace.clone(), name: about.name.clone() };
-        if !self.resources.contains_key(&at) {
-            return;
-        }
-        self.minds.entry(at.clone()).or_default().key_read(now_ms);
-        let old = self.keys.0.insert(entry(&at), key);
-        if old != self.keys.0.get(&entry(&at)).cloned() {
-            self.is_collecting = true;
-            self.dirty.insert(at);
-        }
-    }
-
-    /// Whether a Model's key is known.
-    pub(super) fn has_key(&self, at: &Ref) -> bool {
-        self.keys.0.contains_key(&entry(at))
-    }
-
-    /// What the Secret of all keys holds.
-    pub fn collected(&mut self, keys: Keys) {
-        self.collected = Some(keys);
-        self.is_collecting = true;
-    }
-
-    /// The Secret of all keys, where it is another. Keys that were not read yet stay in it as long as
-    /// their Models are there.
-    pub fn plan_keys(&mut self) -> Option<Action> {
-        if !self.is_collecting || self.unsettled {
-            return None;
-        }
-        let there = self.collected.as_ref()?;
-        let models = self.resources.keys().filter(|at| at.kind == Kind::Model);
-        let mut keys = Keys::default();
-        for at in models {
-            let entry = entry(at);
-            if let Some(key) = self.keys.0.get(&entry).or_else(|| there.0.get(&entry)) {
-                keys.0.insert(entry, key.clone());
-            }
-        }
-        self.is_collecting = false;
-        let namespace = self.setting.system.clone();
-        (keys != *there).then_some(Action::Keys { namespace, keys })
-    }
-
     /// A Model that counts.
     pub(super) fn accepted(&self, at: &Ref) -> Option<&Arc<Resource>> {
         self.accepted.get(at)
@@ -620,11 +571,6 @@ impl Ref {
             uid: uid.to_owned(),
         }
     }
-}
-
-/// The entry of a Model's key.
-fn entry(at: &Ref) -> String {
-    format!("{}.{}", at.namespace, at.name)
 }
 
 fn text(value: &Value) -> String {

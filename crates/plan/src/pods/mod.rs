@@ -5,8 +5,8 @@
 
 mod slices;
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::Serialize;
 

@@ -3,8 +3,8 @@
 //! A Service has several slices, for several families of addresses and for many pods; the same pod may be in
 //! two of them while it moves. What a slice leaves out means what the API's documentation says it does.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::Deserialize;
 
@@ -220,7 +220,7 @@ mod tests {
         // It moves, and is ready in the newer of the two.
         check(
             &[
-                slice("IPv4", &[at("10.0.0.1", "a", no.clone())]),
+                slice("IPv4", &[at("10.0.0.1", "a", no)]),
                 slice(
                     "IPv4",
                     &[at("10.0.0.1", "a", yes.clone()), at("10.0.0.2", "b", yes.clone())],

@@ -184,7 +184,7 @@ fn offer(one: &Offered, policy: &Policy, question: &Question) -> Option<Offer> {
         price: one.price?,
         // What is kept free is not offered.
         capacity: one.rate? * policy.utilisation,
-        max: one.room.unwrap_or(policy.max.max(pilotage_core::scale::cost::COUNT_MAX)),
+        max: one.room.unwrap_or_else(|| policy.max.max(pilotage_core::scale::cost::COUNT_MAX)),
         interruptions: one.spot.then_some(question.interruptions),
     })
 }
@@ -199,7 +199,7 @@ fn offered(
     let (spec, said) = (&model.spec, &fleet.spec);
     let ranks = spec.parallelism.tensor.saturating_mul(spec.parallelism.pipeline).max(1);
     let class = said.hardware.as_deref().and_then(Accelerator::by_id).copied();
-    let per_node = said.per_node.or(class.map(|class| class.per_node)).unwrap_or(1).max(1);
+    let per_node = said.per_node.or_else(|| class.map(|class| class.per_node)).unwrap_or(1).max(1);
     let part = f64::from(ranks) / f64::from(per_node);
     let price = said.price_per_hour.map(|price| price.millionths() as f64 / UNIT * part);
     let room = said.nodes.map(|nodes| match per_node / ranks {

@@ -239,30 +239,30 @@ impl Serving {
         let name = done.name.as_str();
         let Some(lane) = self.naps.lane(name) else { return };
         match &done.result {
-            Err(reason) => {
-                let what = if done.woke { "wake up" } else { "sleep" };
-                tracing::warn!(
-                    process = name,
-                    what,
-                    reason,
-                    "a process did not do it and is started anew"
-                );
-                self.scaling.replace(&lane, name);
-                self.set_processes();
-            }
-            Ok(()) if done.woke => {
-                let Some((access, since)) = self.naps.woke(name) else { return };
-                let took = Time::from_nanos(self.front.now_nanos()).since(since);
-                tracing::info!(process = name, took_ms = took.as_millis(), "a process woke up");
-                self.raise(name, access);
-                if let Some(lane) = self.front.gateway.lane(&lane) {
-                    lane.replica_took(true, took);
-                }
-            }
+            Err(reason) => self.restless(&lane, done, reason),
+            Ok(()) if done.woke => self.awake(&lane, name),
             Ok(()) => {
                 tracing::info!(process = name, "a process sleeps");
                 self.naps.slept(name);
             }
+        }
+    }
+
+    fn restless(&mut self, lane: &str, done: &Done, reason: &str) {
+        let name = done.name.as_str();
+        let what = if done.woke { "wake up" } else { "sleep" };
+        tracing::warn!(process = name, what, reason, "a process did not do it and is started anew");
+        self.scaling.replace(lane, name);
+        self.set_processes();
+    }
+
+    fn awake(&mut self, lane: &str, name: &str) {
+        let Some((access, since)) = self.naps.woke(name) else { return };
+        let took = Time::from_nanos(self.front.now_nanos()).since(since);
+        tracing::info!(process = name, took_ms = took.as_millis(), "a process woke up");
+        self.raise(name, access);
+        if let Some(lane) = self.front.gateway.lane(lane) {
+            lane.replica_took(true, took);
         }
     }
 }

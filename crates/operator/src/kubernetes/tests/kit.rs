@@ -18,6 +18,7 @@ use pilotage_shell::metrics::Metrics;
 use pilotage_shell::tasks;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::kubernetes::{Operator, Settings};
@@ -78,7 +79,7 @@ impl Stage {
         tasks::spawn("players", async move {
             loop {
                 server.with(|cluster, now_ms| players.lock().step(now_ms, cluster));
-                tokio::time::sleep(Duration::from_millis(pace_ms.load(Ordering::Relaxed))).await;
+                sleep(Duration::from_millis(pace_ms.load(Ordering::Relaxed))).await;
             }
         });
         stage
@@ -184,7 +185,7 @@ impl Stage {
     }
 
     pub(super) async fn pass(&self, seconds: u64) {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        sleep(Duration::from_secs(seconds)).await;
     }
 
     /// A resource's condition as `Status Reason: message`.

@@ -4,6 +4,5 @@
 mod faults;
 mod kit;
 mod life;
-mod real;
 mod troubles;
 mod versions;

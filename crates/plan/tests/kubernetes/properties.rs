@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pilotage_plan::parse_all;
-use pilotage_plan::render::kubernetes::{Cluster, Object, render};
+use pilotage_plan::render::kubernetes::{Cluster, HELD, HELD_HERE, HELD_MOVING, Object, render};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -164,6 +164,47 @@ fn selectors_of_copies_do_not_meet() {
             let found = labels.iter().filter(|labels| matches(selector, labels)).count();
             assert_eq!(found, 1, "{name}: {}", object.name());
         }
+    }
+}
+
+/// What lets go of a pod is its Deployment alone: the copy serves until another one does.
+#[test]
+fn released_pods_are_found_by_all_but_what_keeps_them() {
+    let mut deployments = 0;
+    for (name, objects) in every() {
+        for object in objects.iter().filter(|one| one.kind() == "Deployment") {
+            let value = object.value();
+            let here = &value["spec"]["template"]["metadata"]["labels"];
+            if here[HELD] != HELD_HERE {
+                continue;
+            }
+            deployments += 1;
+            let mut moving = here.clone();
+            moving[HELD] = HELD_MOVING.into();
+            assert!(!matches(&value["spec"]["selector"]["matchLabels"], &moving), "{name}");
+            assert_eq!(selectors(&objects, &[&moving]), Ok(()), "{name}");
+            let spread = &value["spec"]["template"]["spec"]["topologySpreadConstraints"];
+            let spread = spread.as_array().into_iter().flatten();
+            for one in spread {
+                assert!(matches(&one["labelSelector"]["matchLabels"], &moving), "{name}");
+            }
+        }
+    }
+    assert!(deployments > 5, "{deployments}");
+}
+
+#[test]
+fn no_copy_is_evicted_before_another_one_is_there() {
+    for (name, rendered) in objects::all() {
+        let budgets = rendered.objects.iter().filter(|one| one.kind() == "PodDisruptionBudget");
+        let most: Vec<&Value> = budgets.map(|one| &one.value()["spec"]["maxUnavailable"]).collect();
+        assert_eq!(most, [0], "{name}");
+        let workloads = ["Deployment", "StatefulSet", "LeaderWorkerSet"];
+        let mut all = rendered.objects.iter().filter(|one| workloads.contains(&one.kind()));
+        assert!(all.all(|one| templates(one.value()).iter().all(|template| {
+            let tolerations = template["spec"]["tolerations"].as_array().unwrap();
+            tolerations.iter().filter(|one| one["tolerationSeconds"] == 60).count() == 2
+        })));
     }
 }
 

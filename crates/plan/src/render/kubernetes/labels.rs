@@ -14,6 +14,18 @@ pub(super) const REVISION: &str = "pilotage.dev/revision";
 /// The label that tells the pods of one copy that take requests from those that compute along.
 pub(super) const ROLE: &str = "pilotage.dev/role";
 
+/// The label that says whether a pod's Deployment keeps it, by which alone that selects and nothing else does.
+///
+/// With another value than [`HELD_HERE`] the Deployment lets go of it and starts another one at once, while the
+/// Service sends it requests, the policy lets them in and the budget counts it.
+pub const HELD: &str = "pilotage.dev/held";
+
+/// The value with which a Deployment keeps a pod.
+pub const HELD_HERE: &str = "here";
+
+/// The value of pods that serve until the one in their place does.
+pub const HELD_MOVING: &str = "moving";
+
 /// What a pod does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {

@@ -36,6 +36,7 @@ use crate::size::ModelFacts;
 use crate::update::{self, RevisionError};
 use crate::{ManifestError, manifest};
 
+pub use labels::{HELD, HELD_HERE, HELD_MOVING};
 pub use mesh::Mesh;
 pub use object::Object;
 pub use platform::Platform;

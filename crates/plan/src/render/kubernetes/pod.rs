@@ -7,8 +7,16 @@ use super::labels::Role;
 use super::platform::{bears, toleration};
 use super::settle::{Nodes, Settled, entry};
 use crate::WeightsSource;
-use crate::api::StorageKind;
+use crate::api::{Effect, StorageKind, Toleration};
 use crate::launch::VolumeRole;
+
+/// Taints of nodes that nobody hears of, and of those that say themselves that they are not ready.
+const GONE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+/// Seconds after which copies start elsewhere that were on such a node, instead of Kubernetes' 300: the node
+/// controller has waited for most of a minute before it says so, copies take minutes to start, and a kubelet that
+/// starts again is back sooner.
+const GONE_SECONDS: u32 = 60;
 
 impl Settled<'_> {
     /// The template of pods of that role.
@@ -40,10 +48,7 @@ impl Settled<'_> {
         if !selector.is_empty() {
             set("nodeSelector", Value::Object(selector));
         }
-        let tolerations = self.tolerations();
-        if !tolerations.is_empty() {
-            set("tolerations", Value::Array(tolerations));
-        }
+        set("tolerations", Value::Array(self.tolerations()));
         if self.replicas_max() > 1 && nodes == Nodes::One {
             set("topologySpreadConstraints", self.spread());
         }
@@ -173,13 +178,25 @@ impl Settled<'_> {
         let own = self.model.spec.pod_template.iter().flat_map(|pods| &pods.tolerations);
         all.extend(own.cloned());
         all.dedup();
-        all.iter().map(toleration).collect()
+        // Who says what is tolerated of a taint says for how long.
+        let is_said = |key: &&str| all.iter().any(|one| covers(one, key));
+        let gone = GONE.iter().filter(|key| !is_said(key)).map(|key| {
+            json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": GONE_SECONDS })
+        });
+        all.iter().map(toleration).chain(gone).collect()
     }
 
     /// Copies are spread over nodes and zones, as far as that goes.
     fn spread(&self) -> Value {
         spread(&self.selector_here(Role::Serves))
     }
+}
+
+/// Whether a pod with that toleration is let stay on nodes with that taint.
+fn covers(one: &Toleration, key: &str) -> bool {
+    one.key.as_deref().is_none_or(|own| own == key)
+        && one.value.is_none()
+        && one.effect.is_none_or(|effect| effect == Effect::NoExecute)
 }
 
 /// Spread over nodes and zones, as far as that goes.

@@ -18,10 +18,7 @@ const TOLERANCE_MINOR: u32 = 35;
 
 /// The budget for disruptions, and what scales the Model.
 pub(super) fn objects(settled: &Settled<'_>) -> Result<Vec<Object>, RenderError> {
-    let mut all = Vec::new();
-    if settled.replicas_max() > 1 {
-        all.push(budget(settled));
-    }
+    let mut all = vec![budget(settled)];
     let Some(scaling) = settled.model.spec.scaling else { return Ok(all) };
     if scaling.by == ScaleBy::Pilotage {
         return Ok(all);
@@ -53,10 +50,15 @@ fn target(settled: &Settled<'_>) -> Result<serde_json::Value, RenderError> {
     Ok(json!({ "apiVersion": version, "kind": kind, "name": settled.name }))
 }
 
-/// One copy may be away at a time. Copies of several nodes go as wholes, pod by pod.
+/// Nobody may take a copy away before another one is ready in its place, be it the only one or one of many: a start
+/// takes minutes, and what an eviction ends cannot be had again sooner. An eviction that is refused is tried again,
+/// by `kubectl drain` and by what nodes are upgraded with, and goes through when the operator has moved the copy:
+/// the pod that was released is beyond the number that its Deployment wants, so that one may be missing.
+///
+/// Without the operator the label [`HELD`](super::labels::HELD) can be put on a pod by hand, to the same end.
 fn budget(settled: &Settled<'_>) -> Object {
     let spec = json!({
-        "maxUnavailable": 1,
+        "maxUnavailable": 0,
         "selector": { "matchLabels": settled.selector() },
         // Pods that never became ready are in nobody's way.
         "unhealthyPodEvictionPolicy": "AlwaysAllow",

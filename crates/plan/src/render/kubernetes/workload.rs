@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::labels::Role;
+use super::labels::{HELD, HELD_HERE, Role};
 use super::object::Object;
 use super::settle::{Nodes, Settled};
 
@@ -31,17 +31,21 @@ pub(super) const fn scaled(settled: &Settled<'_>) -> Option<(&'static str, &'sta
 fn deployment(settled: &Settled<'_>) -> Object {
     let updates = settled.model.spec.updates.clone().unwrap_or_default();
     let patience = settled.spec.probes.startup.patience_seconds();
+    let mut selector = settled.selector_here(Role::Serves);
+    selector[HELD] = HELD_HERE.into();
+    let mut template = settled.pod(Role::Serves, Nodes::One);
+    template["metadata"]["labels"][HELD] = HELD_HERE.into();
     let mut spec = json!({
         "revisionHistoryLimit": HISTORY,
         // As long as a start may take, and the pull of an image before it.
         "progressDeadlineSeconds": patience.saturating_add(1800),
         "minReadySeconds": updates.ready_seconds,
-        "selector": { "matchLabels": settled.selector_here(Role::Serves) },
+        "selector": { "matchLabels": selector },
         "strategy": {
             "type": "RollingUpdate",
             "rollingUpdate": { "maxSurge": updates.surge, "maxUnavailable": updates.unavailable },
         },
-        "template": settled.pod(Role::Serves, Nodes::One),
+        "template": template,
     });
     number(settled, &mut spec);
     let metadata = settled.metadata_here(&settled.named_here(""));

@@ -20,6 +20,7 @@ pub mod launch;
 pub mod lint;
 mod machine;
 pub mod manifest;
+pub mod nodes;
 pub mod plan;
 pub mod pods;
 pub mod reference;

@@ -13,6 +13,7 @@
 mod copies;
 mod health;
 mod moves;
+mod read;
 mod signals;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pilotage_plan::Kind;
+use pilotage_plan::api::status::UpdateStatus;
 use pilotage_plan::cluster::Seen;
 use pilotage_plan::gateway_api;
 use pilotage_plan::pods::{Pod, Slice, pods};
@@ -18,11 +19,33 @@ use crate::{Part, Source};
 /// Most keys that are read: more Models than a cluster has.
 const KEYS_MAX: usize = 10_000;
 
+/// What an operator says of a Model that gateways go by.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ModelState {
+    /// Which version serves, and which one is on trial.
+    pub update: Option<UpdateStatus>,
+    /// Pods that sleep, and are to get nothing.
+    pub asleep: Vec<String>,
+}
+
+impl ModelState {
+    fn read(object: &Value) -> Self {
+        let status = &object["status"];
+        let asleep = status["scaling"]["asleep"].as_array().into_iter().flatten();
+        Self {
+            update: UpdateStatus::deserialize(&status["update"]).ok(),
+            asleep: asleep.filter_map(|pod| Some(pod.as_str()?.to_owned())).collect(),
+        }
+    }
+}
+
 /// What is known.
 #[derive(Debug, Default)]
 pub struct Known {
     pub(crate) sources: Vec<Source>,
     resources: BTreeMap<(Kind, Place), Seen>,
+    /// What operators say of Models that gateways go by.
+    states: BTreeMap<Place, ModelState>,
     /// HTTPRoutes that lead to Models, as the Routes that they are.
     http_routes: BTreeMap<Place, Seen>,
     /// Slices by the Service that they are of, which has few.
@@ -53,6 +76,11 @@ impl Known {
     /// The resources, whether they count or not.
     pub fn resources(&self) -> impl Iterator<Item = &Seen> {
         self.resources.values().chain(self.http_routes.values())
+    }
+
+    /// What an operator says of a Model.
+    pub fn state(&self, namespace: &str, name: &str) -> Option<&ModelState> {
+        self.states.get(&(namespace.to_owned(), name.to_owned()))
     }
 
     /// The pods of a Service.
@@ -113,7 +141,28 @@ impl Known {
         }
     }
 
+    /// Whether what is said of Models is other than it was.
+    fn take_states(&mut self, news: &News) -> bool {
+        match news {
+            News::All(all) => {
+                let read =
+                    |(place, object): &(Place, Value)| (place.clone(), ModelState::read(object));
+                let states: BTreeMap<_, _> = all.iter().map(read).collect();
+                let changed = states != self.states;
+                self.states = states;
+                changed
+            }
+            News::Set(place, object) => {
+                let state = ModelState::read(object);
+                self.states.insert(place.clone(), state.clone()) != Some(state)
+            }
+            News::Gone(place) => self.states.remove(place).is_some(),
+            News::Absent(_) | News::Heard | News::Lost(_) => false,
+        }
+    }
+
     fn take_resources(&mut self, kind: Kind, news: News) -> bool {
+        let turned = kind == Kind::Model && self.take_states(&news);
         let read = |object: &Value| Seen::read(kind, object);
         let changed = match news {
             News::All(all) => {
@@ -132,7 +181,7 @@ impl Known {
             News::Absent(_) | News::Heard | News::Lost(_) => false,
         };
         self.revision += u64::from(changed);
-        changed
+        changed || turned
     }
 
     fn take_http_routes(&mut self, news: News) -> bool {

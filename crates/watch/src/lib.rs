@@ -21,7 +21,7 @@ use pilotage_shell::tasks;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use known::Known;
+pub use known::{Known, ModelState};
 pub use source::Source;
 
 use follow::Followed;

@@ -128,7 +128,7 @@ async fn what_comes_and_runs_is_told() {
     let gateway = gateway(config(), &[&engine]);
     engine.json(
         200,
-        r#"{"usage":{"prompt_tokens":10,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":5}}}"#,
+        r#"{"usage":{"prompt_tokens":10,"completion_tokens":3,"total_tokens":13,"prompt_tokens_details":{"cached_tokens":5}}}"#,
     );
     assert_eq!(answer(&gateway, chat(WHOLE)).await.0, 200);
     let (signals, report) = seen(&gateway).await;

@@ -79,6 +79,11 @@ pub fn service(model: &str) -> String {
     name::label(model, "engines")
 }
 
+/// The name of the Service of the pods of one of a Model's versions.
+pub fn service_of(model: &str, revision: &str) -> String {
+    name::label(model, &format!("{revision}-engines"))
+}
+
 /// The entry of a Model in the Secret with all keys between gateway and engines.
 pub fn key_entry(namespace: &str, model: &str) -> String {
     format!("{namespace}.{model}")

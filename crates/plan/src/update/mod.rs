@@ -12,12 +12,14 @@
 
 mod copies;
 mod revision;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod trial;
 
 pub use copies::Copies;
 pub use revision::{RUNS, RevisionError, revision, running, what_runs};
+pub use serving::{Staged, model_of, serve};
 pub use trial::{NEXT, TriedOut, leads_alone, try_out};
 
 use crate::Timestamp;

@@ -304,3 +304,56 @@ proptest! {
         prop_assert!(ended, "{:?}", play.status);
     }
 }
+
+#[test]
+fn gateways_serve_both_versions_while_one_is_on_trial() {
+    let resources = |image: &str| {
+        let head = "apiVersion: pilotage.dev/v1alpha1\nkind: ";
+        let text = format!(
+            "{head}Model\nmetadata: {{name: m}}\nspec: {{source: 'file:w.gguf', image: {image}, updates: \
+             {{{STEPS}}}}}\n"
+        );
+        parse_all([("m.yaml", text.as_str())]).unwrap()
+    };
+    let pod = |name: &str| crate::pods::Pod {
+        name: name.to_owned(),
+        uid: name.to_owned(),
+        address: "10.0.0.1".parse().unwrap(),
+        ports: [("http".to_owned(), 8000)].into(),
+        zone: None,
+        node: None,
+        near: Vec::new(),
+        stage: crate::pods::Stage::Ready,
+    };
+    let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
+    let next = |phase| NextStatus {
+        revision: revision(&new),
+        phase,
+        percent_max: 50,
+        percent: 0,
+        since: "2027-01-01T00:00:00Z".to_owned(),
+        message: String::new(),
+    };
+    let pods = [("m".to_owned(), vec![pod("old-1"), pod("old-2")])].into();
+    let told = |phase: UpdatePhase| {
+        let update = UpdateStatus {
+            serving: Some(revision(&old)),
+            serving_spec: Some(what_runs(&old)),
+            next: Some(next(phase)),
+        };
+        let staged = [("m".to_owned(), Staged { update, pods: vec![pod("new-1")] })].into();
+        let plan = serve(&resources("a:2"), &pods, &staged).unwrap();
+        let route = plan.route("m").unwrap();
+        let canary = route.canary.as_ref().map(|canary| canary.model.to_string());
+        let at = plan.endpoints.iter().map(|one| format!("{} {}", one.lane, one.name)).collect();
+        (canary, route.canary_percent_max, at)
+    };
+    let both: Vec<String> =
+        ["m m@old-1", "m m@old-2", "m+next m+next@new-1"].map(str::to_owned).into();
+    assert_eq!(told(UpdatePhase::Trying), (Some("m+next".to_owned()), 50, both.clone()));
+    assert_eq!(told(UpdatePhase::TakingOver), (Some("m+next".to_owned()), 50, both.clone()));
+    for phase in [UpdatePhase::Starting, UpdatePhase::RolledBack] {
+        assert_eq!(told(phase), (None, 100, both[..2].to_vec()), "{phase:?}");
+    }
+    assert_eq!((model_of("m+next"), model_of("m")), ("m", "m"));
+}

@@ -50,6 +50,12 @@ pub fn try_out(plan: &mut Plan, next: &Plan, tried: &TriedOut<'_>) -> Vec<String
         process.lane = format!("{model}{NEXT}");
         plan.processes.push(process);
     }
+    for endpoint in next.endpoints.iter().filter(|one| one.lane == model) {
+        let mut endpoint = endpoint.clone();
+        endpoint.name = next_of(&endpoint.name, model);
+        endpoint.lane = format!("{model}{NEXT}");
+        plan.endpoints.push(endpoint);
+    }
     divided
 }
 

@@ -15,6 +15,7 @@ use pilotage_gateway::admin::More;
 use pilotage_plan::api::Kind;
 use pilotage_plan::cluster::{Admission, admit};
 use pilotage_plan::pods::{self, Pod, Stage};
+use pilotage_plan::update::{self, Staged};
 use pilotage_plan::{EndpointSpec, Plan, Resource};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
@@ -141,10 +142,10 @@ impl Serving {
     fn prepare(&mut self) -> anyhow::Result<Prepared> {
         let Some((_, admission)) = &self.admitted else { anyhow::bail!("nothing counts yet") };
         let models = Models::of(admission);
-        let (pods, gateways, keys) = self
+        let ((pods, staged), gateways, keys) = self
             .watching
             .read(|known| (models.pods(known), known.gateways(), known.keys().clone()));
-        let mut plan = pilotage_plan::serve(&admission.resources, &pods)?;
+        let mut plan = update::serve(&admission.resources, &pods, &staged)?;
         let ready = gateways.iter().filter(|pod| pod.stage == Stage::Ready).count();
         let sharing = u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
         for tenant in &mut plan.tenants {
@@ -209,6 +210,14 @@ impl Serving {
     }
 }
 
+/// Pods that sleep get nothing, though they are ready.
+fn awake(mut pods: Vec<Pod>, asleep: &[String]) -> Vec<Pod> {
+    for pod in pods.iter_mut().filter(|pod| asleep.contains(&pod.name)) {
+        pod.stage = Stage::Unready.min(pod.stage);
+    }
+    pods
+}
+
 /// Where Models are, by their names.
 struct Models<'a>(BTreeMap<&'a str, (&'a str, bool)>);
 
@@ -223,13 +232,22 @@ impl<'a> Models<'a> {
         Self(models.map(place).collect())
     }
 
-    /// The pods of those that run in the cluster.
-    fn pods(&self, known: &Known) -> BTreeMap<String, Vec<Pod>> {
-        let running = self.0.iter().filter(|(_, (_, runs))| *runs);
-        let of = |(name, (namespace, _)): (&&str, &(&str, bool))| {
-            ((*name).to_owned(), known.pods(namespace, &pods::service(name)))
-        };
-        running.map(of).collect()
+    /// The pods of those that run in the cluster, and of their next versions.
+    fn pods(&self, known: &Known) -> (BTreeMap<String, Vec<Pod>>, BTreeMap<String, Staged>) {
+        let (mut all, mut staged) = (BTreeMap::new(), BTreeMap::new());
+        for (name, (namespace, _)) in self.0.iter().filter(|(_, (_, runs))| *runs) {
+            let mut own = known.pods(namespace, &pods::service(name));
+            let state = known.state(namespace, name).cloned().unwrap_or_default();
+            let of = |revision: &str| known.pods(namespace, &pods::service_of(name, revision));
+            if let Some(update) = state.update {
+                own.extend(update.serving.as_deref().map(of).unwrap_or_default());
+                let next = update.next.as_ref().map(|next| of(&next.revision)).unwrap_or_default();
+                let pods = awake(next, &state.asleep);
+                staged.insert((*name).to_owned(), Staged { update, pods });
+            }
+            all.insert((*name).to_owned(), awake(own, &state.asleep));
+        }
+        (all, staged)
     }
 
     /// What speaking to an endpoint takes. Keys of all of them are in one Secret: files and variables of
@@ -239,8 +257,9 @@ impl<'a> Models<'a> {
         spec: &EndpointSpec,
         keys: &BTreeMap<String, Secret>,
     ) -> Result<Reached, String> {
-        let (namespace, _) = self.0.get(spec.lane.as_str()).copied().unwrap_or_default();
-        let entry = pods::key_entry(namespace, &spec.lane);
+        let model = update::model_of(&spec.lane);
+        let (namespace, _) = self.0.get(model).copied().unwrap_or_default();
+        let entry = pods::key_entry(namespace, model);
         if spec.key.is_some() {
             return Err(format!(
                 "{}: on Kubernetes its key is the entry `{entry}` of the Secret {}, not a file or a variable",

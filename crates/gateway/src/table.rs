@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilotage_core::traffic::router::TableError;
-use pilotage_core::traffic::{LaneId, Live, Model, Name, Router};
+use pilotage_core::traffic::{ANY, LaneId, Live, Model, Name, Router};
 use pilotage_core::{TenantId, TenantTree};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -153,7 +153,8 @@ impl Table {
             let targets = route.rules.iter().flat_map(|rule| &rule.targets).chain(&route.targets);
             let contexts = targets.filter_map(|target| self.lane_at(target.lane));
             let context = contexts.map(|lane| lane.config.context_tokens).max().unwrap_or(0);
-            route.models.iter().map(move |name| (name.as_str(), context))
+            let names = route.models.iter().map(Name::as_str).filter(|name| *name != ANY);
+            names.map(move |name| (name, context))
         })
     }
 }

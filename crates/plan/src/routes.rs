@@ -70,14 +70,17 @@ pub(crate) fn route(written: &api::Route, models: &[&Model]) -> Route {
     }
 }
 
-/// Models that no Route names, which are served under their own names.
+/// Models that no Route names, which are served under their own names. Pools are served where a route leads
+/// there alone.
 pub(crate) fn implied_routes<'a>(models: &[&'a Model], routes: &[&api::Route]) -> Vec<&'a Model> {
     let mut named: BTreeSet<&ResourceName> = BTreeSet::new();
     for route in routes {
         named.extend(route.spec.targets.iter().map(|target| &target.model));
         named.extend(route.spec.others().into_iter().map(|(_, model)| model));
     }
-    models.iter().copied().filter(|model| !named.contains(&model.metadata.name)).collect()
+    let is_implied =
+        |model: &&Model| !model.spec.is_pool() && !named.contains(&model.metadata.name);
+    models.iter().copied().filter(is_implied).collect()
 }
 
 /// The names that clients may write for a Route.

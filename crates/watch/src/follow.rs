@@ -99,7 +99,9 @@ impl Followed {
                 Err(error) if self.is_absent(&error) => {
                     let why = match self.is_optional {
                         true => words(&error),
-                        false => "this cluster has no such kind; apply `pilotage crd`".to_owned(),
+                        false => {
+                            format!("this cluster has no such kind; apply {}", self.definitions())
+                        }
                     };
                     tell(if self.is_optional { News::Absent(why) } else { News::Lost(why) });
                     let pause = if self.is_optional { ABSENT_PAUSE } else { ABSENT_PAUSE / 12 };
@@ -125,6 +127,14 @@ impl Followed {
                     }
                 }
             }
+        }
+    }
+
+    /// What brings its kind.
+    fn definitions(&self) -> &'static str {
+        match self.kind {
+            "InferencePool" => "those of the Gateway API Inference Extension",
+            _ => "`pilotage crd`",
         }
     }
 

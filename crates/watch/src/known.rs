@@ -6,15 +6,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pilotage_plan::Kind;
 use pilotage_plan::api::status::UpdateStatus;
-use pilotage_plan::cluster::Seen;
-use pilotage_plan::gateway_api;
-use pilotage_plan::pods::{Pod, Slice, pods};
+use pilotage_plan::cluster::{Admission, Seen};
+use pilotage_plan::gateway_api::{self, Catalogue, Change, Pool, Write};
+use pilotage_plan::pods::{self, Pod, Slice, pods};
 use pilotage_shell::secret::Secret;
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::follow::{News, Place};
-use crate::{Part, Source};
+use crate::{Part, Purpose, Source};
 
 /// Most keys that are read: more Models than a cluster has.
 const KEYS_MAX: usize = 10_000;
@@ -39,6 +39,13 @@ impl ModelState {
     }
 }
 
+/// The pods of an InferencePool.
+#[derive(Debug)]
+pub(crate) struct PoolPods {
+    source: Source,
+    pods: BTreeMap<Place, Pod>,
+}
+
 /// What is known.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -46,8 +53,15 @@ pub struct Known {
     resources: BTreeMap<(Kind, Place), Seen>,
     /// What operators say of Models that gateways go by.
     states: BTreeMap<Place, ModelState>,
-    /// HTTPRoutes that lead to Models, as the Routes that they are.
-    http_routes: BTreeMap<Place, Seen>,
+    /// What there is of the Gateway API.
+    catalogue: Catalogue,
+    /// What of that counts among resources.
+    derived: Vec<Seen>,
+    purpose: Purpose,
+    /// Pools whose pods are looked at.
+    pools: Vec<Pool>,
+    /// Their pods; none as long as they were not seen once.
+    pool_pods: BTreeMap<Place, PoolPods>,
     /// Slices by the Service that they are of, which has few.
     engines: BTreeMap<Place, BTreeMap<Place, Slice>>,
     /// Which Service a slice is of.
@@ -60,12 +74,16 @@ pub struct Known {
 impl Known {
     /// Whether all there is was seen once.
     pub fn is_known(&self) -> bool {
-        !self.sources.is_empty() && self.sources.iter().all(|source| source.is_known)
+        let is_seen =
+            |pool: &Pool| self.pool_pods.get(&pool.place).is_some_and(|pods| pods.source.is_known);
+        !self.sources.is_empty()
+            && self.sources.iter().all(|source| source.is_known)
+            && self.pools.iter().all(is_seen)
     }
 
     /// How well each kind is known.
-    pub fn sources(&self) -> &[Source] {
-        &self.sources
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().chain(self.pool_pods.values().map(|pods| &pods.source))
     }
 
     /// Counts changes of resources.
@@ -75,7 +93,35 @@ impl Known {
 
     /// The resources, whether they count or not.
     pub fn resources(&self) -> impl Iterator<Item = &Seen> {
-        self.resources.values().chain(self.http_routes.values())
+        self.resources.values().chain(&self.derived)
+    }
+
+    /// The pools whose pods are looked at.
+    pub fn pools(&self) -> &[Pool] {
+        &self.pools
+    }
+
+    /// What is wrong with the one InferencePool that is served; none while all is well.
+    pub fn pool_trouble(&self) -> Option<String> {
+        let place = self.alone()?;
+        match self.catalogue.pool(&place) {
+            None => Some(format!("there is no InferencePool {}/{}", place.0, place.1)),
+            Some(Err(verdict)) => Some(verdict.message),
+            Some(Ok(_)) => None,
+        }
+    }
+
+    /// The pods of an InferencePool.
+    pub fn pods_of_pool(&self, namespace: &str, pool: &str) -> Vec<Pod> {
+        let place = (namespace.to_owned(), pool.to_owned());
+        let pods = self.pool_pods.get(&place).into_iter().flat_map(|pods| pods.pods.values());
+        pods.take(pods::PODS_MAX).cloned().collect()
+    }
+
+    /// What there is to say in the status of resources of the Gateway API, by what counts. `now` is the
+    /// time of day as the API server writes it.
+    pub fn verdicts(&self, admission: &Admission, now: &str) -> Vec<Write> {
+        self.catalogue.verdicts(admission, now)
     }
 
     /// What an operator says of a Model.
@@ -119,7 +165,7 @@ impl Known {
         };
         let changed = match part {
             Part::Resources(kind) => self.take_resources(kind, news),
-            Part::HttpRoutes => self.take_http_routes(news),
+            Part::GatewayApi(part) => self.take_catalogue(part, news),
             Part::Engines => self.take_engines(news),
             Part::Gateways => take_slices(&mut self.gateways, news),
             Part::Keys => self.take_keys(news),
@@ -134,7 +180,7 @@ impl Known {
     fn count(&self, part: Part) -> usize {
         match part {
             Part::Resources(kind) => self.resources.keys().filter(|(of, _)| *of == kind).count(),
-            Part::HttpRoutes => self.http_routes.len(),
+            Part::GatewayApi(part) => self.catalogue.count(part),
             Part::Engines => self.services.len(),
             Part::Gateways => self.gateways.len(),
             Part::Keys => self.keys.len(),
@@ -184,27 +230,87 @@ impl Known {
         changed || turned
     }
 
-    fn take_http_routes(&mut self, news: News) -> bool {
-        let before = self.http_routes.clone();
-        match news {
-            News::All(all) => {
-                let read = |(place, object): (Place, Value)| {
-                    Some((place, gateway_api::http_route(&object)?))
-                };
-                self.http_routes = all.into_iter().filter_map(read).collect();
-            }
-            News::Set(place, object) => {
-                match gateway_api::http_route(&object) {
-                    Some(seen) => self.http_routes.insert(place, seen),
-                    None => self.http_routes.remove(&place),
-                };
-            }
-            News::Gone(place) => drop(self.http_routes.remove(&place)),
-            News::Absent(_) | News::Heard | News::Lost(_) => return false,
+    fn take_catalogue(&mut self, part: gateway_api::Part, news: News) -> bool {
+        let change = match news {
+            News::All(all) => self.catalogue.all(part, all),
+            News::Set(place, object) => self.catalogue.set(part, place, object),
+            News::Gone(place) => self.catalogue.gone(part, &place),
+            News::Absent(_) => self.catalogue.absent(part),
+            News::Heard | News::Lost(_) => Change::Nothing,
+        };
+        if change == Change::Meant {
+            self.derive();
         }
-        let changed = before != self.http_routes;
-        self.revision += u64::from(changed);
-        changed
+        // What is said of them matters to whoever says it.
+        change == Change::Meant || (change == Change::Told && self.purpose == Purpose::Judge)
+    }
+
+    /// What follows from the resources of the Gateway API.
+    fn derive(&mut self) {
+        let (derived, pools) = match self.alone() {
+            Some(place) => {
+                let pool = self.catalogue.pool(&place).and_then(Result::ok);
+                (Vec::new(), pool.into_iter().collect())
+            }
+            None => (self.catalogue.seen(), self.catalogue.pools()),
+        };
+        self.revision += u64::from(derived != self.derived || pools != self.pools);
+        (self.derived, self.pools) = (derived, pools);
+        let pools = &self.pools;
+        self.pool_pods.retain(|place, _| pools.iter().any(|pool| pool.place == *place));
+    }
+
+    /// Nothing yet, for that purpose.
+    pub(crate) fn for_purpose(purpose: Purpose) -> Self {
+        Self { purpose, ..Self::default() }
+    }
+
+    /// The InferencePool that is served whatever leads there, where it is one alone.
+    fn alone(&self) -> Option<Place> {
+        match &self.purpose {
+            Purpose::Pool(namespace, name) => Some((namespace.clone(), name.clone())),
+            Purpose::Serve | Purpose::Judge => None,
+        }
+    }
+
+    /// Takes in news of the pods of a pool; whether anything is other than it was.
+    pub(crate) fn take_pool_pods(&mut self, pool: &Place, news: News, now_nanos: u64) -> bool {
+        if !self.pools.iter().any(|one| one.place == *pool) {
+            return false;
+        }
+        let was_known = self.is_known();
+        let of = self.pool_pods.entry(pool.clone()).or_insert_with(|| PoolPods {
+            source: Source::of("Pod of an InferencePool", now_nanos),
+            pods: BTreeMap::new(),
+        });
+        of.source.error = match &news {
+            News::Lost(why) | News::Absent(why) => Some(why.clone()),
+            _ => None,
+        };
+        let read = |object: &Value| pods::pod(object);
+        let changed = match news {
+            News::Lost(_) => return false,
+            News::Heard => false,
+            News::Absent(_) => {
+                of.source.is_known = true;
+                false
+            }
+            News::All(all) => {
+                let read = |(place, object): (Place, Value)| Some((place, read(&object)?));
+                let pods: BTreeMap<_, _> = all.into_iter().filter_map(read).collect();
+                of.source.is_known = true;
+                let changed = pods != of.pods;
+                of.pods = pods;
+                changed
+            }
+            News::Set(place, object) => match read(&object) {
+                Some(pod) => of.pods.insert(place, pod.clone()) != Some(pod),
+                None => of.pods.remove(&place).is_some(),
+            },
+            News::Gone(place) => of.pods.remove(&place).is_some(),
+        };
+        (of.source.heard_nanos, of.source.objects) = (now_nanos, of.pods.len());
+        changed || was_known != self.is_known()
     }
 
     /// A status that is written changes nothing.

@@ -6,7 +6,11 @@
 
 mod follow;
 mod known;
+mod pools;
 mod source;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -15,6 +19,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use parking_lot::Mutex;
 use pilotage_plan::api::{API_VERSION, Kind};
+use pilotage_plan::gateway_api;
 use pilotage_plan::pods::{SELECTOR, SERVICE_LABEL};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
@@ -38,6 +43,20 @@ pub struct Scope {
     pub system: String,
     /// The Service whose pods are the gateways.
     pub gateways: String,
+    /// What it is looked at for.
+    pub purpose: Purpose,
+}
+
+/// What a cluster is looked at for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Purpose {
+    /// To serve all that counts.
+    #[default]
+    Serve,
+    /// To serve the pods of the InferencePool of that namespace and name, to tenants where there are any.
+    Pool(String, String),
+    /// To say what becomes of resources of the Gateway API.
+    Judge,
 }
 
 /// A cluster that is watched for as long as this lives.
@@ -61,7 +80,7 @@ impl Watching {
     /// Begins to watch. The API server may be away: then it is waited for.
     pub fn start(client: &Client, scope: &Scope, clock: Clock) -> Self {
         let (tell, changed) = watch::channel(0_u64);
-        let known = Arc::new(Mutex::new(Known::default()));
+        let known = Arc::new(Mutex::new(Known::for_purpose(scope.purpose.clone())));
         let tell = Arc::new(tell);
         let mut tasks = Vec::new();
         for (at, (part, followed)) in followed(client, scope).into_iter().enumerate() {
@@ -73,6 +92,11 @@ impl Watching {
                 }
             });
             tasks.push(tasks::spawn("watch", follow));
+        }
+        if scope.purpose != Purpose::Judge {
+            let (known, client) = (Arc::clone(&known), client.clone());
+            let follow = pools::follow(client, known, changed.clone(), (tell, clock));
+            tasks.push(tasks::spawn("pools", follow));
         }
         Self { known, changed, tasks }
     }
@@ -106,38 +130,78 @@ impl Drop for Watching {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Part {
     Resources(Kind),
-    HttpRoutes,
+    GatewayApi(gateway_api::Part),
     Engines,
     Gateways,
     Keys,
 }
 
-fn followed(client: &Client, scope: &Scope) -> Vec<(Part, Followed)> {
-    let placed = |namespace: Option<&str>, of: &ApiResource| -> Api<DynamicObject> {
-        match namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, of),
-            None => Api::all_with(client.clone(), of),
-        }
-    };
-    let own = scope.namespace.as_deref();
-    let mut all = Vec::new();
-    for kind in Kind::ALL {
-        let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
-        let of = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.name()));
-        all.push((Part::Resources(kind), Followed::all(kind.name(), placed(own, &of))));
+/// An interface to the objects of a kind, in one namespace or in all.
+fn objects(
+    client: &Client,
+    namespace: Option<&str>,
+    (group, version, kind): (&str, &str, &str),
+) -> Api<DynamicObject> {
+    let of = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &of),
+        None => Api::all_with(client.clone(), &of),
     }
-    let gvk = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
-    let of = ApiResource::from_gvk(&gvk);
-    all.push((Part::HttpRoutes, Followed::all("HTTPRoute", placed(own, &of)).optional()));
-    let gvk = GroupVersionKind::gvk("discovery.k8s.io", "v1", "EndpointSlice");
-    let of = ApiResource::from_gvk(&gvk);
-    let engines = Followed::all("EndpointSlice", placed(own, &of)).labelled(SELECTOR);
-    all.push((Part::Engines, engines));
+}
+
+fn followed(client: &Client, scope: &Scope) -> Vec<(Part, Followed)> {
+    let own = scope.namespace.as_deref();
+    let system = Some(scope.system.as_str());
+    let mut all = Vec::new();
+    let (group, version) = API_VERSION.split_once('/').unwrap_or_default();
+    for kind in Kind::ALL {
+        let followed =
+            Followed::all(kind.name(), objects(client, own, (group, version, kind.name())));
+        match scope.purpose {
+            // A pool is served by whoever has none of our kinds, too.
+            Purpose::Pool(..) if kind != Kind::Tenant => continue,
+            Purpose::Pool(..) => all.push((Part::Resources(kind), followed.optional())),
+            Purpose::Serve | Purpose::Judge => all.push((Part::Resources(kind), followed)),
+        }
+    }
+    all.extend(gateway_api(client, scope));
+    if scope.purpose == Purpose::Judge {
+        return all;
+    }
+    let slices = ("discovery.k8s.io", "v1", "EndpointSlice");
+    if scope.purpose == Purpose::Serve {
+        let engines = Followed::all("EndpointSlice", objects(client, own, slices));
+        all.push((Part::Engines, engines.labelled(SELECTOR)));
+        let keys = Followed::all("Secret", objects(client, system, ("", "v1", "Secret")));
+        all.push((Part::Keys, keys.named(KEYS)));
+    }
     let label = format!("{SERVICE_LABEL}={}", scope.gateways);
-    let gateways = Followed::all("EndpointSlice of gateways", placed(Some(&scope.system), &of));
-    all.push((Part::Gateways, gateways.labelled(&label)));
-    let of = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Secret"));
-    let keys = Followed::all("Secret", placed(Some(&scope.system), &of));
-    all.push((Part::Keys, keys.named(KEYS)));
+    let gateways = Followed::all("EndpointSlice of gateways", objects(client, system, slices));
+    let gateways = gateways.labelled(&label);
+    let is_alone = matches!(scope.purpose, Purpose::Pool(..));
+    all.push((Part::Gateways, if is_alone { gateways.optional() } else { gateways }));
     all
+}
+
+/// The kinds of the Gateway API, which a cluster may have or not.
+fn gateway_api(client: &Client, scope: &Scope) -> Vec<(Part, Followed)> {
+    use gateway_api::Part::{Classes, Gateways, Pools, Routes, Services};
+    let pool = (gateway_api::POOL_GROUP, "v1", "InferencePool");
+    if let Purpose::Pool(namespace, name) = &scope.purpose {
+        let pool = Followed::all("InferencePool", objects(client, Some(namespace), pool));
+        return vec![(Part::GatewayApi(Pools), pool.named(name))];
+    }
+    let own = scope.namespace.as_deref();
+    let of = |kind: &'static str| (gateway_api::GATEWAY_GROUP, "v1", kind);
+    let mut all = vec![
+        (Classes, Followed::all("GatewayClass", objects(client, None, of("GatewayClass")))),
+        (Gateways, Followed::all("Gateway", objects(client, own, of("Gateway")))),
+        (Routes, Followed::all("HTTPRoute", objects(client, own, of("HTTPRoute")))),
+        (Pools, Followed::all("InferencePool", objects(client, own, pool))),
+    ];
+    if scope.purpose == Purpose::Judge {
+        let services = objects(client, Some(&scope.system), ("", "v1", "Service"));
+        all.push((Services, Followed::all("Service", services).named(&scope.gateways)));
+    }
+    all.into_iter().map(|(part, one)| (Part::GatewayApi(part), one.optional())).collect()
 }

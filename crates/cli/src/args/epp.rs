@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use http::HeaderName;
 use pilotage_core::traffic::Zone;
+use pilotage_plan::render::kubernetes::install;
 
 /// Choose replicas for a gateway of others: an endpoint picker over Envoy's external processing.
 ///
@@ -13,14 +14,34 @@ use pilotage_core::traffic::Zone;
 /// a request is held until its turn comes, goes to the replica that is told in
 /// x-gateway-destination-endpoint, and is counted by what comes back.
 ///
-/// Reads the same resources as `pilotage up`. Replicas are told by IP address and port: Models with
-/// endpoints are what it is for. SIGHUP reads the manifests again.
+/// With -f it reads the same resources as `pilotage up`. Replicas are told by IP address and port: Models
+/// with endpoints are what it is for. SIGHUP reads the manifests again. On Kubernetes --pool serves the pods
+/// of an InferencePool, whichever model a request names, and --kubernetes all that `pilotage gateway` does;
+/// what changes in the cluster holds at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EPP_EXAMPLES)]
 pub(crate) struct Epp {
     /// A manifest, or a folder of manifests (*.yaml, *.yml). May be given several times
-    #[arg(short = 'f', long = "file", value_name = "FILE|DIR", required = true)]
+    #[arg(short = 'f', long = "file", value_name = "FILE|DIR")]
+    #[arg(required_unless_present_any = ["pool", "kubernetes"])]
+    #[arg(conflicts_with_all = ["pool", "kubernetes"])]
     pub(crate) files: Vec<PathBuf>,
+    /// The InferencePool of a Kubernetes cluster whose pods get requests
+    #[arg(long, value_name = "NAME", conflicts_with = "kubernetes")]
+    pub(crate) pool: Option<String>,
+    /// Serve the Models of a Kubernetes cluster
+    #[arg(long)]
+    pub(crate) kubernetes: bool,
+    /// The namespace of the pool and of Tenants, or that whose resources count. Without it that of the pod or
+    /// of the kubeconfig for a pool, and otherwise `all`
+    #[arg(short, long, value_name = "NAME", conflicts_with = "files")]
+    pub(crate) namespace: Option<String>,
+    /// The namespace that Pilotage itself is in
+    #[arg(long, value_name = "NAME", default_value = install::NAMESPACE)]
+    pub(crate) system_namespace: String,
+    /// The Service whose pods are the pickers, which share the quotas of tenants among them
+    #[arg(long, value_name = "NAME", default_value = "pilotage-epp")]
+    pub(crate) service: String,
     /// Where the gateway connects (gRPC)
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9002")]
     pub(crate) listen: SocketAddr,
@@ -53,7 +74,7 @@ pub(crate) struct Epp {
     #[arg(long = "media-host", value_name = "HOST[:PORT]")]
     pub(crate) media_hosts: Vec<String>,
     /// Read manifests, and key files that they name, again when they change; else on SIGHUP only
-    #[arg(long)]
+    #[arg(long, requires = "files")]
     pub(crate) watch: bool,
     /// Seconds to wait for running requests when stopping
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -66,4 +87,6 @@ Examples:
   pilotage epp -f models.yaml --listen 0.0.0.0:9002 \\
     --tls-cert tls.crt --tls-key tls.key                    for one that connects by TLS
   pilotage epp -f models.yaml --tenant-header \\
-    x-gateway-inference-fairness-id                         tenants as the gateway names them";
+    x-gateway-inference-fairness-id                         tenants as the gateway names them
+  pilotage epp --pool llama-70b --namespace models \\
+    --no-keys                                               for an InferencePool of a cluster";

@@ -31,7 +31,7 @@ pub use fallback::{Miss, MovesOn};
 pub use fit::{Capabilities, Feature, Features, Lack, Misfit, Needs};
 pub use merge::Charge;
 pub use mirror::Shadow;
-pub use name::{Name, Tag, TagError};
+pub use name::{ANY, Name, Tag, TagError};
 pub use region::{Region, Regions, ZONE_ROUND_TRIP, Zone, ZoneError};
 pub use router::{Asked, By, Choice, Explained, Live, NoRoute, Offer, Router, Why};
 pub use spec::{

@@ -12,6 +12,10 @@ use thiserror::Error;
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Name(Arc<str>);
 
+/// The name that stands for every name that no route has. As that of a lane's model it says that requests
+/// go there with the name that they came with.
+pub const ANY: &str = "*";
+
 impl Name {
     /// The name as text.
     pub fn as_str(&self) -> &str {

@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::dice;
 use super::fit::{Misfit, Needs};
 use super::mirror::{self, Shadow};
-use super::name::Name;
+use super::name::{ANY, Name};
 use super::spec::{Experiment, LaneId, Model, Role, Route, Sticky, Target};
 use crate::{Band, RequestId, TenantId};
 pub use explain::{Explained, Offer};
@@ -240,9 +240,9 @@ impl Router {
         &self.routes
     }
 
-    /// The route of a public name.
+    /// The route of a public name, or else the one of [`ANY`] name.
     pub fn route(&self, public: &str) -> Option<&Route> {
-        let at = self.names.get(public)?;
+        let at = self.names.get(public).or_else(|| self.names.get(ANY))?;
         self.routes.get(*at)
     }
 

@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pilotage_core::admit::Left;
 use pilotage_core::prefix::blocks;
 use pilotage_core::traffic::router::NoRoute;
-use pilotage_core::traffic::{Asked, Choice, LaneId, Live, Miss, Needs, Shadow, Tag, fallback};
+use pilotage_core::traffic::{
+    ANY, Asked, Choice, LaneId, Live, Miss, Needs, Shadow, Tag, fallback,
+};
 use pilotage_core::{Prompt, ReplicaId, Request, RequestId, RetryLimit, Stop, Time, Tokens};
 use pilotage_lens::Mark;
 use pilotage_wire::openai::error::ApiError;
@@ -265,12 +267,15 @@ fn line_up(
         retry: sent.retry,
         ..request(asking, (id, tokens), (now, until), &timeouts)
     };
-    let prompt = Prompt { among: sent.among.cloned(), ..prompt(gateway, lane, asking, adapter) };
+    // Where all names go there, each is a model of its own.
+    let own = (config.served_model == ANY).then_some(peek.model.value.as_str());
+    let known = prompt(gateway, lane, asking, adapter.or(own));
+    let prompt = Prompt { among: sent.among.cloned(), ..known };
     let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);
     }
-    let served = adapter.unwrap_or(&config.served_model);
+    let served = adapter.or(own).unwrap_or(&config.served_model);
     let order = Order {
         path: endpoint.upstream,
         kind: kind(&asking.headers, peek),

@@ -212,6 +212,11 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = IMAGE_LEN_MAX))]
     pub image: Option<String>,
+    /// The ports at which each pod is asked, where this is an InferencePool and neither runs here nor has
+    /// endpoints. No manifest says it.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub pool_ports: Vec<u16>,
 }
 
 /// Over how many accelerators one copy of a model is spread.
@@ -283,6 +288,11 @@ impl ModelSpec {
     /// Those engines with every default.
     pub fn from_endpoints(endpoints: Vec<Endpoint>) -> Self {
         Self { endpoints, ..Self::nowhere() }
+    }
+
+    /// Whether its replicas are the pods of an InferencePool.
+    pub const fn is_pool(&self) -> bool {
+        !self.pool_ports.is_empty()
     }
 
     /// Copies that are processes of this machine, at most.
@@ -384,6 +394,7 @@ impl ModelSpec {
             storage: None,
             pod_template: None,
             image: None,
+            pool_ports: Vec::new(),
         }
     }
 }

@@ -60,6 +60,13 @@ impl ResourceName {
     }
 }
 
+impl PublicName {
+    /// A name of our own making, with characters that those of people never have.
+    pub(crate) const fn internal(name: String) -> Self {
+        Self(name)
+    }
+}
+
 impl FromStr for ResourceName {
     type Err = NameError;
 

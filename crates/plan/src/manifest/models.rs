@@ -57,6 +57,9 @@ fn report(model: &Model, field: &str, text: impl Into<String>, errors: &mut Vec<
 }
 
 fn place(model: &Model, errors: &mut Vec<ManifestError>) {
+    if model.spec.is_pool() {
+        return;
+    }
     let is_here = model.spec.source.is_some();
     match (is_here, model.spec.endpoints.is_empty()) {
         (false, true) => {

@@ -3,6 +3,7 @@
 //! A gateway on Kubernetes knows its replicas by the EndpointSlices of Models' Services, which say all that
 //! is told here, and by nothing else. Pure: slices come in as the API server has them.
 
+mod object;
 mod slices;
 
 use core::net::IpAddr;
@@ -15,6 +16,7 @@ use crate::lane::{EndpointSpec, Written};
 use crate::launch::Engine;
 use crate::render::kubernetes::name;
 
+pub use object::pod;
 pub use slices::{Slice, pods};
 
 /// Most pods of one Model: more than any cluster has nodes with accelerators.
@@ -96,7 +98,21 @@ const KV_EVENTS: &str = "kv-events";
 
 /// The endpoints of a Model that are these pods. One without a port for requests is none.
 pub(crate) fn endpoints(model: &Model, pods: &[Pod]) -> Vec<EndpointSpec> {
-    pods.iter().take(PODS_MAX).filter_map(|pod| endpoint(model, pod)).collect()
+    let pods = pods.iter().take(PODS_MAX);
+    if !model.spec.is_pool() {
+        return pods.filter_map(|pod| endpoint(model, pod)).collect();
+    }
+    let ports = &model.spec.pool_ports;
+    let at = |pod: &Pod, port: u16| {
+        let mut pod = pod.clone();
+        pod.ports = BTreeMap::from([(HTTP.to_owned(), port)]);
+        let mut spec = endpoint(model, &pod)?;
+        if ports.len() > 1 {
+            spec.name = format!("{}:{port}", spec.name);
+        }
+        Some(spec)
+    };
+    pods.flat_map(|pod| ports.iter().filter_map(move |port| at(pod, *port))).collect()
 }
 
 fn endpoint(model: &Model, pod: &Pod) -> Option<EndpointSpec> {

@@ -1,4 +1,5 @@
-//! `pilotage gateway`: clients of a Kubernetes cluster's Models.
+//! `pilotage gateway`: clients of a Kubernetes cluster's Models; and the same for proxies that carry requests
+//! themselves, which `pilotage epp` is.
 //!
 //! client → watch → what counts → plan → gateway, over and over. Nothing is written to the cluster: what is
 //! wrong with resources is the operator's to tell in their status.
@@ -16,46 +17,52 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::secret::Secret;
 use pilotage_shell::{signals, telemetry};
-use pilotage_watch::{Scope, Watching};
+use pilotage_watch::{Purpose, Scope, Watching};
 
-use super::front::{Keys, bind, certificates, entrance};
+use super::front::{Face, Keys, bind, certificates, entrance};
 use crate::args::Gateway;
 use crate::exit::Wrong;
 use crate::installation::{Installation, key_from_env};
 use crate::output;
 use serving::{Place, Serving};
 
+/// What of a cluster is served, and how.
+pub(super) struct Manner {
+    pub(super) face: Face,
+    pub(super) purpose: Purpose,
+    /// Whether a request without a key is served.
+    pub(super) open: bool,
+}
+
 /// Serves until a signal.
 pub(crate) async fn run(args: Gateway) -> anyhow::Result<()> {
+    run_as(args, Manner { face: Face::Clients, purpose: Purpose::Serve, open: false }).await
+}
+
+/// Serves whoever connects to that until a signal.
+pub(super) async fn run_as(args: Gateway, manner: Manner) -> anyhow::Result<()> {
     telemetry::init();
     let mut signals = signals::Shutdown::listen()?;
     let certificates = certificates(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
     let listener = bind(args.listen, "--listen").await?;
     let admin = bind(args.admin_listen, "--admin-listen").await?;
-    let client = pilotage_watch::client().await.map_err(|error| {
-        Wrong::new(format!("there is no cluster to be found: {error}"))
-            .hint("set KUBECONFIG, or run in a pod with a service account")
-    })?;
+    let client = client().await?;
     let installation = Installation::at(args.data_dir.clone())?;
     let clock = Clock::start();
-    let watching = Watching::start(&client, &scope(&args), clock);
-    let keys = keys(&args, &installation)?;
+    let watching = Watching::start(&client, &scope(&args, &manner.purpose), clock);
+    let keys = Keys { open: manner.open, ..keys(&args, &installation)? };
     let place = Place {
         pod: args.pod.clone(),
         zone: zone(&args)?,
         drain: Duration::from_secs(args.drain_timeout),
+        face: manner.face,
+        purpose: manner.purpose,
     };
+    let what = told(&args, &place.purpose);
     let entrance = entrance(listener, certificates);
     let mut serving =
         Serving::start(watching, (keys, clock), place, &installation, (entrance, admin))?;
-    output::note(&format!(
-        "gateway for {}: clients at {}, operators at {}",
-        scope(&args)
-            .namespace
-            .map_or_else(|| "all namespaces".to_owned(), |one| format!("namespace {one}")),
-        args.listen,
-        args.admin_listen,
-    ));
+    output::note(&what);
     let stopped = tokio::select! {
         signal = signals.next() => signal,
         () = serving.serve() => "nothing to do",
@@ -69,12 +76,33 @@ pub(crate) async fn run(args: Gateway) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn scope(args: &Gateway) -> Scope {
+/// A client of the cluster.
+pub(super) async fn client() -> anyhow::Result<kube::Client> {
+    let client = pilotage_watch::client().await.map_err(|error| {
+        Wrong::new(format!("there is no cluster to be found: {error}"))
+            .hint("set KUBECONFIG, or run in a pod with a service account")
+    })?;
+    Ok(client)
+}
+
+fn scope(args: &Gateway, purpose: &Purpose) -> Scope {
     Scope {
         namespace: Some(args.namespace.clone()).filter(|one| one != "all"),
         system: args.system_namespace.clone(),
         gateways: args.service.clone(),
+        purpose: purpose.clone(),
     }
+}
+
+/// What is said at the start.
+fn told(args: &Gateway, purpose: &Purpose) -> String {
+    let Gateway { listen, admin_listen, namespace, .. } = args;
+    let of = match (purpose, namespace.as_str()) {
+        (Purpose::Pool(namespace, name), _) => format!("the InferencePool {namespace}/{name}"),
+        (_, "all") => "all namespaces".to_owned(),
+        (_, one) => format!("namespace {one}"),
+    };
+    format!("gateway for {of}: clients at {listen}, operators at {admin_listen}")
 }
 
 fn keys(args: &Gateway, installation: &Installation) -> anyhow::Result<Keys> {

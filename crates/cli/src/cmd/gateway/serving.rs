@@ -4,6 +4,7 @@
 //! on what was known last is served, however long the API server is away. One resource that cannot be used
 //! takes nothing else away; pods that come and go change no lane.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +14,15 @@ use pilotage_core::traffic::Zone;
 use pilotage_gateway::Readiness;
 use pilotage_gateway::admin::More;
 use pilotage_plan::api::Kind;
-use pilotage_plan::cluster::{Admission, admit};
+use pilotage_plan::cluster::{Admission, Seen, admit};
+use pilotage_plan::gateway_api::pool_of;
 use pilotage_plan::pods::{self, Pod, Stage};
 use pilotage_plan::update::{self, Staged};
 use pilotage_plan::{EndpointSpec, Plan, Resource};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::serve::Entrance;
-use pilotage_watch::{Known, Watching};
+use pilotage_watch::{Known, Purpose, Watching};
 use tokio::net::TcpListener;
 
 use super::view::{View, status};
@@ -34,17 +36,25 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// What the gateway waits for at its start.
 const WAITS: &str = "what there is in the cluster is not known yet";
 
+/// What a picker waits for.
+const NO_POOL: &str = "the InferencePool is not there, or cannot be served; the status says why";
+
 /// Where this gateway is, and how long what ends may take.
 pub(super) struct Place {
     pub(super) pod: Option<String>,
     pub(super) zone: Option<Zone>,
     pub(super) drain: Duration,
+    /// Who connects.
+    pub(super) face: Face,
+    /// What is served of the cluster.
+    pub(super) purpose: Purpose,
 }
 
 /// A gateway of a cluster while it runs.
 pub(super) struct Serving {
     front: Front,
     watching: Watching,
+    purpose: Purpose,
     admitted: Option<(u64, Admission)>,
     /// The pod that this is, as long as its zone is to be found out.
     pod: Option<String>,
@@ -81,13 +91,24 @@ impl Serving {
             keys,
             clock,
             zone: place.zone,
-            face: Face::Clients,
+            face: place.face,
             more: vec![("cluster", cluster)],
         };
         let front = Front::start(begin, installation, entrance, admin)?;
         front.gateway.set_readiness(Readiness::Waits(WAITS));
         let saving = tokio::time::interval(SAVE_EVERY);
-        Ok(Self { front, watching, admitted: None, pod, view, due_nanos: None, clock, saving })
+        let purpose = place.purpose;
+        Ok(Self {
+            front,
+            watching,
+            purpose,
+            admitted: None,
+            pod,
+            view,
+            due_nanos: None,
+            clock,
+            saving,
+        })
     }
 
     /// Serves for ever.
@@ -128,24 +149,54 @@ impl Serving {
         }
         let revision = self.watching.read(Known::revision);
         if self.admitted.as_ref().is_none_or(|(of, _)| *of != revision) {
-            let admission = self.watching.read(|known| admit(known.resources()));
+            let admission = self.watching.read(|known| self.admit(known));
             self.view.lock().refuse(&admission.refused);
             self.admitted = Some((revision, admission));
         }
         match self.prepare() {
-            Ok(prepared) => self.carry_out(prepared),
+            Ok(Some(prepared)) => self.carry_out(prepared),
+            Ok(None) => {}
             Err(error) => self.fail(&error),
         }
     }
 
+    /// What counts.
+    fn admit(&self, known: &Known) -> Admission {
+        if self.purpose == Purpose::Serve {
+            return admit(known.resources());
+        }
+        let is_tenant = |seen: &&Seen| seen.identity.kind == Kind::Tenant;
+        admit(known.resources().filter(is_tenant))
+    }
+
+    /// Which Models are served, and by which resources; nothing as long as a pool is on its way.
+    fn served<'a>(
+        &self,
+        admission: &'a Admission,
+    ) -> anyhow::Result<Option<(Models, Cow<'a, [Resource]>)>> {
+        let Purpose::Pool(namespace, _) = &self.purpose else {
+            return Ok(Some((Models::of(admission), Cow::Borrowed(&admission.resources))));
+        };
+        if let Some(trouble) = self.watching.read(Known::pool_trouble) {
+            self.front.gateway.set_readiness(Readiness::Waits(NO_POOL));
+            anyhow::bail!(trouble);
+        }
+        let pool = self.watching.read(|known| known.pools().first().cloned());
+        Ok(pool.map(|pool| {
+            let picked = pool.picked();
+            let models = Models::of_pool(namespace, picked[0].name());
+            (models, admission.resources.iter().cloned().chain(picked).collect())
+        }))
+    }
+
     /// What is to be served, by what counts.
-    fn prepare(&mut self) -> anyhow::Result<Prepared> {
-        let Some((_, admission)) = &self.admitted else { anyhow::bail!("nothing counts yet") };
-        let models = Models::of(admission);
+    fn prepare(&mut self) -> anyhow::Result<Option<Prepared>> {
+        let Some((_, admission)) = &self.admitted else { return Ok(None) };
+        let Some((models, resources)) = self.served(admission)? else { return Ok(None) };
         let ((pods, staged), gateways, keys) = self
             .watching
             .read(|known| (models.pods(known), known.gateways(), known.keys().clone()));
-        let mut plan = update::serve(&admission.resources, &pods, &staged)?;
+        let mut plan = update::serve(&resources, &pods, &staged)?;
         let ready = gateways.iter().filter(|pod| pod.stage == Stage::Ready).count();
         let sharing = u32::try_from(ready.max(1)).unwrap_or(u32::MAX);
         for tenant in &mut plan.tenants {
@@ -164,7 +215,7 @@ impl Serving {
         (view.gateways, view.left_out) = (sharing, left_out);
         drop(view);
         self.find_zone(&gateways);
-        Ok(Prepared { plan, processes: Vec::new(), endpoints, leases: Arc::default() })
+        Ok(Some(Prepared { plan, processes: Vec::new(), endpoints, leases: Arc::default() }))
     }
 
     /// The zone of the pod that this is, once the cluster says it.
@@ -219,23 +270,50 @@ fn awake(mut pods: Vec<Pod>, asleep: &[String]) -> Vec<Pod> {
 }
 
 /// Where Models are, by their names.
-struct Models<'a>(BTreeMap<&'a str, (&'a str, bool)>);
+struct Models(BTreeMap<String, (String, Copies)>);
 
-impl<'a> Models<'a> {
-    fn of(admission: &'a Admission) -> Self {
+/// Where the copies of a Model are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Copies {
+    /// In pods of its own.
+    Own,
+    /// In the pods of an InferencePool.
+    Pool,
+    /// Not in this cluster, as far as is known here.
+    Elsewhere,
+}
+
+impl Models {
+    fn of(admission: &Admission) -> Self {
         let all = admission.identities.iter().zip(&admission.resources);
-        let models = all.filter(|(identity, _)| identity.kind == Kind::Model);
-        let place = |(identity, resource): (&'a pilotage_plan::cluster::Identity, &Resource)| {
-            let runs = matches!(resource, Resource::Model(model) if model.spec.source.is_some());
-            (identity.name.as_str(), (identity.namespace.as_str(), runs))
+        let place = |(identity, resource): (&pilotage_plan::cluster::Identity, &Resource)| {
+            let Resource::Model(model) = resource else { return None };
+            let copies = match (&model.spec.source, model.spec.is_pool()) {
+                (Some(_), _) => Copies::Own,
+                (None, true) => Copies::Pool,
+                (None, false) => Copies::Elsewhere,
+            };
+            Some((identity.name.clone(), (identity.namespace.clone(), copies)))
         };
-        Self(models.map(place).collect())
+        Self(all.filter_map(place).collect())
+    }
+
+    /// That of a pool alone.
+    fn of_pool(namespace: &str, model: &str) -> Self {
+        Self(BTreeMap::from([(model.to_owned(), (namespace.to_owned(), Copies::Pool))]))
     }
 
     /// The pods of those that run in the cluster, and of their next versions.
     fn pods(&self, known: &Known) -> (BTreeMap<String, Vec<Pod>>, BTreeMap<String, Staged>) {
         let (mut all, mut staged) = (BTreeMap::new(), BTreeMap::new());
-        for (name, (namespace, _)) in self.0.iter().filter(|(_, (_, runs))| *runs) {
+        for (name, (namespace, copies)) in &self.0 {
+            if *copies == Copies::Pool {
+                let pool = pool_of(namespace, name).unwrap_or_default();
+                all.insert(name.clone(), known.pods_of_pool(namespace, pool));
+            }
+            if *copies != Copies::Own {
+                continue;
+            }
             let mut own = known.pods(namespace, &pods::service(name));
             let state = known.state(namespace, name).cloned().unwrap_or_default();
             let of = |revision: &str| known.pods(namespace, &pods::service_of(name, revision));
@@ -243,9 +321,9 @@ impl<'a> Models<'a> {
                 own.extend(update.serving.as_deref().map(of).unwrap_or_default());
                 let next = update.next.as_ref().map(|next| of(&next.revision)).unwrap_or_default();
                 let pods = awake(next, &state.asleep);
-                staged.insert((*name).to_owned(), Staged { update, pods });
+                staged.insert(name.clone(), Staged { update, pods });
             }
-            all.insert((*name).to_owned(), awake(own, &state.asleep));
+            all.insert(name.clone(), awake(own, &state.asleep));
         }
         (all, staged)
     }
@@ -258,8 +336,8 @@ impl<'a> Models<'a> {
         keys: &BTreeMap<String, Secret>,
     ) -> Result<Reached, String> {
         let model = update::model_of(&spec.lane);
-        let (namespace, _) = self.0.get(model).copied().unwrap_or_default();
-        let entry = pods::key_entry(namespace, model);
+        let namespace = self.0.get(model).map(|(namespace, _)| namespace.as_str());
+        let entry = pods::key_entry(namespace.unwrap_or_default(), model);
         if spec.key.is_some() {
             return Err(format!(
                 "{}: on Kubernetes its key is the entry `{entry}` of the Secret {}, not a file or a variable",

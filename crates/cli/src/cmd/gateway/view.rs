@@ -65,8 +65,7 @@ impl View {
 
 /// The part of the status.
 pub(super) fn status(now_nanos: u64, known: &Known, view: &View) -> Value {
-    let sources: Vec<_> =
-        known.sources().iter().map(|source: &Source| source.told(now_nanos)).collect();
+    let sources: Vec<_> = known.sources().map(|source: &Source| source.told(now_nanos)).collect();
     let mut told = serde_json::to_value(view).unwrap_or_default();
     told["known"] = known.is_known().into();
     told["sources"] = json!(sources);

@@ -1,5 +1,6 @@
 //! A gateway of a cluster in memory: which pods get requests, and what becomes of those under way.
 
+mod pools;
 mod rig;
 
 use axum::body::Body;
@@ -174,8 +175,10 @@ async fn a_gateway_that_loses_its_cluster_serves_on() {
     assert_eq!(rig.answered("new").await, Ok(engine.at.port()));
     let is_well = |status: &Value| {
         let sources = status["cluster"]["sources"].as_array().unwrap();
-        // This cluster never had HTTPRoutes.
-        sources.iter().all(|one| one["kind"] == "HTTPRoute" || one["error"].is_null())
+        // This cluster never had what is of others.
+        let others = ["GatewayClass", "Gateway", "HTTPRoute", "InferencePool"];
+        let is_others = |one: &Value| others.iter().any(|kind| one["kind"] == *kind);
+        sources.iter().all(|one| is_others(one) || one["error"].is_null())
     };
     rig.until(is_well).await;
 }
@@ -261,16 +264,7 @@ async fn an_http_route_leads_to_models() {
     rig.model(&vllm()).await;
     rig.put(slice(&[("p", "1", engine.at, true, false)])).await;
     rig.replicas(1, 1).await;
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    rig.put(json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "httproutes.gateway.networking.k8s.io"},
-        "spec": {"group": "gateway.networking.k8s.io", "scope": "Namespaced",
-            "names": {"kind": "HTTPRoute", "plural": "httproutes", "singular": "httproute"},
-            "versions": [{"name": "v1", "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": schema}}]},
-    }))
-    .await;
+    rig.define("gateway.networking.k8s.io", "HTTPRoute", "httproutes", "Namespaced").await;
     let route = |name: &str, more: Value| {
         let mut spec = json!({"rules": [{"backendRefs":
             [{"group": "pilotage.dev", "kind": "Model", "name": "m"}]}]});

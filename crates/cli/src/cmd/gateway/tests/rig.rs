@@ -15,6 +15,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use pilotage_cluster::serve::Server;
+use pilotage_gateway::epp::PickerConfig;
 use pilotage_shell::serve::{ServeLimits, serve};
 use pilotage_shell::tasks;
 use serde_json::{Value, json};
@@ -149,11 +150,17 @@ impl Rig {
 
     /// A gateway of that cluster.
     pub(super) async fn on(server: Server, client: Client) -> Self {
+        Self::of(server, client, Purpose::Serve).await
+    }
+
+    /// One that serves that of a cluster.
+    pub(super) async fn of(server: Server, client: Client, purpose: Purpose) -> Self {
         let clock = Clock::start();
         let scope = Scope {
             namespace: None,
             system: "pilotage".to_owned(),
             gateways: "pilotage-gateway".to_owned(),
+            purpose: purpose.clone(),
         };
         let watching = Watching::start(&client, &scope, clock);
         let folder = tempfile::tempdir().unwrap();
@@ -165,8 +172,16 @@ impl Rig {
             media_hosts: Vec::new(),
             installation: installation.clone(),
         };
-        let place =
-            Place { pod: Some("gateway-0".to_owned()), zone: None, drain: Duration::from_secs(60) };
+        let place = Place {
+            pod: Some("gateway-0".to_owned()),
+            zone: None,
+            drain: Duration::from_secs(60),
+            face: match purpose {
+                Purpose::Serve | Purpose::Judge => Face::Clients,
+                Purpose::Pool(..) => Face::Picker(PickerConfig::default()),
+            },
+            purpose,
+        };
         let bind = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listeners = (bind().await.into(), bind().await);
         let serving =
@@ -257,9 +272,31 @@ impl Rig {
         put(&self.client, object).await;
     }
 
+    /// A kind of others, without a schema.
+    pub(super) async fn define(&self, group: &str, kind: &str, plural: &str, scope: &str) {
+        define(&self.client, (group, kind, plural, scope)).await;
+    }
+
     pub(super) async fn model(&self, spec: &Value) {
         self.put(resource("Model", "n", "m", spec)).await;
     }
+}
+
+/// A kind of others, without a schema.
+pub(super) async fn define(
+    client: &Client,
+    (group, kind, plural, scope): (&str, &str, &str, &str),
+) {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": scope,
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}}]},
+    });
+    put(client, definition).await;
 }
 
 pub(super) fn cluster() -> (Server, Client) {

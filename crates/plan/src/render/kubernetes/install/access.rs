@@ -8,6 +8,7 @@ use super::super::object::Object;
 use super::{Installation, Scope, metadata, named};
 use crate::api::Kind;
 use crate::crd::{GROUP, Names, VERSION};
+use crate::gateway_api::{GATEWAY_GROUP, POOL_GROUP};
 
 const OPERATOR: &str = "operator";
 const GATEWAY: &str = "gateway";
@@ -65,8 +66,13 @@ pub(super) fn objects(installation: &Installation) -> Vec<Object> {
 /// secrets the one with the keys of engines.
 fn gateway(installation: &Installation) -> Vec<Object> {
     let plurals = Kind::ALL.map(|kind| Names::of(kind).plural);
-    let rules =
-        vec![rule(GROUP, &plurals, &LOOK), rule("discovery.k8s.io", &["endpointslices"], &LOOK)];
+    let mut rules = vec![
+        rule(GROUP, &plurals, &LOOK),
+        rule("discovery.k8s.io", &["endpointslices"], &LOOK),
+        // Those of InferencePools, which have no Service.
+        rule("", &["pods"], &LOOK),
+    ];
+    rules.extend(gateway_api(&LOOK, ""));
     let mut keys = rule("", &["secrets"], &LOOK);
     keys["resourceNames"] = json!(["pilotage-engine-keys"]);
     let own = vec![rule("discovery.k8s.io", &["endpointslices"], &LOOK), keys];
@@ -87,6 +93,19 @@ fn gateway(installation: &Installation) -> Vec<Object> {
         Object::new(RBAC, "Role", placed.clone(), json!({ "rules": own })),
         bound(installation, GATEWAY, "RoleBinding", placed, ("Role", &name)),
     ]
+}
+
+/// Rights to kinds of the Gateway API, or to their status.
+fn gateway_api(verbs: &[&str], part: &str) -> [Value; 2] {
+    let of = |plurals: &[&str]| -> Vec<String> {
+        plurals.iter().map(|plural| format!("{plural}{part}")).collect()
+    };
+    let gateways = of(&["gatewayclasses", "gateways", "httproutes"]);
+    let pools = of(&["inferencepools"]);
+    [(GATEWAY_GROUP, gateways), (POOL_GROUP, pools)].map(|(group, plurals)| {
+        let plurals: Vec<&str> = plurals.iter().map(String::as_str).collect();
+        rule(group, &plurals, verbs)
+    })
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
@@ -114,6 +133,8 @@ fn rules() -> Vec<Value> {
     ];
     // Keys between gateway and engines. It never lists the secrets of others.
     rules.push(rule("", &["secrets"], &["get", "create", "patch", "delete"]));
+    rules.extend(gateway_api(&LOOK, ""));
+    rules.extend(gateway_api(&["patch"], "/status"));
     rules.extend(MADE.map(|(group, kinds)| rule(group, kinds, &KEEP)));
     rules
 }

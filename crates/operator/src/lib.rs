@@ -4,4 +4,5 @@
 pub mod kubernetes;
 pub mod local;
 pub mod scaling;
+pub mod verdicts;
 pub mod weights;

@@ -18,7 +18,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("sim", &["chance", "core", "plan", "lens"]),
     ("gateway", &["core", "wire", "lens", "shell"]),
     ("watch", &["plan", "shell"]),
-    ("operator", &["core", "plan", "wire", "lens", "shell"]),
+    ("operator", &["core", "plan", "wire", "lens", "shell", "watch"]),
     ("engine", &["core", "wire", "shell"]),
     ("lab", &["chance", "lens", "wire", "shell"]),
 ];

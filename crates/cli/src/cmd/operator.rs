@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use pilotage_operator::kubernetes::{self, Settings};
-use pilotage_operator::scaling;
+use pilotage_operator::{scaling, verdicts};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::id::random_u64;
@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::args::Operator;
+
+/// The Service of gateways.
+const GATEWAYS: &str = "pilotage-gateway";
 
 /// Runs the operator, or says what it would do.
 pub(crate) async fn run(args: Operator) -> anyhow::Result<()> {
@@ -60,7 +63,13 @@ async fn operate(
     let settings = scaling_of(args, system).await?;
     let admin = listen(socket, Admin { operator: operator.clone(), metrics }, &stop);
     tracing::info!(admin = %args.admin_listen, namespace = args.namespace, "operating");
+    let judged = verdicts::Settings {
+        namespace: args.namespace.clone(),
+        system: settings.namespace.clone(),
+        gateways: GATEWAYS.to_owned(),
+    };
     let scaled = tasks::spawn("scaling", scaling::run(operator.known(), settings, stop.clone()));
+    let judged = tasks::spawn("verdicts", verdicts::run(operator.known(), judged, stop.clone()));
     let until = stop.clone();
     let mut work = tasks::spawn("operator", async move { operator.run(until).await });
     tokio::select! {
@@ -70,7 +79,7 @@ async fn operate(
     stop.cancel();
     tokio::select! {
         _ = signals.next() => {}
-        _ = async { (work.await, scaled.await, admin.await) } => {}
+        _ = async { (work.await, scaled.await, judged.await, admin.await) } => {}
     }
     Ok(())
 }

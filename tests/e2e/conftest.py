@@ -58,9 +58,9 @@ def http(method, url, body=None, headers=None, timeout=60):
 class Stack:
     """A running `pilotage up`."""
 
-    def __init__(self, folder, *args, env=None):
+    def __init__(self, folder, *args, env=None, port=None):
         self.folder = pathlib.Path(folder)
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = port or free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
         self.log = open(self.folder / "up.log", "wb")

@@ -254,6 +254,8 @@ pub struct TenantConfig {
     pub keys: Vec<KeyConfig>,
     /// Tokens of identity providers whose bearers belong to it.
     pub identities: Vec<IdentityConfig>,
+    /// Whether it is a gateway of another region, which says whose its requests are.
+    pub relays: bool,
 }
 
 impl TenantConfig {
@@ -271,6 +273,7 @@ impl TenantConfig {
             highest_band: Band::Realtime,
             keys: Vec::new(),
             identities: Vec::new(),
+            relays: false,
         }
     }
 }

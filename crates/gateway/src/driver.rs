@@ -79,6 +79,8 @@ pub struct Replica {
     pub metrics_of: Dialect,
     /// Whether it is asked by which name it serves its model, as nobody said that.
     pub finds_name: bool,
+    /// Whether it is a gateway of another region, which has replicas of its own.
+    pub is_gateway: bool,
 }
 
 impl Replica {
@@ -102,6 +104,7 @@ impl Replica {
             metrics: Some("/metrics".to_owned()),
             metrics_of: Dialect::Auto,
             finds_name: false,
+            is_gateway: false,
         }
     }
 
@@ -268,6 +271,17 @@ impl Driver {
         };
         let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && is_among(known));
         all.map(|(id, _)| *id).collect()
+    }
+
+    /// The replicas that take work and are no gateways of other regions; none where there are no such
+    /// gateways among them all.
+    fn near(&self) -> Option<Vec<ReplicaId>> {
+        let is_up = |id: ReplicaId| self.scheduler.fleet().get(id).is_some_and(|one| one.up);
+        let mut all = self.replicas.iter();
+        all.any(|(_, known)| known.door.is_gateway()).then(|| {
+            let near = self.replicas.iter().filter(|(_, known)| !known.door.is_gateway());
+            near.map(|(id, _)| *id).filter(|id| is_up(*id)).collect()
+        })
     }
 
     fn show(&mut self) {

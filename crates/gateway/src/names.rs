@@ -8,6 +8,7 @@ pub(crate) static BAND: HeaderName = HeaderName::from_static(envelope::BAND);
 pub(crate) static ORIGIN: HeaderName = HeaderName::from_static(envelope::ORIGIN);
 pub(crate) static DISPLACES: HeaderName = HeaderName::from_static(envelope::DISPLACES);
 pub(crate) static DEADLINE_MS: HeaderName = HeaderName::from_static(envelope::DEADLINE_MS);
+pub(crate) static HOPS: HeaderName = HeaderName::from_static(envelope::HOPS);
 pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static(envelope::REQUEST_ID);
 pub(crate) static WHY: HeaderName = HeaderName::from_static(envelope::WHY);
 pub(crate) static LANGUAGE: HeaderName = HeaderName::from_static(envelope::LANGUAGE);

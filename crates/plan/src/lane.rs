@@ -103,6 +103,9 @@ pub struct EndpointSpec {
     pub metrics_url: Option<String>,
     /// Whether nobody said by which name it serves its model, so that it is asked.
     pub finds_name: bool,
+    /// Whether it is a gateway of another region.
+    #[serde(skip_serializing_if = "crate::api::tenant::is_false")]
+    pub gateway: bool,
     /// Which pod it is, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodSpec>,
@@ -307,14 +310,15 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
     }
 }
 
-/// Whether there may be no copy that serves while nobody asks. Endpoints are there in any case.
+/// Whether there may be no copy that serves while nobody asks. Endpoints are there in any case, but for those
+/// that are gateways of other regions.
 fn rests(spec: &ModelSpec) -> bool {
     let rests = |scaling: Scaling| match scaling.zero {
         Zero::Always => false,
         Zero::Warm => true,
         Zero::Cold => scaling.min == 0,
     };
-    spec.endpoints.is_empty() && spec.scaling.is_some_and(rests)
+    spec.endpoints.iter().all(|endpoint| endpoint.gateway) && spec.scaling.is_some_and(rests)
 }
 
 /// The endpoints of a Model.
@@ -331,8 +335,9 @@ pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
         slots: endpoint.parallel,
         kv_tokens: endpoint.kv_tokens,
         kv_events: endpoint.events_url(),
-        metrics_url: endpoint.metrics_elsewhere(dialect),
-        finds_name: said.served_model.is_none() && dialect.lists_its_name(),
+        metrics_url: endpoint.metrics_elsewhere(dialect).filter(|_| !endpoint.gateway),
+        finds_name: !endpoint.gateway && said.served_model.is_none() && dialect.lists_its_name(),
+        gateway: endpoint.gateway,
         pod: None,
         written: Written { origin: model.origin.clone(), index },
     };

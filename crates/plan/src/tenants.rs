@@ -33,6 +33,9 @@ pub struct TenantSpec {
     /// The tokens whose bearers belong to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<Identity>,
+    /// Whether it is a gateway of another region, which says whose its requests are.
+    #[serde(skip_serializing_if = "crate::api::tenant::is_false")]
+    pub relays: bool,
 }
 
 /// A share of a lane's capacity in KV tokens, in thousandths of it; see [`TenantShare`].
@@ -94,6 +97,7 @@ fn spec(tenant: &Tenant) -> TenantSpec {
         highest_band: spec.highest_band.into(),
         keys: spec.keys.clone(),
         identities: spec.identities.clone(),
+        relays: spec.relay,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Names of the headers that carry a request's envelope from the gateway to an engine. A client
 //! that sends them is not believed, except for the band, which its tenant's highest band clamps.
 
-/// Whose request it is.
+/// Whose request it is: to an engine a number, to a gateway of another region the tenant's name, which that
+/// believes where the key belongs to a tenant that relays.
 pub const TENANT: &str = "x-pilotage-tenant";
 
 /// How urgent it is.
@@ -15,6 +16,13 @@ pub const DISPLACES: &str = "x-pilotage-displaces";
 
 /// Milliseconds that the caller still waits. From a client: how long it waits for the whole answer.
 pub const DEADLINE_MS: &str = "x-pilotage-deadline-ms";
+
+/// How many gateways a request has come through. Whoever sends it, it only takes away: a request that came
+/// through one goes to no further one, and with more than [`HOPS_MAX`] it is refused.
+pub const HOPS: &str = "x-pilotage-hops";
+
+/// Most gateways that a request comes through before it must be going round in a circle.
+pub const HOPS_MAX: u32 = 3;
 
 /// The request's id, in and out.
 pub const REQUEST_ID: &str = "x-request-id";

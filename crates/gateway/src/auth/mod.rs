@@ -38,6 +38,8 @@ struct Tenant {
     name: String,
     highest_band: Band,
     deadline: Option<Duration>,
+    /// Whether it is a gateway of another region, which says whose its requests are.
+    relays: bool,
 }
 
 /// Who asked.
@@ -79,6 +81,7 @@ impl Tenants {
             name: tenant.name.clone(),
             highest_band: tenant.highest_band,
             deadline: tenant.deadline,
+            relays: tenant.relays,
         };
         Self {
             tenants: tenants.iter().zip(ids).map(tenant).collect(),
@@ -115,7 +118,14 @@ impl Tenants {
             };
             return Err(ApiError::unauthenticated(message));
         };
-        tenant.caller(headers)
+        self.relayed(tenant, headers).unwrap_or(tenant).caller(headers)
+    }
+
+    /// The tenant whose request a gateway of another region brings. One that is not known here is that
+    /// gateway's own, and so is everything that others say.
+    fn relayed(&self, by: &Tenant, headers: &HeaderMap) -> Option<&Tenant> {
+        let name = headers.get(&names::TENANT).filter(|_| by.relays)?.to_str().ok()?;
+        self.tenants.iter().find(|tenant| tenant.name == name && !tenant.relays)
     }
 
     /// The tenant of that name, for who needs to prove nothing; the only one where none is named.
@@ -207,7 +217,9 @@ mod tests {
             expires_ms: Some(2_000_000),
         });
         let client = Client::new().unwrap();
-        let ids = [TenantId(0), TenantId(1)];
+        let west = tenant("west", Band::Realtime, &["relay"]);
+        list.push(TenantConfig { relays: true, ..west });
+        let ids = [TenantId(0), TenantId(1), TenantId(2)];
         Tenants::new(&list, &ids, open, Oidc::default(), client, Clock::start())
     }
 
@@ -241,6 +253,26 @@ mod tests {
         check(&[("x-api-key", "a"), ("x-pilotage-band", "batch")], "one", Band::Batch).await;
         let nonsense = [("x-api-key", "a"), ("x-pilotage-band", "nonsense")];
         assert_eq!(find(false, &nonsense).await, Err(400));
+    }
+
+    #[tokio::test]
+    async fn who_relays_says_whose_requests_they_are_and_nobody_else_does() {
+        let check = async |key: &str, said: &str, name: &str, band: Band| {
+            let sent =
+                [("x-api-key", key), ("x-pilotage-tenant", said), ("x-pilotage-band", "realtime")];
+            assert_eq!(find(false, &sent).await, Ok((name.to_owned(), band)), "{key} {said}");
+        };
+        check("relay", "one", "one", Band::Realtime).await;
+        check("relay", "two", "two", Band::Bulk).await;
+        // Nobody of that name is known here, and no gateway speaks for another.
+        check("relay", "nobody", "west", Band::Realtime).await;
+        check("relay", "west", "west", Band::Realtime).await;
+        check("a", "two", "one", Band::Realtime).await;
+        check("c", "one", "two", Band::Bulk).await;
+        assert_eq!(
+            find(false, &[("x-api-key", "relay")]).await,
+            Ok(("west".to_owned(), Band::Standard))
+        );
     }
 
     #[tokio::test]

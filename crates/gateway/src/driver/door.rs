@@ -25,6 +25,8 @@ pub(crate) struct Door {
     dialect: Dialect,
     /// What it calls its model, where it is to be asked.
     name: Option<Name>,
+    /// Whether it is a gateway of another region.
+    is_gateway: bool,
 }
 
 impl Door {
@@ -52,7 +54,13 @@ impl Door {
             own: replica.own,
             dialect: replica.dialect,
             name: replica.finds_name.then(|| Name::at(replica)),
+            is_gateway: replica.is_gateway,
         }
+    }
+
+    /// Whether it is a gateway of another region, which knows models by their public names.
+    pub(crate) const fn is_gateway(&self) -> bool {
+        self.is_gateway
     }
 
     /// What speaks with it: its own client, or everybody's.

@@ -125,6 +125,12 @@ impl LaneHandle {
         self.shared.driver.lock().replicas_at(among)
     }
 
+    /// The replicas that take work and are no gateways of other regions; none where there are no such
+    /// gateways.
+    pub(crate) fn near(&self) -> Option<Vec<ReplicaId>> {
+        self.shared.driver.lock().near()
+    }
+
     /// Its name: the model's.
     pub(crate) fn name(&self) -> &str {
         &self.name

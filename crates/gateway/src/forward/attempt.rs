@@ -114,7 +114,7 @@ pub(super) async fn go_on(
 }
 
 /// Headers that a request to a replica has at most.
-const HEADERS: usize = 12;
+const HEADERS: usize = 13;
 
 /// An answer that is no stream.
 pub(super) struct Whole {
@@ -280,15 +280,24 @@ impl Whole {
     }
 }
 
-/// The body with the name that a replica knows its model by, where it was found to have another. Forms are
-/// left as they are, and so are the names of adapters.
+/// The body with the name that a replica knows its model by, where it was found to have another; for a
+/// gateway of another region that of its client. Forms are left as they are, and so are the names of adapters.
 pub(super) async fn named(gateway: &Gateway, order: &Order, door: &Door, body: Bytes) -> Bytes {
+    if door.is_gateway() {
+        return renamed(body, &order.public);
+    }
     let Some(known) = door.name().filter(|_| !order.is_adapter) else { return body };
     let with = (door.client(&gateway.inner.client), gateway.inner.clock);
     let Some(name) = known.of(with, &order.served).await else { return body };
+    renamed(body, &name)
+}
+
+fn renamed(body: Bytes, name: &str) -> Bytes {
     match peek::peek(&body) {
-        Ok(peek) => peek::splice(&body, vec![peek.rename_model(&name)]).into(),
-        Err(_) => body,
+        Ok(peek) if peek.model.value != name => {
+            peek::splice(&body, vec![peek.rename_model(name)]).into()
+        }
+        _ => body,
     }
 }
 
@@ -404,7 +413,14 @@ pub(super) fn request(
     if order.copy {
         set(&names::MIRROR, HeaderValue::from_static("1"));
     }
-    set(&names::TENANT, order.caller.id.0.into());
+    let tenant = match to.door.is_gateway() {
+        true => HeaderValue::from_str(&order.caller.name).ok(),
+        false => Some(order.caller.id.0.into()),
+    };
+    if let Some(tenant) = tenant {
+        set(&names::TENANT, tenant);
+    }
+    set(&names::HOPS, order.hops.saturating_add(1).into());
     set(&names::BAND, HeaderValue::from_static(order.caller.band.name()));
     let left_ms = left(now, order.until).as_millis();
     set(&names::DEADLINE_MS, u64::try_from(left_ms).unwrap_or(u64::MAX).into());

@@ -74,6 +74,10 @@ pub(crate) struct Order {
     input: u32,
     /// The name that its replicas know the model or the adapter by.
     served: String,
+    /// The name that its client wrote, where a replica may be a gateway of another region.
+    public: String,
+    /// How many gateways it came through.
+    hops: u32,
     /// Whether that is an adapter's.
     is_adapter: bool,
     /// The request, where its stream can go on in another attempt.

@@ -15,6 +15,7 @@ use pilotage_core::traffic::{
 };
 use pilotage_core::{Prompt, ReplicaId, Request, RequestId, RetryLimit, Stop, Time, Tokens};
 use pilotage_lens::Mark;
+use pilotage_wire::envelope::HOPS_MAX;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::resume::{Resumable, Way};
@@ -246,6 +247,8 @@ fn line_up(
     let hedge = hedge && !is_copy && asking.endpoint.generates && asking.peek.stream;
     let Asking { endpoint, caller, body, peek, .. } = asking;
     let config = &lane.config;
+    let hops = hops(&asking.headers);
+    let near = near(lane, hops)?;
     watch.lane(&config.name, config.price);
     let tokens = endpoint.estimate(peek, config.context_tokens);
     if sent.charged {
@@ -270,7 +273,7 @@ fn line_up(
     // Where all names go there, each is a model of its own.
     let own = (config.served_model == ANY).then_some(peek.model.value.as_str());
     let known = prompt(gateway, lane, asking, adapter.or(own));
-    let prompt = Prompt { among: sent.among.cloned(), ..known };
+    let prompt = Prompt { among: sent.among.cloned().or(near), ..known };
     let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);
@@ -290,6 +293,8 @@ fn line_up(
         timeouts,
         input: tokens.input,
         served: served.to_owned(),
+        public: peek.model.value.as_str().to_owned(),
+        hops,
         is_adapter: adapter.is_some(),
         resume,
         copy: is_copy,
@@ -297,6 +302,34 @@ fn line_up(
         rests: config.rest.is_some(),
     };
     Ok((order, ticket))
+}
+
+/// How many gateways a request came through, as it says. What cannot be read came through one.
+fn hops(headers: &HeaderMap) -> u32 {
+    let said = headers.get(&names::HOPS).map(|hops| hops.to_str().ok()?.parse().ok());
+    said.map_or(0, |hops| hops.unwrap_or(1))
+}
+
+/// The replicas that a request may go to which came through a gateway already: none that is one itself, so
+/// that regions which send to each other never send in circles. None where all may have it.
+///
+/// # Errors
+/// It has come through too many, or none of its own is left to this gateway.
+fn near(lane: &Lane, hops: u32) -> Result<Option<Arc<[ReplicaId]>>, Refused> {
+    if hops == 0 {
+        return Ok(None);
+    }
+    if hops > HOPS_MAX {
+        let message = "the request came through too many gateways: say of their endpoints that they are such (`gateway: true`)";
+        return Err(ApiError { status: 508, ..ApiError::unavailable(message) }.into());
+    }
+    match lane.handle.near() {
+        Some(near) if near.is_empty() => {
+            let message = "no replica of this region takes work, and the request comes from another one; retry later";
+            Err(ApiError::unavailable(message).into())
+        }
+        near => Ok(near.map(Arc::from)),
+    }
 }
 
 /// A request as its lane gets it.

@@ -67,6 +67,11 @@ pub struct Endpoint {
     /// it the gateway remembers what it sent where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_events: Option<KvEvents>,
+    /// Whether it is another gateway of Pilotage, in another region, that serves the model under the same public
+    /// names. It may stand beside a `source`. It gets the name that the client wrote, and the Tenant's, and
+    /// sends what comes from here to its own replicas alone.
+    #[serde(default, skip_serializing_if = "super::tenant::is_false")]
+    pub gateway: bool,
     /// Where it tells how full it is, as text for Prometheus: another address than servers of the Model's
     /// `dialect` have, path included. It gets the key only where it is the host and port of `url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,6 +197,7 @@ impl Endpoint {
             parallel: ENDPOINT_PARALLEL_DEFAULT,
             kv_tokens: None,
             kv_events: None,
+            gateway: false,
             metrics_url: None,
         }
     }

@@ -71,6 +71,16 @@ pub struct TenantSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = IDENTITIES_MAX))]
     pub identities: Vec<Identity>,
+    /// Whether it is a gateway of another region: its requests say which Tenant's they are, and are that one's
+    /// as far as it is known here, with its limits and bands. What anybody else says of that is not believed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub relay: bool,
+}
+
+/// A field that nothing is said by.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+pub(crate) const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// One key of a tenant.
@@ -162,6 +172,7 @@ impl Default for TenantSpec {
             highest_band: BandName::default(),
             keys: Vec::new(),
             identities: Vec::new(),
+            relay: false,
         }
     }
 }

@@ -34,8 +34,8 @@ const EMBEDDED: &str = "has(self.source) && ((has(self.runtime) && self.runtime 
 const MODEL: &[(&str, &str, &str)] = &[
     (
         "",
-        "has(self.source) != (has(self.endpoints) && size(self.endpoints) > 0)",
-        "the model runs here, by its `source`, or elsewhere, by `endpoints`; write one of the two",
+        "has(self.source) ? (!has(self.endpoints) || self.endpoints.all(one, has(one.gateway) && one.gateway)) : (has(self.endpoints) && size(self.endpoints) > 0)",
+        "the model runs here, by its `source`, or elsewhere, by `endpoints`; write one of the two, or say `gateway: true` of gateways of other regions",
     ),
     (
         "",

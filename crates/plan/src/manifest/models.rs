@@ -68,8 +68,8 @@ fn place(model: &Model, errors: &mut Vec<ManifestError>) {
             let problem = Problem::Missing { hint: hint.to_owned() };
             return errors.push(error(&model.origin, "spec.source", problem));
         }
-        (true, false) => {
-            let text = "the model runs here, by its `source`, or elsewhere; remove one of the two";
+        (true, false) if !model.spec.endpoints.iter().all(|endpoint| endpoint.gateway) => {
+            let text = "the model runs here, by its `source`, or elsewhere; remove one of the two, or say `gateway: true` of gateways of other regions";
             return report(model, "endpoints", text, errors);
         }
         _ => {}

@@ -91,6 +91,11 @@ pub fn key_entry(namespace: &str, model: &str) -> String {
     format!("{namespace}.{model}")
 }
 
+/// The entry of a region's gateways there, which all Models have in common. No namespace has such a name.
+pub fn key_entry_of_region(region: &str) -> String {
+    format!("region_{region}")
+}
+
 /// The ports of pods by which they are asked.
 const HTTP: &str = "http";
 const METRICS: &str = "metrics";
@@ -144,6 +149,7 @@ fn endpoint(model: &Model, pod: &Pod) -> Option<EndpointSpec> {
         finds_name: spec.source.is_none()
             && spec.served_model.is_none()
             && dialect.lists_its_name(),
+        gateway: false,
         pod: Some(PodSpec {
             uid: pod.uid.clone(),
             stage: pod.stage,

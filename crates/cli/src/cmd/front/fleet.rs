@@ -48,6 +48,20 @@ struct Of {
     dialect: Dialect,
 }
 
+impl Of {
+    /// How one elsewhere is asked whether it is well: a gateway says at one path whether it serves.
+    fn health(&self, is_gateway: bool) -> HealthCheck {
+        match is_gateway {
+            true => HealthCheck {
+                path: "/health/ready".to_owned(),
+                is_strict: true,
+                ..self.health.clone()
+            },
+            false => self.health.clone(),
+        }
+    }
+}
+
 /// One replica.
 #[derive(Clone)]
 struct Up {
@@ -78,6 +92,8 @@ struct Place {
     /// Whose metrics those are.
     metrics_of: Dialect,
     finds_name: bool,
+    /// Whether it is a gateway of another region.
+    is_gateway: bool,
 }
 
 impl Place {
@@ -95,6 +111,7 @@ impl Place {
             dialect: Dialect::Pilotage,
             metrics_of: Dialect::Pilotage,
             finds_name: false,
+            is_gateway: false,
         }
     }
 }
@@ -258,7 +275,9 @@ impl Fleet {
     /// What an endpoint is as a replica.
     fn wanted(&self, Reached { spec, key, trust }: &Reached) -> Up {
         let lane = self.lanes.get(&spec.lane);
-        let dialect = lane.map(|lane| lane.dialect).unwrap_or_default();
+        // What its engines are is a gateway's own matter.
+        let of = lane.filter(|_| !spec.gateway);
+        let dialect = of.map(|lane| lane.dialect).unwrap_or_default();
         let pauses_max = if dialect == Dialect::Pilotage { spec.slots } else { 0 };
         let capacity =
             Capacity { pauses_max, ..self.capacity(&spec.lane, spec.slots, spec.kv_tokens) };
@@ -268,8 +287,9 @@ impl Fleet {
             kv_events: spec.kv_events.clone(),
             assumes_kv: spec.kv_tokens.is_none(),
             trust: trust.clone(),
-            health: lane.map(|lane| lane.health.clone()).unwrap_or_default(),
-            metrics: spec.metrics_url.clone().or_else(|| lane?.metrics.clone()),
+            health: lane.map(|lane| lane.health(spec.gateway)).unwrap_or_default(),
+            metrics: spec.metrics_url.clone().or_else(|| of?.metrics.clone()),
+            is_gateway: spec.gateway,
             dialect,
             metrics_of: spec.pod.as_ref().map_or(dialect, |pod| pod.metrics_of),
             finds_name: spec.finds_name,
@@ -401,6 +421,7 @@ impl Up {
             dialect: self.place.dialect.wire(),
             metrics_of: self.place.metrics_of.wire(),
             finds_name: self.place.finds_name,
+            is_gateway: self.place.is_gateway,
             own: self.place.dialect.wire().own(),
             ..Replica::at(&self.name, &self.url, capacity)
         }

@@ -318,6 +318,7 @@ fn tenants(plan: &Plan, local: Option<&Secret>) -> Vec<TenantConfig> {
                 highest_band: tenant.highest_band,
                 keys: tenant.keys.iter().map(key).chain(made).collect(),
                 identities: tenant.identities.iter().map(identity).collect(),
+                relays: tenant.relays,
                 ..TenantConfig::named(tenant.name.clone())
             }
         })

@@ -337,7 +337,10 @@ impl Models {
     ) -> Result<Reached, String> {
         let model = update::model_of(&spec.lane);
         let namespace = self.0.get(model).map(|(namespace, _)| namespace.as_str());
-        let entry = pods::key_entry(namespace.unwrap_or_default(), model);
+        let entry = match spec.gateway {
+            true => pods::key_entry_of_region(spec.region.as_deref().unwrap_or_default()),
+            false => pods::key_entry(namespace.unwrap_or_default(), model),
+        };
         if spec.key.is_some() {
             return Err(format!(
                 "{}: on Kubernetes its key is the entry `{entry}` of the Secret {}, not a file or a variable",

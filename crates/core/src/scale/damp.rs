@@ -6,13 +6,15 @@ use std::collections::VecDeque;
 use super::policy::{Pace, Policy};
 use crate::{Span, Time};
 
-/// Most needs that are remembered; beyond it neighbours are put together.
+/// Most needs that are remembered; beyond it neighbours are put together, which makes each count a little longer.
 const NEEDS_MAX: usize = 4096;
 
 /// What was needed when.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Damper {
     needs: VecDeque<(Time, Need)>,
+    /// When the step began that may be taken now, and from how many: who is asked more often goes no faster.
+    step: Option<(Time, u32)>,
 }
 
 /// The replicas that a moment asks for.
@@ -45,14 +47,21 @@ impl Damper {
         while self.needs.get(1).is_some_and(|(at, _)| now.since(*at) >= keep) {
             self.needs.pop_front();
         }
-        if self.needs.len() >= NEEDS_MAX
-            && let Some((_, last)) = self.needs.back_mut()
-        {
-            let (least, most) = (last.least.min(need.least), last.most.max(need.most));
-            *last = Need { least, most };
-            return;
+        if self.needs.len() >= NEEDS_MAX {
+            self.thin();
         }
         self.needs.push_back((now, need));
+    }
+
+    /// Puts every two neighbours together. The oldest stays: it says since when anything is known.
+    fn thin(&mut self) {
+        let mut kept: VecDeque<(Time, Need)> = self.needs.pop_front().into_iter().collect();
+        while let Some((began, one)) = self.needs.pop_front() {
+            let (at, other) = self.needs.pop_front().unwrap_or((began, one));
+            let (least, most) = (one.least.min(other.least), one.most.max(other.most));
+            kept.push_back((at, Need { least, most }));
+        }
+        self.needs = kept;
     }
 
     /// What was needed last.
@@ -61,37 +70,47 @@ impl Damper {
     }
 
     /// Where to go from so many.
-    pub(super) fn go(&self, now: Time, current: u32, policy: &Policy) -> Move {
-        let Some((_, need)) = self.needs.back() else { return Move::Stay };
+    pub(super) fn go(&mut self, now: Time, current: u32, policy: &Policy) -> Move {
+        let Some(need) = self.last() else { return Move::Stay };
         if need.least > current {
-            return self.up(now, current, policy.up);
+            let from = self.origin(now, current, policy.every);
+            return self.up(now, current, from, policy.up);
         }
         if need.most < current {
-            return self.down(now, current, policy.down);
+            let from = self.origin(now, current, policy.every);
+            return self.down(now, current, from, policy.down);
         }
         Move::Stay
     }
 
-    fn up(&self, now: Time, current: u32, pace: Pace) -> Move {
+    /// From how many the step goes that may be taken now.
+    fn origin(&mut self, now: Time, current: u32, every: Span) -> u32 {
+        let going = self.step.filter(|(at, _)| now.since(*at) < every);
+        let (at, from) = going.unwrap_or((now, current));
+        self.step = Some((at, from));
+        from
+    }
+
+    fn up(&self, now: Time, current: u32, from: u32, pace: Pace) -> Move {
         let lasting = self.within(now, pace.window).map(|(_, need)| need.least).min();
         if !self.covers(now, pace.window) || lasting.is_none_or(|least| least <= current) {
             let short = self.needs.iter().rev().take_while(|(_, need)| need.least > current);
             let since = short.last().map_or(now, |(at, _)| *at);
             return Move::NotYetUp(since + pace.window);
         }
-        let most = current.saturating_add(pace.most(current));
-        Move::To(lasting.unwrap_or(current).min(most))
+        let most = from.saturating_add(pace.most(from));
+        Move::To(lasting.unwrap_or(current).min(most).max(current))
     }
 
-    fn down(&self, now: Time, current: u32, pace: Pace) -> Move {
+    fn down(&self, now: Time, current: u32, from: u32, pace: Pace) -> Move {
         let highest = self.within(now, pace.window).map(|(_, need)| need.most).max();
         if !self.covers(now, pace.window) || highest.is_none_or(|most| most >= current) {
             let over = self.needs.iter().rev().find(|(_, need)| need.most >= current);
             let since = over.or_else(|| self.needs.front()).map_or(now, |(at, _)| *at);
             return Move::NotYetDown(since + pace.window);
         }
-        let least = current.saturating_sub(pace.most(current));
-        Move::To(highest.unwrap_or(current).max(least))
+        let least = from.saturating_sub(pace.most(from));
+        Move::To(highest.unwrap_or(current).max(least).min(current))
     }
 
     fn within(&self, now: Time, window: Span) -> impl Iterator<Item = &(Time, Need)> {
@@ -133,5 +152,49 @@ mod tests {
         check(400, (3, 3), 12, Move::NotYetDown(at(500)));
         check(501, (3, 3), 12, Move::To(10));
         check(601, (3, 3), 10, Move::To(8));
+    }
+
+    #[test]
+    fn who_asks_often_goes_no_faster() {
+        let policy = Policy::default();
+        let mut damper = Damper::default();
+        let mut current = 1;
+        let mut at = |ms: u64, current: u32| {
+            let now = Time::from_millis(ms);
+            damper.note(now, Need { least: 40, most: 40 }, &policy);
+            match damper.go(now, current, &policy) {
+                Move::To(count) => count,
+                other => panic!("{other:?}"),
+            }
+        };
+        for ms in (0..30_000).step_by(250) {
+            current = at(ms, current);
+            let expect = [5, 10, 20][ms as usize / 10_000];
+            assert_eq!(current, expect, "at {ms} ms");
+        }
+    }
+
+    #[test]
+    fn much_is_remembered_in_little_room() {
+        let day = Span::from_secs(86_400);
+        let mut policy = Policy::default();
+        policy.down.window = day;
+        let mut damper = Damper::default();
+        let need = |count: u32| Need { least: count, most: count };
+        let mut last = Move::Stay;
+        for step in 0..3 * 8640_u64 {
+            let now = Time::from_millis(step * 10_000);
+            let count = if step == 8640 { 9 } else { 3 };
+            damper.note(now, need(count), &policy);
+            assert!(damper.needs.len() <= NEEDS_MAX);
+            last = damper.go(now, 9, &policy);
+            let over = now.since(Time::from_millis(86_400_000));
+            assert!(over >= day || !matches!(last, Move::To(_)), "at {step}: {last:?}");
+        }
+        assert_eq!(last, Move::To(8), "what was needed two days ago is forgotten");
+        // Up waits for nothing, however much is remembered.
+        let now = Time::from_millis(4 * 86_400_000);
+        damper.note(now, need(10), &policy);
+        assert_eq!(damper.go(now, 9, &policy), Move::To(10));
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct View {
     pub(super) service: Option<Service>,
     /// Replicas that serve.
     pub(super) ready: u32,
+    /// Replicas that were asked for and should be there by far: they may never come.
+    pub(super) stuck: u32,
     /// How long until each of those on their way serves.
     pub(super) coming: Vec<Span>,
     /// How long until one that is asked for now serves.
@@ -38,11 +40,13 @@ pub(super) struct View {
     pub(super) boost: f64,
     /// Whether somebody came not long ago.
     pub(super) recent: bool,
+    /// More than so many are not asked for.
+    pub(super) most: u32,
 }
 
 /// What every term asks for, the most demanding first among equals.
 pub(super) fn terms(view: &View, policy: &Policy) -> Vec<(Term, u32)> {
-    let most = policy.max;
+    let most = view.most;
     let mut terms = vec![(Term::Floor, policy.floor())];
     let waits = view.waiting.iter().any(|band| band.work.requests > 0.0);
     if let Some(service) = &view.service {
@@ -65,7 +69,20 @@ pub(super) fn terms(view: &View, policy: &Policy) -> Vec<(Term, u32)> {
     } else if view.recent && (view.ready > 0 || !view.coming.is_empty()) {
         terms.push((Term::Recent, 1));
     }
+    terms.extend(instead(view, &terms));
     terms.into_iter().map(|(term, count)| (term, count.min(most))).collect()
+}
+
+/// Others in place of replicas that do not come, as far as the rest is too few for what is asked of it:
+/// at most a quarter more, and one at least, because what kept some from coming may keep all from it.
+fn instead(view: &View, terms: &[(Term, u32)]) -> Option<(Term, u32)> {
+    let (_, count) = bound(terms);
+    let coming = u32::try_from(view.coming.len()).unwrap_or(u32::MAX);
+    let is_short = count > view.ready.saturating_add(coming);
+    // Where nobody comes, nobody misses them.
+    let is_asked = terms.iter().any(|(term, asks)| *term != Term::Floor && *asks >= count);
+    let is_missed = view.stuck > 0 && is_short && is_asked;
+    is_missed.then(|| (Term::Stuck, count.saturating_add(view.stuck.min(count.div_ceil(4)))))
 }
 
 /// The most demanding term.

@@ -73,8 +73,12 @@ impl Forecast {
         Self { settings, phase, state: None, seasons, pending, mistakes: (0.0, 0.0) }
     }
 
-    /// So much was seen. What comes after `lead` is predicted, to learn from it when it has come.
+    /// So much was seen; what is no number was not. What comes after `lead` is predicted, to learn from it
+    /// when it has come.
     pub fn observe(&mut self, now: Time, value: f64, lead: Span) {
+        if !value.is_finite() {
+            return;
+        }
         let Some(mut state) = self.state else {
             self.state = Some(State::new(now, value));
             return;
@@ -179,7 +183,8 @@ impl State {
             self.noise += share * (off * off - self.noise);
         }
         let faded = self.trend * (-passed / settings.damping.as_secs_f64()).exp();
-        self.level = foreseen + level * off;
+        // Of the first few none is a better sample than the others.
+        self.level = foreseen + share * off;
         self.trend = faded + level * trend * off / passed;
         false
     }

@@ -18,9 +18,12 @@ mod fit;
 mod forecast;
 mod metric;
 mod policy;
+#[cfg(test)]
+mod properties;
 mod report;
 mod scaler;
 mod signals;
+mod sound;
 #[cfg(test)]
 mod tests;
 mod why;

@@ -28,6 +28,9 @@ const BOOST_MINUTE: (f64, f64) = (0.05, 0.05);
 /// A start that takes so many times longer than starts do may never end: others need not wait for it.
 const STUCK: u64 = 3;
 
+/// Shorter starts are taken to be as long, for that: a busy machine makes a second of two many.
+const START_MIN: Span = Span::from_secs(10);
+
 /// An autoscaler of one model.
 #[derive(Clone, Debug)]
 pub struct Scaler {
@@ -60,6 +63,18 @@ struct Counts {
     coming: Vec<Span>,
     /// All on their way.
     starting: u32,
+}
+
+impl Counts {
+    /// All that serve or are to.
+    const fn awake(&self) -> u32 {
+        self.ready.saturating_add(self.starting)
+    }
+
+    /// Those on their way that are overdue.
+    fn stuck(&self) -> u32 {
+        self.starting.saturating_sub(u32::try_from(self.coming.len()).unwrap_or(u32::MAX))
+    }
 }
 
 impl Scaler {
@@ -105,8 +120,16 @@ impl Scaler {
         &self.policy
     }
 
-    /// What is seen now, all of it.
+    /// Goes on where another one ended that wanted so many awake and asleep. What it saw is not known, so
+    /// that nothing is taken away before this one has looked on for as long as the policy wants.
+    pub fn resume(&mut self, awake: u32, asleep: u32) {
+        let most = self.policy.max.max(self.policy.asleep_max);
+        self.wanted = Some((awake.min(self.policy.max), asleep.min(most)));
+    }
+
+    /// What is seen now, all of it. Numbers that cannot be were not seen.
     pub fn observe(&mut self, now: Time, signals: Signals) {
+        let signals = signals.sound();
         self.speed = signals.speed.map(|seen| seen.value).or(self.speed);
         let took = |seen: Option<Seen<Span>>, old: Option<Span>| seen.map(|it| it.value).or(old);
         self.took = (took(signals.start, self.took.0), took(signals.wake, self.took.1));
@@ -135,7 +158,7 @@ impl Scaler {
         let view = self.view(now, &counts);
         let terms = fit::terms(&view, &self.policy);
         let blind = self.blind(now);
-        let current = counts.ready + counts.starting;
+        let current = self.current(&counts);
         let need = match blind {
             None => fit::span(&view, &self.policy),
             // What is there may be needed, for all that is known.
@@ -145,7 +168,7 @@ impl Scaler {
             }
         };
         self.damper.note(now, need, &self.policy);
-        let (awake, held) = self.damped(now, &counts, blind);
+        let (awake, held) = self.damped(now, &counts, current, blind);
         let asleep = self.sleepers(&counts, awake);
         self.wanted = Some((awake, asleep));
         let idle_end = self.busy.map(|at| at + self.policy.idle).filter(|at| *at > now);
@@ -169,18 +192,19 @@ impl Scaler {
 
     /// Where to go from here, and what is in the way.
     fn damped(
-        &self,
+        &mut self,
         now: Time,
         counts: &Counts,
+        current: u32,
         blind: Option<&'static str>,
     ) -> (u32, Option<Held>) {
+        let step = self.damper.go(now, current, &self.policy);
         let policy = &self.policy;
-        let current = counts.ready + counts.starting;
         let clamp = |count: u32| count.clamp(policy.floor(), policy.max);
         let left = |until: Time| until.since(now);
         let coming = u32::try_from(counts.coming.len()).unwrap_or(u32::MAX);
         let nobody = self.damper.last().is_some_and(|need| need.most == 0);
-        match self.damper.go(now, current, policy) {
+        match step {
             // Nothing runs and somebody waits: every second counts, and there is nothing to flap.
             Move::NotYetUp(_) if current == 0 => (clamp(1), None),
             Move::NotYetUp(until) => (clamp(current), Some(Held::Up { left: left(until) })),
@@ -197,24 +221,30 @@ impl Scaler {
                 (clamp(current), Some(Held::Starting { count: coming }))
             }
             Move::To(count) => {
-                let held = self.cut(count, counts);
+                let held = self.cut(count, current);
                 (clamp(count), held)
             }
             Move::Stay => {
-                (clamp(current), blind.map(Held::blind).or_else(|| self.cut(current, counts)))
+                (clamp(current), blind.map(Held::blind).or_else(|| self.cut(current, current)))
             }
         }
     }
 
+    /// How many there are to be as yet: those that were wanted last, of which one that died is still to come
+    /// back, or as many as there are where somebody else wanted more.
+    fn current(&self, counts: &Counts) -> u32 {
+        let wanted = self.wanted.map_or(0, |(awake, _)| awake.min(self.policy.max));
+        counts.awake().max(wanted)
+    }
+
     /// What keeps it from being what is needed.
-    fn cut(&self, count: u32, counts: &Counts) -> Option<Held> {
+    fn cut(&self, count: u32, current: u32) -> Option<Held> {
         let need = self.damper.last()?;
         if count >= self.policy.max && need.least >= self.policy.max {
             return Some(Held::Most);
         }
-        let current = counts.ready + counts.starting;
-        let short = count > current && count < need.least;
-        let long = count < current && count > need.most;
+        let short = count >= current && count < need.least;
+        let long = count <= current && count > need.most;
         (short || long).then_some(Held::Step)
     }
 
@@ -223,7 +253,7 @@ impl Scaler {
         if self.policy.zero != Zero::WarmZero {
             return 0;
         }
-        let current = counts.ready + counts.starting;
+        let current = counts.awake();
         let woken = awake.saturating_sub(current).min(counts.asleep);
         let retired = current.saturating_sub(awake);
         let kept = (counts.asleep - woken).saturating_add(retired).min(self.policy.asleep_max);
@@ -235,11 +265,13 @@ impl Scaler {
     fn view(&self, now: Time, counts: &Counts) -> View {
         let view = self.view_ahead(now, counts, self.took.0.unwrap_or(self.policy.start));
         let lead = self.lead(counts.asleep);
-        let there = counts.ready + counts.starting + counts.asleep;
+        let there = counts.awake().saturating_add(counts.asleep);
         if lead >= view.lead || fit::bound(&fit::terms(&view, &self.policy)).1 > there {
             return view;
         }
-        self.view_ahead(now, counts, lead)
+        // Beyond those that sleep, help is not there any sooner.
+        let most = there.max(self.policy.floor()).min(view.most);
+        View { most, ..self.view_ahead(now, counts, lead) }
     }
 
     fn view_ahead(&self, now: Time, counts: &Counts, lead: Span) -> View {
@@ -259,11 +291,13 @@ impl Scaler {
             mix,
             waiting,
             ready: counts.ready,
+            stuck: counts.stuck(),
             coming: counts.coming.clone(),
             lead,
             kv_used: self.kv_used(now),
             boost: self.boost,
             recent,
+            most: self.policy.max,
         }
     }
 
@@ -330,7 +364,7 @@ impl Scaler {
             };
             counts.starting += 1;
             let since = now.since(one.since);
-            if since.as_nanos() <= takes.as_nanos().max(1_000_000_000).saturating_mul(STUCK) {
+            if since.as_nanos() <= takes.max(START_MIN).as_nanos().saturating_mul(STUCK) {
                 counts
                     .coming
                     .push(Span::from_nanos(takes.as_nanos().saturating_sub(since.as_nanos())));

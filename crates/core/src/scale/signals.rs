@@ -283,7 +283,8 @@ impl Pool {
             self.over = true;
             return;
         }
-        self.parts.insert(gateway, signals);
+        // One that counted wrongly spoils its own part and not the sum.
+        self.parts.insert(gateway, signals.sound());
     }
 
     /// A gateway is known to be gone. One that only fell silent is not: what it said last grows stale,

@@ -17,20 +17,20 @@ const SPEED: Speed = Speed {
 
 /// What a gateway sees, and how far things are.
 #[derive(Clone, Debug)]
-struct World {
-    now: Time,
-    scaler: Scaler,
+pub(super) struct World {
+    pub(super) now: Time,
+    pub(super) scaler: Scaler,
     /// Requests a second.
-    rate: f64,
-    waiting: f64,
-    oldest: Span,
-    replicas: BTreeMap<ReplicaId, ReplicaSeen>,
-    next: u32,
-    start: Span,
+    pub(super) rate: f64,
+    pub(super) waiting: f64,
+    pub(super) oldest: Span,
+    pub(super) replicas: BTreeMap<ReplicaId, ReplicaSeen>,
+    pub(super) next: u32,
+    pub(super) start: Span,
 }
 
 impl World {
-    fn new(policy: Policy, ready: u32) -> Self {
+    pub(super) fn new(policy: Policy, ready: u32) -> Self {
         let start = policy.start;
         let one = |id| (ReplicaId(id), ReplicaSeen::new(Stage::Ready, Time::ZERO));
         Self {
@@ -45,11 +45,11 @@ impl World {
         }
     }
 
-    fn work(requests: f64) -> Work {
+    pub(super) fn work(requests: f64) -> Work {
         Work { requests, prompt: requests * 500.0, answer: requests * 100.0 }
     }
 
-    fn signals(&self) -> Signals {
+    pub(super) fn signals(&self) -> Signals {
         let mut arrivals = [Work::default(); 4];
         arrivals[1] = Self::work(self.rate);
         let mut waiting = [Waiting::default(); 4];
@@ -65,17 +65,17 @@ impl World {
         }
     }
 
-    fn decide(&mut self) -> Decision {
+    pub(super) fn decide(&mut self) -> Decision {
         self.scaler.observe(self.now, self.signals());
         self.scaler.decide(self.now).unwrap()
     }
 
-    fn count(&self, stage: Stage) -> u32 {
+    pub(super) fn count(&self, stage: Stage) -> u32 {
         self.replicas.values().filter(|one| one.stage == stage).count() as u32
     }
 
     /// Does what was decided: starts take their time, ends do not.
-    fn obey(&mut self, decision: &Decision) {
+    pub(super) fn obey(&mut self, decision: &Decision) {
         for one in self.replicas.values_mut() {
             if one.stage == Stage::Starting && self.now.since(one.since) >= self.start {
                 *one = ReplicaSeen::new(Stage::Ready, self.now);
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, rate: f64) -> Decision {
+    pub(super) fn step(&mut self, rate: f64) -> Decision {
         self.rate = rate;
         let decision = self.decide();
         self.obey(&decision);
@@ -100,13 +100,13 @@ impl World {
         decision
     }
 
-    fn steps(&mut self, seconds: u64, rate: f64) -> Decision {
+    pub(super) fn steps(&mut self, seconds: u64, rate: f64) -> Decision {
         let count = seconds * 1_000 / self.scaler.policy().every.as_millis();
         (0..count).map(|_| self.step(rate)).last().unwrap()
     }
 }
 
-fn quick() -> Policy {
+pub(super) fn quick() -> Policy {
     Policy { max: 40, start: Span::from_secs(60), ..Policy::default() }
 }
 
@@ -308,7 +308,7 @@ fn a_day_known_is_a_day_prepared() {
 }
 
 /// Noise as of counting so many requests a second for ten seconds, from a seed.
-fn counted(rate: f64, seed: u64, step: u64) -> f64 {
+pub(super) fn counted(rate: f64, seed: u64, step: u64) -> f64 {
     let bits =
         (seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let unit = (bits >> 11) as f64 / (1_u64 << 53) as f64;

@@ -29,6 +29,8 @@ pub enum Term {
     Recent,
     /// Somebody waits too long, and how fast replicas are is not known.
     Slow,
+    /// Replicas that were asked for do not come: others in their place.
+    Stuck,
 }
 
 impl Term {
@@ -44,6 +46,7 @@ impl Term {
             Self::Held => "held requests",
             Self::Recent => "recent requests",
             Self::Slow => "waiting at unknown speed",
+            Self::Stuck => "replicas that do not come",
         }
     }
 }

@@ -277,5 +277,6 @@ const fn reason(why: &Why, wanted: u32) -> &'static str {
         Term::Held => "RequestsHeld",
         Term::Recent => "RecentRequests",
         Term::Slow => "WaitingTooLong",
+        Term::Stuck => "CopiesMissing",
     }
 }

@@ -187,7 +187,7 @@ fn notes(costs: &Costs) -> Vec<String> {
         ),
     });
     notes.push(
-        "Copies are moved to cheaper nodes only for a saving of a tenth that lasts ten minutes: new ones start first, and old ones drain after."
+        "Nothing is moved by itself: start what is to be there first, and drain what is over once that serves."
             .to_owned(),
     );
     notes

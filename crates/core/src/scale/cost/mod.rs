@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::Span;
 
 pub use consolidate::{Consolidation, Consolidator, Placed, Step};
-pub use explain::Bill;
+pub use explain::{Bill, Way};
 pub use search::choose;
 
 /// Most fleets that are weighed against each other.
@@ -77,9 +77,21 @@ pub enum CostError {
         /// How many.
         count: usize,
     },
+    /// Of those that stay there are too few.
+    #[error(
+        "all fleets whose machines stay do {} of the {} that are wanted on such: raise their counts, add one, or ask for a smaller part",
+        amount(*.most), amount(*.wanted)
+    )]
+    TooFewStay {
+        /// What they do.
+        most: f64,
+        /// What is wanted of them.
+        wanted: f64,
+    },
     /// All of them together are too few.
     #[error(
-        "all fleets together do {most:.0} of the {wanted:.0} that are wanted: raise their counts or add one"
+        "all fleets together do {} of the {} that are wanted: raise their counts or add one",
+        amount(*.most), amount(*.wanted)
     )]
     TooFew {
         /// What they do, as far as machines may be taken away.
@@ -87,6 +99,11 @@ pub enum CostError {
         /// What is wanted.
         wanted: f64,
     },
+}
+
+/// A number of work, no more exact than it is told.
+fn amount(of: f64) -> String {
+    if of >= 100.0 { format!("{of:.0}") } else { format!("{of:.2}") }
 }
 
 impl Offer {
@@ -128,6 +145,11 @@ impl Offer {
 }
 
 impl Wish {
+    /// So little may be missing: less than sums are exact to.
+    const fn enough(&self) -> f64 {
+        1e-9 * self.capacity
+    }
+
     fn check(&self) -> Result<(), CostError> {
         let number = |field, value: f64, most: f64| {
             if value >= 0.0 && value <= most {
@@ -174,7 +196,7 @@ impl Mix {
             offers.iter().zip(&self.counts).filter(|(offer, _)| offer.interruptions.is_none());
         let stays: f64 =
             pairs.map(|(offer, count)| f64::from(*count) * offer.lasting(wish.start)).sum();
-        let near = |has: f64, wanted: f64| has >= wanted * (1.0 - 1e-9);
+        let near = |has: f64, wanted: f64| has >= wanted - wish.enough();
         near(self.capacity, wish.capacity) && near(stays, wish.capacity * wish.on_demand)
     }
 }

@@ -1,12 +1,16 @@
 //! The cheapest mix: every mix is looked at, but for those that cannot become cheaper than the best
-//! found so far.
+//! found so far, and those that cannot become enough.
+//!
+//! Contract: what is found is enough. The first mix takes as much as it needs of the cheapest fleets, and is
+//! enough if any is; whether any is, is known before the search. After a number of steps the best found so far
+//! has to do.
 
 use super::{CostError, Mix, OFFERS_MAX, Offer, Wish};
 
 /// Mixes that are kept beside the best.
 const RUNNERS_UP: usize = 3;
 
-/// Steps after which the best found so far has to do. Fewer than a dozen fleets need a small part of it.
+/// Steps after which the best found so far has to do.
 const STEPS_MAX: u32 = 400_000;
 
 /// The cheapest mixes that are what is wanted, cheapest first; of equal ones, the one that is interrupted
@@ -23,21 +27,55 @@ pub fn choose(offers: &[Offer], wish: &Wish) -> Result<Vec<Mix>, CostError> {
     let mut order: Vec<usize> = (0..offers.len()).collect();
     let rate = |at: &usize| offers[*at].rate(wish.start);
     order.sort_by(|a, b| rate(a).total_cmp(&rate(b)).then(a.cmp(b)));
+    let rest = rest(offers, wish, &order);
+    let all = Left { capacity: wish.capacity, stays: wish.capacity * wish.on_demand };
+    if !rest[0].covers(all, wish) {
+        return Err(too_few(rest[0], wish));
+    }
     let mut search = Search {
         offers,
         wish,
         order: &order,
+        rest: &rest,
         counts: vec![0; offers.len()],
         found: Vec::new(),
         steps: 0,
     };
-    search.go(0, Left { capacity: wish.capacity, stays: wish.capacity * wish.on_demand }, 0.0);
+    search.go(0, all, 0.0);
+    // Sums of many parts may fall short of what is wanted by their last digit.
+    search.found.retain(|mix| mix.meets(offers, wish));
     if search.found.is_empty() {
-        let most: Vec<u32> = offers.iter().map(|offer| offer.most(wish)).collect();
-        let most = Mix::of(offers, &most, wish.start).capacity;
-        return Err(CostError::TooFew { most, wanted: wish.capacity });
+        return Err(too_few(rest[0], wish));
     }
     Ok(search.found)
+}
+
+/// What all fleets from that place on do together, the last one nothing.
+fn rest(offers: &[Offer], wish: &Wish, order: &[usize]) -> Vec<Left> {
+    let mut rest = vec![Left { capacity: 0.0, stays: 0.0 }; order.len() + 1];
+    for depth in (0..order.len()).rev() {
+        let (offer, after) = (&offers[order[depth]], rest[depth + 1]);
+        let does = f64::from(offer.most(wish)) * offer.lasting(wish.start);
+        let stays = if offer.interruptions.is_none() { does } else { 0.0 };
+        rest[depth] = Left { capacity: after.capacity + does, stays: after.stays + stays };
+    }
+    rest
+}
+
+fn too_few(all: Left, wish: &Wish) -> CostError {
+    let wanted = wish.capacity * wish.on_demand;
+    if all.capacity >= wish.capacity && all.stays < wanted {
+        return CostError::TooFewStay { most: all.stays, wanted };
+    }
+    CostError::TooFew { most: all.capacity, wanted: wish.capacity }
+}
+
+impl Left {
+    /// Whether that is enough for what is left.
+    fn covers(self, left: Self, wish: &Wish) -> bool {
+        let enough = wish.enough();
+        self.capacity >= left.capacity - enough && self.stays >= left.stays - enough
+    }
 }
 
 /// What is still missing.
@@ -52,6 +90,8 @@ struct Search<'a> {
     wish: &'a Wish,
     /// Places of offers, the cheapest work first.
     order: &'a [usize],
+    /// What all offers from each place on do.
+    rest: &'a [Left],
     counts: Vec<u32>,
     found: Vec<Mix>,
     steps: u32,
@@ -63,13 +103,15 @@ impl Search<'_> {
         if self.steps > STEPS_MAX && !self.found.is_empty() {
             return;
         }
-        let enough = 1e-9 * self.wish.capacity;
+        let enough = self.wish.enough();
         if left.capacity <= enough && left.stays <= enough {
             self.keep();
             return;
         }
         let Some(at) = self.order.get(depth).copied() else { return };
-        if price + self.least(depth, left) > self.limit() {
+        if price + self.least(depth, left) > self.limit()
+            || !self.rest[depth].covers(left, self.wish)
+        {
             return;
         }
         let offer = &self.offers[at];

@@ -46,7 +46,7 @@ fn a_bill_explains_itself() {
         bill.to_string(),
         "2 × h100 + 1 × h100-spot: 9.60 an hour, 7008 a month, for 14950 of 14000 wanted; one taken away every \
          10.0 h; 20 % less than 3 × h100 for 12.00; next 1 × h100 + 7 × l4 + 1 × h100-spot for 11.20; saves 6.40 an \
-         hour beside 4 × h100 now"
+         hour beside 4 × h100 now; start 1 × h100-spot first, then drain 2 × h100"
     );
 }
 
@@ -63,7 +63,46 @@ fn what_cannot_be_is_said() {
     );
     let wrong = [offer("l4", f64::NAN, 600.0, 2, None)];
     check(&wrong, wish(1.0), "`price` of l4 is NaN, write a number from 0 to 1000000");
+    let spot = [offer("l4", 0.8, 1.5, 1, None), offer("l4-spot", 0.3, 1.5, 9, Some(0.0))];
+    check(
+        &spot,
+        Wish { on_demand: 0.8, ..wish(2.5) },
+        "all fleets whose machines stay do 1.50 of the 2.00 that are wanted on such: raise their counts, add one, \
+         or ask for a smaller part",
+    );
     assert_eq!(choose(&few, &wish(0.0)).unwrap()[0].counts, [0]);
+}
+
+#[test]
+fn what_cannot_be_is_known_at_once() {
+    // Every mix of these would be more than there are atoms.
+    let many: Vec<Offer> = (0..OFFERS_MAX)
+        .map(|at| {
+            let gone = (at % 2 == 0).then_some(0.1);
+            offer(&format!("f{at}"), 1.0 + at as f64 / 7.0, 10.0 + at as f64, COUNT_MAX, gone)
+        })
+        .collect();
+    for (capacity, on_demand) in [(1e9, 0.0), (200_000.0, 1.0)] {
+        let wish = Wish { on_demand, ..wish(capacity) };
+        assert!(matches!(
+            choose(&many, &wish),
+            Err(CostError::TooFew { .. } | CostError::TooFewStay { .. })
+        ));
+    }
+}
+
+#[test]
+fn moving_is_told_where_it_is_worth_it() {
+    let check = |now: [u32; 3], expect: &str| {
+        let bill = Bill::of(&offers(), &wish(14_000.0), Some(&now)).unwrap().to_string();
+        assert!(bill.ends_with(expect), "{bill}");
+    };
+    check([2, 0, 1], "for 11.20");
+    check([3, 0, 1], "; saves 4.00 an hour beside 3 × h100 + 1 × h100-spot now; drain 1 × h100");
+    check([1, 0, 1], "; now 1 × h100 + 1 × h100-spot; start 1 × h100");
+    check([2, 1, 1], "; drain 1 × l4");
+    let near = Bill::of(&offers(), &Wish { on_demand: 1.0, ..wish(600.0) }, Some(&[0, 1, 0]));
+    assert_eq!(near.unwrap().way, None);
 }
 
 #[test]
@@ -125,5 +164,88 @@ proptest! {
         if let (Some(found), Some(best)) = (found, best) {
             prop_assert!((found - best).abs() < 1e-6, "{found} beside {best}");
         }
+    }
+}
+
+/// The price of the cheapest were replicas divisible and none of them taken away: no mix costs less.
+fn divisible(offers: &[Offer], wish: &Wish) -> f64 {
+    let mut order: Vec<&Offer> = offers.iter().collect();
+    order.sort_by(|a, b| a.rate(wish.start).total_cmp(&b.rate(wish.start)));
+    let (mut left, mut price) = (wish.capacity, 0.0);
+    for offer in order {
+        let does = (f64::from(offer.most(wish)) * offer.lasting(wish.start)).min(left);
+        price += does * offer.rate(wish.start);
+        left -= does;
+    }
+    price
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn many_large_fleets_are_near_the_cheapest(
+        parts in prop::collection::vec((0.5..5.0_f64, 1.0..9.0_f64, 1_u32..=COUNT_MAX), 5..=OFFERS_MAX),
+        part in 0.01..0.99_f64,
+    ) {
+        let offers: Vec<Offer> = parts
+            .into_iter()
+            .enumerate()
+            .map(|(at, (price, each, max))| offer(&format!("f{at}"), price, each, max, None))
+            .collect();
+        let all: f64 = offers.iter().map(|one| f64::from(one.max) * one.capacity).sum();
+        let wish = Wish { on_demand: 0.0, ..wish(all * part) };
+        let found = &choose(&offers, &wish).unwrap()[0];
+        prop_assert!(found.meets(&offers, &wish));
+        let dearest = offers.iter().map(|one| one.price).fold(0.0, f64::max);
+        let bound = divisible(&offers, &wish);
+        prop_assert!(found.price <= bound + dearest + 1e-6, "{} beside {bound}", found.price);
+    }
+
+    #[test]
+    fn consolidation_ends_near_the_cheapest_and_never_has_too_little(
+        parts in prop::collection::vec((0.1..5.0_f64, 1.0..9.0_f64, 1_u32..5, prop::option::of(0.0..2.0_f64)), 1..4),
+        there in prop::collection::vec(0_u32..5, 4), capacity in 0.5..20.0_f64, on_demand in 0.0..1.0_f64,
+    ) {
+        let offers: Vec<Offer> = parts
+            .into_iter()
+            .enumerate()
+            .map(|(at, (price, each, max, gone))| offer(&format!("f{at}"), price, each, max, gone))
+            .collect();
+        let wish = Wish { capacity, on_demand, spot_share_max: 1.0, start: Span::from_secs(300) };
+        let slack = Wish { capacity: capacity * 1.1, spot_share_max: 1.0 / 1.1, ..wish };
+        let Some(best) = cheapest(&offers, &slack) else { return Ok(()) };
+        let mut consolidator = Consolidator::new(Consolidation::default());
+        let mut placed: Vec<Placed> = Vec::new();
+        let place = |placed: &mut Vec<Placed>, offer: usize, ready: bool| {
+            let next = placed.iter().map(|one| one.id.0 + 1).max().unwrap_or(0);
+            placed.push(Placed { id: ReplicaId(next), offer, used: 0.5, ready });
+        };
+        for (at, count) in there.iter().enumerate().take(offers.len()) {
+            (0..(*count).min(offers[at].max)).for_each(|_| place(&mut placed, at, true));
+        }
+        let (mut quiet, mut was_enough) = (0_u32, false);
+        for minute in 0..2000_u64 {
+            let now = Time::from_millis(minute * 60_000);
+            let step = consolidator.step(now, &offers, &wish, &placed).unwrap();
+            quiet = if step == Step::default() { quiet + 1 } else { 0 };
+            placed.iter_mut().for_each(|one| one.ready = true);
+            for (offer, count) in &step.start {
+                (0..*count).for_each(|_| place(&mut placed, *offer, false));
+            }
+            placed.retain(|one| Some(one.id) != step.drain);
+            let count = |at: usize| placed.iter().filter(|one| one.offer == at).count() as u32;
+            let counts: Vec<u32> = (0..offers.len()).map(count).collect();
+            let mix = Mix::of(&offers, &counts, wish.start);
+            let is_enough = mix.meets(&offers, &wish);
+            prop_assert!(is_enough || !was_enough, "at {minute}: {mix:?}");
+            was_enough = is_enough;
+            if quiet > 30 {
+                let least = 1.0 - Consolidation::default().saving_min;
+                prop_assert!(is_enough && mix.price * least <= best + 1e-6, "{mix:?} beside {best}");
+                return Ok(());
+            }
+        }
+        prop_assert!(false, "it never comes to rest");
     }
 }

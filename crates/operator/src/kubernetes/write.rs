@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 use pilotage_plan::api::API_VERSION;
 use pilotage_plan::cluster::{
-    About, Action, Apply, Failure, KEYS, Keys, Note, Plan, Ref, Row, Sort, Why,
+    About, Action, Apply, Failure, KEYS, Keys, MANAGER, Note, Plan, Ref, Row, Sort, Why,
 };
 use pilotage_plan::crd::Names;
 use pilotage_shell::secret::Secret;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::call::Path;
 use super::gate::is_servers;
 use super::{Shared, chance};
+use crate::scaling;
 
 /// Carries out a plan. What is left when the API server goes away is planned again.
 pub(super) async fn carry_out(shared: &Shared, recorder: &Recorder, at: Ref, plan: Plan) -> Ref {
@@ -114,6 +115,9 @@ async fn written(shared: &Shared, apply: &Apply) -> Result<Value, Failure> {
         part: "",
     };
     if apply.why != Why::Absent {
+        if apply.why == Why::Changed && apply.leaves_number() {
+            hand_over(shared, path).await?;
+        }
         return shared.calls.apply(path, &apply.object, true).await;
     }
     // What somebody else made under this name would be merged with ours.
@@ -129,6 +133,30 @@ async fn written(shared: &Shared, apply: &Apply) -> Result<Value, Failure> {
             Err(Failure { code: 409, message, ..Failure::default() })
         }
     }
+}
+
+/// Gives the number of copies to who scales, where it was ours so far: a field that is applied no more and
+/// is nobody's falls back to the API server's default, which is one copy.
+async fn hand_over(shared: &Shared, path: Path<'_>) -> Result<(), Failure> {
+    let Some(there) = shared.calls.get(path).await? else { return Ok(()) };
+    let managers = there["metadata"]["managedFields"].as_array();
+    let is_ours = managers.into_iter().flatten().any(|one| {
+        one["manager"] == MANAGER
+            && one["operation"] == "Apply"
+            && one["fieldsV1"]["f:spec"]["f:replicas"].is_object()
+    });
+    if !is_ours {
+        return Ok(());
+    }
+    let number = json!({
+        "apiVersion": there["apiVersion"],
+        "kind": there["kind"],
+        "metadata": { "name": path.name, "namespace": path.namespace },
+        "spec": { "replicas": there["spec"]["replicas"] },
+    });
+    shared.calls.apply_as(scaling::MANAGER, path, &number, true).await?;
+    tracing::info!(name = path.name, namespace = path.namespace, "handed over a number of copies");
+    Ok(())
 }
 
 async fn status_of(shared: &Shared, about: &About, status: &Value) -> Result<(), Failure> {

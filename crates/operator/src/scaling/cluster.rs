@@ -133,6 +133,7 @@ fn model(running: Running, fleets: &[Resource]) -> Option<ModelView> {
         name: pod.name,
         made_ms: pod.made_s * 1000,
         ready_ms: pod.ready_s.map(|seconds| seconds * 1000),
+        is_unplaced: pod.is_unplaced,
         is_ending: pod.is_deleted,
     });
     Some(ModelView {
@@ -141,6 +142,7 @@ fn model(running: Running, fleets: &[Resource]) -> Option<ModelView> {
         uid: running.identity.uid,
         spec: Arc::new(Model::clone(said).spec),
         fleet,
+        by: running.scaled_by,
         workload: own.or_else(|| {
             running.workloads.into_iter().find_map(|(sort, name, replicas)| {
                 let kind = match sort {

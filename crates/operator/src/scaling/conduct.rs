@@ -188,7 +188,7 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
     async fn model(&self, course: &mut Course, model: &ModelView) {
         let now = self.now();
         let kept = course.kept(now, model);
-        if now < kept.due && !course.regulator.is_pressed(&model.name) {
+        if now < kept.due && !course.regulator.is_pressed(now, &model.name) {
             return;
         }
         let Some(kept) = course.models.get_mut(&model.name) else { return };

@@ -34,3 +34,4 @@ pub use reach::{Ask, Asleep, Reach, ReachError};
 pub use registration::{Registration, RegistrationError};
 pub use service::{Settings, run};
 pub use view::{GatewayView, Known, ModelView, PodView, View, Workload, WorkloadKind};
+pub(crate) use write::MANAGER;

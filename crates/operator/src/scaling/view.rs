@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use pilotage_core::scale::Stage;
 use pilotage_core::{Span, Time};
+use pilotage_plan::Timestamp;
 use pilotage_plan::api::status::ModelScaling;
-use pilotage_plan::api::{FleetSpec, ModelSpec};
-use pilotage_plan::scaling::{PodSeen, Sight};
+use pilotage_plan::api::{FleetSpec, ModelSpec, ScaleBy};
+use pilotage_plan::scaling::{PodSeen, Said, Sight};
 use pilotage_plan::update::Trial;
 
 /// Where a [`View`] comes from.
@@ -47,6 +48,8 @@ pub struct ModelView {
     pub spec: Arc<ModelSpec>,
     /// The Fleet that it runs on.
     pub fleet: Option<Arc<FleetSpec>>,
+    /// Who writes the number of its copies now.
+    pub by: ScaleBy,
     /// What keeps its pods running; none where its number cannot be changed by itself.
     pub workload: Option<Workload>,
     /// Its pods that take requests, or are to.
@@ -88,6 +91,8 @@ pub struct PodView {
     pub made_ms: u64,
     /// Since when it is ready, if it is.
     pub ready_ms: Option<u64>,
+    /// Whether no node has room for it.
+    pub is_unplaced: bool,
     /// Whether it is on its way out.
     pub is_ending: bool,
 }
@@ -118,11 +123,24 @@ impl ModelView {
                 (_, None, _) => (Stage::Starting, at(pod.made_ms)),
             };
             let took = pod.ready_ms.map(|ready_ms| ready_ms.saturating_sub(pod.made_ms));
-            PodSeen { name: pod.name.clone(), stage, since, took: took.map(Span::from_millis) }
+            PodSeen {
+                name: pod.name.clone(),
+                stage,
+                since,
+                took: took.map(Span::from_millis),
+                is_unplaced: pod.is_unplaced,
+            }
         };
         Sight {
             spec: &self.spec,
             fleet: self.fleet.as_deref(),
+            by: self.by,
+            said: self.said.as_ref().map(|said| {
+                let since = said.since.parse::<Timestamp>();
+                let since_ms = since.map_or(unix_ms, |at| at.unix_seconds().saturating_mul(1000));
+                let asleep = u32::try_from(said.asleep.len()).unwrap_or(u32::MAX);
+                Said { wanted: said.wanted, asleep, since: at(since_ms) }
+            }),
             replicas: self.workload.as_ref().map(|workload| workload.replicas),
             pods: self.pods.iter().map(seen).collect(),
         }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::view::{ModelView, Workload, WorkloadKind};
 
 /// The field manager of what scaling writes.
-pub(super) const MANAGER: &str = "pilotage-scaling";
+pub(crate) const MANAGER: &str = "pilotage-scaling";
 
 /// Longest note of an event.
 const NOTE_CHARS_MAX: usize = 1000;

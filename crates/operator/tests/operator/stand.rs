@@ -20,6 +20,7 @@ use pilotage_operator::scaling::{
     Workload, WorkloadKind,
 };
 use pilotage_plan::Resource;
+use pilotage_plan::api::ScaleBy;
 use pilotage_plan::api::status::ModelScaling;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
@@ -147,6 +148,7 @@ impl Stand {
             uid: "u".into(),
             spec: Arc::new(read.spec),
             fleet: None,
+            by: ScaleBy::Pilotage,
             workload: None,
             pods: Vec::new(),
             said: Some(ModelScaling { wanted, ..ModelScaling::default() }),
@@ -245,12 +247,14 @@ impl Known for Listing {
                 "metadata": { "name": "m" }, "spec": model.data["spec"] });
             let read = pilotage_plan::parse("m.yaml", &text.to_string()).unwrap().remove(0);
             let Resource::Model(read) = read else { panic!("not a Model") };
+            let by = read.spec.scaling.map_or(ScaleBy::Pilotage, |scaling| scaling.by);
             view.models.push(ModelView {
                 namespace: "default".into(),
                 name: model.name_any(),
                 uid: model.uid().unwrap(),
                 spec: Arc::new(read.spec),
                 fleet: None,
+                by,
                 workload: Some(Workload {
                     kind: WorkloadKind::Deployment,
                     name: "m".into(),
@@ -288,6 +292,7 @@ fn seen(pod: &Pod) -> PodView {
         url: status.pod_ip.map(|ip| format!("http://{ip}:8000")),
         made_ms: ms(pod.metadata.creation_timestamp.as_ref().unwrap()),
         ready_ms: ready.and_then(|one| one.last_transition_time.as_ref()).map(ms),
+        is_unplaced: false,
         is_ending: pod.metadata.deletion_timestamp.is_some(),
     }
 }

@@ -117,6 +117,11 @@ pub struct Note {
 pub struct Keys(pub BTreeMap<String, String>);
 
 impl Apply {
+    /// Whether it leaves the number of copies to who scales them.
+    pub fn leaves_number(&self) -> bool {
+        self.sort.has_scale() && self.object["spec"]["replicas"].is_null()
+    }
+
     /// The object's name.
     pub fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()

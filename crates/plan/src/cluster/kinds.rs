@@ -107,6 +107,16 @@ impl Sort {
         }
     }
 
+    /// Whether others can change its number of copies by its scale.
+    pub const fn has_scale(self) -> bool {
+        matches!(self, Self::Deployment | Self::LeaderWorkerSet)
+    }
+
+    /// Whether it changes the number of copies of others.
+    pub const fn scales(self) -> bool {
+        matches!(self, Self::Autoscaler | Self::ScaledObject)
+    }
+
     /// Whether pods come of it that serve.
     pub const fn is_workload(self) -> bool {
         matches!(self, Self::Deployment | Self::LeaderWorkerSet | Self::StatefulSet)

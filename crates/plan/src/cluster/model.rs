@@ -207,6 +207,10 @@ impl<'a> Look<'a> {
                 next = Some(next.map_or(at_ms, |next| next.min(at_ms)));
                 continue;
             }
+            // Two that scale the same would fight: the other one goes first, and what it made with it.
+            if made.0.scales() && live.keys().any(|other| other.0.scales() && other != made) {
+                continue;
+            }
             let why = match live.get(made) {
                 None => Ok(Some((Why::Absent, Vec::new()))),
                 // It goes, and what comes of it is heard of.

@@ -1,9 +1,12 @@
 //! What is kept of objects that were made of Models: who owns them, what was written into them, and how
 //! far they are. The rest is forgotten when it is read, so that thousands of objects take little room.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::kinds::Sort;
+use crate::api::ScaleBy;
 
 /// The annotation with a digest of what was rendered: fields that are rendered no more are found by it.
 pub const RENDERED: &str = "pilotage.dev/rendered";
@@ -103,6 +106,17 @@ impl Live {
             && self.content == other.content;
         !same
     }
+}
+
+/// Who writes the number of copies. What KEDA makes bears the Model's label and is not of the Model.
+pub(super) fn scaled_by(made: &BTreeMap<(Sort, String), Live>, uid: &str) -> ScaleBy {
+    let all = || made.iter().filter(|((sort, _), _)| sort.scales());
+    let is_own =
+        |sort: Sort, live: &Live| sort == Sort::Autoscaler && live.owner.as_deref() == Some(uid);
+    if all().any(|((sort, _), live)| !is_own(*sort, live)) {
+        return ScaleBy::Keda;
+    }
+    if all().next().is_some() { ScaleBy::Hpa } else { ScaleBy::Pilotage }
 }
 
 fn content(object: &Value) -> Box<str> {

@@ -17,6 +17,8 @@ pub struct PodOf {
     pub made_s: u64,
     /// Since when it takes requests, if it does.
     pub ready_s: Option<u64>,
+    /// Whether no node has room for it.
+    pub is_unplaced: bool,
     /// Whether it is on its way out.
     pub is_deleted: bool,
     /// Whether it is one of those that take requests, and not one that computes along.
@@ -31,8 +33,10 @@ impl PodOf {
             Some(moment.unix_seconds())
         };
         let status = &pod["status"];
-        let mut conditions = status["conditions"].as_array().into_iter().flatten();
-        let ready = conditions.find(|one| one["type"] == "Ready" && one["status"] == "True");
+        let conditions = || status["conditions"].as_array().into_iter().flatten();
+        let ready = conditions().find(|one| one["type"] == "Ready" && one["status"] == "True");
+        let is_unplaced = conditions()
+            .any(|one| one["type"] == "PodScheduled" && one["reason"] == "Unschedulable");
         let ports = pod["spec"]["containers"].as_array().into_iter().flatten();
         let mut ports = ports.flat_map(|one| one["ports"].as_array().into_iter().flatten());
         let port = ports.find(|port| port["name"] == "http");
@@ -43,6 +47,7 @@ impl PodOf {
             port: port.and_then(|port| u16::try_from(port["containerPort"].as_u64()?).ok()),
             made_s: seconds(&metadata["creationTimestamp"]).unwrap_or_default(),
             ready_s: ready.and_then(|one| seconds(&one["lastTransitionTime"])),
+            is_unplaced,
             is_deleted: metadata["deletionTimestamp"].is_string(),
             serves: metadata["labels"]["pilotage.dev/role"] != "works",
         }

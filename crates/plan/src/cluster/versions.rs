@@ -55,7 +55,7 @@ pub(super) fn versions(look: &Look<'_>) -> Option<Versions> {
     let patience_seconds = patience(look);
     let seen = Seen {
         spec: &look.model.spec,
-        replicas: kubernetes::replicas(look.model),
+        replicas: replicas(look),
         next_ready: ready(look.live, &wanted),
         trouble: look.trouble,
         patience_seconds,
@@ -79,6 +79,16 @@ pub(super) fn versions(look: &Look<'_>) -> Option<Versions> {
         .map(|since| (since.unix_seconds().saturating_add(u64::from(patience_seconds)) + 1) * 1000);
     let rendered = std::iter::once(serving).chain(next).collect();
     Some(Versions { status, rendered, look_ms })
+}
+
+/// Copies of all versions together. Where they follow the load it is what was decided, from the first moment
+/// on that there are several: the Model's own number is written only from then on.
+fn replicas(look: &Look<'_>) -> u32 {
+    let own = kubernetes::replicas(look.model);
+    let Some(scaling) = look.model.spec.scaling else { return own };
+    let said =
+        look.there["scaling"]["wanted"].as_u64().and_then(|wanted| u32::try_from(wanted).ok());
+    said.map_or(own, |wanted| wanted.min(scaling.max))
 }
 
 /// Seconds that a copy may take to come up, and the pull of its image before it.

@@ -14,11 +14,11 @@ use super::action::{About, Action, Apply, Keys, Plan};
 use super::admit::{Identity, Refusal, Seen, admit};
 use super::kinds::Sort;
 use super::mind::Mind;
-use super::observed::Live;
+use super::observed::{Live, scaled_by};
 use super::pod::PodOf;
 use super::trouble::{Failure, Pod};
 use super::{model, others};
-use crate::api::{Kind, Resource};
+use crate::api::{Kind, Resource, ScaleBy};
 use crate::render::kubernetes::{Cluster, Installed};
 use crate::update::Trial;
 
@@ -80,6 +80,8 @@ pub struct Running {
     pub copies: (u32, u32),
     /// What keeps its pods running that take requests: its sort, its name, and copies that it is told to have.
     pub workloads: Vec<(Sort, String, u32)>,
+    /// Who writes their number: an object that scales them, be it on its way out, or else Pilotage itself.
+    pub scaled_by: ScaleBy,
     /// Pods of it.
     pub pods: Vec<PodOf>,
 }
@@ -535,6 +537,8 @@ impl World {
                 workloads: placed
                     .map(|((sort, name), live)| (*sort, name.clone(), live.progress.wanted))
                     .collect(),
+                scaled_by: made
+                    .map_or(ScaleBy::Pilotage, |made| scaled_by(made, &held.seen.identity.uid)),
                 pods: pods.map(|(_, pod)| pod.of.clone()).collect(),
             })
         };

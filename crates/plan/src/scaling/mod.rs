@@ -15,6 +15,7 @@ mod policy;
 mod regulator;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use policy::{awake, goals, of, policy};
-pub use regulator::{PodSeen, Regulator, Sight, Verdict};
+pub use regulator::{PodSeen, Regulator, Said, Sight, Verdict};

@@ -7,14 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotage_core::scale::{
-    Decision, Held, Names, PolicyError, Pool, ReplicaSeen, Report, Scaler, Seen, Signals, Stage,
-    Term, Why,
+    Decision, Held, Names, Policy, PolicyError, Pool, REPLICAS_MAX, ReplicaSeen, Report, Scaler,
+    Seen, Signals, Stage, Term, Why,
 };
 use pilotage_core::{ReplicaId, Span, Time};
 
 use super::policy::{awake, policy};
+use super::turns::{Look, Turns};
 use crate::api::{FleetSpec, ModelSpec, ScaleBy, Scaling, Zero};
 use crate::update::NEXT;
+
+/// For how long somebody is taken to wait who did when a gateway said so last.
+const PRESSED: Span = Span::from_secs(15);
 
 /// A Model as it is on the cluster.
 #[derive(Clone, Debug)]
@@ -23,10 +27,25 @@ pub struct Sight<'a> {
     pub spec: &'a ModelSpec,
     /// The Fleet that it runs on, where it is known.
     pub fleet: Option<&'a FleetSpec>,
+    /// Who writes that number at the moment: where another one is to, it may not be there yet, or no more.
+    pub by: ScaleBy,
+    /// What was decided last, by whomever.
+    pub said: Option<Said>,
     /// Copies that its workload is told to have; none where there is no workload that can be scaled.
     pub replicas: Option<u32>,
     /// Its pods that take requests, or are to.
     pub pods: Vec<PodSeen>,
+}
+
+/// What was decided, as it was written down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Said {
+    /// Copies, those asleep among them.
+    pub wanted: u32,
+    /// Those asleep.
+    pub asleep: u32,
+    /// Since when so many are wanted.
+    pub since: Time,
 }
 
 /// A pod that takes requests, or is to.
@@ -40,6 +59,8 @@ pub struct PodSeen {
     pub since: Time,
     /// How long it took from being made until it was ready, once it was.
     pub took: Option<Span>,
+    /// Whether no node has room for it.
+    pub is_unplaced: bool,
 }
 
 /// What there is to be of a Model.
@@ -69,13 +90,17 @@ pub struct Regulator {
     models: BTreeMap<String, One>,
     /// What each gateway there is said last, and when that was read.
     gateways: BTreeMap<u64, Option<(Time, Report)>>,
+    /// Who has a place where there is none for all.
+    turns: Turns,
 }
 
 #[derive(Clone, Debug)]
 struct One {
     scaler: Scaler,
-    /// What the workload was told, and since when.
-    told: Option<(u32, Time)>,
+    /// Since when copies are missing that the workload is told to have, the longest first.
+    missing: Vec<Time>,
+    /// How long it took until each pod was ready first: one that was not for a moment is no new one.
+    took: BTreeMap<String, Span>,
 }
 
 impl Regulator {
@@ -95,9 +120,11 @@ impl Regulator {
         }
     }
 
-    /// Whether somebody waits for that Model, as far as is known: then it is worth deciding at once.
-    pub fn is_pressed(&self, name: &str) -> bool {
+    /// Whether somebody waits for that Model, as far as was said not long ago: then it is worth deciding at
+    /// once.
+    pub fn is_pressed(&self, now: Time, name: &str) -> bool {
         let said = self.gateways.values().flatten();
+        let said = said.filter(|(at, _)| now.since(*at) <= PRESSED);
         let next = format!("{name}{NEXT}");
         let lanes =
             said.flat_map(|(_, report)| [report.models.get(name), report.models.get(&next)]);
@@ -111,6 +138,7 @@ impl Regulator {
     /// Forgets all Models but those.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.models.retain(|name, _| keep(name));
+        self.turns.retain(keep);
     }
 
     /// What there is to be of a Model now; none where its copies do not follow the load, or nobody knows
@@ -133,20 +161,24 @@ impl Regulator {
         let one = match self.models.get_mut(name) {
             Some(one) => one,
             None => {
-                let scaler = Scaler::new(policy.clone(), Span::ZERO)?;
-                self.models.entry(name.to_owned()).or_insert(One { scaler, told: None })
+                let one = One::new(policy.clone(), now, sight)?;
+                self.models.entry(name.to_owned()).or_insert(one)
             }
         };
         if *one.scaler.policy() != policy {
             one.scaler.set_policy(policy, Span::ZERO)?;
         }
-        if one.told.map(|(count, _)| Some(count)) != Some(sight.replicas) {
-            one.told = sight.replicas.map(|count| (count, now));
-        }
-        let pods = settled(sight, one.told.map_or(now, |(_, at)| at));
-        one.scaler.observe(now, signals(now, merged, &pods));
+        let pods = one.settled(now, sight);
+        let took = one.took(sight).map(|took| Seen::new(now, took));
+        one.scaler.observe(now, signals(now, merged, took, &pods));
         let decision = one.scaler.decide(now);
-        Ok(decision.map(|decision| verdict(scaling, &decision, sight.replicas, &pods)))
+        let Some(decision) = decision else { return Ok(None) };
+        let verdict = verdict(scaling, &decision, sight, &pods);
+        let to = look(sight, &decision).and_then(|look| self.turns.gives_way(now, name, &look));
+        Ok(Some(match to {
+            Some(to) => without(verdict, sight, &to),
+            None => verdict,
+        }))
     }
 
     /// What all gateways see of a Model.
@@ -170,20 +202,49 @@ impl Regulator {
     }
 }
 
-/// The pods that count: as many as the workload is told to have. Those that stand in while versions
-/// change are not copies more, and those that are not there yet are on their way.
-fn settled(sight: &Sight<'_>, told: Time) -> Vec<PodSeen> {
-    let mut pods: Vec<PodSeen> =
-        sight.pods.iter().filter(|pod| pod.stage != Stage::Draining).cloned().collect();
-    pods.sort_by(|a, b| (place(a.stage), &a.name).cmp(&(place(b.stage), &b.name)));
-    let Some(count) = sight.replicas else { return pods };
-    let count = count as usize;
-    pods.truncate(count);
-    while pods.len() < count {
-        let name = format!(" {}", pods.len());
-        pods.push(PodSeen { name, stage: Stage::Starting, since: told, took: None });
+impl One {
+    /// Goes on where another one ended, as far as that was written down.
+    fn new(policy: Policy, now: Time, sight: &Sight<'_>) -> Result<Self, PolicyError> {
+        let mut scaler = Scaler::new(policy, Span::ZERO)?;
+        let mut missing = Vec::new();
+        if let Some(Said { wanted, asleep, since }) = sight.said {
+            scaler.resume(wanted.saturating_sub(asleep), asleep);
+            let there = sight.pods.iter().filter(|pod| pod.stage != Stage::Draining).count();
+            let told = sight.replicas.unwrap_or(0).min(REPLICAS_MAX) as usize;
+            missing = vec![since.min(now); told.saturating_sub(there)];
+        }
+        Ok(Self { scaler, missing, took: BTreeMap::new() })
     }
-    pods
+
+    /// The pods that count: as many as the workload is told to have. Those that stand in while versions
+    /// change are not copies more, and those that are not there yet are on their way, each since it is missing:
+    /// one that never comes does not become new by a step of others.
+    fn settled(&mut self, now: Time, sight: &Sight<'_>) -> Vec<PodSeen> {
+        let mut pods: Vec<PodSeen> =
+            sight.pods.iter().filter(|pod| pod.stage != Stage::Draining).cloned().collect();
+        pods.sort_by(|a, b| (place(a.stage), &a.name).cmp(&(place(b.stage), &b.name)));
+        let Some(count) = sight.replicas else { return pods };
+        let count = count.min(REPLICAS_MAX) as usize;
+        pods.truncate(count);
+        self.missing.resize(count - pods.len(), now);
+        let missing = self.missing.iter().enumerate().map(|(at, since)| {
+            let name = format!(" {at}");
+            PodSeen { name, stage: Stage::Starting, since: *since, took: None, is_unplaced: false }
+        });
+        pods.extend(missing);
+        pods
+    }
+
+    /// How long a start takes: what it took most of those that there are, or less.
+    fn took(&mut self, sight: &Sight<'_>) -> Option<Span> {
+        self.took.retain(|name, _| sight.pods.iter().any(|pod| pod.name == *name));
+        for (pod, took) in sight.pods.iter().filter_map(|pod| Some((pod, pod.took?))) {
+            self.took.entry(pod.name.clone()).or_insert(took);
+        }
+        let mut all: Vec<Span> = self.took.values().copied().collect();
+        all.sort_unstable();
+        all.get(all.len().saturating_sub(1) / 2).copied()
+    }
 }
 
 const fn place(stage: Stage) -> u8 {
@@ -197,15 +258,13 @@ const fn place(stage: Stage) -> u8 {
 }
 
 /// What gateways see, with the copies that there are.
-fn signals(now: Time, merged: Signals, pods: &[PodSeen]) -> Signals {
+fn signals(now: Time, merged: Signals, took: Option<Seen<Span>>, pods: &[PodSeen]) -> Signals {
     let kv_used = merged.replicas.as_ref().and_then(|all| mean(all.value.values()));
     let seen = pods.iter().zip(0..).map(|(pod, at)| {
         let kv_used = kv_used.filter(|_| pod.stage == Stage::Ready);
         (ReplicaId(at), ReplicaSeen { kv_used, ..ReplicaSeen::new(pod.stage, pod.since) })
     });
     let replicas = Some(Seen::new(now, seen.collect()));
-    let newest = pods.iter().filter(|pod| pod.took.is_some()).max_by_key(|pod| pod.since);
-    let took = newest.and_then(|pod| Some(Seen::new(pod.since, pod.took?)));
     Signals { replicas, start: merged.start.or(took), ..merged }
 }
 
@@ -222,12 +281,31 @@ fn mean<'a>(all: impl Iterator<Item = &'a ReplicaSeen>) -> Option<Seen<f64>> {
     used.fold(None, fold).map(|(count, all)| Seen { value: all.value / count, ..all })
 }
 
-fn verdict(
-    scaling: Scaling,
-    decision: &Decision,
-    replicas: Option<u32>,
-    pods: &[PodSeen],
-) -> Verdict {
+/// A Model whose copies may give way; none where some are to be there always.
+fn look<'a>(sight: &Sight<'a>, decision: &Decision) -> Option<Look<'a>> {
+    sight.spec.scaling.filter(|it| it.zero == Zero::Cold && it.min == 0)?;
+    let there = || sight.pods.iter().filter(|pod| pod.stage != Stage::Draining);
+    let serves = there().filter(|pod| pod.stage == Stage::Ready).map(|pod| pod.since).min();
+    Some(Look {
+        fleet: sight.spec.fleet.as_ref().map(|name| name.as_str()),
+        serves,
+        is_asked: decision.why.waiting > 0.0,
+        is_unplaced: there().next().is_some() && there().all(|pod| pod.is_unplaced),
+    })
+}
+
+/// The same where its place is another one's for now.
+fn without(verdict: Verdict, sight: &Sight<'_>, to: &str) -> Verdict {
+    let scale = match (sight.by, sight.replicas) {
+        (ScaleBy::Keda, _) | (_, None | Some(0)) => None,
+        (ScaleBy::Pilotage | ScaleBy::Hpa, Some(_)) => Some(0),
+    };
+    let message = format!("it gave its place to `{to}`, which waited for one: {}", verdict.message);
+    Verdict { wanted: 0, awake: 0, scale, reason: "GaveWay", message, ..verdict }
+}
+
+fn verdict(scaling: Scaling, decision: &Decision, sight: &Sight<'_>, pods: &[PodSeen]) -> Verdict {
+    let replicas = sight.replicas;
     let with = |stage: Stage| pods.iter().filter(move |pod| pod.stage == stage);
     let sleepers = u32::try_from(with(Stage::Asleep).count()).unwrap_or(u32::MAX);
     let awake = awake(&scaling, decision);
@@ -245,7 +323,7 @@ fn verdict(
             sleep = with(Stage::Ready).take(rest).map(|pod| pod.name.clone()).collect();
         }
     }
-    let scale = match (scaling.by, replicas) {
+    let scale = match (sight.by, replicas) {
         (_, None) | (ScaleBy::Keda, _) => None,
         (ScaleBy::Pilotage, Some(now)) => (now != wanted).then_some(wanted),
         // It does neither go to nothing nor come from there.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use pilotage_core::scale::{Report, Running, Seen, Signals, Speed, Stage, Waiting, Work};
 use pilotage_core::{Band, Span, Time};
 
-use super::{PodSeen, Regulator, Sight, Verdict};
-use crate::api::{ModelSpec, Resource};
+use super::{PodSeen, Regulator, Said, Sight, Verdict};
+use crate::api::{ModelSpec, Resource, ScaleBy};
 
 const STEP: Span = Span::from_secs(5);
 const START: Span = Span::from_secs(20);
@@ -23,6 +23,10 @@ struct Stand {
     last: Option<Verdict>,
     /// Every number that the scale was told.
     told: Vec<u32>,
+    /// What was written down.
+    said: Option<Said>,
+    /// No more pods than these ever come.
+    room: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -42,6 +46,11 @@ pub(super) fn model(spec: &str) -> ModelSpec {
     }
 }
 
+fn sight(spec: &ModelSpec, pods: Vec<PodSeen>) -> Sight<'_> {
+    let by = spec.scaling.map_or(ScaleBy::Pilotage, |scaling| scaling.by);
+    Sight { spec, fleet: None, by, said: None, replicas: None, pods }
+}
+
 impl Stand {
     fn new(scaling: &str, replicas: u32, gateways: usize) -> Self {
         let mut stand = Self {
@@ -54,6 +63,8 @@ impl Stand {
             gateways: vec![Gateway::default(); gateways],
             last: None,
             told: Vec::new(),
+            said: None,
+            room: usize::MAX,
         };
         stand.kubelet();
         stand.pods.iter_mut().for_each(|pod| pod.stage = Stage::Ready);
@@ -62,10 +73,16 @@ impl Stand {
 
     fn kubelet(&mut self) {
         self.pods.truncate(self.replicas as usize);
-        while self.pods.len() < self.replicas as usize {
+        while self.pods.len() < (self.replicas as usize).min(self.room) {
             let name = format!("m-{}", self.made);
             self.made += 1;
-            self.pods.push(PodSeen { name, stage: Stage::Starting, since: self.now, took: None });
+            self.pods.push(PodSeen {
+                name,
+                stage: Stage::Starting,
+                since: self.now,
+                took: None,
+                is_unplaced: false,
+            });
         }
         for pod in &mut self.pods {
             let is_due = self.now.since(pod.since) >= START;
@@ -116,7 +133,8 @@ impl Stand {
             }
         }
         let pods = self.pods.clone();
-        let sight = Sight { spec: &self.spec, fleet: None, replicas: Some(self.replicas), pods };
+        let sight =
+            Sight { said: self.said, replicas: Some(self.replicas), ..sight(&self.spec, pods) };
         let verdict = self.regulator.decide(self.now, "m", &sight).unwrap().unwrap();
         if let Some(scale) = verdict.scale {
             self.replicas = scale;
@@ -258,12 +276,13 @@ fn copies_that_stand_in_for_an_update_are_no_reason_for_more() {
             stage: if at % 2 == 0 { Stage::Starting } else { Stage::Ready },
             since: stand.now,
             took: None,
+            is_unplaced: false,
         });
         stand.now = stand.now + STEP;
         stand.regulator.know(&BTreeSet::from([0]));
         let report = stand.report(stand.gateways[0]);
         stand.regulator.hear(stand.now, 0, report);
-        let sight = Sight { spec: &stand.spec, fleet: None, replicas: Some(2), pods };
+        let sight = Sight { replicas: Some(2), ..sight(&stand.spec, pods) };
         let verdict = stand.regulator.decide(stand.now, "m", &sight).unwrap().unwrap();
         assert_eq!(verdict.scale, None, "{verdict:?}");
     }
@@ -279,4 +298,92 @@ fn by_hand_is_put_right() {
     stand.replicas = 9;
     stand.run(10);
     assert!(stand.replicas <= 6, "{:?}", stand.last);
+}
+
+#[test]
+fn copies_that_never_come_are_given_up_on_the_way_down() {
+    // There is room for two, and ten are wanted for a while.
+    let mut stand = Stand::new("{max: 10}", 2, 1);
+    stand.room = 2;
+    stand.all(30.0);
+    stand.run(1200);
+    assert_eq!(stand.replicas, 10, "{:?}", stand.last);
+    stand.all(0.0);
+    // Five minutes without a need, and then step by step: those that do not come hold nothing up.
+    stand.run(600);
+    assert_eq!(stand.replicas, 1, "{:?}", stand.last);
+}
+
+#[test]
+fn a_new_leader_goes_on_from_what_was_written_down() {
+    let mut stand = Stand::new("{max: 10}", 3, 1);
+    stand.said = Some(Said { wanted: 8, asleep: 0, since: stand.now });
+    stand.all(25.0);
+    stand.run(5);
+    assert_eq!(stand.replicas, 8, "it was said before it was done: {:?}", stand.last);
+}
+
+#[test]
+fn a_copy_that_was_away_for_a_moment_is_no_slow_start() {
+    let starts = |took: Span| {
+        let mut stand = Stand::new("{max: 10}", 3, 1);
+        for pod in &mut stand.pods {
+            pod.took = Some(START);
+        }
+        stand.run(30);
+        stand.pods[0].took = Some(took);
+        stand.gateways[0].waiting = 300.0;
+        stand.all(4.0);
+        stand.run(5);
+        stand.replicas
+    };
+    assert_eq!(starts(Span::from_secs(3 * 86_400)), starts(START));
+}
+
+#[test]
+fn who_is_there_writes_the_number_whoever_is_to() {
+    let told = |by: ScaleBy, replicas: u32, waiting: f64| {
+        let mut stand = Stand::new("{max: 6, by: keda}", replicas, 1);
+        stand.gateways[0].waiting = waiting;
+        let pods = stand.pods.clone();
+        stand.regulator.know(&BTreeSet::from([0]));
+        let report = stand.report(stand.gateways[0]);
+        stand.regulator.hear(stand.now, 0, report);
+        let sight = Sight { by, replicas: Some(replicas), ..sight(&stand.spec, pods) };
+        stand.regulator.decide(stand.now, "m", &sight).unwrap().unwrap().scale.is_some()
+    };
+    assert!(told(ScaleBy::Pilotage, 1, 300.0), "KEDA is not there yet");
+    assert!(!told(ScaleBy::Keda, 1, 300.0) && !told(ScaleBy::Hpa, 1, 300.0));
+}
+
+#[test]
+fn a_cold_model_gives_its_place_to_one_that_waits() {
+    let mut stand = Stand::new("{min: 0, max: 3, zero: cold}", 1, 1);
+    stand.all(0.5);
+    stand.run(600);
+    assert_eq!(stand.replicas, 1);
+    // Another one on the same nodes has a pod for which there is no room, and somebody waits for it.
+    let other = model("scaling: {min: 0, max: 3, zero: cold}");
+    let beside = |stand: &mut Stand, is_unplaced: bool| {
+        let mut asked = stand.report(Gateway { waiting: 1.0, ..Gateway::default() });
+        let mut all = stand.report(stand.gateways[0]);
+        all.models.extend(asked.models.remove("m").map(|lane| ("other".to_owned(), lane)));
+        stand.regulator.hear(stand.now, 0, all);
+        let stage = if is_unplaced { Stage::Starting } else { Stage::Ready };
+        let pod =
+            PodSeen { name: "o".to_owned(), stage, since: stand.now, took: None, is_unplaced };
+        let sight = Sight { replicas: Some(1), ..sight(&other, vec![pod]) };
+        stand.regulator.decide(stand.now, "other", &sight).unwrap().unwrap()
+    };
+    for _ in 0..14 {
+        beside(&mut stand, true);
+        stand.step();
+    }
+    let last = stand.last.clone().unwrap();
+    assert_eq!((stand.replicas, last.reason), (0, "GaveWay"), "{}", last.message);
+    assert!(last.message.starts_with("it gave its place to `other`"), "{}", last.message);
+    beside(&mut stand, false);
+    stand.gateways[0].waiting = 1.0;
+    stand.run(5);
+    assert_eq!(stand.replicas, 1, "{:?}", stand.last);
 }

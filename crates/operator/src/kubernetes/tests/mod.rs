@@ -2,6 +2,7 @@
 //! is told of them, and what happens when things fail.
 
 mod faults;
+mod handover;
 mod kit;
 mod life;
 mod troubles;

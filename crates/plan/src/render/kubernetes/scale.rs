@@ -3,7 +3,7 @@
 //! The number is decided by Pilotage, and its operator writes it to the scale of the workload. A HorizontalPodAutoscaler is told it as an external metric: the
 //! target of one for each copy makes the metric's value the number of copies. KEDA asks the operator.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::object::Object;
 use super::settle::Settled;
@@ -38,7 +38,7 @@ pub(super) fn objects(settled: &Settled<'_>) -> Result<Vec<Object>, RenderError>
 }
 
 /// What they change the number of: the workload, or where several versions have one each, the Model.
-fn target(settled: &Settled<'_>) -> Result<serde_json::Value, RenderError> {
+fn target(settled: &Settled<'_>) -> Result<Value, RenderError> {
     if settled.version.is_some() {
         let name = settled.model.name();
         return Ok(json!({ "apiVersion": API_VERSION, "kind": "Model", "name": name }));
@@ -67,18 +67,12 @@ fn budget(settled: &Settled<'_>) -> Object {
     Object::new("policy/v1", "PodDisruptionBudget", metadata, json!({ "spec": spec }))
 }
 
-fn horizontal(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Value) -> Object {
+fn horizontal(settled: &Settled<'_>, scaling: Scaling, target: &Value) -> Object {
     let metric = json!({
         "name": METRIC,
         "selector": { "matchLabels": { "model": settled.model.name() } },
     });
-    // What is decided already is not to be smoothed a second time.
-    let mut at_once = json!({
-        "stabilizationWindowSeconds": 0,
-        "policies": [{ "type": "Percent", "value": 100, "periodSeconds": 15 },
-                     { "type": "Pods", "value": scaling.max, "periodSeconds": 15 }],
-        "selectPolicy": "Max",
-    });
+    let mut at_once = at_once(scaling);
     if settled.cluster.minor >= TOLERANCE_MINOR {
         // Else a step of less than a tenth is none.
         at_once["tolerance"] = "0".into();
@@ -86,7 +80,7 @@ fn horizontal(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Valu
     let spec = json!({
         "scaleTargetRef": target,
         // Without a feature gate it does not go to nothing; the operator does that.
-        "minReplicas": scaling.floor().max(1),
+        "minReplicas": least(scaling).max(1),
         "maxReplicas": scaling.max,
         "metrics": [{
             "type": "External",
@@ -98,13 +92,29 @@ fn horizontal(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Valu
     Object::new("autoscaling/v2", "HorizontalPodAutoscaler", metadata, json!({ "spec": spec }))
 }
 
-fn keda(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Value) -> Object {
+/// What is decided already is not to be smoothed a second time.
+fn at_once(scaling: Scaling) -> Value {
+    json!({
+        "stabilizationWindowSeconds": 0,
+        "policies": [{ "type": "Percent", "value": 100, "periodSeconds": 15 },
+                     { "type": "Pods", "value": scaling.max, "periodSeconds": 15 }],
+        "selectPolicy": "Max",
+    })
+}
+
+/// Fewest copies that are ever wanted: where the last one sleeps, that one alone.
+fn least(scaling: Scaling) -> u32 {
+    if scaling.zero == Zero::Warm { 1 } else { scaling.floor() }
+}
+
+fn keda(settled: &Settled<'_>, scaling: Scaling, target: &Value) -> Object {
     let address = install::scaler_address(&settled.cluster.system);
     let mut spec = json!({
         "scaleTargetRef": target,
         "pollingInterval": 5,
-        "cooldownPeriod": scaling.idle_seconds,
-        "minReplicaCount": scaling.floor(),
+        // That nobody asked for long enough is decided already.
+        "cooldownPeriod": 5,
+        "minReplicaCount": least(scaling),
         "maxReplicaCount": scaling.max,
         "triggers": [{
             "type": "external-push",
@@ -112,10 +122,11 @@ fn keda(settled: &Settled<'_>, scaling: Scaling, target: &serde_json::Value) -> 
             "metadata": { "scalerAddress": address, "model": settled.model.name() },
         }],
     });
-    if scaling.zero == Zero::Cold {
-        // The first copy starts when KEDA is told that somebody waits.
-        spec["advanced"] = json!({ "restoreToOriginalReplicaCount": false });
-    }
+    spec["advanced"] = json!({
+        // Who scales next finds the number as it is.
+        "restoreToOriginalReplicaCount": false,
+        "horizontalPodAutoscalerConfig": { "behavior": { "scaleUp": at_once(scaling), "scaleDown": at_once(scaling) } },
+    });
     let metadata = settled.metadata(&settled.name);
     Object::new("keda.sh/v1alpha1", "ScaledObject", metadata, json!({ "spec": spec }))
 }

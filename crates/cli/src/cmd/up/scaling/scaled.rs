@@ -11,6 +11,9 @@ use pilotage_plan::scaling::{awake, of};
 
 use super::{EVERY, Naps, START, Shown, Task};
 
+/// For how long others wait for one that starts: beyond it, it may never come.
+const PATIENCE: Span = Span::from_secs(180);
+
 /// What there is beside the gateway's signals.
 pub(super) struct View<'a> {
     /// What all processes do, by their own names.
@@ -150,7 +153,7 @@ impl Scaled {
         let wanted = awake(&self.said, &decision).min(count(self.names.len()));
         self.tell(now, model, (wanted, decision.asleep), &decision.why.to_string());
         let run = wanted.saturating_add(decision.asleep).min(count(self.names.len()));
-        let run = self.with_room(model, run, &there, view);
+        let run = self.with_room(now, model, run, &there, view);
         let mut tasks = Vec::new();
         if run != self.run {
             self.run = run;
@@ -180,13 +183,21 @@ impl Scaled {
 
     /// How many can run: more than there are only where the machine has memory for one more, and one
     /// after the other, as what is on its way has not taken its memory yet.
-    fn with_room(&mut self, model: &str, run: u32, there: &[One<'_>], view: &View<'_>) -> u32 {
+    fn with_room(
+        &mut self,
+        now: Time,
+        model: &str,
+        run: u32,
+        there: &[One<'_>],
+        view: &View<'_>,
+    ) -> u32 {
         let is_there = count(there.len()).min(run);
         if run <= self.run.min(self.there) {
             self.crowded = false;
             return run;
         }
-        if there.iter().any(|one| one.stage == Stage::Starting) {
+        let starts = |one: &One<'_>| one.stage == Stage::Starting;
+        if there.iter().any(|one| starts(one) && now.since(one.since) <= PATIENCE) {
             return self.run.min(run);
         }
         let pid = there.iter().find_map(|one| one.pid).unwrap_or_else(std::process::id);
@@ -370,6 +381,15 @@ mod tests {
         assert_eq!((rig.at(11, 9.0), rig.wants()), (vec![Task::Set], (true, true)));
         rig.model.freeze();
         assert_eq!((rig.at(9000, 0.0), rig.wants()), (vec![], (true, true)), "it is left over");
+    }
+
+    #[tokio::test]
+    async fn one_that_never_comes_does_not_keep_others_from_it() {
+        let mut rig = Rig::new(r#"{"min": 1, "max": 2}"#);
+        rig.phase("m-0", "starting");
+        assert_eq!((rig.at(10, 9.0), rig.wants()), (vec![], (true, false)));
+        assert_eq!((rig.at(150, 9.0), rig.wants()), (vec![], (true, false)), "it may still come");
+        assert_eq!((rig.at(200, 9.0), rig.wants()), (vec![Task::Set], (true, true)));
     }
 
     #[tokio::test]

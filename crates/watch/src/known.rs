@@ -41,7 +41,10 @@ impl ModelState {
 
 /// The pods of an InferencePool.
 #[derive(Debug)]
-pub(crate) struct PoolPods {
+struct PoolPods {
+    /// Which watch of them counts: each has a number of its own.
+    watch: u64,
+    selector: String,
     source: Source,
     pods: BTreeMap<Place, Pod>,
 }
@@ -60,8 +63,10 @@ pub struct Known {
     purpose: Purpose,
     /// Pools whose pods are looked at.
     pools: Vec<Pool>,
-    /// Their pods; none as long as they were not seen once.
+    /// Their pods, one for each of them.
     pool_pods: BTreeMap<Place, PoolPods>,
+    /// Watches of pods that there were.
+    watches: u64,
     /// Slices by the Service that they are of, which has few.
     engines: BTreeMap<Place, BTreeMap<Place, Slice>>,
     /// Which Service a slice is of.
@@ -99,6 +104,12 @@ impl Known {
     /// The pools whose pods are looked at.
     pub fn pools(&self) -> &[Pool] {
         &self.pools
+    }
+
+    /// Their places and selectors, each with the number of the watch that counts.
+    pub(crate) fn watched_pools(&self) -> Vec<(Place, String, u64)> {
+        let all = self.pool_pods.iter();
+        all.map(|(place, of)| (place.clone(), of.selector.clone(), of.watch)).collect()
     }
 
     /// What is wrong with the one InferencePool that is served; none while all is well.
@@ -165,7 +176,7 @@ impl Known {
         };
         let changed = match part {
             Part::Resources(kind) => self.take_resources(kind, news),
-            Part::GatewayApi(part) => self.take_catalogue(part, news),
+            Part::GatewayApi(part) => self.take_catalogue(part, news, now_nanos),
             Part::Engines => self.take_engines(news),
             Part::Gateways => take_slices(&mut self.gateways, news),
             Part::Keys => self.take_keys(news),
@@ -230,7 +241,7 @@ impl Known {
         changed || turned
     }
 
-    fn take_catalogue(&mut self, part: gateway_api::Part, news: News) -> bool {
+    fn take_catalogue(&mut self, part: gateway_api::Part, news: News, now_nanos: u64) -> bool {
         let change = match news {
             News::All(all) => self.catalogue.all(part, all),
             News::Set(place, object) => self.catalogue.set(part, place, object),
@@ -239,25 +250,40 @@ impl Known {
             News::Heard | News::Lost(_) => Change::Nothing,
         };
         if change == Change::Meant {
-            self.derive();
+            self.derive(now_nanos);
         }
         // What is said of them matters to whoever says it.
         change == Change::Meant || (change == Change::Told && self.purpose == Purpose::Judge)
     }
 
     /// What follows from the resources of the Gateway API.
-    fn derive(&mut self) {
+    fn derive(&mut self, now_nanos: u64) {
         let (derived, pools) = match self.alone() {
             Some(place) => {
                 let pool = self.catalogue.pool(&place).and_then(Result::ok);
                 (Vec::new(), pool.into_iter().collect())
             }
+            // Who says what becomes of pools asks none of their pods.
+            None if self.purpose == Purpose::Judge => (self.catalogue.seen(), Vec::new()),
             None => (self.catalogue.seen(), self.catalogue.pools()),
         };
         self.revision += u64::from(derived != self.derived || pools != self.pools);
         (self.derived, self.pools) = (derived, pools);
         let pools = &self.pools;
         self.pool_pods.retain(|place, _| pools.iter().any(|pool| pool.place == *place));
+        for pool in pools {
+            let of = self.pool_pods.entry(pool.place.clone()).or_insert_with(|| PoolPods {
+                watch: 0,
+                selector: String::new(),
+                source: Source::of("Pod of an InferencePool", now_nanos),
+                pods: BTreeMap::new(),
+            });
+            // What was selected before counts until the new selector's pods are known.
+            if of.selector != pool.selector {
+                self.watches += 1;
+                (of.watch, of.selector) = (self.watches, pool.selector.clone());
+            }
+        }
     }
 
     /// Nothing yet, for that purpose.
@@ -273,16 +299,17 @@ impl Known {
         }
     }
 
-    /// Takes in news of the pods of a pool; whether anything is other than it was.
-    pub(crate) fn take_pool_pods(&mut self, pool: &Place, news: News, now_nanos: u64) -> bool {
-        if !self.pools.iter().any(|one| one.place == *pool) {
-            return false;
-        }
+    /// Takes in news of the pods of a pool from the watch of that number; whether anything is other than it
+    /// was.
+    pub(crate) fn take_pool_pods(
+        &mut self,
+        (pool, watch): (&Place, u64),
+        news: News,
+        now_nanos: u64,
+    ) -> bool {
         let was_known = self.is_known();
-        let of = self.pool_pods.entry(pool.clone()).or_insert_with(|| PoolPods {
-            source: Source::of("Pod of an InferencePool", now_nanos),
-            pods: BTreeMap::new(),
-        });
+        let of = self.pool_pods.get_mut(pool).filter(|of| of.watch == watch);
+        let Some(of) = of else { return false };
         of.source.error = match &news {
             News::Lost(why) | News::Absent(why) => Some(why.clone()),
             _ => None,

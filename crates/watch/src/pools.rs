@@ -5,24 +5,20 @@ use std::sync::Arc;
 
 use kube::Client;
 use parking_lot::Mutex;
-use pilotage_plan::gateway_api::Pool;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::follow::{Followed, Place};
+use crate::follow::Followed;
 use crate::{Known, objects};
 
-/// A watch of a pool's pods, by that selector. Dropped, it ends.
-struct Followers {
-    selector: String,
-    task: JoinHandle<Option<()>>,
-}
+/// A watch of a pool's pods. Dropped, it ends.
+struct Follower(JoinHandle<Option<()>>);
 
-impl Drop for Followers {
+impl Drop for Follower {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
@@ -33,26 +29,22 @@ pub(crate) async fn follow(
     mut changed: watch::Receiver<u64>,
     (tell, clock): (Arc<watch::Sender<u64>>, Clock),
 ) {
-    let mut open: BTreeMap<Place, Followers> = BTreeMap::new();
+    let mut open: BTreeMap<u64, Follower> = BTreeMap::new();
     loop {
-        let wanted: Vec<Pool> = known.lock().pools().to_vec();
-        let is_wanted = |place: &Place, followers: &Followers| {
-            let same = |pool: &Pool| pool.place == *place && pool.selector == followers.selector;
-            wanted.iter().any(same)
-        };
-        open.retain(|place, followers| is_wanted(place, followers));
-        for pool in wanted {
+        let wanted = known.lock().watched_pools();
+        open.retain(|number, _| wanted.iter().any(|(_, _, watch)| watch == number));
+        for (place, selector, number) in wanted {
             let (known, tell) = (Arc::clone(&known), Arc::clone(&tell));
-            open.entry(pool.place.clone()).or_insert_with(|| {
-                let pods = objects(&client, Some(&pool.place.0), ("", "v1", "Pod"));
-                let pods = Followed::all("Pod", pods).labelled(&pool.selector).optional();
-                let place = pool.place;
+            open.entry(number).or_insert_with(|| {
+                let pods = objects(&client, Some(&place.0), ("", "v1", "Pod"));
+                let pods = Followed::all("Pod", pods).labelled(&selector).optional();
                 let follow = pods.follow(clock, move |news| {
-                    if known.lock().take_pool_pods(&place, news, clock.now_nanos()) {
+                    let now_nanos = clock.now_nanos();
+                    if known.lock().take_pool_pods((&place, number), news, now_nanos) {
                         tell.send_modify(|count| *count += 1);
                     }
                 });
-                Followers { selector: pool.selector, task: tasks::spawn("watch of pods", follow) }
+                Follower(tasks::spawn("watch of pods", follow))
             });
         }
         if changed.changed().await.is_err() {

@@ -189,7 +189,7 @@ async fn a_write_that_is_refused_is_tried_again() {
     let (server, client, work) = cluster().await;
     let gateway = of_gateway("Gateway", "ours", Value::Null);
     until(&client, &gateway, |object| object["status"]["listeners"].is_array()).await;
-    let meets = Meets::calls(&["patch"], "httproutes");
+    let meets = Meets::calls(&["patch"], "httproutes/status");
     server.with(|cluster, _| cluster.faults().add(Fault::new(meets, Trouble::Forbidden)));
     let (routes, _) = api(&client, &route("ours"));
     let object = serde_json::from_value(route("ours")).unwrap();

@@ -229,7 +229,7 @@ fn a_pool_is_a_model_of_pods() {
     let admission = rig.admitted();
     assert_eq!(admission.refused, []);
     let names: Vec<_> = admission.resources.iter().map(Resource::name).collect();
-    assert_eq!(names, ["n.p", "chat"]);
+    assert_eq!(names, ["chat", "n.p"]);
     assert_eq!(pool_of("n", "n.p"), Some("p"));
     let [wanted] = &rig.catalogue.pools()[..] else { panic!("one pool") };
     assert_eq!(

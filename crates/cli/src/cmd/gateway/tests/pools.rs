@@ -21,10 +21,11 @@ async fn put_pod(rig: &Rig, object: Value) {
     api.patch_status(&name, &how, &kube::api::Patch::Merge(&status)).await.unwrap();
 }
 
-fn pool(port: u16) -> Value {
+fn pool(ports: &[u16]) -> Value {
+    let ports: Vec<Value> = ports.iter().map(|port| json!({ "number": port })).collect();
     json!({"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool",
         "metadata": {"name": "p", "namespace": "n"},
-        "spec": {"selector": {"matchLabels": {"app": "p"}}, "targetPorts": [{"number": port}]}})
+        "spec": {"selector": {"matchLabels": {"app": "p"}}, "targetPorts": ports}})
 }
 
 async fn define_all(client: &kube::Client) {
@@ -76,7 +77,7 @@ async fn an_http_route_leads_to_the_pods_of_a_pool() {
     let (one, two) = (Engine::start().await, Engine::start().await);
     let mut rig = with_gateways().await;
     put_pod(&rig, pod("p-0", one.at, true)).await;
-    rig.put(pool(one.at.port())).await;
+    rig.put(pool(&[one.at.port()])).await;
     rig.put(route("theirs", "theirs-gateway")).await;
     rig.put(route("chat", "ours-gateway")).await;
     rig.replicas(1, 1).await;
@@ -84,7 +85,7 @@ async fn an_http_route_leads_to_the_pods_of_a_pool() {
     assert_eq!(rig.answered("theirs").await, Err(StatusCode::NOT_FOUND), "it is another's");
     assert_eq!(rig.answered("n.p").await, Err(StatusCode::NOT_FOUND), "it has no name of its own");
     // Its port is another: whoever listens there is asked from now on.
-    rig.put(pool(two.at.port())).await;
+    rig.put(pool(&[two.at.port()])).await;
     rig.until(|status| {
         status["lanes"][0]["replicas"].as_array().is_some_and(|all| {
             all.len() == 1
@@ -131,23 +132,27 @@ async fn a_picker_chooses_among_the_pods_of_its_pool() {
     let status = rig.until(|status| status["cluster"]["error"].is_string()).await;
     assert_eq!(status["cluster"]["error"], "there is no InferencePool n/p");
     assert_eq!(status["ready"], false);
-    let at = |host: u8| std::net::SocketAddr::from(([127, 0, 0, host], 8000));
-    put_pod(&rig, pod("p-0", at(1), true)).await;
-    rig.put(pool(8000)).await;
+    let (one, two) = (Engine::start().await, Engine::start().await);
+    put_pod(&rig, pod("p-0", one.at, true)).await;
+    rig.put(pool(&[one.at.port()])).await;
     rig.replicas(1, 1).await;
-    let one = picked(&mut rig, "meta-llama/Llama-3.1-8B").await.unwrap();
-    assert_eq!(one.address(), "127.0.0.1:8000");
-    let body: Value = serde_json::from_slice(one.request().body()).unwrap();
+    let first = picked(&mut rig, "meta-llama/Llama-3.1-8B").await.unwrap();
+    assert_eq!(first.address(), one.at.to_string());
+    let body: Value = serde_json::from_slice(first.request().body()).unwrap();
     assert_eq!(body["model"], "meta-llama/Llama-3.1-8B", "as its client wrote it");
-    // The other one is free.
-    put_pod(&rig, pod("p-1", at(2), true)).await;
+    drop(first);
+    // Another port of each pod: what is free is taken.
+    rig.put(pool(&[one.at.port(), two.at.port()])).await;
     rig.replicas(2, 2).await;
-    let two = picked(&mut rig, "an-adapter").await.unwrap();
-    assert_eq!(two.address(), "127.0.0.2:8000");
-    drop((one, two));
-    put_pod(&rig, pod("p-0", at(1), false)).await;
-    rig.replicas(1, 2).await;
-    for _ in 0..3 {
-        assert_eq!(picked(&mut rig, "any").await.unwrap().address(), "127.0.0.2:8000");
-    }
+    let both =
+        [picked(&mut rig, "any").await.unwrap(), picked(&mut rig, "an-adapter").await.unwrap()];
+    let mut told = both.each_ref().map(|picked| picked.address().to_owned());
+    told.sort();
+    let mut expect = [one.at.to_string(), two.at.to_string()];
+    expect.sort();
+    assert_eq!(told, expect);
+    drop(both);
+    put_pod(&rig, pod("p-0", one.at, false)).await;
+    rig.replicas(0, 2).await;
+    assert_eq!((one.asked(), two.asked()), (0, 0), "who carries requests is another");
 }

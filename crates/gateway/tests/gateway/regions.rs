@@ -3,8 +3,11 @@
 use pilotage_core::traffic::{Name, Region, Regions};
 use pilotage_core::{Capacity, Policy, ReplicaId, Span};
 use pilotage_gateway::{Gateway, Replica};
+use pilotage_shell::secret::Secret;
 
-use crate::support::{Engine, chat, config, engine, gateway, send, until_idle};
+use crate::support::{
+    Engine, KEY, answer, chat, config, ended, engine, gateway, listen, send, until_idle,
+};
 
 fn regions(order: [&str; 2]) -> Regions {
     let region =
@@ -83,4 +86,72 @@ async fn among_equals_the_zone_of_the_gateway_is_preferred() {
     // One that is gone sends nobody away.
     gateway.lane("lane").unwrap().replica_down(ReplicaId(2));
     assert_eq!(region(&gateway, [&near, &far]).await, "far");
+}
+
+fn up_gateway(gateway: &Gateway, id: u32, url: &str) {
+    let replica = Replica {
+        is_gateway: true,
+        key: Some(Secret::new(KEY.to_owned())),
+        ..Replica::at("elsewhere", url, Capacity::of_requests(4))
+    };
+    gateway.lane("lane").unwrap().replica_up(ReplicaId(id), replica);
+}
+
+#[tokio::test]
+async fn a_gateway_of_another_region_gets_the_names_that_both_know() {
+    let mut elsewhere = engine().await;
+    let gateway = gateway(config(), &[]);
+    up_gateway(&gateway, 1, &elsewhere.url);
+    elsewhere.json(200, "{}");
+    assert_eq!(send(&gateway, chat(r#"{"model":"public"}"#)).await.status(), 200);
+    let seen = elsewhere.seen.recv().await.unwrap();
+    assert_eq!(seen.body, r#"{"model":"public"}"#, "and not the name of its replicas");
+    let tenant = &config().tenants[0].name;
+    assert_eq!(seen.headers["x-pilotage-tenant"], tenant.as_str());
+    assert_eq!(seen.headers["x-pilotage-hops"], "1");
+}
+
+#[tokio::test]
+async fn what_came_through_a_gateway_goes_to_no_other() {
+    let (elsewhere, mut near) = (engine().await, engine().await);
+    let gateway = gateway(config(), &[]);
+    up_gateway(&gateway, 1, &elsewhere.url);
+    let come = async |hops: &'static str| {
+        let mut request = chat(r#"{"model":"public"}"#);
+        request.headers_mut().insert("x-pilotage-hops", hops.parse().unwrap());
+        let status = send(&gateway, request).await.status().as_u16();
+        until_idle(&gateway).await;
+        status
+    };
+    assert_eq!((come("1").await, come("nonsense").await), (503, 503), "it has none of its own");
+    assert_eq!(come("4").await, 508);
+    up(&gateway, 2, "near", &near);
+    for _ in 0..8 {
+        near.json(200, "{}");
+        assert_eq!(come("1").await, 200);
+        assert_eq!(near.seen.recv().await.unwrap().headers["x-pilotage-hops"], "2");
+    }
+    // Nobody says that, so that all may have it.
+    elsewhere.json(200, "{}");
+    gateway.lane("lane").unwrap().replica_down(ReplicaId(2));
+    assert_eq!(send(&gateway, chat(r#"{"model":"public"}"#)).await.status(), 200);
+}
+
+#[tokio::test]
+async fn two_gateways_never_send_in_circles() {
+    let (one, two) = (gateway(config(), &[]), gateway(config(), &[]));
+    let (at_one, at_two) = (listen(&one).await, listen(&two).await);
+    up_gateway(&one, 1, &format!("http://{at_two}"));
+    up_gateway(&two, 1, &format!("http://{at_one}"));
+    let response = send(&one, chat(r#"{"model":"public"}"#)).await;
+    assert!(response.status().is_server_error(), "{}", response.status());
+    until_idle(&one).await;
+    until_idle(&two).await;
+    assert_eq!(ended(&one, "ok").await + ended(&two, "ok").await, 0);
+    // With an engine there the answer comes through both.
+    let engine = engine().await;
+    up(&two, 2, "engine", &engine);
+    engine.json(200, r#"{"x":1}"#);
+    let (status, body) = answer(&one, chat(r#"{"model":"public"}"#)).await;
+    assert_eq!((status, body.as_str()), (200, r#"{"x":1}"#));
 }

@@ -236,6 +236,20 @@ mod tests {
     }
 
     #[test]
+    fn gateways_of_other_regions_stand_beside_pods() {
+        let spec = "source: 'hf:o/m', runtime: vllm, region: oslo, endpoints: [{url: 'https://paris', region: paris, gateway: true}]";
+        let plan = served(&[("m", spec)], &[("m", pod("m-0", &[("http", 1)]))]);
+        let told = |one: &EndpointSpec| {
+            (one.name.clone(), one.gateway, one.metrics_url.clone(), one.finds_name)
+        };
+        let told: Vec<_> = plan.endpoints.iter().map(told).collect();
+        let owned = |name: &str, gateway| (name.to_owned(), gateway, None, false);
+        assert_eq!(told, [owned("m@paris", true), owned("m@m-0", false)]);
+        let regions: Vec<_> = plan.endpoints.iter().map(|one| one.region.as_deref()).collect();
+        assert_eq!(regions, [Some("paris"), Some("oslo")]);
+    }
+
+    #[test]
     fn a_cluster_without_models_is_served_too() {
         assert_eq!(serve(&[], &BTreeMap::new()).unwrap(), Plan::default());
     }

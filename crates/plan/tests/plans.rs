@@ -93,8 +93,8 @@ fn a_resource_made_by_a_program_is_checked_as_well() {
         assert_eq!(error.to_string(), expect);
     };
     check(
-        &[model("a", |spec| spec.replicas = 0)],
-        "Model a: spec.replicas: 0 is out of range; write a number from 1 to 64",
+        &[model("a", |spec| spec.replicas = 65)],
+        "Model a: spec.replicas: 65 is out of range; write a number from 0 to 64",
     );
     let route = Route::new("r".parse().unwrap(), RouteSpec::to_model("b".parse().unwrap()));
     check(

@@ -165,9 +165,9 @@ pub struct ModelSpec {
     /// Whether a runtime of others has to answer a short request before it gets any.
     #[serde(default = "yes")]
     pub warm_up: bool,
-    /// Copies of the model, each a process of its own.
+    /// Copies of the model, each a process of its own. With 0 none runs, and requests wait for one or are refused.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = REPLICAS_MAX))]
+    #[schemars(range(min = 0, max = REPLICAS_MAX))]
     pub replicas: u32,
     /// Tokens of context for each sequence: prompt and answer together.
     #[serde(default = "context_default")]

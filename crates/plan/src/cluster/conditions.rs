@@ -57,7 +57,7 @@ pub(super) fn of_copies(copies: Copies, trouble: Option<&(Trouble, String)>) -> 
     let told = trouble.map(|(trouble, what)| (trouble.name(), trouble.tell(what)));
     let ready_said = match (wanted, ready, &told) {
         (0, 0, _) => {
-            let message = "no copy runs, as it is to be; a request that gateways hold starts one";
+            let message = "no copy runs, as it is to be; with `scaling`, a request that gateways hold starts one";
             Said::new("Ready", true, "AtRest", message.to_owned())
         }
         (_, 1.., _) => {

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::status::{ModelStatus, Status};
 use crate::api::{Kind, schema_of};
+use crate::render::kubernetes::name::NAME_LEN_MAX;
 
 /// The API group.
 pub const GROUP: &str = "pilotage.dev";
@@ -99,23 +100,19 @@ pub fn schema(kind: Kind) -> Value {
     let mut status = structural::translate(&status.to_value());
     lists::mark_status(&mut status);
     let about = spec["description"].clone();
-    // An object without a name in labels could not be told apart by them.
-    let name = json!([{
-        "rule": "size(self.metadata.name) <= 63",
-        "message": "a name has at most 63 characters: it is in labels, too",
-    }]);
+    // Names are in labels, too. A rule about the whole object would have to know all of its types.
+    let name = json!({ "name": { "type": "string", "maxLength": NAME_LEN_MAX } });
     json!({
         "type": "object",
         "description": about,
         "properties": {
             "apiVersion": { "type": "string", "description": "The version of the schema." },
             "kind": { "type": "string", "description": "The kind of the resource." },
-            "metadata": { "type": "object" },
+            "metadata": { "type": "object", "properties": name },
             "spec": spec,
             "status": status,
         },
         "required": ["spec"],
-        "x-kubernetes-validations": name,
     })
 }
 

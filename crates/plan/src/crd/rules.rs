@@ -21,6 +21,8 @@ pub struct Rule {
     pub rule: Cow<'static, str>,
     /// What is wrong where it is not, and what to do.
     pub message: Cow<'static, str>,
+    /// The same in CEL, where it names what is wrong among several things.
+    pub names: Option<String>,
 }
 
 /// Steps of a canary.
@@ -298,6 +300,7 @@ pub fn rules(kind: Kind) -> Vec<Rule> {
         path,
         rule: Cow::Borrowed(*rule),
         message: Cow::Borrowed(*message),
+        names: None,
     }));
     all
 }
@@ -305,43 +308,58 @@ pub fn rules(kind: Kind) -> Vec<Rule> {
 /// Fields of a Model that need others beside them. `replicas` has a default that the API server
 /// writes, so nobody can tell who did.
 fn model() -> Vec<Rule> {
-    let source = FOR_SOURCE.iter().filter(|name| **name != "replicas");
-    let source = source.map(|name| only(name, "has(self.source)", "where there is `source`"));
-    let elsewhere = FOR_ENDPOINTS.iter();
-    let elsewhere =
-        elsewhere.map(|name| only(name, "!has(self.source)", "where there is `endpoints`"));
-    let not_embedded = format!("!({EMBEDDED})");
-    let others = FOR_OTHERS.iter();
-    let others = others
-        .map(|name| only(name, &not_embedded, "on a `runtime` other than the embedded engine"));
+    let source: Vec<&str> = FOR_SOURCE.into_iter().filter(|name| *name != "replicas").collect();
     let tokens = Rule {
         path: "",
         rule: format!("!has(self.resume) || self.resume != 'tokens' || (has(self.tokenIds) && self.tokenIds) || ({EMBEDDED})").into(),
         message: "answers go on from tokens only where replicas tell their ids; add `tokenIds: true` if they do, or write `text`".into(),
+        names: None,
     };
-    source.chain(elsewhere).chain(others).chain([tokens]).collect()
+    vec![
+        only(&source, "has(self.source)", "where there is `source`"),
+        only(&FOR_ENDPOINTS, "!has(self.source)", "where there is `endpoints`"),
+        only(
+            &FOR_OTHERS,
+            &format!("!({EMBEDDED})"),
+            "on a `runtime` other than the embedded engine",
+        ),
+        tokens,
+    ]
 }
 
 fn fleet() -> Vec<Rule> {
-    let cpu = FOR_CPU.iter().map(|name| only(name, "self.kind == 'cpu'", "with `kind: cpu`"));
-    let nodes =
-        FOR_NODES.iter().map(|name| only(name, "self.kind == 'nodes'", "with `kind: nodes`"));
-    cpu.chain(nodes).collect()
+    vec![
+        only(&FOR_CPU, "self.kind == 'cpu'", "with `kind: cpu`"),
+        only(&FOR_NODES, "self.kind == 'nodes'", "with `kind: nodes`"),
+    ]
 }
 
-fn only(name: &str, condition: &str, place: &str) -> Rule {
+/// One rule for all fields that go with a condition: each rule by itself is compiled several times whenever an API
+/// server takes the definition.
+fn only(names: &[&str], condition: &str, place: &str) -> Rule {
+    let joined = |each: &dyn Fn(&str) -> String, between: &str| {
+        names.iter().map(|name| each(name)).collect::<Vec<_>>().join(between)
+    };
+    let any = joined(&|name| format!("has(self.{name})"), " || ");
+    // Added up and not joined: an API server knows how long texts get that are added.
+    let which = joined(&|name| format!("(has(self.{name}) ? '`{name}` ' : '')"), " + ");
+    let effect = format!("has an effect only {place}; remove it");
     Rule {
         path: "",
-        rule: format!("!has(self.{name}) || ({condition})").into(),
-        message: format!("`{name}` has an effect only {place}; remove it").into(),
+        rule: format!("({condition}) || !({any})").into(),
+        message: format!("{} {effect}", joined(&|name| format!("`{name}`"), " or ")).into(),
+        names: Some(format!("{which} + '{effect}'")),
     }
 }
 
 /// Writes the rules of a kind into its schema.
 pub(super) fn add(kind: Kind, spec: &mut Value) {
-    for Rule { path, rule, message } in rules(kind) {
+    for Rule { path, rule, message, names } in rules(kind) {
         let Some(node) = at(spec, path) else { continue };
-        let entry = json!({ "rule": rule, "message": message });
+        let mut entry = json!({ "rule": rule, "message": message });
+        if let Some(names) = names {
+            entry["messageExpression"] = names.into();
+        }
         match node["x-kubernetes-validations"].as_array_mut() {
             Some(list) => list.push(entry),
             None => node["x-kubernetes-validations"] = json!([entry]),

@@ -37,7 +37,13 @@ pub(crate) fn faults(schema: &Value) -> Vec<String> {
         found.push(": the root is an object".to_owned());
     }
     let metadata = &schema["properties"]["metadata"];
-    let only = metadata.as_object().is_none_or(|map| map.keys().all(|key| key == "type"));
+    let named = |fields: &Value| {
+        let mut names = fields.as_object().into_iter().flatten();
+        names.all(|(name, _)| ["name", "generateName"].contains(&name.as_str()))
+    };
+    let only = metadata.as_object().is_none_or(|map| {
+        map.iter().all(|(key, value)| key == "type" || (key == "properties" && named(value)))
+    });
     if !only {
         found.push("metadata: only its name may be restricted".to_owned());
     }

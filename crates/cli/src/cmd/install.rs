@@ -38,6 +38,7 @@ fn objects(args: &Install) -> Vec<Value> {
         external_metrics: args.external_metrics,
         requires_digest: args.require_digest,
         balanced: args.load_balancer,
+        pull_secrets: Vec::new(),
     };
     let definitions = if args.no_crds { Vec::new() } else { pilotage_plan::crd::all() };
     let objects = install::objects(&installation);

@@ -123,11 +123,16 @@ fn scaled() -> Vec<Case> {
 fn platforms() -> Vec<Case> {
     let on = |platform| Cluster { platform, ..Cluster::default() };
     let claim = format!("{TENSOR}, replicas: 3, storage: {{kind: claim}}");
+    let single = format!(
+        "{TENSOR}, storage: {{kind: claim, access: ReadWriteOnce, sizeBytes: 200000000000}}, {PODS}"
+    );
+    let meshed = Cluster { mesh: Some(Mesh::Istio), ..on(Platform::Gke) };
     let spot = manifest("llama", &format!("{claim}, fleet: spot"));
     let qwen = "source: 'hf:Qwen/Qwen2.5-7B-Instruct', runtime: sglang, parallelism: {tensor: 2}";
     let gemma = "source: 'hf:google/gemma-2-9b-it', runtime: tgi";
     vec![
         case("openshift", "llama", &claim, &on(Platform::OpenShift)),
+        case("one_zone", "llama", &single, &meshed),
         ("eks_spot", rendered(&[FLEET, SPOT, &spot], &on(Platform::Eks))),
         case("sglang", "qwen", qwen, &on(Platform::Gke)),
         case("tgi", "gemma", gemma, &on(Platform::Aks)),
@@ -138,18 +143,20 @@ fn owned() -> Cluster {
     let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())].into_iter().collect();
     let owners = pair("llama", "0d0f7c5e-0000-4000-8000-000000000000");
     let material = pair("llama-key", "5ec7e7");
-    Cluster { owners, material, ..Cluster::default() }
+    let has = Installed { monitors: true, ..Cluster::default().has };
+    Cluster { owners, material, has, ..Cluster::default() }
 }
 
 /// Installations.
 pub(crate) fn installations() -> Vec<(&'static str, Vec<Object>)> {
     let plain = Installation::default();
     let on = |platform| Cluster { platform, ..plain.cluster.clone() };
-    let has = Installed { vertical: true, ..plain.cluster.has };
+    let has = Installed { vertical: true, monitors: true, ..plain.cluster.has };
     let all = Installation {
         external_metrics: true,
         requires_digest: true,
         balanced: true,
+        pull_secrets: vec!["registry".to_owned()],
         cluster: Cluster { has, mesh: Some(Mesh::Istio), ..on(Platform::Eks) },
         ..plain.clone()
     };

@@ -124,8 +124,11 @@ impl Settled<'_> {
         let accelerators = self.accelerators();
         let own = if accelerators > 0 { accelerators * 4000 } else { self.threads * 1000 };
         let millis = said.and_then(|pods| pods.cpu_millis).unwrap_or(own);
-        asked.insert("cpu".to_owned(), format!("{millis}m").into());
+        asked.insert("cpu".to_owned(), cores(millis).into());
         let mut most = Map::new();
+        if let Some(bytes) = self.disk_bytes() {
+            asked.insert("ephemeral-storage".to_owned(), quantity(bytes).into());
+        }
         if let Some(bytes) = self.memory_bytes() {
             asked.insert("memory".to_owned(), quantity(bytes).into());
             most.insert("memory".to_owned(), quantity(bytes).into());
@@ -138,6 +141,13 @@ impl Settled<'_> {
             return json!({ "requests": asked });
         }
         json!({ "requests": asked, "limits": most })
+    }
+
+    /// What a pod fetches to the disk of its node, where that is known: a node without that room would put it out
+    /// halfway.
+    fn disk_bytes(&self) -> Option<u64> {
+        let kind = self.model.spec.storage.as_ref().map(|storage| storage.kind).unwrap_or_default();
+        self.room_bytes().filter(|_| kind == StorageKind::Ephemeral && !self.fetchers().is_empty())
     }
 
     /// Accelerators of each node.
@@ -306,9 +316,45 @@ fn probe(probe: &Probe) -> Value {
     })
 }
 
-/// Bytes as Kubernetes reads them.
+/// Processor time in the form in which an API server gives it back: another one would look like a change by hand.
+fn cores(millis: u32) -> String {
+    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
+}
+
+/// Bytes in the form in which an API server gives them back.
 pub(super) fn quantity(bytes: u64) -> String {
-    let units = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
-    let whole = units.into_iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
-    whole.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+    let binary = [(50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")];
+    let whole = binary.into_iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    if let Some((shift, unit)) = whole {
+        return format!("{}{unit}", bytes >> shift);
+    }
+    // What is written without a unit is counted in thousands.
+    let decimal = [(15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")];
+    let whole = decimal
+        .into_iter()
+        .map(|(digits, unit)| (10_u64.pow(digits), unit))
+        .find(|(size, _)| bytes > 0 && bytes.is_multiple_of(*size));
+    whole.map_or_else(|| bytes.to_string(), |(size, unit)| format!("{}{unit}", bytes / size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_as_they_are_given_back() {
+        let check = |bytes: u64, expect: &str| assert_eq!(quantity(bytes), expect, "{bytes}");
+        check(0, "0");
+        check(98_362_431, "98362431");
+        check(1 << 30, "1Gi");
+        check(2048 << 30, "2Ti");
+        check(200_000_000_000, "195312500Ki");
+        check(435_000_000_125_000, "435000000125k");
+        check(7_000_000_000_000_001, "7000000000000001");
+        check(15_000_000, "15M");
+        assert_eq!(
+            (cores(4000).as_str(), cores(500).as_str(), cores(0).as_str()),
+            ("4", "500m", "0")
+        );
+    }
 }

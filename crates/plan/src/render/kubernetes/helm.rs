@@ -7,17 +7,20 @@
 use serde_json::{Value, json};
 
 use super::install::{self, Installation, Scope};
-use super::{Cluster, Installed, Object, yaml};
+use super::{Cluster, Installed, Mesh, Object, Platform, labels, mesh, yaml};
 use crate::api::Kind;
 use crate::crd::{self, Names};
 
 /// Marks, and what they become. Numbers are marked by numbers that nothing else has.
 const MARKS: [(&str, &str); 4] = [
-    ("pilotage-namespace-mark", "{{ .Release.Namespace }}"),
-    ("pilotage-image-mark", "{{ .Values.image }}"),
-    ("918273001", "{{ .Values.gateway.replicas.min }}"),
-    ("918273002", "{{ .Values.gateway.replicas.max }}"),
+    ("pilotage-namespace-mark", "{{ .Release.Namespace | quote }}"),
+    ("pilotage-image-mark", "{{ .Values.image | quote }}"),
+    ("918273001", "{{ int .Values.gateway.replicas.min }}"),
+    ("918273002", "{{ int .Values.gateway.replicas.max }}"),
 ];
+
+/// The mark of a secret that images are pulled with.
+const PULL_MARK: &str = "pilotage-pull-mark";
 
 /// Every file, by its path below the folder `deploy`.
 pub fn files() -> Vec<(String, String)> {
@@ -60,7 +63,7 @@ fn marked(scope: Scope) -> Installation {
         namespace: MARKS[0].0.to_owned(),
         system: MARKS[0].0.to_owned(),
         image: MARKS[1].0.to_owned(),
-        has: Installed { vertical: true, ..Cluster::default().has },
+        has: Installed { vertical: true, monitors: true, ..Cluster::default().has },
         ..Cluster::default()
     };
     Installation {
@@ -70,6 +73,7 @@ fn marked(scope: Scope) -> Installation {
         external_metrics: scope == Scope::Cluster,
         requires_digest: scope == Scope::Cluster,
         balanced: false,
+        pull_secrets: vec![PULL_MARK.to_owned()],
     }
 }
 
@@ -121,7 +125,17 @@ fn template(parts: &[&str]) -> String {
     for object in part.iter().filter(belongs).filter(|object| !whole.contains(object)) {
         document(object, Some("eq .Values.scope \"namespace\""), &mut out);
     }
+    if parts == ["gateway"] {
+        let about = json!({ "name": "pilotage-gateway", "namespace": MARKS[0].0, "labels": labels::own("gateway") });
+        let once = mesh::once(Some(Mesh::Istio), about, 80);
+        once.iter().for_each(|object| document(object, Some(&overlaid("istio")), &mut out));
+    }
     out
+}
+
+/// The condition that an overlay is among the values.
+fn overlaid(name: &str) -> String {
+    format!("has \"{name}\" .Values.overlays")
 }
 
 /// Whether an object is there, that an installation for one namespace does not have.
@@ -150,15 +164,45 @@ fn condition(object: &Object) -> Option<&'static str> {
 
 fn document(object: &Object, condition: Option<&str>, out: &mut String) {
     // Helm's own words would be taken for its expressions.
-    let mut text = object.to_yaml();
+    let mut text = adapted(&object.to_yaml());
     for (mark, value) in MARKS {
-        text = text.replace(mark, value);
+        // What is a part of a text has no quotes of its own.
+        let whole =
+            [": ", "- "].map(|before| (format!("{before}{mark}\n"), format!("{before}{value}\n")));
+        for (from, to) in whole {
+            text = text.replace(&from, &to);
+        }
+        text = text.replace(mark, &value.replace(" | quote", ""));
     }
     let text = if object.kind() == "Service" { annotated(&text, object.name()) } else { text };
     out.push_str(&match condition {
         Some(condition) => format!("{{{{- if {condition} }}}}\n---\n{text}{{{{- end }}}}\n"),
         None => format!("---\n{text}"),
     });
+}
+
+/// What follows from overlays and other values that objects have parts for.
+fn adapted(text: &str) -> String {
+    let users = "        runAsUser: 10001\n        runAsGroup: 10001\n        fsGroup: 10001\n        fsGroupChangePolicy: OnRootMismatch\n";
+    let secrets = format!("      imagePullSecrets:\n      - name: {PULL_MARK}\n");
+    let image = format!("        - --image\n        - {}\n", MARKS[1].0);
+    let names = "    - port: 53\n      protocol: TCP\n";
+    let overlays = "        {{- range .Values.overlays }}\n        - --overlay\n        - {{ . | quote }}\n        {{- end }}\n";
+    let lookups = |name: &str, rest: &str| {
+        format!("{{{{- if {} }}}}\n{rest}{{{{- end }}}}\n", overlaid(name))
+    };
+    let open = Platform::OpenShift.row().dns.map(|port| names.replace("53", &port.to_string()));
+    let open = open.map(|tcp| lookups("openshift", &format!("{}{tcp}", tcp.replace("TCP", "UDP"))));
+    let mut more = open.unwrap_or_default();
+    for mesh in Mesh::ALL {
+        let item = yaml::document(&json!([mesh.control_plane()]));
+        let item: String = item.lines().map(|line| format!("  {line}\n")).collect();
+        more.push_str(&lookups(mesh.name(), &item));
+    }
+    text.replace(users, &format!("        {{{{- if not ({}) }}}}\n{users}        {{{{- end }}}}\n", overlaid("openshift")))
+        .replace(&secrets, "      {{- with .Values.imagePullSecrets }}\n      imagePullSecrets:\n        {{- toYaml . | nindent 8 }}\n      {{- end }}\n")
+        .replace(&image, &format!("{image}{overlays}"))
+        .replace(names, &format!("{names}{more}"))
 }
 
 /// The Service of clients has its type and its annotations from the values.
@@ -203,6 +247,10 @@ const VALUES: &str = concat!(
      requireDigest: false\n\
      # Whether the recommender of VerticalPodAutoscaler is there.\n\
      verticalPodAutoscaler: false\n\
+     # Whose cluster it is (`openshift`, `eks`, `gke`, `aks`), and its mesh (`istio`, `linkerd`).\n\
+     overlays: []\n\
+     # Secrets of this namespace that the image is pulled with, as in pods: `- name: registry`.\n\
+     imagePullSecrets: []\n\
      gateway:\n  replicas:\n    min: 2\n    max: 10\n  service:\n    # `ClusterIP` or `LoadBalancer`.\n    type: ClusterIP\n    annotations: {}\n"
 );
 
@@ -226,6 +274,9 @@ fn schema() -> String {
         "replicas": object(json!({ "min": count, "max": count })),
         "service": service,
     }));
+    let platforms =
+        Platform::ALL.into_iter().filter(|one| *one != Platform::Plain).map(Platform::name);
+    let overlays: Vec<&str> = platforms.chain(Mesh::ALL.map(Mesh::name)).collect();
     let mut schema = object(json!({
         "image": { "type": "string", "minLength": 1 },
         "scope": { "enum": ["cluster", "namespace"] },
@@ -233,6 +284,8 @@ fn schema() -> String {
         "externalMetrics": yes_or_no,
         "requireDigest": yes_or_no,
         "verticalPodAutoscaler": yes_or_no,
+        "overlays": { "type": "array", "items": { "enum": overlays } },
+        "imagePullSecrets": { "type": "array", "items": object(json!({ "name": { "type": "string", "minLength": 1 } })) },
         "gateway": gateway,
         "global": { "type": "object" },
     }));

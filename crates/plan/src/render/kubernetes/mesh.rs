@@ -1,7 +1,7 @@
 //! Meshes: their proxies encrypt what gateway and engines say, and must not try again what the gateway
 //! tries again itself, nor stand between the ranks of one copy.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::object::Object;
 use super::settle::Settled;
@@ -41,26 +41,50 @@ impl Mesh {
         }
     }
 
-    /// Annotations of pods that are in it and have these ports.
-    pub(super) fn pod_annotations(self, ports: &[Port]) -> Vec<(String, String)> {
+    /// The label and the annotation of pods that end, which a proxy beside them would keep from doing so.
+    pub(super) const fn left_out(self) -> [Option<(&'static str, &'static str)>; 2] {
+        match self {
+            Self::Istio => [Some(("sidecar.istio.io/inject", "false")), None],
+            Self::Linkerd => [None, Some(("linkerd.io/inject", "disabled"))],
+        }
+    }
+
+    /// What proxies of pods ask for certificates and for where others are.
+    pub(super) fn control_plane(self) -> Value {
+        let (namespace, ports): (&str, &[u16]) = match self {
+            Self::Istio => ("istio-system", &[15012]),
+            Self::Linkerd => ("linkerd", &[8080, 8086, 8090]),
+        };
+        let ports = ports.iter().map(|port| json!({ "port": port, "protocol": "TCP" }));
+        let ports: Vec<Value> = ports.collect();
+        let place = json!({ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": namespace } } });
+        json!({ "to": [place], "ports": ports })
+    }
+
+    /// Annotations of pods that are in it and have these ports. Those that `fetch` before they start do so past the
+    /// proxy, which is not there yet.
+    pub(super) fn pod_annotations(self, ports: &[Port], fetch: bool) -> Vec<(String, String)> {
         let of = |roles: &[PortRole]| {
             let ports = ports.iter().filter(|port| roles.contains(&port.role));
             let ports: Vec<String> = ports.map(|port| port.default.to_string()).collect();
             ports.join(",")
         };
         let around = of(&[PortRole::Rendezvous]);
+        let past = [around.as_str(), if fetch { "443" } else { "" }];
+        let past: Vec<&str> = past.into_iter().filter(|ports| !ports.is_empty()).collect();
+        let past = past.join(",");
         let opaque = of(&[PortRole::KvEvents]);
         let mut all: Vec<(&str, String)> = match self {
             Self::Istio => vec![
                 ("proxy.istio.io/config", "{\"holdApplicationUntilProxyStarts\": true}".to_owned()),
-                ("traffic.sidecar.istio.io/excludeInboundPorts", around.clone()),
-                ("traffic.sidecar.istio.io/excludeOutboundPorts", around),
+                ("traffic.sidecar.istio.io/excludeInboundPorts", around),
+                ("traffic.sidecar.istio.io/excludeOutboundPorts", past),
             ],
             Self::Linkerd => vec![
                 ("linkerd.io/inject", "enabled".to_owned()),
                 ("config.linkerd.io/proxy-await", "enabled".to_owned()),
-                ("config.linkerd.io/skip-inbound-ports", around.clone()),
-                ("config.linkerd.io/skip-outbound-ports", around),
+                ("config.linkerd.io/skip-inbound-ports", around),
+                ("config.linkerd.io/skip-outbound-ports", past),
                 ("config.linkerd.io/opaque-ports", opaque),
             ],
         };
@@ -69,19 +93,24 @@ impl Mesh {
     }
 }
 
-/// Istio tries twice again by itself; Linkerd only what is told so.
+/// What is said of a Model's Service.
 pub(super) fn objects(settled: &Settled<'_>) -> Option<Object> {
-    if settled.cluster.mesh != Some(Mesh::Istio) {
+    let service = settled.named_here("engines");
+    let port = settled.port(PortRole::Http).unwrap_or(8000);
+    once(settled.cluster.mesh, settled.metadata(&service), port)
+}
+
+/// That the Service of that name is asked once: Istio tries twice again by itself, Linkerd only what is told so.
+pub(super) fn once(mesh: Option<Mesh>, metadata: Value, port: u16) -> Option<Object> {
+    if mesh != Some(Mesh::Istio) {
         return None;
     }
-    let service = settled.named_here("engines");
-    let host = format!("{service}.{}.svc.cluster.local", settled.cluster.namespace);
-    let port = settled.port(PortRole::Http).unwrap_or(8000);
+    let text = |name: &str| metadata[name].as_str().unwrap_or_default();
+    let host = format!("{}.{}.svc.cluster.local", text("name"), text("namespace"));
     let destination = json!({ "host": host, "port": { "number": port } });
     let spec = json!({
         "hosts": [host],
         "http": [{ "route": [{ "destination": destination }], "retries": { "attempts": 0 }, "timeout": "0s" }],
     });
-    let metadata = settled.metadata(&service);
     Some(Object::new("networking.istio.io/v1", "VirtualService", metadata, json!({ "spec": spec })))
 }

@@ -22,6 +22,7 @@ mod pod;
 mod scale;
 pub(crate) mod settle;
 mod storage;
+pub mod unified;
 mod workload;
 pub mod yaml;
 
@@ -200,7 +201,12 @@ impl Default for Cluster {
             minor: MINOR_DEFAULT,
             platform: Platform::Plain,
             mesh: None,
-            has: Installed { leader_worker_set: true, keda: true, monitors: true, vertical: false },
+            has: Installed {
+                leader_worker_set: true,
+                keda: true,
+                monitors: false,
+                vertical: false,
+            },
             image: IMAGE.to_owned(),
             owners: BTreeMap::new(),
             material: BTreeMap::new(),

@@ -4,19 +4,28 @@
 /// Longest name: that of a label's value, and of a Service.
 pub const NAME_LEN_MAX: usize = 63;
 
+/// Longest name of a workload of several nodes, with its suffix: it becomes a StatefulSet, whose pods bear its name
+/// with the number of their group and ten characters of a hash as one label.
+pub const SET_LEN_MAX: usize = 47;
+
 /// Characters of a hash at the end of a name, with the dash before it.
 const HASH_LEN: usize = 9;
 
 /// A Model's name with a suffix, as a DNS label: where dots, digits at the beginning or the length
 /// have to go, a hash of the whole keeps it apart from others.
 pub fn label(model: &str, suffix: &str) -> String {
+    label_within(NAME_LEN_MAX, model, suffix)
+}
+
+/// The same in `most` characters, which are 32 at least and [`NAME_LEN_MAX`] at most.
+pub fn label_within(most: usize, model: &str, suffix: &str) -> String {
     let tail = if suffix.is_empty() { String::new() } else { format!("-{suffix}") };
     let whole = format!("{model}{tail}");
     let is_label = !model.contains('.') && model.starts_with(|c: char| c.is_ascii_lowercase());
-    if is_label && whole.len() <= NAME_LEN_MAX {
+    if is_label && whole.len() <= most {
         return whole;
     }
-    let room = NAME_LEN_MAX - HASH_LEN - tail.len().min(NAME_LEN_MAX - HASH_LEN - 2) - 1;
+    let room = most - HASH_LEN - tail.len().min(most - HASH_LEN - 2) - 1;
     let plain: String = model.replace('.', "-").chars().take(room).collect();
     let head = if plain.starts_with(|c: char| c.is_ascii_lowercase()) { "" } else { "m" };
     let plain = plain.trim_end_matches('-');
@@ -50,6 +59,7 @@ mod tests {
         fn every_name_is_a_label(model in "[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", suffix in "|peers|key|weights|0-workers") {
             let name = label(&model, &suffix);
             prop_assert!(name.len() <= NAME_LEN_MAX, "{name}");
+            prop_assert!(label_within(SET_LEN_MAX, &model, &suffix).len() <= SET_LEN_MAX);
             prop_assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
             prop_assert!(name.ends_with(|c: char| c.is_ascii_alphanumeric()), "{name}");
             prop_assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");

@@ -7,6 +7,7 @@ use super::container::port_name;
 use super::labels::{self, Role};
 use super::object::Object;
 use super::settle::Settled;
+use super::{Cluster, Mesh};
 use crate::launch::PortRole;
 
 /// The label of namespaces whose pods may read metrics.
@@ -85,7 +86,11 @@ fn policy(settled: &Settled<'_>) -> Object {
     if settled.port(PortRole::KvEvents).is_some() {
         ingress.push(json!({ "from": [gateway], "ports": named("kv-events") }));
     }
-    let mut egress = vec![dns()];
+    if settled.cluster.mesh == Some(Mesh::Linkerd) && settled.port(PortRole::KvEvents).is_some() {
+        // What is opaque to its proxies goes from one to the other.
+        ingress.push(json!({ "from": [gateway], "ports": [{ "port": 4143, "protocol": "TCP" }] }));
+    }
+    let mut egress = lookups(settled.cluster);
     if settled.spec.nodes > 1 {
         // Ranks talk on ports that they agree on themselves.
         ingress.push(json!({ "from": [own] }));
@@ -111,7 +116,13 @@ pub(super) fn metrics_port(settled: &Settled<'_>) -> &'static str {
     if own { "metrics" } else { "http" }
 }
 
-/// Names have to be looked up, wherever the cluster does that.
-pub(super) fn dns() -> Value {
-    json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }] })
+/// What every pod asks: names, wherever the cluster looks them up, and a mesh where there is one.
+pub(super) fn lookups(cluster: &Cluster) -> Vec<Value> {
+    let ports = [Some(53), cluster.platform.row().dns];
+    let ports = ports.into_iter().flatten().flat_map(|port| {
+        ["UDP", "TCP"].map(|protocol| json!({ "port": port, "protocol": protocol }))
+    });
+    let names = json!({ "ports": ports.collect::<Vec<_>>() });
+    let mesh = cluster.mesh.map(Mesh::control_plane);
+    std::iter::once(names).chain(mesh).collect()
 }

@@ -40,6 +40,8 @@ pub(super) struct Row {
     pub(super) shared_class: Option<&'static str>,
     /// The class for files of one node.
     pub(super) single_class: Option<&'static str>,
+    /// Where names are looked up, beside port 53: policies see ports of pods, and not those of Services.
+    pub(super) dns: Option<u16>,
     /// Annotations of a Service that is reached from the platform's own network.
     pub(super) balancer: &'static [Label],
 }
@@ -64,6 +66,7 @@ impl Platform {
             Self::OpenShift => Row {
                 name: "openshift",
                 fixed_users: false,
+                dns: Some(5353),
                 shared_class: Some("ocs-storagecluster-cephfs"),
                 ..PLAIN
             },
@@ -128,6 +131,7 @@ const PLAIN: Row = Row {
     taint: None,
     shared_class: None,
     single_class: None,
+    dns: None,
     balancer: &[],
 };
 

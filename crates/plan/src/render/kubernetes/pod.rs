@@ -44,29 +44,18 @@ impl Settled<'_> {
         }
         set("containers", json!([self.container(role, nodes)]));
         set("volumes", Value::Array(self.volumes()));
-        let selector = self.node_selector();
-        if !selector.is_empty() {
-            set("nodeSelector", Value::Object(selector));
+        for (field, value) in self.whereabouts() {
+            set(&field, value);
         }
-        set("tolerations", Value::Array(self.tolerations()));
         if self.replicas_max() > 1 && nodes == Nodes::One {
             set("topologySpreadConstraints", self.spread());
         }
-        if let Some(pods) = &self.model.spec.pod_template {
-            let names = [
-                ("serviceAccountName", &pods.service_account_name),
-                ("priorityClassName", &pods.priority_class_name),
-                ("runtimeClassName", &pods.runtime_class_name),
-            ];
-            for (field, name) in names {
-                if let Some(name) = name {
-                    set(field, name.as_str().into());
-                }
-            }
-            if !pods.image_pull_secrets.is_empty() {
-                let secrets = pods.image_pull_secrets.iter().map(|name| json!({ "name": name }));
-                set("imagePullSecrets", secrets.collect());
-            }
+        for (field, value) in self.allowances() {
+            set(&field, value);
+        }
+        let said = self.model.spec.pod_template.as_ref();
+        if let Some(class) = said.and_then(|pods| pods.runtime_class_name.as_ref()) {
+            set("runtimeClassName", class.as_str().into());
         }
         Value::Object(spec)
     }
@@ -81,7 +70,9 @@ impl Settled<'_> {
         let theirs = self.model.spec.pod_template.iter().flat_map(|pods| &pods.annotations);
         let mut all: Map<String, Value> =
             theirs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
-        let mesh = self.cluster.mesh.map(|mesh| mesh.pod_annotations(&self.spec.ports));
+        let mesh = self.cluster.mesh;
+        let mesh =
+            mesh.map(|mesh| mesh.pod_annotations(&self.spec.ports, !self.fetchers().is_empty()));
         for (key, value) in mesh.into_iter().flatten() {
             all.entry(key).or_insert_with(|| value.into());
         }
@@ -186,6 +177,37 @@ impl Settled<'_> {
         all.iter().map(toleration).chain(gone).collect()
     }
 
+    /// What a pod names of its namespace to be let run: whose rights it has, secrets for images.
+    pub(super) fn allowances(&self) -> Map<String, Value> {
+        let mut spec = Map::new();
+        let Some(pods) = &self.model.spec.pod_template else { return spec };
+        let names = [
+            ("serviceAccountName", &pods.service_account_name),
+            ("priorityClassName", &pods.priority_class_name),
+        ];
+        for (field, name) in names {
+            if let Some(name) = name {
+                spec.insert(field.to_owned(), name.as_str().into());
+            }
+        }
+        if !pods.image_pull_secrets.is_empty() {
+            let secrets = pods.image_pull_secrets.iter().map(|name| json!({ "name": name }));
+            spec.insert("imagePullSecrets".to_owned(), secrets.collect());
+        }
+        spec
+    }
+
+    /// Where the pod may run.
+    pub(super) fn whereabouts(&self) -> Map<String, Value> {
+        let mut spec = Map::new();
+        let selector = self.node_selector();
+        if !selector.is_empty() {
+            spec.insert("nodeSelector".to_owned(), Value::Object(selector));
+        }
+        spec.insert("tolerations".to_owned(), Value::Array(self.tolerations()));
+        spec
+    }
+
     /// Copies are spread over nodes and zones, as far as that goes.
     fn spread(&self) -> Value {
         spread(&self.selector_here(Role::Serves))
@@ -199,7 +221,8 @@ fn covers(one: &Toleration, key: &str) -> bool {
         && one.effect.is_none_or(|effect| effect == Effect::NoExecute)
 }
 
-/// Spread over nodes and zones, as far as that goes.
+/// Spread over nodes and zones, as far as that goes: each version of a Deployment by itself, since the one before
+/// it goes.
 pub(super) fn spread(selector: &Value) -> Value {
     let over = |key: &str| {
         json!({
@@ -207,6 +230,7 @@ pub(super) fn spread(selector: &Value) -> Value {
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": { "matchLabels": selector },
+            "matchLabelKeys": ["pod-template-hash"],
         })
     };
     json!([over("topology.kubernetes.io/zone"), over("kubernetes.io/hostname")])

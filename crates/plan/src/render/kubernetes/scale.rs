@@ -47,7 +47,7 @@ fn target(settled: &Settled<'_>) -> Result<Value, RenderError> {
         what: "LeaderWorkerSet, which others could scale,",
         instead: "install it, or write `scaling.by: pilotage`",
     })?;
-    Ok(json!({ "apiVersion": version, "kind": kind, "name": settled.name }))
+    Ok(json!({ "apiVersion": version, "kind": kind, "name": settled.workload_name("") }))
 }
 
 /// Nobody may take a copy away before another one is ready in its place, be it the only one or one of many: a start

@@ -222,6 +222,17 @@ impl Settled<'_> {
         }
     }
 
+    /// The name of a workload of this version, or of a part of it.
+    pub(crate) fn workload_name(&self, suffix: &str) -> String {
+        let most = if self.spec.nodes > 1 { name::SET_LEN_MAX } else { name::NAME_LEN_MAX };
+        let suffix = match (&self.version, suffix) {
+            (None, suffix) => suffix.to_owned(),
+            (Some(version), "") => version.revision.clone(),
+            (Some(version), suffix) => format!("{}-{suffix}", version.revision),
+        };
+        name::label_within(most, self.model.name(), &suffix)
+    }
+
     /// The name of something that belongs to the weights: versions share it that differ in nothing else.
     pub(crate) fn named_by_weights(&self, suffix: &str) -> String {
         match &self.version {
@@ -255,11 +266,10 @@ impl Settled<'_> {
         if let Some(replicas) = self.version.as_ref().and_then(|version| version.replicas) {
             return Some(replicas);
         }
-        let Some(scaling) = self.model.spec.scaling else { return Some(self.model.spec.replicas) };
-        if workload::scaled(self).is_some() {
+        if self.model.spec.scaling.is_some() && workload::scaled(self).is_some() {
             return None;
         }
-        Some(self.model.spec.replicas.clamp(scaling.floor(), scaling.max))
+        Some(super::replicas(self.model))
     }
 
     /// Most copies there can be.
@@ -300,14 +310,14 @@ impl Settled<'_> {
             (Nodes::Group, 0) => "$(LWS_LEADER_ADDRESS)".to_owned(),
             // Pods of a group are called like it, with their number.
             (Nodes::Group, _) => {
-                let own = self.named_here("");
+                let own = self.workload_name("");
                 format!("{own}-$(GROUP_INDEX)-{index}.{own}.$(POD_NAMESPACE)")
             }
             (Nodes::Sets(copy), 0) => {
-                format!("{}-0.{peers}.$(POD_NAMESPACE).svc", self.named_here(&copy.to_string()))
+                format!("{}-0.{peers}.$(POD_NAMESPACE).svc", self.workload_name(&copy.to_string()))
             }
             (Nodes::Sets(copy), _) => {
-                let set = self.named_here(&format!("{copy}-workers"));
+                let set = self.workload_name(&format!("{copy}-workers"));
                 format!("{set}-{index}.{peers}.$(POD_NAMESPACE).svc")
             }
         }

@@ -23,6 +23,11 @@ impl Settled<'_> {
     }
 }
 
+/// Who may mount the claim at once.
+fn access(settled: &Settled<'_>) -> Access {
+    settled.model.spec.storage.as_ref().and_then(|storage| storage.access).unwrap_or_default()
+}
+
 /// The claim and the Job, where weights are kept in a claim.
 pub(super) fn objects(settled: &Settled<'_>) -> Vec<Object> {
     let Some(storage) = &settled.model.spec.storage else { return Vec::new() };
@@ -30,7 +35,7 @@ pub(super) fn objects(settled: &Settled<'_>) -> Vec<Object> {
         return Vec::new();
     }
     let row = settled.cluster.platform.row();
-    let access = storage.access.unwrap_or_default();
+    let access = access(settled);
     let usual = match access {
         Access::ReadWriteMany => row.shared_class,
         Access::ReadWriteOnce => row.single_class,
@@ -63,6 +68,14 @@ fn job(settled: &Settled<'_>) -> Option<Object> {
     let mounted =
         |volume: &&serde_json::Value| volume["name"] == "weights" || volume["name"] == "tmp";
     let volumes: Vec<_> = volumes.iter().filter(mounted).cloned().collect();
+    let mut about = json!({ "labels": labels });
+    if let Some(mesh) = settled.cluster.mesh {
+        for (fields, pair) in ["labels", "annotations"].into_iter().zip(mesh.left_out()) {
+            if let Some((key, value)) = pair {
+                about[fields][key] = value.into();
+            }
+        }
+    }
     let mut pod = json!({
         "restartPolicy": "OnFailure",
         "automountServiceAccountToken": false,
@@ -74,10 +87,18 @@ fn job(settled: &Settled<'_>) -> Option<Object> {
     if !fetchers.is_empty() {
         pod["initContainers"] = fetchers.into();
     }
+    let mut more = settled.allowances();
+    if access(settled) == Access::ReadWriteOnce {
+        // The first pod decides where such a claim is: where copies can be.
+        more.extend(settled.whereabouts());
+    }
+    if let Some(pod) = pod.as_object_mut() {
+        pod.extend(more);
+    }
     let spec = json!({
         "backoffLimit": 6,
         "ttlSecondsAfterFinished": KEPT_SECONDS,
-        "template": { "metadata": { "labels": labels }, "spec": pod },
+        "template": { "metadata": about, "spec": pod },
     });
     let metadata = settled.metadata(&settled.named_by_weights("fetch"));
     Some(Object::new("batch/v1", "Job", metadata, json!({ "spec": spec })))

@@ -37,8 +37,9 @@ fn deployment(settled: &Settled<'_>) -> Object {
     template["metadata"]["labels"][HELD] = HELD_HERE.into();
     let mut spec = json!({
         "revisionHistoryLimit": HISTORY,
-        // As long as a start may take, and the pull of an image before it.
-        "progressDeadlineSeconds": patience.saturating_add(1800),
+        // As long as a start may take, the pull of an image before it and the proof after it: API servers refuse a
+        // deadline that ends before a copy counts.
+        "progressDeadlineSeconds": patience.saturating_add(1800).saturating_add(updates.ready_seconds),
         "minReadySeconds": updates.ready_seconds,
         "selector": { "matchLabels": selector },
         "strategy": {
@@ -48,7 +49,7 @@ fn deployment(settled: &Settled<'_>) -> Object {
         "template": template,
     });
     number(settled, &mut spec);
-    let metadata = settled.metadata_here(&settled.named_here(""));
+    let metadata = settled.metadata_here(&settled.workload_name(""));
     Object::new("apps/v1", "Deployment", metadata, json!({ "spec": spec }))
 }
 
@@ -73,7 +74,7 @@ fn group(settled: &Settled<'_>) -> Object {
         },
     });
     number(settled, &mut spec);
-    let metadata = settled.metadata_here(&settled.named_here(""));
+    let metadata = settled.metadata_here(&settled.workload_name(""));
     let rest = json!({ "spec": spec });
     Object::new("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", metadata, rest)
 }
@@ -83,8 +84,8 @@ fn sets(settled: &Settled<'_>) -> Vec<Object> {
     let copies = settled.replicas().unwrap_or(settled.model.spec.replicas);
     (0..copies)
         .flat_map(|copy| {
-            let first = settled.named_here(&copy.to_string());
-            let others = settled.named_here(&format!("{copy}-workers"));
+            let first = settled.workload_name(&copy.to_string());
+            let others = settled.workload_name(&format!("{copy}-workers"));
             [
                 set(settled, &first, (copy, Role::Serves), 1),
                 set(settled, &others, (copy, Role::Works), settled.spec.nodes - 1),

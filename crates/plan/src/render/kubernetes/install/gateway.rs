@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::super::container::restricted;
-use super::super::network::{METRICS_LABEL, dns};
+use super::super::network::{METRICS_LABEL, lookups};
 use super::super::object::Object;
-use super::super::{labels, monitor};
+use super::super::{labels, mesh, monitor};
 use super::{
-    ADMIN, CLIENTS, Installation, Scope, budget, deployment, metadata, named, pod, policy, probe,
-    vertical,
+    ADMIN, ADMIN_SECRET, CLIENTS, Installation, Part, Scope, budget, deployment, metadata, named,
+    pod, policy, vertical,
 };
 
 const COMPONENT: &str = "gateway";
@@ -24,8 +23,11 @@ pub(super) fn objects(installation: &Installation) -> Vec<Object> {
     all.push(horizontal(installation));
     all.extend(vertical(installation, COMPONENT));
     all.push(network(installation));
+    // Requests are no less dear in front of the gateway than behind it.
+    let about = metadata(installation, COMPONENT);
+    all.extend(mesh::once(installation.cluster.mesh, about, 80));
     if installation.cluster.has.monitors {
-        let credentials = json!({ "name": "pilotage-admin", "key": "key" });
+        let credentials = json!({ "name": ADMIN_SECRET, "key": "key" });
         let authorization = json!({ "type": "Bearer", "credentials": credentials });
         let metadata = metadata(installation, COMPONENT);
         let mut selector = labels::own_selector(COMPONENT);
@@ -62,39 +64,19 @@ fn container(installation: &Installation) -> Value {
     if installation.scope == Scope::Namespace {
         words.extend(["--namespace".to_owned(), installation.cluster.namespace.clone()]);
     }
-    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
-    let key = json!({ "secretKeyRef": { "name": "pilotage-admin", "key": "key" } });
-    let mut container = json!({
-        "name": COMPONENT,
-        "image": installation.cluster.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["pilotage"],
-        "args": words,
-        "env": [
-            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
-            { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
-            { "name": "PILOTAGE_ADMIN_KEY", "valueFrom": key },
-            { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
-            { "name": "HOME", "value": "/data" },
-        ],
-        "ports": [
-            { "name": "http", "containerPort": CLIENTS, "protocol": "TCP" },
-            { "name": "admin", "containerPort": ADMIN, "protocol": "TCP" },
-        ],
-        "startupProbe": probe("/health/ready", 60),
-        "readinessProbe": probe("/health/ready", 2),
-        "livenessProbe": probe("/health/live", 6),
-        "resources": {
+    let part = Part {
+        component: COMPONENT,
+        args: words,
+        home: "/data",
+        ports: &[("http", CLIENTS), ("admin", ADMIN)],
+        resources: json!({
             "requests": { "cpu": "1", "memory": "512Mi" },
             "limits": { "memory": "2Gi" },
-        },
-        "securityContext": restricted(),
-        "volumeMounts": [
-            { "name": "data", "mountPath": "/data" },
-            { "name": "tmp", "mountPath": "/tmp" },
-        ],
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    });
+        }),
+        mounts: &[("data", "/data"), ("tmp", "/tmp")],
+        without_key: false,
+    };
+    let mut container = super::container(installation, part);
     if installation.cluster.minor >= 30 {
         // Until then balancers know that it goes.
         container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": 10 } } });
@@ -173,12 +155,12 @@ fn network(installation: &Installation) -> Object {
         { "ports": port("http") },
         { "from": [operator, readers], "ports": port("admin") },
     ]);
+    let mut egress = lookups(&installation.cluster);
     // Endpoints, providers of identities and media are outside, encrypted; the API server is there, too, or
-    // at 6443 behind that.
-    let egress = json!([
-        dns(),
-        { "to": [engines] },
-        { "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 6443, "protocol": "TCP" }] },
+    // at 6443 behind that. Endpoints at other ports want a policy of their own beside this one.
+    egress.extend([
+        json!({ "to": [engines] }),
+        json!({ "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 6443, "protocol": "TCP" }] }),
     ]);
-    policy(installation, COMPONENT, &ingress, &egress)
+    policy(installation, COMPONENT, &ingress, &Value::Array(egress))
 }

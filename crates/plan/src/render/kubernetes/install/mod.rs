@@ -9,6 +9,7 @@ mod operator;
 
 use serde_json::{Value, json};
 
+use super::container::restricted;
 use super::object::Object;
 use super::{Cluster, Wanted, labels};
 
@@ -28,6 +29,8 @@ pub struct Installation {
     pub requires_digest: bool,
     /// Whether clients outside of the cluster reach the gateway by a load balancer.
     pub balanced: bool,
+    /// Secrets of its namespace that Pilotage's own image is pulled with.
+    pub pull_secrets: Vec<String>,
 }
 
 /// Whose resources the operator looks at.
@@ -61,6 +64,7 @@ impl Default for Installation {
             external_metrics: false,
             requires_digest: false,
             balanced: false,
+            pull_secrets: Vec::new(),
         }
     }
 }
@@ -84,12 +88,39 @@ pub fn objects(installation: &Installation) -> Vec<Object> {
 
 /// Secrets that have to be made before.
 pub fn secrets() -> Vec<Wanted> {
-    vec![Wanted { name: "pilotage-admin".to_owned(), entry: "key", how: super::KEY_HOW }]
+    vec![Wanted { name: ADMIN_SECRET.to_owned(), entry: "key", how: super::KEY_HOW }]
 }
+
+/// The Secret with the key of listeners for operators, as its entry `key`.
+pub const ADMIN_SECRET: &str = "pilotage-admin";
+
+/// The Secret of that name with that key.
+pub fn admin_secret(namespace: &str, key: &str) -> Value {
+    let metadata = json!({
+        "name": ADMIN_SECRET,
+        "namespace": namespace,
+        "labels": labels::own("installation"),
+    });
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": metadata, "stringData": { "key": key },
+    })
+}
+
+/// What the parts make by themselves in their namespace, as API version, plural and name: it goes with them.
+pub const MADE: [(&str, &str, &str); 3] = [
+    ("v1", "secrets", "pilotage-engine-keys"),
+    ("v1", "secrets", "pilotage-metrics-api"),
+    ("coordination.k8s.io/v1", "leases", "pilotage-operator"),
+];
 
 fn namespace(installation: &Installation) -> Object {
     let mut labels = labels::own("installation");
-    for mode in ["enforce", "audit", "warn"] {
+    // Meshes put a container with more rights into pods, unless they have a plugin for networks; then the label
+    // can be set by hand.
+    let modes = ["enforce", "audit", "warn"];
+    let modes = if installation.cluster.mesh.is_some() { &modes[1..] } else { &modes };
+    for mode in modes {
         labels[format!("pod-security.kubernetes.io/{mode}")] = "restricted".into();
     }
     let metadata = json!({ "name": installation.cluster.namespace, "labels": labels });
@@ -118,21 +149,74 @@ fn pod(installation: &Installation, component: &str, container: &Value, volumes:
         labels[*key] = (*value).into();
     }
     let mut metadata = json!({ "labels": labels });
-    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.pod_annotations(&[])) {
+    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.pod_annotations(&[], false)) {
         metadata["annotations"][key] = value.into();
     }
+    let mut spec = json!({
+        "serviceAccountName": named(component),
+        "automountServiceAccountToken": true,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": if component == "gateway" { 330 } else { 30 },
+        "securityContext": super::pod::security(cluster.platform.row().fixed_users),
+        "topologySpreadConstraints": super::pod::spread(&labels::own_selector(component)),
+        "containers": [container],
+        "volumes": volumes,
+    });
+    if !installation.pull_secrets.is_empty() {
+        let secrets = installation.pull_secrets.iter().map(|name| json!({ "name": name }));
+        spec["imagePullSecrets"] = secrets.collect();
+    }
+    json!({ "metadata": metadata, "spec": spec })
+}
+
+/// What a part's container has for itself.
+struct Part<'a> {
+    component: &'a str,
+    args: Vec<String>,
+    /// Where it keeps what is its own.
+    home: &'a str,
+    /// Names of ports, and their numbers.
+    ports: &'a [(&'a str, u16)],
+    resources: Value,
+    mounts: &'a [(&'a str, &'a str)],
+    /// Whether it starts without the key of listeners for operators.
+    without_key: bool,
+}
+
+/// The container of a part.
+fn container(installation: &Installation, part: Part<'_>) -> Value {
+    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    let mut key = json!({ "name": ADMIN_SECRET, "key": "key" });
+    if part.without_key {
+        key["optional"] = true.into();
+    }
+    let ports = part
+        .ports
+        .iter()
+        .map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" }));
+    let mounts = part.mounts.iter().map(|(name, at)| json!({ "name": name, "mountPath": at }));
     json!({
-        "metadata": metadata,
-        "spec": {
-            "serviceAccountName": named(component),
-            "automountServiceAccountToken": true,
-            "enableServiceLinks": false,
-            "terminationGracePeriodSeconds": if component == "gateway" { 330 } else { 30 },
-            "securityContext": super::pod::security(cluster.platform.row().fixed_users),
-            "topologySpreadConstraints": super::pod::spread(&labels::own_selector(component)),
-            "containers": [container],
-            "volumes": volumes,
-        },
+        "name": part.component,
+        "image": installation.cluster.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["pilotage"],
+        "args": part.args,
+        "env": [
+            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
+            { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
+            { "name": "PILOTAGE_ADMIN_KEY", "valueFrom": { "secretKeyRef": key } },
+            { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
+            { "name": "HOME", "value": part.home },
+        ],
+        "ports": ports.collect::<Vec<_>>(),
+        // What it waits for is told by its readiness, and starting again would not bring it.
+        "startupProbe": probe("/health/live", 12),
+        "readinessProbe": probe("/health/ready", 2),
+        "livenessProbe": probe("/health/live", 6),
+        "resources": part.resources,
+        "securityContext": restricted(),
+        "volumeMounts": mounts.collect::<Vec<_>>(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     })
 }
 

@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::super::container::restricted;
-use super::super::network::{METRICS_LABEL, dns};
+use super::super::network::{METRICS_LABEL, lookups};
 use super::super::object::Object;
-use super::super::{labels, monitor};
+use super::super::{Mesh, Platform, labels, monitor};
 use super::{
-    ADMIN, Installation, METRICS_API, SCALER, Scope, budget, deployment, metadata, named, pod,
-    policy, probe, vertical,
+    ADMIN, Installation, METRICS_API, Part, SCALER, Scope, budget, deployment, metadata, named,
+    pod, policy, vertical,
 };
 
 const COMPONENT: &str = "operator";
@@ -50,39 +49,27 @@ fn container(installation: &Installation) -> Value {
     if installation.external_metrics {
         words.extend(["--metrics-api-listen".to_owned(), format!("0.0.0.0:{METRICS_API}")]);
     }
-    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
-    // What gateways see is asked for at their listeners for operators.
-    let key =
-        json!({ "secretKeyRef": { "name": "pilotage-admin", "key": "key", "optional": true } });
-    json!({
-        "name": COMPONENT,
-        "image": installation.cluster.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["pilotage"],
-        "args": words,
-        "env": [
-            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
-            { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
-            { "name": "PILOTAGE_ADMIN_KEY", "valueFrom": key },
-            { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
-            { "name": "HOME", "value": "/tmp" },
-        ],
-        "ports": [
-            { "name": "admin", "containerPort": ADMIN, "protocol": "TCP" },
-            { "name": "scaler", "containerPort": SCALER, "protocol": "TCP" },
-            { "name": "metrics-api", "containerPort": METRICS_API, "protocol": "TCP" },
-        ],
-        "startupProbe": probe("/health/live", 12),
-        "readinessProbe": probe("/health/ready", 2),
-        "livenessProbe": probe("/health/live", 6),
-        "resources": {
+    // What it makes of Models is made for the same cluster, and of the same image.
+    words.extend(["--image".to_owned(), installation.cluster.image.clone()]);
+    let platform = Some(installation.cluster.platform).filter(|one| *one != Platform::Plain);
+    let overlays = platform.map(Platform::name).into_iter();
+    for overlay in overlays.chain(installation.cluster.mesh.map(Mesh::name)) {
+        words.extend(["--overlay".to_owned(), overlay.to_owned()]);
+    }
+    let part = Part {
+        component: COMPONENT,
+        args: words,
+        home: "/tmp",
+        ports: &[("admin", ADMIN), ("scaler", SCALER), ("metrics-api", METRICS_API)],
+        resources: json!({
             "requests": { "cpu": "100m", "memory": "128Mi" },
             "limits": { "memory": "512Mi" },
-        },
-        "securityContext": restricted(),
-        "volumeMounts": [{ "name": "tmp", "mountPath": "/tmp" }],
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-    })
+        }),
+        mounts: &[("tmp", "/tmp")],
+        // What gateways see is asked for at their listeners for operators.
+        without_key: true,
+    };
+    super::container(installation, part)
 }
 
 fn service(installation: &Installation) -> Object {
@@ -140,6 +127,7 @@ fn network(installation: &Installation) -> Object {
     }
     // The API server is at 443 from inside, or at 6443 behind that.
     let api = json!({ "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 6443, "protocol": "TCP" }] });
-    let egress = json!([dns(), api, { "to": [gateway, engines] }]);
-    policy(installation, COMPONENT, &Value::Array(ingress), &egress)
+    let mut egress = lookups(&installation.cluster);
+    egress.extend([api, json!({ "to": [gateway, engines] })]);
+    policy(installation, COMPONENT, &Value::Array(ingress), &Value::Array(egress))
 }

@@ -123,6 +123,12 @@ impl Faults {
         now_ms < self.away_until_ms
     }
 
+    /// Whether a user has no right to do that.
+    pub(crate) fn forbids(&self, subject: &Subject<'_>) -> bool {
+        let mut all = self.all.iter().filter(|fault| fault.trouble == Trouble::Forbidden);
+        all.any(|fault| fault.meets.holds(subject))
+    }
+
     pub(crate) fn outcome(&mut self, now_ms: u64, subject: &Subject<'_>) -> Outcome {
         if self.is_away(now_ms) {
             return Outcome::Cut;

@@ -12,6 +12,7 @@ mod define;
 mod delete;
 mod events;
 mod read;
+mod review;
 mod route;
 mod scale;
 

@@ -96,6 +96,9 @@ impl Cluster {
 
     fn answer(&mut self, now_ms: u64, call: &Call, named: &Path, query: &Query) -> Answer {
         let done = match named {
+            Path::Objects(target) if target.plural == "selfsubjectaccessreviews" => {
+                self.review(call)
+            }
             Path::Objects(target) => self.ask(now_ms, call, target, query),
             _ if call.method != Method::GET => Err(Failure::method_not_allowed()),
             Path::Core => Ok(Answer::json(200, &discover::core())),

@@ -13,27 +13,50 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Makes calls.
 #[derive(Clone)]
-pub(super) struct Calls {
+pub(crate) struct Calls {
     client: Client,
+    timeout: Duration,
 }
 
 /// Where an object is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Path<'a> {
-    pub(super) api_version: &'a str,
-    pub(super) plural: &'a str,
-    pub(super) namespace: &'a str,
-    pub(super) name: &'a str,
+pub(crate) struct Path<'a> {
+    pub(crate) api_version: &'a str,
+    pub(crate) plural: &'a str,
+    /// None for what belongs to the whole cluster.
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
     /// `status`, where that is meant.
-    pub(super) part: &'a str,
+    pub(crate) part: &'a str,
+}
+
+/// Who applies, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// The name that is written by.
+    pub(crate) manager: &'static str,
+    /// Whether fields of others are taken over.
+    pub(crate) force: bool,
+    /// Whether it is only tried.
+    pub(crate) dry_run: bool,
+}
+
+impl Manner {
+    fn query(self) -> String {
+        let dry = if self.dry_run { "&dryRun=All" } else { "" };
+        format!("?fieldManager={}&force={}{dry}", self.manager, self.force)
+    }
 }
 
 impl Path<'_> {
     fn text(self) -> String {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };
-        let mut path =
-            format!("/{root}/{}/namespaces/{}/{}", self.api_version, self.namespace, self.plural);
-        for step in [self.name, self.part].into_iter().filter(|step| !step.is_empty()) {
+        let mut path = format!("/{root}/{}", self.api_version);
+        if !self.namespace.is_empty() {
+            let _ = write!(path, "/namespaces/{}", self.namespace);
+        }
+        for step in [self.plural, self.name, self.part].into_iter().filter(|step| !step.is_empty())
+        {
             // Writing to a text does not fail.
             let _ = write!(path, "/{step}");
         }
@@ -48,16 +71,21 @@ impl std::fmt::Debug for Calls {
 }
 
 impl Calls {
-    pub(super) const fn new(client: Client) -> Self {
-        Self { client }
+    pub(crate) const fn new(client: Client) -> Self {
+        Self { client, timeout: CALL_TIMEOUT }
     }
 
-    pub(super) fn client(&self) -> Client {
+    /// Calls that may take so long.
+    pub(crate) const fn within(client: Client, timeout: Duration) -> Self {
+        Self { client, timeout }
+    }
+
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// An object, if it is there.
-    pub(super) async fn get(&self, path: Path<'_>) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn get(&self, path: Path<'_>) -> Result<Option<Value>, Failure> {
         match self.ask(Method::GET, &path.text(), "", None).await {
             Ok(object) => Ok(Some(object)),
             Err(failure) if failure.code == 404 => Ok(None),
@@ -66,12 +94,12 @@ impl Calls {
     }
 
     /// Whatever is at a path.
-    pub(super) async fn read(&self, path: &str) -> Result<Value, Failure> {
+    pub(crate) async fn read(&self, path: &str) -> Result<Value, Failure> {
         self.ask(Method::GET, path, "", None).await
     }
 
     /// Applies an object: what others wrote into its fields gives way only with `force`.
-    pub(super) async fn apply(
+    pub(crate) async fn apply(
         &self,
         path: Path<'_>,
         object: &Value,
@@ -93,19 +121,42 @@ impl Calls {
         self.ask(Method::PATCH, &target, "application/apply-patch+yaml", Some(object)).await
     }
 
-    pub(super) async fn create(&self, path: Path<'_>, object: &Value) -> Result<Value, Failure> {
+    /// Applies an object in that manner.
+    pub(crate) async fn apply_as(
+        &self,
+        path: Path<'_>,
+        object: &Value,
+        manner: Manner,
+    ) -> Result<Value, Failure> {
+        let target = path.text() + &manner.query();
+        self.ask(Method::PATCH, &target, "application/apply-patch+yaml", Some(object)).await
+    }
+
+    /// Changes fields of an object, in that manner.
+    pub(crate) async fn merge_as(
+        &self,
+        path: Path<'_>,
+        change: &Value,
+        manner: Manner,
+    ) -> Result<Value, Failure> {
+        let dry = if manner.dry_run { "&dryRun=All" } else { "" };
+        let target = format!("{}?fieldManager={}{dry}", path.text(), manner.manager);
+        self.ask(Method::PATCH, &target, "application/merge-patch+json", Some(change)).await
+    }
+
+    pub(crate) async fn create(&self, path: Path<'_>, object: &Value) -> Result<Value, Failure> {
         let path = Path { name: "", ..path };
         let target = format!("{}?fieldManager={MANAGER}", path.text());
         self.ask(Method::POST, &target, "application/json", Some(object)).await
     }
 
-    pub(super) async fn replace(&self, path: Path<'_>, object: &Value) -> Result<Value, Failure> {
+    pub(crate) async fn replace(&self, path: Path<'_>, object: &Value) -> Result<Value, Failure> {
         let target = format!("{}?fieldManager={MANAGER}", path.text());
         self.ask(Method::PUT, &target, "application/json", Some(object)).await
     }
 
     /// Deletes the object of that UID; one that is gone, or another one by now, is well.
-    pub(super) async fn delete(&self, path: Path<'_>, uid: &str) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn delete(&self, path: Path<'_>, uid: &str) -> Result<Option<Value>, Failure> {
         let how = json!({
             "apiVersion": "v1", "kind": "DeleteOptions",
             "propagationPolicy": "Background", "preconditions": { "uid": uid },
@@ -117,7 +168,7 @@ impl Calls {
         }
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: Method,
         target: &str,
@@ -130,9 +181,9 @@ impl Calls {
         }
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let request = request.body(body).map_err(|error| lost(error.to_string()))?;
-        match tokio::time::timeout(CALL_TIMEOUT, self.client.request::<Value>(request)).await {
+        match tokio::time::timeout(self.timeout, self.client.request::<Value>(request)).await {
             Ok(answer) => answer.map_err(|error| failure(&error)),
-            Err(_) => Err(lost(format!("no answer came within {} s", CALL_TIMEOUT.as_secs()))),
+            Err(_) => Err(lost(format!("no answer came within {} s", self.timeout.as_secs()))),
         }
     }
 }
@@ -142,7 +193,7 @@ const fn lost(message: String) -> Failure {
 }
 
 /// What went wrong.
-pub(super) fn failure(error: &kube::Error) -> Failure {
+pub(crate) fn failure(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => {
             let details = status.details.as_ref();

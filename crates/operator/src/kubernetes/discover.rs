@@ -8,19 +8,19 @@ use serde_json::Value;
 use super::call::Calls;
 
 /// How often it is looked again.
-pub(super) const EVERY_MS: u64 = 60_000;
+pub(crate) const EVERY_MS: u64 = 60_000;
 
 /// What a cluster offers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Offered {
-    pub(super) minor: u32,
-    pub(super) has: Installed,
+pub(crate) struct Offered {
+    pub(crate) minor: u32,
+    pub(crate) has: Installed,
     /// Whether Pilotage's own definitions are there, of the version that is read here.
-    pub(super) is_ours: bool,
+    pub(crate) is_ours: bool,
 }
 
 /// Asks.
-pub(super) async fn offered(calls: &Calls) -> Result<Offered, Failure> {
+pub(crate) async fn offered(calls: &Calls) -> Result<Offered, Failure> {
     let version = calls.read("/version").await?;
     let groups = calls.read("/apis").await?;
     Ok(read(&version, &groups))

@@ -13,12 +13,14 @@
 //! Contract: nothing is written at rest; what is done about a resource is done once at a time; while the
 //! API server is away nothing is forgotten and nobody hammers at it.
 
-mod call;
-mod discover;
+pub(crate) mod call;
+pub(crate) mod change;
+pub(crate) mod discover;
 mod gate;
 mod known;
 mod lead;
 mod metrics;
+mod preview;
 mod reconcile;
 mod watches;
 mod write;
@@ -39,7 +41,9 @@ use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use change::{Change, Deed};
 pub use known::Known;
+pub use preview::Preview;
 
 use call::Calls;
 use gate::Gate;
@@ -145,6 +149,15 @@ impl Operator {
     /// [`OperatorError::Server`] when the API server does not tell what there is.
     pub async fn dry_run(&self) -> Result<String, OperatorError> {
         reconcile::dry_run(&self.shared).await.map_err(OperatorError::Server)
+    }
+
+    /// What applying these resources would change, in the order in which it would happen; nothing is written. They
+    /// are objects as an API server takes them, each with its namespace.
+    ///
+    /// # Errors
+    /// [`OperatorError::Server`] when the API server does not tell what there is.
+    pub async fn preview(&self, resources: &[serde_json::Value]) -> Result<Preview, OperatorError> {
+        preview::preview(&self.shared, resources).await.map_err(OperatorError::Server)
     }
 
     /// Why it does not work, if it does not.

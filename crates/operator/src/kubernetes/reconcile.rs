@@ -10,13 +10,13 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kube::runtime::events::{Recorder, Reporter};
 use pilotage_plan::api::{API_VERSION, Kind};
-use pilotage_plan::cluster::{Failure, MANAGER, Plan, Ref};
+use pilotage_plan::cluster::{Action, Failure, MANAGER, Plan, Ref};
 use tokio_util::sync::CancellationToken;
 
 use super::discover::{self, Offered, offered};
 use super::gate::is_servers;
 use super::watches::{Heard, Watches};
-use super::write::{carry_out, collected};
+use super::write::{carry_out, collected, existing_key};
 use super::{Shared, call};
 
 /// Resources that something is done about at once.
@@ -74,6 +74,20 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// What would be done, as text.
 pub(super) async fn dry_run(shared: &Arc<Shared>) -> Result<String, Failure> {
+    list(shared).await?;
+    let mut text = String::new();
+    for (_, plan) in plans(shared).await? {
+        // Writing to a text does not fail.
+        let _ = write!(text, "{plan}");
+    }
+    if let Some(keys) = shared.world.lock().plan_keys() {
+        let _ = write!(text, "{keys}");
+    }
+    Ok(text)
+}
+
+/// Hears once of everything that there is.
+pub(super) async fn list(shared: &Arc<Shared>) -> Result<Offered, Failure> {
     let mut work = Loop::new(Arc::clone(shared));
     let offered = offered(&shared.calls).await?;
     work.take(offered);
@@ -86,18 +100,43 @@ pub(super) async fn dry_run(shared: &Arc<Shared>) -> Result<String, Failure> {
         }
         work.hear(heard);
     }
-    let mut text = String::new();
+    Ok(offered)
+}
+
+/// Most looks at resources of a dry run.
+const LOOKS_MAX: usize = 100_000;
+
+/// All that would be done, resource by resource. Keys that are there are read, and others taken to be made.
+pub(super) async fn plans(shared: &Arc<Shared>) -> Result<Vec<(Ref, Plan)>, Failure> {
+    let mut all = Vec::new();
+    for _ in 0..LOOKS_MAX {
+        let Some((at, mut plan)) = look(shared) else { break };
+        let mut made = Vec::new();
+        for action in &plan.actions {
+            let Action::Key { about, secret } = action else { continue };
+            let there = existing_key(shared, secret).await?;
+            made.push(there.is_none());
+            let now_ms = shared.now_ms();
+            shared.world.lock().key(now_ms, about, there.unwrap_or_default());
+        }
+        let mut made = made.into_iter();
+        plan.actions.retain(|action| {
+            !matches!(action, Action::Key { .. }) || made.next().unwrap_or_default()
+        });
+        if !plan.is_empty() {
+            all.push((at, plan));
+        }
+    }
+    Ok(all)
+}
+
+fn look(shared: &Shared) -> Option<(Ref, Plan)> {
     let now_ms = shared.now_ms();
     let mut world = shared.world.lock();
-    while let Some(at) = world.next(now_ms) {
-        let plan = world.plan(now_ms, &at);
-        // Writing to a text does not fail.
-        let _ = write!(text, "{plan}");
-    }
-    if let Some(keys) = world.plan_keys() {
-        let _ = write!(text, "{keys}");
-    }
-    Ok(text)
+    let at = world.next(now_ms)?;
+    let plan = world.plan(now_ms, &at);
+    world.finished(&at);
+    Some((at, plan))
 }
 
 impl Loop {

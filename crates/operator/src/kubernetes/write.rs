@@ -185,6 +185,17 @@ async fn status_of(shared: &Shared, about: &About, status: &Value) -> Result<(),
     }
 }
 
+/// A Model's key, where its Secret is there and has one.
+pub(super) async fn existing_key(
+    shared: &Shared,
+    secret: &Value,
+) -> Result<Option<String>, Failure> {
+    let text = |name: &str| secret["metadata"][name].as_str().unwrap_or_default();
+    let there = shared.calls.get(secret_path(text("namespace"), text("name"))).await?;
+    let key = there.as_ref().and_then(|there| unbase64(there["data"]["key"].as_str()?));
+    Ok(key.filter(|key| !key.is_empty()))
+}
+
 /// Reads a Model's key, or makes it.
 async fn key(shared: &Shared, secret: &Value) -> Result<String, Failure> {
     let text = |name: &str| secret["metadata"][name].as_str().unwrap_or_default();

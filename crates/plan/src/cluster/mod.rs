@@ -31,7 +31,7 @@ pub use difference::{Difference, differences};
 pub use kinds::{Row, Sort};
 pub use observed::{FILLED, RENDERED};
 pub use pod::PodOf;
-pub use trouble::{Failure, Trouble, trouble};
+pub use trouble::{Failure, Trouble, pod_trouble, trouble};
 pub use world::{Place, Ref, Running, Watched, World};
 
 /// The label with a Model's name.

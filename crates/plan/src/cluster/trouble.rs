@@ -157,6 +157,11 @@ pub(super) fn refused_pods(message: &str) -> Trouble {
     }
 }
 
+/// What is wrong with a pod of whomever, if it says so.
+pub fn pod_trouble(pod: &Value) -> Option<String> {
+    Pod::read(pod).sign.map(|(_, what)| what)
+}
+
 /// A pod, as far as it says what is wrong.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Pod {

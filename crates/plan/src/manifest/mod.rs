@@ -98,6 +98,21 @@ pub fn parse_all<'a>(
     if errors.is_empty() { Ok(resources) } else { Err(errors) }
 }
 
+/// The documents of a manifest as they are written, as an API server takes them. What is wrong with them says
+/// [`parse`].
+///
+/// # Errors
+/// The text is no YAML, or too much of it.
+pub fn documents(file: &str, text: &str) -> Result<Vec<Value>, Vec<ManifestError>> {
+    let file: Arc<str> = file.into();
+    let whole = |line, problem| vec![ManifestError::new(&file, line, "", problem)];
+    if text.len() > MANIFEST_BYTES_MAX {
+        return Err(whole(0, Problem::TooLarge { bytes: text.len() }));
+    }
+    let documents = node::read(text).map_err(|(line, problem)| whole(line, problem))?;
+    Ok(documents.iter().map(Node::to_json).collect())
+}
+
 /// The JSON schema of a whole document of that kind.
 pub fn document_schema(kind: Kind) -> Value {
     let spec = kind.spec_schema().to_value();

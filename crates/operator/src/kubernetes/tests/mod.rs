@@ -5,5 +5,6 @@ mod faults;
 mod handover;
 mod kit;
 mod life;
+mod preview;
 mod troubles;
 mod versions;

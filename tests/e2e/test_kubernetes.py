@@ -82,7 +82,8 @@ def test_objects_of_overlays_are_valid(manifests, overlays):
 @pytest.mark.parametrize("release", RELEASES)
 def test_installations_are_valid(release):
     for more in ([], ["--namespaced", "--overlay", "openshift"],
-                 ["--external-metrics", "--load-balancer", "--overlay", "eks", "--vpa", "present"]):
+                 ["--external-metrics", "--load-balancer", "--overlay", "eks", "--vpa", "present"],
+                 ["--overlay", "istio", "--monitors", "present", "--image-pull-secret", "registry"]):
         objects = documents("install", "--dry-run", "--kubernetes", release, *more)
         assert check(objects, release) > 12
         assert objects[0]["kind"] == "CustomResourceDefinition"
@@ -104,8 +105,8 @@ def test_plain_manifests_and_chart_are_yaml():
         if "templates" in path.parts:
             # Conditions are lines of their own, and values are words.
             text = re.sub(r"^\s*\{\{-.*\}\}\n", "", text, flags=re.M)
-            text = re.sub(r"\{\{ \.Values\.gateway\.replicas\.\w+ \}\}", "2", text)
-            text = re.sub(r"\{\{ [.\w]+ \}\}", "word", text)
+            text = re.sub(r"\{\{ int \.Values\.gateway\.replicas\.\w+ \}\}", "2", text)
+            text = re.sub(r"\{\{ [.\w]+( \| quote)? \}\}", "word", text)
             assert "{{" not in text, path
         assert list(yaml.safe_load_all(text)), path
         assert "mark" not in text.replace("remark", ""), path

@@ -6,6 +6,7 @@ mod cost;
 mod epp;
 mod explain;
 mod gateway;
+mod install;
 mod key;
 mod kubernetes;
 mod model;
@@ -33,8 +34,9 @@ pub(crate) use cost::Cost;
 pub(crate) use epp::Epp;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
 pub(crate) use gateway::Gateway;
+pub(crate) use install::{Diff, DiffForm, Install, Uninstall};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
-pub(crate) use kubernetes::{Crd, Form, Install, Lint, Manifests, Operator, Render};
+pub(crate) use kubernetes::{Crd, Form, Lint, Manifests, Operator, Render};
 pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
@@ -67,8 +69,10 @@ pub(crate) enum Command {
     Plan(Box<Plan>),
     Render(Box<Render>),
     Lint(Box<Lint>),
+    Diff(Box<Diff>),
     Cost(Box<Cost>),
     Install(Box<Install>),
+    Uninstall(Uninstall),
     Gateway(Box<Gateway>),
     Operator(Box<Operator>),
     Crd(Crd),

@@ -7,6 +7,7 @@
 //! | 2 | the command line, a manifest or a setting is wrong: trying again unchanged is useless |
 //! | 3 | what was asked is right, and there is no way to do it on that hardware |
 //!
+//! `pilotage diff` and `pilotage install --diff` end with 1 where something would change, and with 2 or more where they fail.
 //! `pilotage warden` ends as the program does that it looks after.
 
 use std::fmt;

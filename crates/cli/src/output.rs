@@ -38,6 +38,19 @@ pub(crate) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// Lines of data, each in the colour of an ANSI code where that is wanted.
+pub(crate) fn coloured<'a>(lines: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let mut out = std::io::stdout().lock();
+    let is_wanted = out.is_terminal() && env::get(Var::NoColor).is_none_or(|set| set.is_empty());
+    for (text, code) in lines {
+        let text = plain::line(text);
+        let _ = match code {
+            code if is_wanted && !code.is_empty() => writeln!(out, "\x1b[{code}m{text}\x1b[0m"),
+            _ => writeln!(out, "{text}"),
+        };
+    }
+}
+
 /// A piece of data as it comes, shown at once; a file gets it as it is.
 pub(crate) fn piece(text: &str) {
     let mut out = std::io::stdout().lock();

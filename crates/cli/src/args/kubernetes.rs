@@ -1,4 +1,4 @@
-//! `pilotage crd`, `render`, `lint`, `install`, `operator`: their flags.
+//! `pilotage crd`, `render`, `lint`, `operator`: their flags.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -66,49 +66,6 @@ pub(crate) struct Lint {
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: crate::output::Format,
 }
-
-/// Install gateway and operator in a cluster: for now with --dry-run, which prints the objects.
-#[derive(Debug, clap::Args)]
-#[command(after_help = INSTALL_EXAMPLES)]
-pub(crate) struct Install {
-    #[command(flatten)]
-    pub(crate) cluster: ClusterArgs,
-    /// Print the objects, resource definitions first, and change nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// The namespace that Pilotage is put into
-    #[arg(short, long, value_name = "NAME", default_value = install::NAMESPACE, value_parser = namespace)]
-    pub(crate) namespace: String,
-    /// Look at the resources of that namespace alone, with rights there alone
-    #[arg(long)]
-    pub(crate) namespaced: bool,
-    /// Gateways at least
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) gateways_min: u32,
-    /// Gateways at most
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) gateways_max: u32,
-    /// Reach the gateway by a load balancer of the platform
-    #[arg(long)]
-    pub(crate) load_balancer: bool,
-    /// Tell HorizontalPodAutoscalers how many copies there should be; a cluster has one such API
-    #[arg(long, conflicts_with = "namespaced")]
-    pub(crate) external_metrics: bool,
-    /// Refuse Models that are downloaded without a digest; for the whole cluster
-    #[arg(long, conflicts_with = "namespaced")]
-    pub(crate) require_digest: bool,
-    /// Leave out the resource definitions
-    #[arg(long)]
-    pub(crate) no_crds: bool,
-    /// What the output looks like
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Form,
-}
-
-const INSTALL_EXAMPLES: &str = "\
-Examples:
-  pilotage install --dry-run | kubectl apply --server-side -f -
-  pilotage install --dry-run --overlay openshift --namespaced -n team-a";
 
 /// Run what keeps a cluster as its resources say: one of several leads, the others take over.
 ///
@@ -189,7 +146,7 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_enum, value_name = "WHETHER", default_value = "present")]
     pub(crate) keda: Presence,
     /// Whether Prometheus' operator is installed
-    #[arg(long, value_enum, value_name = "WHETHER", default_value = "present")]
+    #[arg(long, value_enum, value_name = "WHETHER", default_value = "absent")]
     pub(crate) monitors: Presence,
     /// Whether the recommender of VerticalPodAutoscaler is installed
     #[arg(long, value_enum, value_name = "WHETHER", default_value = "absent")]
@@ -241,7 +198,7 @@ impl ClusterArgs {
     }
 }
 
-fn overlays() -> clap::builder::PossibleValuesParser {
+pub(super) fn overlays() -> clap::builder::PossibleValuesParser {
     let platforms = Platform::ALL.map(Platform::name).into_iter();
     platforms.chain(Mesh::ALL.map(Mesh::name)).collect::<Vec<_>>().into()
 }
@@ -260,7 +217,7 @@ fn minor(text: &str) -> Result<u32, String> {
 }
 
 /// A namespace is a DNS label.
-fn namespace(text: &str) -> Result<String, String> {
+pub(super) fn namespace(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let ends = |b: Option<u8>| b.is_some_and(plain);
     let is_label = text.len() <= 63

@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod cost;
 mod crd;
+mod diff;
 mod engine;
 mod epp;
 mod explain;
@@ -21,6 +22,7 @@ mod reference;
 mod render;
 mod sim;
 mod status;
+mod uninstall;
 mod up;
 mod warden;
 
@@ -40,7 +42,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Lint(args) => block_on(lint::run(*args)),
         Command::Gateway(args) => block_on(gateway::run(*args)),
         Command::Cost(args) => block_on(cost::run(*args)),
-        Command::Install(args) => install::run(&args),
+        Command::Diff(args) => block_on(diff::run(*args)),
+        Command::Install(args) => block_on(install::run(*args)),
+        Command::Uninstall(args) => block_on(uninstall::run(args)),
         Command::Operator(args) => block_on(operator::run(*args)),
         Command::Crd(args) => crd::run(&args),
         Command::Key(args) => key::run(args),

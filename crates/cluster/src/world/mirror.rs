@@ -1,66 +1,79 @@
 //! A kind's objects, read: kept in step with the store by its log.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::Cluster;
 use crate::store::Key;
 
+/// Where something changed, and what was there before.
+pub(super) type Changed = Vec<(Key, Option<Arc<Value>>)>;
+
 /// The objects of a kind.
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
-    all: BTreeMap<Key, Value>,
+    all: BTreeMap<Key, Arc<Value>>,
     /// Objects by the id of who controls them.
     owned: BTreeMap<String, BTreeSet<Key>>,
     revision: u64,
 }
 
 impl Mirror {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Value> {
-        self.all.values()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        self.all.iter()
     }
 
-    pub(super) fn owned(&self, uid: &str) -> impl Iterator<Item = &Value> {
+    pub(super) fn get(&self, key: &Key) -> Option<&Arc<Value>> {
+        self.all.get(key)
+    }
+
+    pub(super) fn owned(&self, uid: &str) -> impl Iterator<Item = &Arc<Value>> {
         let keys = self.owned.get(uid).into_iter().flatten();
         keys.filter_map(|key| self.all.get(key))
     }
 
-    /// Takes over what changed.
-    pub(super) fn look(&mut self, cluster: &Cluster, group: &str, plural: &str) {
+    /// Takes over what changed, and says where.
+    pub(super) fn look(&mut self, cluster: &Cluster, group: &str, plural: &str) -> Changed {
+        let mut changed = Changed::new();
         let Some(table) = cluster.table(group, plural) else {
-            *self = Self::default();
-            return;
+            let gone = std::mem::take(self).all;
+            return gone.into_iter().map(|(key, old)| (key, Some(old))).collect();
         };
         match table.since(self.revision).filter(|_| self.revision > 0) {
             Some(changes) => {
                 for change in changes {
-                    self.forget(&change.key);
+                    let old = self.forget(&change.key);
                     if !change.gone {
                         self.keep(change.key.clone(), change.new.value());
                     }
+                    changed.push((change.key.clone(), old));
                 }
             }
             None => {
-                self.all.clear();
                 self.owned.clear();
+                let mut before = std::mem::take(&mut self.all);
                 for (key, object) in table.iter(None) {
+                    changed.push((key.clone(), before.remove(key)));
                     self.keep(key.clone(), object.value());
                 }
+                changed.extend(before.into_iter().map(|(key, old)| (key, Some(old))));
             }
         }
         self.revision = cluster.revision();
+        changed
     }
 
     fn keep(&mut self, key: Key, value: Value) {
         for uid in owners(&value) {
             self.owned.entry(uid).or_default().insert(key.clone());
         }
-        self.all.insert(key, value);
+        self.all.insert(key, Arc::new(value));
     }
 
-    fn forget(&mut self, key: &Key) {
-        let Some(old) = self.all.remove(key) else { return };
+    fn forget(&mut self, key: &Key) -> Option<Arc<Value>> {
+        let old = self.all.remove(key)?;
         for uid in owners(&old) {
             if let Some(known) = self.owned.get_mut(&uid) {
                 known.remove(key);
@@ -69,6 +82,7 @@ impl Mirror {
                 }
             }
         }
+        Some(old)
     }
 }
 

@@ -2,16 +2,23 @@
 //! start, become ready or do not, end; services get endpoints and budgets their counts.
 //!
 //! Contract: pure and stepped: nothing happens but in [`World::step`], which says when something is
-//! due next. Simpler than what they stand for: what is not said here is not done.
+//! due next, and takes as long as what changed since the last one. Simpler than what they stand for: what
+//! is not said here is not done.
 //!
 //! - A Deployment has a ReplicaSet for each template; new pods come first, old ones go as new ones
 //!   are ready. A StatefulSet and a LeaderWorkerSet replace one pod or group at a time, highest
 //!   first. A LeaderWorkerSet makes its pods itself, without StatefulSets between.
+//! - A ReplicaSet lets go of pods that it does not select, and takes in those of nobody that it does. Of
+//!   budgets it is expected what Deployments say. What cannot be made, by a quota say, is told and tried
+//!   again.
+//! - A node whose `Ready` is unknown does nothing: its pods stay as they are, until it is gone.
 //! - A pod goes to the node with the fewest pods that fits its selector, taints and extended
 //!   resources.
 
+mod index;
 mod mirror;
 mod network;
+mod notice;
 mod pods;
 mod sets;
 mod workloads;
@@ -19,13 +26,17 @@ mod workloads;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use http::Method;
 use serde_json::Value;
 
 use crate::Cluster;
+use crate::store::Key;
+use index::Index;
 use mirror::Mirror;
+use pods::Use;
 
 /// Rounds of a step: what one controller does, another answers.
 const ROUNDS_MAX: usize = 64;
@@ -46,7 +57,7 @@ pub enum Fate {
 }
 
 /// How the world behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nature {
     /// What becomes of pods of which nothing else is said.
     pub fate: Fate,
@@ -74,11 +85,25 @@ impl Default for Nature {
 pub struct World {
     /// How pods behave; may be changed at any time.
     pub nature: Nature,
+    /// What it was when pods were last looked at.
+    known_nature: Option<Nature>,
     kinds: BTreeMap<&'static str, Mirror>,
+    /// What is to be looked at, by its kind.
+    dirty: BTreeMap<&'static str, BTreeSet<Key>>,
+    /// What is to be looked at when time has passed.
+    due: BTreeSet<(u64, &'static str, Key)>,
+    pods_by_label: Index,
+    /// What selects pods, by its kind.
+    selectors: BTreeMap<&'static str, Index>,
+    /// What pods take of each node.
+    used: BTreeMap<String, Use>,
+    /// Pods that wait for a node.
+    unplaced: BTreeSet<Key>,
+    /// There may be a place for pods for which there was none.
+    has_room: bool,
     /// Since when pods are in a state, by id: the state's name and the time.
     since: BTreeMap<String, (&'static str, u64)>,
     addresses: u32,
-    due_ms: u64,
 }
 
 /// What the world looks at: group, plural.
@@ -102,10 +127,14 @@ impl World {
 
     /// Does all that is due. Returns when something is due next, if time alone brings it.
     pub fn step(&mut self, now_ms: u64, cluster: &mut Cluster) -> Option<u64> {
+        if self.known_nature.as_ref() != Some(&self.nature) {
+            self.known_nature = Some(self.nature.clone());
+            self.all_pods();
+        }
+        self.wake(now_ms);
         for _ in 0..ROUNDS_MAX {
             self.look(cluster);
             let before = cluster.revision();
-            self.due_ms = u64::MAX;
             self.deployments(now_ms, cluster);
             self.replica_sets(now_ms, cluster);
             self.stateful_sets(now_ms, cluster);
@@ -122,30 +151,21 @@ impl World {
                 break;
             }
         }
-        (self.due_ms < u64::MAX).then_some(self.due_ms)
-    }
-
-    fn look(&mut self, cluster: &Cluster) {
-        for (group, plural) in LOOKED_AT {
-            self.kinds.entry(plural).or_default().look(cluster, group, plural);
-        }
-    }
-
-    /// All objects of a kind, as they were when last looked at.
-    fn all(&self, plural: &str) -> impl Iterator<Item = &Value> {
-        self.kinds.get(plural).into_iter().flat_map(Mirror::iter)
+        self.due.first().map(|(at_ms, ..)| *at_ms)
     }
 
     /// The pods of an owner that are there to stay.
-    fn pods_of(&self, owner: &Value) -> Vec<Value> {
+    fn pods_of(&self, owner: &Value) -> Vec<Arc<Value>> {
         let uid = text(owner, "/metadata/uid");
         let pods = self.kinds.get("pods").into_iter().flat_map(|pods| pods.owned(uid));
-        pods.filter(|pod| !deleting(pod)).cloned().collect()
+        pods.filter(|pod| !deleting(pod)).map(Arc::clone).collect()
     }
 
-    /// Notes that something is due.
-    fn due(&mut self, at_ms: u64) {
-        self.due_ms = self.due_ms.min(at_ms);
+    /// The pods that a selector of exact labels selects.
+    fn selected(&self, namespace: &str, selector: Option<&Value>) -> Vec<Arc<Value>> {
+        let keys = self.pods_by_label.of_selector(namespace, selector);
+        let pods = keys.iter().filter_map(|key| self.get("pods", key));
+        pods.filter(|pod| selects(selector, pod.pointer("/metadata/labels"))).collect()
     }
 
     /// How long a pod has been in a state; the time begins when this is first asked.

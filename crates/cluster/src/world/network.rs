@@ -1,29 +1,28 @@
 //! What follows from pods: the endpoints of services, and what budgets allow.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{World, condition, deleting, number, path, selects, tell, text};
+use super::{World, condition, deleting, number, path, tell, text};
 use crate::Cluster;
+use crate::store::Key;
 
 impl World {
     /// Keeps one slice of endpoints for each service with a selector.
     pub(super) fn endpoints(&mut self, now_ms: u64, cluster: &mut Cluster) {
-        let services: Vec<Value> =
-            self.all("services").filter(|one| !deleting(one)).cloned().collect();
-        for service in services {
+        for (_, service) in self.take("services") {
             let selector = service.pointer("/spec/selector");
-            if selector.is_none() {
+            if selector.is_none() || deleting(&service) {
                 continue;
             }
             let namespace = text(&service, "/metadata/namespace");
-            let endpoints: Vec<Value> = self
-                .all("pods")
-                .filter(|pod| text(pod, "/metadata/namespace") == namespace)
-                .filter(|pod| selects(selector, pod.pointer("/metadata/labels")))
-                .filter(|pod| !text(pod, "/status/podIP").is_empty() && !super::pods::ended(pod))
-                .map(endpoint)
-                .collect();
+            let pods = self.selected(namespace, selector).into_iter();
+            let reached = pods
+                .filter(|pod| !text(pod, "/status/podIP").is_empty() && !super::pods::ended(pod));
+            let endpoints: Vec<Value> = reached.map(|pod| endpoint(&pod)).collect();
             let name = text(&service, "/metadata/name");
             let slice = json!({
                 "apiVersion": "discovery.k8s.io/v1",
@@ -49,18 +48,36 @@ impl World {
         }
     }
 
+    /// How many pods there are to be, by what keeps them: Deployments say it for their sets, of others
+    /// those that are there are counted. Those that nobody keeps are not expected.
+    fn expected(&self, pods: &[Arc<Value>]) -> u64 {
+        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        for pod in pods {
+            let Some(owner) = controller(pod) else { continue };
+            let namespace = text(pod, "/metadata/namespace");
+            let named = |plural: &str, owner: &Value| {
+                let found = self.get(plural, &Key::of(namespace, text(owner, "/name")));
+                found.filter(|one| text(one, "/metadata/uid") == text(owner, "/uid"))
+            };
+            let uid = text(owner, "/uid").to_owned();
+            let Some(set) = named("replicasets", owner) else {
+                *expected.entry(uid).or_default() += u64::from(!deleting(pod));
+                continue;
+            };
+            let above = controller(&set).and_then(|owner| named("deployments", owner));
+            let kept_by = above.unwrap_or(set);
+            let scale = number(&kept_by, "/spec/replicas", 1);
+            expected.insert(text(&kept_by, "/metadata/uid").to_owned(), scale);
+        }
+        expected.values().sum()
+    }
+
     /// Counts what budgets allow.
     pub(super) fn budgets(&mut self, now_ms: u64, cluster: &mut Cluster) {
-        let budgets: Vec<Value> = self.all("poddisruptionbudgets").cloned().collect();
-        for budget in budgets {
+        for (_, budget) in self.take("poddisruptionbudgets") {
             let namespace = text(&budget, "/metadata/namespace");
-            let selector = budget.pointer("/spec/selector/matchLabels");
-            let within = self.all("pods").filter(|pod| {
-                text(pod, "/metadata/namespace") == namespace
-                    && selects(selector, pod.pointer("/metadata/labels"))
-            });
-            let pods: Vec<&Value> = within.collect();
-            let expected = pods.iter().filter(|pod| !deleting(pod)).count() as u64;
+            let pods = self.selected(namespace, budget.pointer("/spec/selector/matchLabels"));
+            let expected = self.expected(&pods);
             let healthy =
                 pods.iter().filter(|pod| condition(pod, "Ready") && !deleting(pod)).count() as u64;
             let desired = match (
@@ -81,6 +98,11 @@ impl World {
             tell(now_ms, cluster, &budget, ("policy/v1", "poddisruptionbudgets"), status);
         }
     }
+}
+
+fn controller(object: &Value) -> Option<&Value> {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.into_iter().flatten().find(|owner| owner["controller"] == true)
 }
 
 fn endpoint(pod: &Value) -> Value {

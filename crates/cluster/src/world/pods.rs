@@ -1,6 +1,7 @@
 //! Nodes and what runs on them: pods get a node, start, become ready, fail and end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -8,37 +9,38 @@ use serde_json::{Map, Value, json};
 use super::{Fate, World, deleting, path, tell, text};
 use crate::Cluster;
 use crate::api::stamp;
+use crate::store::Key;
 
 impl World {
     /// Gives pods nodes.
     pub(super) fn schedule(&mut self, now_ms: u64, cluster: &mut Cluster) {
-        let waiting: Vec<Value> = self
-            .all("pods")
-            .filter(|pod| text(pod, "/spec/nodeName").is_empty() && !deleting(pod) && !ended(pod))
-            .filter(|pod| pod.pointer("/spec/schedulingGates").is_none())
-            .cloned()
-            .collect();
+        let fresh = self.dirty.get("pods");
+        let has_room = std::mem::take(&mut self.has_room);
+        let waiting = self.unplaced.iter();
+        let waiting = waiting.filter(|key| has_room || fresh.is_some_and(|all| all.contains(*key)));
+        let waiting: Vec<Arc<Value>> = waiting.filter_map(|key| self.get("pods", key)).collect();
         if waiting.is_empty() {
             return;
         }
-        let nodes: Vec<Value> = self.all("nodes").cloned().collect();
-        let mut used: BTreeMap<String, Use> = BTreeMap::new();
-        for pod in self.all("pods").filter(|pod| !ended(pod)) {
-            used.entry(text(pod, "/spec/nodeName").to_owned()).or_default().add(pod);
-        }
+        let nodes: Vec<Arc<Value>> = {
+            let all = self.kinds.get("nodes").into_iter().flat_map(|nodes| nodes.iter());
+            all.map(|(_, node)| Arc::clone(node)).collect()
+        };
+        let mut used = self.used.clone();
         for pod in waiting {
             let fits = nodes.iter().filter(|node| {
                 let none = Use::default();
                 welcome(node, &pod, &["NoSchedule", "NoExecute"])
                     && used.get(text(node, "/metadata/name")).unwrap_or(&none).leaves(node, &pod)
             });
-            let pods_on =
-                |node: &&Value| used.get(text(node, "/metadata/name")).map(|one| one.pods);
+            let pods_on = |node: &Value| used.get(text(node, "/metadata/name")).map(|one| one.pods);
             let best = fits.min_by_key(|node| (pods_on(node), text(node, "/metadata/name")));
             match best {
                 Some(node) => {
                     let name = text(node, "/metadata/name").to_owned();
-                    let body = json!({"target": {"kind": "Node", "name": name}});
+                    let body = json!({"apiVersion": "v1", "kind": "Binding",
+                        "metadata": {"name": pod["metadata"]["name"]},
+                        "target": {"kind": "Node", "name": name}});
                     let target = format!("{}/binding", place(&pod));
                     cluster.inside(now_ms, Method::POST, &target, &body);
                     used.entry(name).or_default().add(&pod);
@@ -54,79 +56,97 @@ impl World {
 
     /// Lets pods with nodes go on, and deleted ones end.
     pub(super) fn run(&mut self, now_ms: u64, cluster: &mut Cluster) {
-        let nodes: BTreeMap<String, Value> = self
-            .all("nodes")
-            .map(|node| (text(node, "/metadata/name").to_owned(), node.clone()))
-            .collect();
-        let placed = self.all("pods").filter(|pod| !text(pod, "/spec/nodeName").is_empty());
-        let placed: Vec<Value> = placed.cloned().collect();
-        for pod in placed {
-            match nodes.get(text(&pod, "/spec/nodeName")) {
+        for (key, pod) in self.take("pods") {
+            let node = text(&pod, "/spec/nodeName");
+            if node.is_empty() {
+                continue;
+            }
+            match self.get("nodes", &Key::of("", node)) {
                 // Nobody is there to end it.
                 None => end(now_ms, cluster, &pod),
-                Some(_) if deleting(&pod) => self.ending(now_ms, cluster, &pod),
-                Some(node) if !welcome(node, &pod, &["NoExecute"]) => {
+                Some(node) if deleting(&pod) && silent(&node) => {}
+                Some(_) if deleting(&pod) => self.ending(now_ms, cluster, &key, &pod),
+                Some(node) if !welcome(&node, &pod, &["NoExecute"]) => {
                     cluster.inside(now_ms, Method::DELETE, &place(&pod), &Value::Null);
                 }
-                Some(_) if !ended(&pod) => self.living(now_ms, cluster, &pod),
+                Some(node) if !ended(&pod) && self.is_given_up(now_ms, &key, &node, &pod) => {
+                    cluster.inside(now_ms, Method::DELETE, &place(&pod), &Value::Null);
+                }
+                // Nobody there does anything.
+                Some(node) if silent(&node) => {}
+                Some(_) if !ended(&pod) => self.living(now_ms, cluster, &key, &pod),
                 Some(_) => {}
             }
         }
-        let known = &self.kinds;
-        let count = known.get("pods").map(|pods| pods.iter().count()).unwrap_or_default();
-        // What is remembered of pods that are gone goes when it outweighs the rest.
-        if self.since.len() > 2 * count + 64 {
-            let ids: std::collections::BTreeSet<String> =
-                self.all("pods").map(|pod| text(pod, "/metadata/uid").to_owned()).collect();
-            self.since.retain(|uid, _| ids.contains(uid));
-        }
     }
 
-    fn ending(&mut self, now_ms: u64, cluster: &mut Cluster, pod: &Value) {
+    /// Whether a pod has borne a taint for as long as it does.
+    fn is_given_up(&mut self, now_ms: u64, key: &Key, node: &Value, pod: &Value) -> bool {
+        let taints = node.pointer("/spec/taints").and_then(Value::as_array);
+        let tolerations = pod.pointer("/spec/tolerations").and_then(Value::as_array);
+        let drives = taints.into_iter().flatten();
+        let drives = drives.filter(|taint| text(taint, "/effect") == "NoExecute");
+        let seconds = drives.filter_map(|taint| {
+            let mut all = tolerations.into_iter().flatten();
+            let one = all.find(|one| text(one, "/key") == text(taint, "/key"))?;
+            one.get("tolerationSeconds")?.as_u64()
+        });
+        let known = format!("{}{BORNE}", text(pod, "/metadata/uid"));
+        let Some(seconds) = seconds.min() else {
+            self.since.remove(&known);
+            return false;
+        };
+        let (_, since_ms) = *self.since.entry(known).or_insert(("borne", now_ms));
+        self.over(now_ms, since_ms + seconds * 1000, key)
+    }
+
+    fn ending(&mut self, now_ms: u64, cluster: &mut Cluster, key: &Key, pod: &Value) {
         let grace_s = super::number(pod, "/metadata/deletionGracePeriodSeconds", 30);
         let at_ms =
             self.state_since(pod, "ending", now_ms) + self.nature.end_ms.min(grace_s * 1000);
-        if now_ms >= at_ms { end(now_ms, cluster, pod) } else { self.due(at_ms) }
+        if now_ms >= at_ms { end(now_ms, cluster, pod) } else { self.due(at_ms, "pods", key) }
     }
 
-    fn living(&mut self, now_ms: u64, cluster: &mut Cluster, pod: &Value) {
+    fn living(&mut self, now_ms: u64, cluster: &mut Cluster, key: &Key, pod: &Value) {
         let since_ms = self.state_since(pod, "living", now_ms);
         let fate = self.fate(pod);
-        if text(pod, "/status/podIP").is_empty() && fate != Fate::NoImage {
-            self.addresses += 1;
-            let [_, a, b, c] = self.addresses.to_be_bytes();
-            let address = format!("10.{}.{b}.{c}", 128 + (a & 0x7f));
-            tell(
-                now_ms,
-                cluster,
-                pod,
-                PODS,
-                json!({"podIP": address, "podIPs": [{"ip": address}]}),
-            );
-        }
-        let (phase, ready, state) = match fate {
-            Fate::NoImage => ("Pending", false, waiting("ImagePullBackOff")),
-            Fate::NeverReady => ("Running", false, running(since_ms)),
-            Fate::ReadyAfterMs(after) => {
-                let over = self.over(now_ms, since_ms + after);
-                ("Running", over, running(since_ms))
-            }
-            Fate::SucceedsAfterMs(after) if self.over(now_ms, since_ms + after) => {
+        let over = match fate {
+            Fate::NoImage | Fate::NeverReady => false,
+            Fate::ReadyAfterMs(after)
+            | Fate::SucceedsAfterMs(after)
+            | Fate::CrashesAfterMs(after) => self.over(now_ms, since_ms + after, key),
+        };
+        let (phase, ready, state) = match (fate, over) {
+            (Fate::NoImage, _) => ("Pending", false, waiting("ImagePullBackOff")),
+            (Fate::NeverReady, _) => ("Running", false, running(since_ms)),
+            (Fate::ReadyAfterMs(_), over) => ("Running", over, running(since_ms)),
+            (Fate::SucceedsAfterMs(_), true) => {
                 ("Succeeded", false, json!({"terminated": {"exitCode": 0, "reason": "Completed"}}))
             }
-            Fate::SucceedsAfterMs(_) => ("Running", true, running(since_ms)),
-            Fate::CrashesAfterMs(after) if self.over(now_ms, since_ms + after) => {
-                ("Running", false, waiting("CrashLoopBackOff"))
+            (Fate::CrashesAfterMs(_), true) => ("Running", false, waiting("CrashLoopBackOff")),
+            (Fate::SucceedsAfterMs(_) | Fate::CrashesAfterMs(_), false) => {
+                ("Running", true, running(since_ms))
             }
-            Fate::CrashesAfterMs(_) => ("Running", true, running(since_ms)),
         };
-        let status = status(now_ms, pod, (phase, ready), &state);
+        let mut status = status(now_ms, pod, (phase, ready), &state);
+        if text(pod, "/status/podIP").is_empty() && fate != Fate::NoImage {
+            let address = self.address();
+            status["podIPs"] = json!([{"ip": address}]);
+            status["podIP"] = address.into();
+        }
         tell(now_ms, cluster, pod, PODS, status);
     }
 
-    fn over(&mut self, now_ms: u64, at_ms: u64) -> bool {
+    /// A new pod's address.
+    fn address(&mut self) -> String {
+        self.addresses += 1;
+        let [_, a, b, c] = self.addresses.to_be_bytes();
+        format!("10.{}.{b}.{c}", 128 + (a & 0x7f))
+    }
+
+    fn over(&mut self, now_ms: u64, at_ms: u64, key: &Key) -> bool {
         if now_ms < at_ms {
-            self.due(at_ms);
+            self.due(at_ms, "pods", key);
         }
         now_ms >= at_ms
     }
@@ -147,6 +167,9 @@ impl World {
     }
 }
 
+/// What is appended to the id of a pod for the time since when it bears a taint.
+pub(super) const BORNE: &str = "#borne";
+
 const PODS: (&str, &str) = ("v1", "pods");
 
 fn place(pod: &Value) -> String {
@@ -158,9 +181,24 @@ fn end(now_ms: u64, cluster: &mut Cluster, pod: &Value) {
     cluster.inside(now_ms, Method::DELETE, &target, &Value::Null);
 }
 
+/// Whether nobody hears of a node: what runs there may go on, and nothing of it is told.
+fn silent(node: &Value) -> bool {
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    let mut all = conditions.into_iter().flatten();
+    all.any(|one| one["type"] == "Ready" && one["status"] == "Unknown")
+}
+
 /// Whether a pod did what it was for, or failed at it.
 pub(super) fn ended(pod: &Value) -> bool {
     matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+}
+
+/// Whether a pod waits for a node.
+pub(super) fn asleep(pod: &Value) -> bool {
+    text(pod, "/spec/nodeName").is_empty()
+        && !deleting(pod)
+        && !ended(pod)
+        && pod.pointer("/spec/schedulingGates").is_none()
 }
 
 fn waiting(reason: &str) -> Value {
@@ -208,18 +246,26 @@ fn status(now_ms: u64, pod: &Value, (phase, ready): (&str, bool), state: &Value)
 }
 
 /// What pods take of a node.
-#[derive(Default)]
-struct Use {
+#[derive(Clone, Debug, Default)]
+pub(super) struct Use {
     pods: usize,
     /// Extended resources, such as accelerators.
     taken: BTreeMap<String, u64>,
 }
 
 impl Use {
-    fn add(&mut self, pod: &Value) {
+    pub(super) fn add(&mut self, pod: &Value) {
         self.pods += 1;
         for (name, count) in asked(pod) {
             *self.taken.entry(name).or_default() += count;
+        }
+    }
+
+    pub(super) fn take(&mut self, pod: &Value) {
+        self.pods = self.pods.saturating_sub(1);
+        for (name, count) in asked(pod) {
+            let taken = self.taken.entry(name).or_default();
+            *taken = taken.saturating_sub(count);
         }
     }
 

@@ -1,6 +1,7 @@
 //! StatefulSets and LeaderWorkerSets: pods that have places.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -12,14 +13,20 @@ const LEADER_WORKER: &str = "leaderworkerset.x-k8s.io/v1";
 
 impl World {
     pub(super) fn stateful_sets(&mut self, now_ms: u64, cluster: &mut Cluster) {
-        let all: Vec<Value> =
-            self.all("statefulsets").filter(|one| !deleting(one)).cloned().collect();
-        for set in all {
-            self.stateful_set(now_ms, cluster, &set);
+        for (key, set) in self.take("statefulsets") {
+            if !deleting(&set) && self.stateful_set(now_ms, cluster, &set).is_err() {
+                self.again(now_ms, "statefulsets", &key);
+            }
         }
     }
 
-    fn stateful_set(&mut self, now_ms: u64, cluster: &mut Cluster, set: &Value) {
+    fn stateful_set(
+        &mut self,
+        now_ms: u64,
+        cluster: &mut Cluster,
+        set: &Value,
+    ) -> Result<(), String> {
+        let mut made = Ok(());
         let replicas = number(set, "/spec/replicas", 1);
         let name = text(set, "/metadata/name");
         let template = &set["spec"]["template"];
@@ -43,7 +50,7 @@ impl World {
                         "controller-revision-hash": hash,
                     });
                     let named = json!({"name": format!("{name}-{at}")});
-                    maker.make(now_ms, cluster, template, named, &labels);
+                    made = maker.make(now_ms, cluster, template, named, &labels);
                     all_ready = false;
                 }
             }
@@ -73,63 +80,71 @@ impl World {
             "updateRevision": hash,
         });
         tell(now_ms, cluster, set, ("apps/v1", "statefulsets"), status);
+        made
     }
 
     /// An owner's pods by the number in a label, those that are going among them.
-    fn by_place(&self, owner: &Value, label: &str) -> BTreeMap<u64, Value> {
+    fn by_place(&self, owner: &Value, label: &str) -> BTreeMap<u64, Arc<Value>> {
         let uid = text(owner, "/metadata/uid");
         let pods = self.kinds.get("pods").into_iter().flat_map(|pods| pods.owned(uid));
         let placed = pods.filter_map(|pod| {
             let at = pod.pointer("/metadata/labels")?.get(label)?.as_str()?.parse().ok()?;
-            Some((at, pod.clone()))
+            Some((at, Arc::clone(pod)))
         });
         placed.collect()
     }
 
     /// LeaderWorkerSets: each replica is a leader and its workers.
     pub(super) fn groups(&mut self, now_ms: u64, cluster: &mut Cluster) {
-        let all: Vec<Value> =
-            self.all("leaderworkersets").filter(|one| !deleting(one)).cloned().collect();
-        for set in all {
-            self.group_set(now_ms, cluster, &set);
+        for (key, set) in self.take("leaderworkersets") {
+            if !deleting(&set) && self.group_set(now_ms, cluster, &set).is_err() {
+                self.again(now_ms, "leaderworkersets", &key);
+            }
         }
     }
 
-    fn group_set(&mut self, now_ms: u64, cluster: &mut Cluster, set: &Value) {
+    fn group_set(&mut self, now_ms: u64, cluster: &mut Cluster, set: &Value) -> Result<(), String> {
+        let mut made = Ok(());
         let replicas = number(set, "/spec/replicas", 1);
         let parts = &set["spec"]["leaderWorkerTemplate"];
         let size = number(parts, "/size", 1);
         let hash = revision_of(parts);
         let uid = text(set, "/metadata/uid");
-        let mut groups: BTreeMap<u64, Vec<Value>> = BTreeMap::new();
+        let mut groups: BTreeMap<u64, Vec<Arc<Value>>> = BTreeMap::new();
         for pod in self.kinds.get("pods").into_iter().flat_map(|pods| pods.owned(uid)) {
             let at = label(pod, "group-index").parse().unwrap_or_default();
-            groups.entry(at).or_default().push(pod.clone());
+            groups.entry(at).or_default().push(Arc::clone(pod));
         }
-        let fresh = |pod: &Value| label(pod, "template-revision-hash") == hash;
-        let up = |pods: &Vec<Value>| {
+        let fresh = |pod: &Arc<Value>| label(pod, "template-revision-hash") == hash;
+        let up = |pods: &Vec<Arc<Value>>| {
             pods.len() as u64 == size
                 && pods.iter().all(|pod| condition(pod, "Ready") && !deleting(pod))
         };
-        let drop_all = |cluster: &mut Cluster, pods: &[Value]| {
+        let drop_all = |cluster: &mut Cluster, pods: &[Arc<Value>]| {
             let staying = pods.iter().filter(|pod| !deleting(pod));
             staying.for_each(|pod| drop_pod(now_ms, cluster, pod));
         };
         for pods in groups.iter().filter(|(at, _)| **at >= replicas).map(|(_, pods)| pods) {
             drop_all(cluster, pods);
         }
-        let within: Vec<&Vec<Value>> = (0..replicas).filter_map(|at| groups.get(&at)).collect();
+        let within: Vec<&Vec<Arc<Value>>> =
+            (0..replicas).filter_map(|at| groups.get(&at)).collect();
         let ready = within.iter().filter(|pods| up(pods)).count() as u64;
         let updated = within.iter().filter(|pods| pods.iter().all(fresh)).count();
         let outdated = within.iter().rev().find(|pods| !pods.iter().all(fresh));
         if let Some(pods) = outdated.filter(|pods| ready == replicas || !up(pods)) {
             drop_all(cluster, pods);
         }
+        // One that loses a pod begins anew as a whole (`RecreateGroupOnPodRestart`, as it is unless it says else).
+        for pods in within.iter().filter(|pods| pods.iter().any(|pod| deleting(pod))) {
+            drop_all(cluster, pods);
+        }
         for at in 0..replicas {
             let pods = groups.get(&at).map(Vec::as_slice).unwrap_or_default();
             // A group begins whole: its old pods are gone first.
             if pods.iter().all(|pod| fresh(pod) && !deleting(pod)) {
-                fill_group(now_ms, cluster, set, (at, size, &hash), pods);
+                let filled = fill_group(now_ms, cluster, set, (at, size, &hash), pods);
+                made = made.and(filled);
             }
         }
         let says = if ready == replicas { "True" } else { "False" };
@@ -141,6 +156,7 @@ impl World {
                 "message": "", "lastTransitionTime": set["metadata"]["creationTimestamp"]}],
         });
         tell(now_ms, cluster, set, (LEADER_WORKER, "leaderworkersets"), status);
+        made
     }
 }
 
@@ -155,8 +171,9 @@ fn fill_group(
     cluster: &mut Cluster,
     set: &Value,
     (group, size, hash): (u64, u64, &str),
-    pods: &[Value],
-) {
+    pods: &[Arc<Value>],
+) -> Result<(), String> {
+    let mut made = Ok(());
     let maker = Maker { owner: set, version: LEADER_WORKER, kind: "LeaderWorkerSet" };
     let name = text(set, "/metadata/name");
     let parts = &set["spec"]["leaderWorkerTemplate"];
@@ -178,6 +195,8 @@ fn fill_group(
         } else {
             (worker, format!("{name}-{group}-{at}"))
         };
-        maker.make(now_ms, cluster, template, json!({"name": pod}), &labels);
+        let one = maker.make(now_ms, cluster, template, json!({"name": pod}), &labels);
+        made = made.and(one);
     }
+    made
 }

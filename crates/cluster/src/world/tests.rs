@@ -210,7 +210,8 @@ fn groups_of_leaders_and_workers() {
     rig.ask(Method::POST, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition);
     let sets = "/apis/leaderworkerset.x-k8s.io/v1/namespaces/default/leaderworkersets";
     let template = |image: &str| json!({"spec": {"containers": [{"name": "c", "image": image}]}});
-    let set = json!({"metadata": {"name": "g"}, "spec": {"replicas": 2,
+    let set = json!({"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet",
+        "metadata": {"name": "g"}, "spec": {"replicas": 2,
         "leaderWorkerTemplate": {"size": 2, "workerTemplate": template("i:1")}}});
     rig.ask(Method::POST, sets, set);
     rig.pass(2000);

@@ -5,7 +5,8 @@
 //!
 //! What it does is what a real server does where operators can tell: server-side apply with
 //! managers and conflicts, versions and conflicts of updates, watches with bookmarks and expiry,
-//! generations, subresources, finalizers, owners, definitions with their schemas. Besides, it fails
+//! generations, subresources, finalizers, owners, quotas, definitions with their schemas, and refusals of
+//! what is no object. The rules (CEL) of definitions are not evaluated; see [`Cluster::judge_by`]. Besides, it fails
 //! as told ([`fault`]) and remembers what was asked ([`record`]).
 
 mod api;
@@ -21,5 +22,5 @@ mod store;
 pub mod world;
 
 pub use api::call::Call;
-pub use server::{Answer, Cluster, Limits, Payload, Stream};
+pub use server::{Answer, Cluster, Judge, Limits, Payload, Stream};
 pub use store::Pulled;

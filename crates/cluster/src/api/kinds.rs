@@ -21,6 +21,8 @@ pub(crate) struct Resource {
     pub(crate) namespaced: bool,
     /// Brought by a definition.
     pub(crate) custom: bool,
+    /// Its objects are those of the core group, told in other words.
+    pub(crate) twin: bool,
     pub(crate) versions: Vec<Version>,
     pub(crate) habits: Habits,
     /// Fields that selectors may name besides name and namespace, and where they are.
@@ -117,6 +119,12 @@ impl Kinds {
         Some((id, self.get(id)?))
     }
 
+    /// The resource whose objects these are.
+    pub(crate) fn stored(&self, id: ResourceId, resource: &Resource) -> ResourceId {
+        let core = if resource.twin { self.find("", &resource.plural) } else { None };
+        core.map_or(id, |(core, _)| core)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ResourceId, &Arc<Resource>)> {
         self.all.iter().enumerate().filter_map(|(id, resource)| Some((id, resource.as_ref()?)))
     }
@@ -208,7 +216,7 @@ fn row(text: &'static str) -> Option<Resource> {
     let (short, flags) = (words.next()?, words.next()?);
     let (group, version) = path.split_once('/').unwrap_or(("", path));
     let has = |flag: char| flags.contains(flag);
-    // Core events are the one kind that is told in two groups; the second is a list of its own here.
+    // Events are the one kind that is told in two groups.
     let (types, root) = shared(if group == "events.k8s.io" { "EventsEvent" } else { kind });
     let scale = Scale {
         spec: "/spec/replicas".into(),
@@ -228,6 +236,7 @@ fn row(text: &'static str) -> Option<Resource> {
         categories: Vec::new(),
         namespaced: !has('c'),
         custom: false,
+        twin: group == "events.k8s.io",
         versions: vec![Version {
             name: version.into(),
             served: true,

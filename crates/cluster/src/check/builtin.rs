@@ -1,10 +1,10 @@
-//! What servers put into objects of the kinds that every cluster has, what such objects must have,
-//! and what of them never changes.
+//! What servers put into objects of the kinds that every cluster has, and what of them never changes.
 //!
 //! The rules that operators and controllers meet; not all of a server's.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::quantity::Quantity;
 use crate::api::failure::Cause;
 
 /// Fills in what a server fills in.
@@ -159,46 +159,6 @@ fn service(service: &mut Value) {
     }
 }
 
-/// What is missing of an object.
-pub(crate) fn required(kind: &str, object: &Value) -> Vec<Cause> {
-    let needed: &[&str] = match kind {
-        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => {
-            &["/spec/selector", "/spec/template"]
-        }
-        "Pod" => &["/spec/containers"],
-        "Job" => &["/spec/template"],
-        "HorizontalPodAutoscaler" => &["/spec/scaleTargetRef", "/spec/maxReplicas"],
-        "EndpointSlice" => &["/addressType"],
-        "RoleBinding" | "ClusterRoleBinding" => &["/roleRef"],
-        _ => &[],
-    };
-    let dotted = |pointer: &str| pointer.trim_start_matches('/').replace('/', ".");
-    let missing = needed.iter().filter(|pointer| object.pointer(pointer).is_none());
-    let mut causes: Vec<Cause> = missing.map(|pointer| Cause::required(dotted(pointer))).collect();
-    if let Some(spec) = pod_spec(kind).and_then(|pod| object.pointer(pod)) {
-        let containers = spec.get("containers").and_then(Value::as_array);
-        if containers.is_none_or(Vec::is_empty) && causes.is_empty() {
-            let path = pod_spec(kind).map(dotted).unwrap_or_default();
-            causes.push(Cause::required(format!("{path}.containers")));
-        }
-    }
-    causes.extend(selector(kind, object));
-    causes
-}
-
-/// A selector of workloads has to select their own template.
-fn selector(kind: &str, object: &Value) -> Option<Cause> {
-    if !matches!(kind, "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") {
-        return None;
-    }
-    let wanted = object.pointer("/spec/selector/matchLabels")?.as_object()?;
-    let none = Value::Object(Map::new());
-    let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&none);
-    let all = wanted.iter().all(|(name, value)| labels.get(name) == Some(value));
-    let why = "`selector` does not match template `labels`";
-    (!all).then(|| Cause::invalid("spec.template.metadata.labels", labels, why))
-}
-
 /// What of an object changed that never does.
 pub(crate) fn immutable(kind: &str, old: &Value, new: &Value) -> Vec<Cause> {
     let fixed: &[&str] = match kind {
@@ -206,9 +166,8 @@ pub(crate) fn immutable(kind: &str, old: &Value, new: &Value) -> Vec<Cause> {
         "Job" => &["/spec/selector", "/spec/template", "/spec/completionMode"],
         "Secret" => &["/type"],
         "RoleBinding" | "ClusterRoleBinding" => &["/roleRef"],
-        "PersistentVolumeClaim" => {
-            &["/spec/accessModes", "/spec/storageClassName", "/spec/volumeMode"]
-        }
+        "PersistentVolumeClaim" => return claim(old, new),
+        "Service" => return address(old, new),
         "EndpointSlice" => &["/addressType"],
         "StatefulSet" => return stateful_set(old, new),
         "Pod" => return pod(old, new),
@@ -233,6 +192,54 @@ pub(crate) fn immutable(kind: &str, old: &Value, new: &Value) -> Vec<Cause> {
         }
     }
     causes
+}
+
+/// Of a claim only what it asks for changes, and that grows.
+fn claim(old: &Value, new: &Value) -> Vec<Cause> {
+    let fixed = |claim: &Value| {
+        let mut spec = claim.get("spec").cloned().unwrap_or_default();
+        if let Value::Object(fields) = &mut spec {
+            // The volume is noted once it is there, and its class where none was named.
+            let late = ["resources", "volumeAttributesClassName"];
+            let told = ["volumeName", "storageClassName"];
+            let was =
+                |name: &String| old.pointer("/spec").is_some_and(|spec| spec.get(name).is_some());
+            fields.retain(|name, _| {
+                !late.contains(&name.as_str()) && (!told.contains(&name.as_str()) || was(name))
+            });
+        }
+        spec
+    };
+    let mut causes = Vec::new();
+    if fixed(old) != fixed(new) {
+        let why = "spec is immutable after creation except resources.requests and \
+                   volumeAttributesClassName for bound claims";
+        causes.push(Cause::forbidden("spec", why));
+    }
+    let size = |claim: &Value| {
+        let said = claim.pointer("/spec/resources/requests/storage").and_then(Value::as_str);
+        said.and_then(Quantity::parse)
+    };
+    if size(old).zip(size(new)).is_some_and(|(old, new)| old.exceeds(new)) {
+        let why = "field can not be less than status.capacity";
+        causes.push(Cause::forbidden("spec.resources.requests.storage", why));
+    }
+    causes
+}
+
+/// A service keeps its address, or that it has none.
+fn address(old: &Value, new: &Value) -> Vec<Cause> {
+    let address = |service: &Value| {
+        let said = service.pointer("/spec/clusterIP").and_then(Value::as_str);
+        said.unwrap_or_default().to_owned()
+    };
+    let (was, is) = (address(old), address(new));
+    let elsewhere = new.pointer("/spec/type").and_then(Value::as_str) == Some("ExternalName");
+    if was.is_empty() || was == is || elsewhere {
+        return Vec::new();
+    }
+    let why = "may not change once set";
+    vec![Cause::invalid("spec.clusterIPs[0]", &Value::from(is), why)]
 }
 
 /// What of a stateful set may change.

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::moment::is_moment;
+use super::quantity::Quantity;
 use crate::shape::{Kind, Node, NodeId, Types};
 
 /// What reading found.
@@ -37,6 +39,12 @@ impl Walk<'_> {
             self.found.wrong = Some(format!("{}: {got} where {:?} is due", self.path, node.kind));
         }
         match value {
+            // An amount is kept in the one way in which amounts are written.
+            Value::String(_) | Value::Number(_) if node.kind == Kind::Quantity => {
+                if let Some(amount) = amount(value) {
+                    *value = amount.to_string().into();
+                }
+            }
             Value::Object(fields) if matches!(node.kind, Kind::Map | Kind::Deduced) => {
                 self.fields(node, fields);
             }
@@ -107,8 +115,18 @@ pub(super) fn fits(kind: Kind, value: &Value) -> bool {
         Kind::Number => value.is_number(),
         Kind::IntOrText => value.is_i64() || value.is_u64() || value.is_string(),
         Kind::Bool => value.is_boolean(),
+        Kind::Quantity => amount(value).is_some(),
+        Kind::Moment => value.as_str().is_some_and(is_moment),
         Kind::Map => value.is_object(),
         Kind::List => value.is_array(),
+    }
+}
+
+fn amount(value: &Value) -> Option<Quantity> {
+    match value {
+        Value::String(text) => Quantity::parse(text),
+        Value::Number(number) => Quantity::parse(&number.to_string()),
+        _ => None,
     }
 }
 

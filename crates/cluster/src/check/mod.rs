@@ -3,10 +3,17 @@
 
 mod builtin;
 mod decode;
-mod rules;
+mod meta;
+mod moment;
+mod names;
+mod objects;
+mod pod;
+mod quantity;
 mod valid;
 
-pub(crate) use builtin::{defaults, immutable, required};
+pub(crate) use builtin::{defaults, immutable};
 pub(crate) use decode::{decode, fill};
-pub(crate) use rules::name;
+pub(crate) use meta::{meta, name};
+pub(crate) use objects::required;
+pub(crate) use quantity::Quantity;
 pub(crate) use valid::valid;

@@ -61,12 +61,18 @@ impl Cluster {
         if ask.resource.custom {
             let version = ask.version();
             causes = check::valid(&version.types, version.root, new);
+            // Rules are looked at only where the schema holds.
+            if let Some(judge) = self.judge.filter(|_| causes.is_empty()) {
+                let said = judge(kind, new, old).into_iter();
+                causes.extend(said.map(|(field, why)| Cause::invalid(field, &Value::Null, &why)));
+            }
         } else if ask.target.subresource.is_empty() {
             causes.extend(check::required(kind, new));
             if let Some(old) = old {
                 causes.extend(check::immutable(kind, old, new));
             }
         }
+        causes.extend(check::meta(new));
         causes.extend(finalizers(old, new));
         if kind == "CustomResourceDefinition" {
             causes.extend(self.definable(new));

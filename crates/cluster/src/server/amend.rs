@@ -25,11 +25,7 @@ impl Cluster {
     pub(super) fn put(&mut self, ask: &Ask<'_>) -> Result<Answer, Failure> {
         let mut value = ask.body()?;
         let unknown = ask.decode(&mut value)?;
-        let name = value.pointer("/metadata/name").and_then(Value::as_str);
-        if name.is_some_and(|name| name != ask.name()) {
-            let message = "the name of the object does not match the name on the URL";
-            return Err(Failure::bad_request(message));
-        }
+        ask.named_so(&value)?;
         let live = Arc::clone(self.found(ask)?);
         let version = value.pointer("/metadata/resourceVersion").and_then(Value::as_str);
         let strict = ask.resource.custom || ask.resource.habits.versioned_updates;
@@ -50,6 +46,9 @@ impl Cluster {
         }
         let live = Arc::clone(self.found(ask)?);
         let mut value = live.value();
+        if ask.resource.twin {
+            super::twin::told(&mut value);
+        }
         let body = parse(&ask.call.body, false)?;
         let unprocessable = |what: String| Failure::new(422, "Invalid", what);
         match content {
@@ -81,11 +80,7 @@ impl Cluster {
             return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
         }
         let mut config = ask.body()?;
-        let name = config.pointer("/metadata/name").and_then(Value::as_str);
-        if name.is_some_and(|name| name != ask.name()) {
-            let message = "the name of the object does not match the name on the URL";
-            return Err(Failure::bad_request(message));
-        }
+        ask.named_so(&config)?;
         if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
@@ -139,7 +134,7 @@ impl Cluster {
     fn apply_new(
         &mut self,
         ask: &Ask<'_>,
-        mut config: Value,
+        config: Value,
         who: &Who,
     ) -> Result<Arc<Object>, Failure> {
         let preset = config.pointer("/metadata/uid").is_some()
@@ -147,7 +142,13 @@ impl Cluster {
         if preset {
             return Err(Failure::not_found(ask.named(ask.name())));
         }
-        config["metadata"]["name"] = ask.name().into();
+        if config.pointer("/metadata/name").is_none() {
+            let message = format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                ask.name()
+            );
+            return Err(Failure::bad_request(message));
+        }
         let mut managers = Managers::read(&Value::Null, &stamp::written(ask.now_ms));
         let ignored = ask.ignored();
         let nobody = Value::Object(Map::new());
@@ -182,7 +183,7 @@ impl Cluster {
         let mut new = proposal.value;
         ask.same(live, &new)?;
         ask.restrict(&old, &mut new);
-        if proposal.managers.is_some() {
+        if proposal.managers.is_some() && !ask.resource.twin {
             ask.decode(&mut new)?;
         }
         check::fill(&ask.version().types, ask.version().root, &mut new);

@@ -73,7 +73,8 @@ impl Ask<'_> {
             let (kind, version) = (&self.resource.kind, self.api_version());
             format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",")
         };
-        Feed { opening: opening.into(), partial }
+        let told = self.resource.twin.then_some(super::told_as_twin as fn(&mut Value));
+        Feed { opening: opening.into(), partial, told }
     }
 
     pub(super) fn object(&self, status: u16, object: &Object) -> Answer {

@@ -60,6 +60,7 @@ impl Cluster {
             }
         }
         self.admit(ask, None, &value)?;
+        self.fits(ask, &value)?;
         if ask.dry_run {
             return Ok(Arc::new(Object::of(&ask.resource, 0, &value)));
         }
@@ -88,7 +89,7 @@ impl Cluster {
             let message = "Required value: name or generateName is required".to_owned();
             return Err(invalid(Cause::of("FieldValueRequired", "metadata.name", message)));
         }
-        if let Some(wrong) = check::name(&ask.resource.group, &name) {
+        if let Some(wrong) = check::name(&ask.resource.group, &ask.resource.kind, &name) {
             return Err(invalid(wrong));
         }
         if ask.resource.namespaced {
@@ -258,6 +259,7 @@ static EMPTY: std::sync::LazyLock<crate::api::kinds::Resource> =
         categories: Vec::new(),
         namespaced: false,
         custom: false,
+        twin: false,
         versions: Vec::new(),
         habits: Default::default(),
         selectable: Vec::new(),
@@ -287,8 +289,52 @@ impl Ask<'_> {
             }
         };
         let mut value = parse(&self.call.body, yaml)?;
+        self.says_what_it_is(&value, content == "application/apply-patch+yaml")?;
         self.strip(&mut value)?;
         Ok(value)
+    }
+
+    /// Checks that an object says its kind and version where nothing else tells: only kinds that every
+    /// cluster has are known by the path alone, and by no means when they are applied.
+    fn says_what_it_is(&self, value: &Value, applied: bool) -> Result<(), Failure> {
+        if !applied && !self.resource.custom {
+            return Ok(());
+        }
+        let said = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        if said("kind").is_empty() {
+            let message = format!("Object 'Kind' is missing in '{value}'");
+            return Err(Failure::bad_request(message));
+        }
+        let (version, due) = (said("apiVersion"), self.api_version());
+        let what = if applied {
+            format!(
+                "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {due}"
+            )
+        } else {
+            format!(
+                "the API version in the data ({version}) does not match the expected API version ({due})"
+            )
+        };
+        if version == due { Ok(()) } else { Err(Failure::bad_request(what)) }
+    }
+
+    /// Checks that an object names itself and its namespace as the path does, if at all.
+    pub(super) fn named_so(&self, value: &Value) -> Result<(), Failure> {
+        let said = |at: &str| value.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let (name, namespace) = (said("/metadata/name"), said("/metadata/namespace"));
+        let other = |what: &str, said: &str, is: &str| {
+            let message = format!(
+                "the {what} of the object ({said}) does not match the {what} on the URL ({is})"
+            );
+            Err(Failure::bad_request(message))
+        };
+        if !name.is_empty() && name != self.name() {
+            return other("name", name, self.name());
+        }
+        if self.resource.namespaced && !namespace.is_empty() && namespace != self.namespace() {
+            return other("namespace", namespace, self.namespace());
+        }
+        Ok(())
     }
 
     /// Checks that an object is of the kind that the path names, and takes `apiVersion` and `kind`
@@ -322,6 +368,9 @@ impl Ask<'_> {
                 "{kind} in version {version:?} cannot be handled as a {kind}: json: cannot unmarshal {wrong}"
             );
             return Err(Failure::bad_request(message));
+        }
+        if self.resource.twin {
+            super::twin::stored(value);
         }
         match self.query.text("fieldValidation") {
             Some("Strict") if !found.unknown.is_empty() => {

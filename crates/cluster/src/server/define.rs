@@ -52,6 +52,10 @@ impl Cluster {
     pub(super) fn define(&mut self, now_ms: u64, object: &Arc<Object>) {
         let mut definition = object.value();
         let Some(resource) = resource(&definition) else { return };
+        if self.limits.establish_ms > 0 && !is_established(&definition) {
+            self.promise(now_ms, object, definition);
+            return;
+        }
         let found = self
             .kinds
             .find(&resource.group, &resource.plural)
@@ -68,18 +72,44 @@ impl Cluster {
         }
         let mut names = definition.pointer("/spec/names").cloned().unwrap_or_default();
         fill_names(&mut names);
-        let accepted = |status: &Value| {
-            let all = status.get("conditions").and_then(Value::as_array);
-            all.is_some_and(|all| all.iter().any(|one| one["type"] == "Established"))
-                && status.get("acceptedNames") == Some(&names)
-        };
-        if definition.get("status").is_some_and(accepted) {
+        let is_told = definition.pointer("/status/acceptedNames") == Some(&names);
+        if is_established(&definition) && is_told {
             return;
         }
         definition["status"] = established(&definition, &stamp::written(now_ms));
-        let found = self.kinds.find("apiextensions.k8s.io", "customresourcedefinitions");
-        if let Some((id, _)) = found {
+        if let Some((id, _)) = self.kinds.find(DEFINITIONS.0, DEFINITIONS.1) {
             self.store(now_ms, id, Key::of("", &object.name), definition);
+        }
+    }
+
+    /// Says of a definition that its kind will be served.
+    fn promise(&mut self, now_ms: u64, object: &Object, mut definition: Value) {
+        if definition.pointer("/status/conditions").is_some() {
+            return;
+        }
+        let mut status = established(&definition, &stamp::written(now_ms));
+        status["conditions"][1]["status"] = "False".into();
+        status["conditions"][1]["reason"] = "Installing".into();
+        status["conditions"][1]["message"] = "the initial names have been accepted".into();
+        definition["status"] = status;
+        let due_ms = now_ms.saturating_add(self.limits.establish_ms);
+        self.promised.insert((due_ms, object.name.clone()));
+        if let Some((id, _)) = self.kinds.find(DEFINITIONS.0, DEFINITIONS.1) {
+            self.store(now_ms, id, Key::of("", &object.name), definition);
+        }
+    }
+
+    /// Serves the kinds of definitions whose time has come.
+    pub(super) fn establish(&mut self, now_ms: u64) {
+        while self.promised.first().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
+            let Some((_, name)) = self.promised.pop_first() else { break };
+            let key = Key::of("", &name);
+            let id = self.kinds.find(DEFINITIONS.0, DEFINITIONS.1).map(|(id, _)| id);
+            let found = id.and_then(|id| Some((id, self.tables.get(id)?.get(&key)?.value())));
+            if let Some((id, mut definition)) = found {
+                definition["status"] = established(&definition, &stamp::written(now_ms));
+                self.store(now_ms, id, key, definition);
+            }
         }
     }
 
@@ -94,6 +124,13 @@ impl Cluster {
             *table = Table::default();
         }
     }
+}
+
+const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefinitions");
+
+fn is_established(definition: &Value) -> bool {
+    let all = definition.pointer("/status/conditions").and_then(Value::as_array);
+    all.into_iter().flatten().any(|one| one["type"] == "Established" && one["status"] == "True")
 }
 
 fn established(definition: &Value, now: &str) -> Value {
@@ -162,6 +199,7 @@ fn resource(definition: &Value) -> Option<Resource> {
         categories: list("categories"),
         namespaced: spec.get("scope").and_then(Value::as_str) == Some("Namespaced"),
         custom: true,
+        twin: false,
         versions: versions.iter().filter_map(version).collect(),
         habits: Habits { generation: true, versioned_updates: true, ..Habits::default() },
         selectable,

@@ -20,7 +20,16 @@ impl Stream {
 
 impl Cluster {
     /// What a watch sends next.
-    pub fn pull(&self, now_ms: u64, stream: &mut Stream) -> Pulled {
+    pub fn pull(&mut self, now_ms: u64, stream: &mut Stream) -> Pulled {
+        self.establish(now_ms);
+        let due_ms = self.promised.first().map_or(u64::MAX, |(due_ms, _)| *due_ms);
+        match self.pulled(now_ms, stream) {
+            Pulled::Nothing(until_ms) => Pulled::Nothing(until_ms.min(due_ms)),
+            other => other,
+        }
+    }
+
+    fn pulled(&self, now_ms: u64, stream: &mut Stream) -> Pulled {
         if stream.number <= self.watches_broken || self.faults.is_away(now_ms) {
             return Pulled::End(Some("the connection was lost"));
         }

@@ -11,20 +11,23 @@ mod create;
 mod define;
 mod delete;
 mod events;
+mod quota;
 mod read;
 mod review;
 mod route;
 mod scale;
+mod twin;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use answer::{Answer, Payload};
 pub use events::Stream;
+pub(crate) use twin::told as told_as_twin;
 
 use crate::api::call::{Call, Query, Target};
 use crate::api::failure::Named;
@@ -48,6 +51,8 @@ pub struct Limits {
     pub bookmark_every_ms: u64,
     /// Milliseconds that a watch lasts whose client says nothing.
     pub watch_ms: u64,
+    /// Milliseconds after which the kind of a new definition is served.
+    pub establish_ms: u64,
     /// Dependents go with their owners, and contents with their namespaces, within the call that
     /// ends these; otherwise when [`Cluster::collect`] is called.
     pub collects_at_once: bool,
@@ -62,6 +67,7 @@ impl Default for Limits {
             objects_max: 100_000,
             bookmark_every_ms: 60_000,
             watch_ms: 30 * 60_000,
+            establish_ms: 0,
             collects_at_once: true,
         }
     }
@@ -80,17 +86,24 @@ pub struct Cluster {
     dependents: BTreeMap<Box<str>, BTreeSet<Place>>,
     /// Objects whose owners, finalizers or contents have to be looked at.
     doubtful: BTreeSet<Place>,
+    /// When definitions come to count, by their names.
+    promised: BTreeSet<(u64, Box<str>)>,
     /// Ids and endings of names are drawn from it.
     drawn: u64,
     addresses: u64,
     faults: Faults,
     records: Records,
+    judge: Option<Judge>,
     /// Watches that began before it are over.
     watches_since: u64,
     /// Watches that began before it break off.
     watches_broken: u64,
     watches: u64,
 }
+
+/// What is wrong with an object of a definition, by rules that its schema does not say: fields and why.
+/// It is handed the kind and the object, and the object before.
+pub type Judge = fn(&str, &Value, Option<&Value>) -> Vec<(String, String)>;
 
 /// Where an object is.
 type Place = (ResourceId, Key);
@@ -148,10 +161,12 @@ impl Cluster {
             by_uid: BTreeMap::new(),
             dependents: BTreeMap::new(),
             doubtful: BTreeSet::new(),
+            promised: BTreeSet::new(),
             drawn: seed,
             addresses: 0,
             faults: Faults::default(),
             records: Records::new(limits.records_max),
+            judge: None,
             watches_since: 0,
             watches_broken: 0,
             watches: 0,
@@ -166,6 +181,12 @@ impl Cluster {
     /// Faults to come: what is refused, delayed, lost.
     pub fn faults(&mut self) -> &mut Faults {
         &mut self.faults
+    }
+
+    /// Has objects of definitions judged, as the rules (CEL) in their schemas would be, which are not
+    /// evaluated here.
+    pub fn judge_by(&mut self, judge: Judge) {
+        self.judge = Some(judge);
     }
 
     /// What was asked, and what came of it.
@@ -185,8 +206,8 @@ impl Cluster {
 
     /// The objects of a resource.
     pub(crate) fn table(&self, group: &str, plural: &str) -> Option<&Table> {
-        let (id, _) = self.kinds.find(group, plural)?;
-        self.tables.get(id)
+        let (id, resource) = self.kinds.find(group, plural)?;
+        self.tables.get(self.kinds.stored(id, resource))
     }
 
     /// Forgets all changes: watches and lists that go on from before are told 410.

@@ -42,6 +42,7 @@ impl Cluster {
 
     /// Which version to list, and after which object.
     fn page(&self, ask: &Ask<'_>) -> Result<Page, Failure> {
+        matched(ask)?;
         if let Some(token) = ask.query.text("continue") {
             let wrong = || Failure::bad_request("continue key is not valid");
             return read_token(token).ok_or_else(wrong);
@@ -108,6 +109,30 @@ impl Cluster {
         let headers = vec![("content-type", "application/json".to_owned())];
         Ok(Answer { status: 200, headers, payload: Payload::Stream(Box::new(stream)) })
     }
+}
+
+/// Whether a list says in a way that servers take which version it wants.
+fn matched(ask: &Ask<'_>) -> Result<(), Failure> {
+    let Some(how) = ask.query.text("resourceVersionMatch") else { return Ok(()) };
+    let version = ask.query.text("resourceVersion").unwrap_or_default();
+    let cause = if ask.query.text("continue").is_some() {
+        let why = "resourceVersionMatch is forbidden for continue";
+        Cause::forbidden("resourceVersionMatch", why)
+    } else if version.is_empty() {
+        let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+        Cause::forbidden("resourceVersionMatch", why)
+    } else if !["Exact", "NotOlderThan"].contains(&how) {
+        let message = format!(
+            "Unsupported value: {how:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
+        );
+        Cause::of("FieldValueNotSupported", "resourceVersionMatch", message)
+    } else if how == "Exact" && version == "0" {
+        let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+        Cause::forbidden("resourceVersionMatch", why)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
 }
 
 struct Page {

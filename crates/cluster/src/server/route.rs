@@ -22,6 +22,7 @@ impl Cluster {
     pub fn handle(&mut self, now_ms: u64, call: &Call) -> Answer {
         let (named, query) = (path(&call.path), Query::read(&call.query));
         let subject = subject(call, &named, &query);
+        self.establish(now_ms);
         let before = self.revision;
         let outcome = self.faults.outcome(now_ms, &subject);
         let answer = match &outcome {
@@ -131,7 +132,7 @@ impl Cluster {
     ) -> Result<Answer, Failure> {
         let (id, resource) =
             self.kinds.find(&target.group, &target.plural).ok_or_else(Failure::no_path)?;
-        let resource = Arc::clone(resource);
+        let (id, resource) = (self.kinds.stored(id, resource), Arc::clone(resource));
         let version = resource
             .versions
             .iter()

@@ -1,7 +1,7 @@
 //! The types of the kinds that every cluster has, read from `builtin.txt`.
 //!
 //! A line is a type: its name, then its fields. `s n b u` are a string, a number, a boolean and any
-//! scalar; `*` is anything whose maps merge and `?` anything replaced as one; `{T}` is a map of `T`;
+//! scalar, `q` an amount of a resource, `t` a moment to the millionth of a second; `*` is anything whose maps merge and `?` anything replaced as one; `{T}` is a map of `T`;
 //! `[T]` a list replaced as one, `[T set]` a set and `[T a,b]` a list whose entries are told apart by
 //! their fields `a` and `b`; `!` before any of it makes it one; `~x` is the default of a key field.
 
@@ -119,6 +119,8 @@ impl Reader<'_> {
             "s" => Kind::Text,
             "n" => Kind::Number,
             "b" => Kind::Bool,
+            "q" => Kind::Quantity,
+            "t" => Kind::Moment,
             name => return self.named(name),
         };
         self.types.add(Node::of(kind))

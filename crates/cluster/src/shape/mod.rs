@@ -40,6 +40,10 @@ pub(crate) enum Kind {
     IntOrText,
     /// A boolean.
     Bool,
+    /// An amount of a resource.
+    Quantity,
+    /// A moment, to the millionth of a second.
+    Moment,
     /// An object.
     Map,
     /// An array.

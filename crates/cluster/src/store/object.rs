@@ -104,6 +104,9 @@ impl Field {
             "metadata.name" => Some(Self::Name),
             "metadata.namespace" => Some(Self::Namespace),
             _ => {
+                let own = label.strip_prefix("regarding.").filter(|_| resource.twin);
+                let core = own.map(|field| format!("involvedObject.{field}"));
+                let label = core.as_deref().unwrap_or(label);
                 let known = resource.selectable.iter().position(|(name, _)| **name == *label);
                 known.map(Self::Selectable)
             }

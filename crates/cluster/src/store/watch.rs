@@ -31,6 +31,8 @@ pub(crate) struct Feed {
     pub(crate) opening: Arc<str>,
     /// Only metadata is told.
     pub(crate) partial: bool,
+    /// What is made of an object before it is told.
+    pub(crate) told: Option<fn(&mut Value)>,
 }
 
 impl Feed {
@@ -41,6 +43,11 @@ impl Feed {
             into.extend_from_slice(b"\"metadata\":");
             into.extend_from_slice(metadata.to_string().as_bytes());
             into.push(b'}');
+        } else if let Some(told) = self.told {
+            let mut value = object.value();
+            told(&mut value);
+            let text = value.to_string();
+            into.extend_from_slice(text.get(1..).unwrap_or_default().as_bytes());
         } else {
             into.extend_from_slice(object.rest());
         }
@@ -167,6 +174,9 @@ fn tell(selection: &Selection, feed: &Feed, change: &Change, into: &mut Vec<u8>)
             }
             into.extend_from_slice(b"{\"type\":\"DELETED\",\"object\":");
             into.extend_from_slice(feed.opening.as_bytes());
+            if let Some(told) = feed.told {
+                told(&mut value);
+            }
             let text = if feed.partial {
                 json!({"metadata": value["metadata"]}).to_string()
             } else {

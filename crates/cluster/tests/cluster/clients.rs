@@ -140,7 +140,7 @@ async fn pages_and_selectors() {
     let pods: Api<Pod> = Api::default_namespaced(client);
     for at in 0..5 {
         let pod = json!({"metadata": {"name": format!("p{at}"), "labels": {"odd": (at % 2).to_string()}},
-            "spec": {"containers": [{"name": "c"}]}});
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
         pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     }
     let first = pods.list(&ListParams::default().limit(3)).await.unwrap();

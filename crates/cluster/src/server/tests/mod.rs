@@ -1,5 +1,7 @@
 //! Calls and their answers, one after the other.
 
+mod refusals;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -111,7 +113,7 @@ fn pod(name: &str) -> Value {
 }
 
 fn deployment(name: &str) -> Value {
-    json!({"metadata": {"name": name}, "spec": {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
         "selector": {"matchLabels": {"app": name}},
         "template": {"metadata": {"labels": {"app": name}},
             "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
@@ -236,7 +238,7 @@ fn a_status_is_written_apart() {
     );
     assert_eq!((&got["spec"]["replicas"], &got["status"]["replicas"]), (&json!(9), &json!(2)));
     assert_eq!(got["metadata"]["generation"], 2);
-    let condition = json!({"status": {"conditions": [{"type": "Available", "status": "True"}]}});
+    let condition = json!({"apiVersion": "apps/v1", "kind": "Deployment", "status": {"conditions": [{"type": "Available", "status": "True"}]}});
     let target = format!("{DEPLOYMENTS}/a/status?fieldManager=c&force=true");
     let (status, got) = rig.apply(&target, condition);
     assert_eq!((status, &got["status"]["replicas"]), (200, &json!(2)), "{got}");
@@ -264,7 +266,7 @@ fn definitions_bring_kinds_and_take_them_away() {
     assert_eq!(scaled["spec"]["replicas"], 5);
     assert_eq!(rig.get("/apis/example.org/v1").0, 200);
     let put =
-        rig.put(&format!("{MODELS}/m"), json!({"metadata": {"name": "m"}, "spec": {"from": "y"}}));
+        rig.put(&format!("{MODELS}/m"), json!({"apiVersion": "example.org/v1", "kind": "Model", "metadata": {"name": "m"}, "spec": {"from": "y"}}));
     assert_eq!(put.0, 422, "an update of a custom object says of which version");
     rig.delete(&format!("{CRDS}/models.example.org"), Value::Null);
     assert_eq!(rig.get(MODELS).0, 404);
@@ -500,7 +502,7 @@ fn faults_come_as_told_and_calls_are_remembered() {
 fn patches_of_other_kinds_are_refused_where_servers_do() {
     let mut rig = Rig::new();
     rig.post(CRDS, definition());
-    rig.post(MODELS, json!({"metadata": {"name": "m"}, "spec": {"from": "x"}}));
+    rig.post(MODELS, json!({"apiVersion": "example.org/v1", "kind": "Model", "metadata": {"name": "m"}, "spec": {"from": "x"}}));
     let strategic = "application/strategic-merge-patch+json";
     let got = rig.ask(Method::PATCH, &format!("{MODELS}/m"), strategic, json!({}));
     assert_eq!(got.0, 415);

@@ -103,6 +103,28 @@ async fn a_quota_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quota_of_pods_is_told_until_it_is_raised() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    let quotas = "/api/v1/namespaces/team-a/resourcequotas";
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"},
+        "spec": {"hard": {"pods": "1"}}});
+    stage.post(quotas, &quota).await;
+    stage.model("team-a", "small", json!({})).await;
+    stage.pass(60).await;
+    let told = stage.condition("Model", "team-a", "small", "Degraded").await;
+    assert!(
+        told.starts_with("True QuotaExceeded: ") && told.contains("exceeded quota: small"),
+        "{told}"
+    );
+    stage.merge(&format!("{quotas}/small"), &json!({"spec": {"hard": {"pods": "2"}}})).await;
+    stage.pass(60).await;
+    let told = stage.condition("Model", "team-a", "small", "Degraded").await;
+    assert_eq!(told, "False Healthy: ");
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_webhook_is_told() {
     let denied = Trouble::Denied("policy.example".into(), "no engines here".into());
     refused(denied, "services", "RefusedByWebhook", "no engines here").await;

@@ -14,9 +14,10 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use kube::Client;
+use kube::Config;
 use kube::api::{Api, DynamicObject};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Client, Config};
 use parking_lot::Mutex;
 use pilotage_plan::api::{API_VERSION, Kind};
 use pilotage_plan::gateway_api;

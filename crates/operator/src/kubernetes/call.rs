@@ -105,20 +105,8 @@ impl Calls {
         object: &Value,
         force: bool,
     ) -> Result<Value, Failure> {
-        self.apply_as(MANAGER, path, object, force).await
-    }
-
-    /// The same by another name.
-    pub(super) async fn apply_as(
-        &self,
-        manager: &str,
-        path: Path<'_>,
-        object: &Value,
-        force: bool,
-    ) -> Result<Value, Failure> {
-        let query = format!("?fieldManager={manager}&force={force}");
-        let target = path.text() + &query;
-        self.ask(Method::PATCH, &target, "application/apply-patch+yaml", Some(object)).await
+        let manner = Manner { manager: MANAGER, force, dry_run: false };
+        self.apply_as(path, object, manner).await
     }
 
     /// Applies an object in that manner.

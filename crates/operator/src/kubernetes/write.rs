@@ -10,7 +10,7 @@ use pilotage_plan::crd::Names;
 use pilotage_shell::secret::Secret;
 use serde_json::{Value, json};
 
-use super::call::Path;
+use super::call::{Manner, Path};
 use super::gate::is_servers;
 use super::{Shared, chance};
 use crate::scaling;
@@ -154,7 +154,8 @@ async fn hand_over(shared: &Shared, path: Path<'_>) -> Result<(), Failure> {
         "metadata": { "name": path.name, "namespace": path.namespace },
         "spec": { "replicas": there["spec"]["replicas"] },
     });
-    shared.calls.apply_as(scaling::MANAGER, path, &number, true).await?;
+    let manner = Manner { manager: scaling::MANAGER, force: true, dry_run: false };
+    shared.calls.apply_as(path, &number, manner).await?;
     tracing::info!(name = path.name, namespace = path.namespace, "handed over a number of copies");
     Ok(())
 }

@@ -77,7 +77,7 @@ pub(super) async fn run_as(args: Gateway, manner: Manner) -> anyhow::Result<()> 
 }
 
 /// A client of the cluster.
-pub(super) async fn client() -> anyhow::Result<kube::Client> {
+pub(super) async fn client() -> anyhow::Result<pilotage_watch::Client> {
     let client = pilotage_watch::client().await.map_err(|error| {
         Wrong::new(format!("there is no cluster to be found: {error}"))
             .hint("set KUBECONFIG, or run in a pod with a service account")

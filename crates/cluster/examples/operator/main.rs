@@ -93,9 +93,7 @@ impl Bench {
         self.show("operator, most resident", operator.peak_mb(), "MB", Some(RESIDENT_MB_MAX));
         self.show("operator, resident then", operator.resident_mb(), "MB", None);
         let writes = Writes::of(&all);
-        for (resource, objects, count) in writes.by_resource() {
-            say(&format!("  {resource}: {count} writes of {objects} objects"));
-        }
+        tell(&writes);
         self.show("writes of one object, at most", writes.most_of_one(), "", Some(1.0));
         self.show("writes that changed nothing", writes.idle(), "", Some(0.0));
         self.show("writes that failed", writes.failed(), "", Some(0.0));
@@ -117,6 +115,7 @@ impl Bench {
         self.show("at rest, of a core", percent, "%", Some(IDLE_PERCENT_MAX));
         let all = self.stage.records();
         let writes = Writes::of(&all);
+        tell(&writes);
         self.show("at rest, writes", writes.count(), "", Some(0.0));
     }
 
@@ -128,9 +127,7 @@ impl Bench {
         self.show("one Model changed, ready after", self.since_s(began), "s", None);
         let all = self.settle(Vec::new()).await;
         let writes = Writes::of(&all);
-        for (resource, _, count) in writes.by_resource() {
-            say(&format!("  {resource}: {count} writes"));
-        }
+        tell(&writes);
         self.show("one Model changed, objects written", writes.objects(), "", Some(1.0));
         self.show("one Model changed, writes of one object", writes.most_of_one(), "", Some(1.0));
         Ok(())
@@ -150,6 +147,7 @@ impl Bench {
         sleep(Duration::from_secs(20)).await;
         let all = self.stage.records();
         let writes = Writes::of(&all);
+        tell(&writes);
         self.show("taking over, writes", writes.count(), "", Some(0.0));
         self.show("operator that took over, most resident", second.peak_mb(), "MB", None);
         Ok(())
@@ -193,6 +191,12 @@ impl Bench {
         let aim = most.map(|most| format!(" (at most {most})")).unwrap_or_default();
         let verdict = if is_well { "" } else { " MISSED" };
         say(&format!("{what}: {value:.2} {unit}{aim}{verdict}"));
+    }
+}
+
+fn tell(writes: &Writes<'_>) {
+    for (resource, objects, count) in writes.by_resource() {
+        say(&format!("  {resource}: {count} writes of {objects} objects"));
     }
 }
 

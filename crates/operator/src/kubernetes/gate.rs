@@ -7,11 +7,12 @@ use pilotage_shell::clock::Clock;
 
 use super::chance;
 
-/// Writes a second, in the long run.
-pub(super) const WRITES_PER_SECOND_MAX: u64 = 200;
+/// Writes a second, in the long run: a thousand Models, each of which takes ten until it is ready, come up
+/// within half a minute of it.
+pub(super) const WRITES_PER_SECOND_MAX: u64 = 400;
 
 /// Writes that may come at once after a quiet time.
-pub(super) const WRITES_BURST_MAX: u64 = 400;
+pub(super) const WRITES_BURST_MAX: u64 = 800;
 
 /// The first pause when the API server is away; twice as long after each further one.
 const PAUSE_MS: u64 = 500;

@@ -44,7 +44,7 @@ const ROUNDS_MAX: usize = 64;
 /// What becomes of pods once they have a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Ready after that many milliseconds.
+    /// Ready after that many milliseconds, and from then on.
     ReadyAfterMs(u64),
     /// Running, and never ready.
     NeverReady,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::{Fate, World, deleting, path, tell, text};
+use super::{Fate, World, condition, deleting, path, tell, text};
 use crate::Cluster;
 use crate::api::stamp;
 use crate::store::Key;
@@ -119,7 +119,9 @@ impl World {
         let (phase, ready, state) = match (fate, over) {
             (Fate::NoImage, _) => ("Pending", false, waiting("ImagePullBackOff")),
             (Fate::NeverReady, _) => ("Running", false, running(since_ms)),
-            (Fate::ReadyAfterMs(_), over) => ("Running", over, running(since_ms)),
+            (Fate::ReadyAfterMs(_), over) => {
+                ("Running", over || condition(pod, "Ready"), running(since_ms))
+            }
             (Fate::SucceedsAfterMs(_), true) => {
                 ("Succeeded", false, json!({"terminated": {"exitCode": 0, "reason": "Completed"}}))
             }

@@ -145,12 +145,40 @@ impl Calls {
 
     /// Deletes the object of that UID; one that is gone, or another one by now, is well.
     pub(crate) async fn delete(&self, path: Path<'_>, uid: &str) -> Result<Option<Value>, Failure> {
-        let how = json!({
+        self.delete_in(path, uid, None).await
+    }
+
+    /// The same of one that has so many seconds to end.
+    pub(super) async fn delete_in(
+        &self,
+        path: Path<'_>,
+        uid: &str,
+        grace_seconds: Option<u32>,
+    ) -> Result<Option<Value>, Failure> {
+        let mut how = json!({
             "apiVersion": "v1", "kind": "DeleteOptions",
             "propagationPolicy": "Background", "preconditions": { "uid": uid },
         });
+        if let Some(seconds) = grace_seconds {
+            how["gracePeriodSeconds"] = seconds.into();
+        }
         match self.ask(Method::DELETE, &path.text(), "application/json", Some(&how)).await {
             Ok(left) => Ok(Some(left)),
+            Err(failure) if matches!(failure.code, 404 | 409) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Changes the object of the UID that the patch names; one that is gone, or another one by now, is well.
+    pub(super) async fn patch(
+        &self,
+        path: Path<'_>,
+        patch: &Value,
+    ) -> Result<Option<Value>, Failure> {
+        let target = format!("{}?fieldManager={MANAGER}", path.text());
+        let kind = "application/strategic-merge-patch+json";
+        match self.ask(Method::PATCH, &target, kind, Some(patch)).await {
+            Ok(object) => Ok(Some(object)),
             Err(failure) if matches!(failure.code, 404 | 409) => Ok(None),
             Err(failure) => Err(failure),
         }

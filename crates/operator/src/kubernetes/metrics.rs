@@ -104,7 +104,9 @@ impl Counters {
             Action::Apply(apply) => ("apply", apply.sort.row().kind),
             Action::Delete { sort, .. } => ("delete", sort.row().kind),
             Action::Status { about, .. } => ("status", about.kind.name()),
-            Action::Tell { .. } => ("tell", "Event"),
+            Action::Tell { .. } | Action::Report { .. } => ("tell", "Event"),
+            Action::Release { .. } => ("release", "Pod"),
+            Action::End { .. } => ("end", "Pod"),
             Action::Key { .. } | Action::Keys { .. } => ("keep", "Secret"),
         };
         let result = match result {

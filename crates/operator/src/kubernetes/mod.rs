@@ -20,6 +20,7 @@ mod gate;
 mod known;
 mod lead;
 mod metrics;
+mod moves;
 mod preview;
 mod reconcile;
 mod watches;

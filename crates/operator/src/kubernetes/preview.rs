@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Shared;
 use super::call::{Calls, Manner, Path};
 use super::change::{Change, judged, tried};
-use super::reconcile::{list, plans};
+use super::reconcile::{list, moved, plans};
 
 /// What would come of resources.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,6 +42,7 @@ pub(super) async fn preview(shared: &Arc<Shared>, resources: &[Value]) -> Result
         return Err(Failure { code: 404, message, ..Failure::default() });
     }
     // What there is to do anyway is no change of these resources.
+    moved(shared);
     let before = plans(shared).await?;
     let mut preview = Preview::default();
     if !before.is_empty() {
@@ -153,7 +154,12 @@ async fn made(
                 preview.changes.push(change);
             }
             Action::Status { status, .. } => preview.notes.extend(refusals(at, status)),
-            Action::Tell { .. } | Action::Keys { .. } => {}
+            // What moves does so whatever the resources say.
+            Action::Tell { .. }
+            | Action::Keys { .. }
+            | Action::Release { .. }
+            | Action::End { .. }
+            | Action::Report { .. } => {}
         }
     }
     Ok(())

@@ -10,14 +10,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kube::runtime::events::{Recorder, Reporter};
 use pilotage_plan::api::{API_VERSION, Kind};
-use pilotage_plan::cluster::{Action, Failure, MANAGER, Plan, Ref};
+use pilotage_plan::cluster::{Action, Failure, MANAGER, Plan, Ref, Watched};
 use tokio_util::sync::CancellationToken;
 
 use super::discover::{self, Offered, offered};
 use super::gate::is_servers;
 use super::watches::{Heard, Watches};
 use super::write::{carry_out, collected, existing_key};
-use super::{Shared, call};
+use super::{Shared, call, moves};
 
 /// Resources that something is done about at once.
 const AT_ONCE_MAX: usize = 16;
@@ -28,7 +28,15 @@ const HEARD_MAX: usize = 512;
 /// How long the keys' Secret is left alone after it was written or refused: keys come in swarms.
 const KEYS_EVERY_MS: u64 = 2_000;
 
-type Done = (Option<Ref>, Result<(), Failure>);
+/// What was ended.
+enum Done {
+    /// What was to be done about a resource.
+    Resource(Ref),
+    /// What was to be done about keys, and what came of it.
+    Keys(Result<(), Failure>),
+    /// What was to be done about copies whose nodes go.
+    Moves,
+}
 
 struct Loop {
     shared: Arc<Shared>,
@@ -55,8 +63,8 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => break,
             heard = work.watches.next() => work.hear(heard),
-            Some((at, done)) = work.running.next() => work.done(at, done),
-            _ = leads.changed() => work.keys_read = false,
+            Some(done) = work.running.next() => work.done(done),
+            _ = leads.changed() => work.lead_changed(),
             () = work.shared.nudge.notified() => {}
             () = shared.until_ms(due_ms) => {}
         }
@@ -75,9 +83,10 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 /// What would be done, as text.
 pub(super) async fn dry_run(shared: &Arc<Shared>) -> Result<String, Failure> {
     list(shared).await?;
+    // Writing to a text does not fail.
     let mut text = String::new();
+    let _ = write!(text, "{}", moved(shared));
     for (_, plan) in plans(shared).await? {
-        // Writing to a text does not fail.
         let _ = write!(text, "{plan}");
     }
     if let Some(keys) = shared.world.lock().plan_keys() {
@@ -95,8 +104,11 @@ pub(super) async fn list(shared: &Arc<Shared>) -> Result<Offered, Failure> {
     shared.world.lock().collected(keys);
     while work.watches.unsynced() > 0 {
         let heard = work.watches.next().await;
-        if let (_, Err(error)) = &heard {
-            return Err(watch_failure(error));
+        if let (watched, Err(error)) = &heard {
+            let failure = watch_failure(error);
+            if failure.code != 403 || *watched != Watched::Nodes {
+                return Err(failure);
+            }
         }
         work.hear(heard);
     }
@@ -128,6 +140,14 @@ pub(super) async fn plans(shared: &Arc<Shared>) -> Result<Vec<(Ref, Plan)>, Fail
         }
     }
     Ok(all)
+}
+
+/// What would be done about copies whose nodes go, which comes before all plans.
+pub(super) fn moved(shared: &Shared) -> Plan {
+    let mut world = shared.world.lock();
+    let plan = world.plan_moves(shared.now_ms());
+    world.moves_done();
+    plan
 }
 
 fn look(shared: &Shared) -> Option<(Ref, Plan)> {
@@ -193,14 +213,17 @@ impl Loop {
     fn hear(&mut self, heard: Heard) {
         let shared = Arc::clone(&self.shared);
         let mut world = shared.world.lock();
+        world.heard_at(shared.now_ms());
         let mut next = Some(heard);
         for _ in 0..HEARD_MAX {
             let Some((watched, event)) = next else { break };
             match event {
                 Ok(event) => self.watches.tell(watched, event, &mut world),
                 Err(error) => {
-                    shared.counters.watch_failed();
-                    tracing::warn!(?watched, error = %error, "a watch failed");
+                    let is_forbidden = watch_failure(&error).code == 403;
+                    if !(is_forbidden && self.watches.shut_out(watched, &mut world)) {
+                        watch_failed(&shared, watched, &error);
+                    }
                 }
             }
             next = self.watches.ready();
@@ -234,6 +257,7 @@ impl Loop {
             return;
         }
         self.act_on_keys();
+        self.act_on_moves();
         let now_ms = self.shared.now_ms();
         while self.running.len() < AT_ONCE_MAX {
             let mut world = self.shared.world.lock();
@@ -249,8 +273,27 @@ impl Loop {
 
     fn start(&self, at: Ref, plan: Plan) {
         let (shared, recorder) = (Arc::clone(&self.shared), self.recorder.clone());
-        let work = async move { (Some(carry_out(&shared, &recorder, at, plan).await), Ok(())) };
+        let work = async move { Done::Resource(carry_out(&shared, &recorder, at, plan).await) };
         self.running.push(work.boxed());
+    }
+
+    fn act_on_moves(&self) {
+        let shared = Arc::clone(&self.shared);
+        let plan = shared.world.lock().plan_moves(shared.now_ms());
+        if plan.is_empty() {
+            return;
+        }
+        let recorder = self.recorder.clone();
+        let work = async move {
+            moves::carry_out(shared, recorder, plan).await;
+            Done::Moves
+        };
+        self.running.push(work.boxed());
+    }
+
+    fn lead_changed(&mut self) {
+        self.keys_read = false;
+        self.shared.world.lock().look_at_ground();
     }
 
     fn act_on_keys(&mut self) {
@@ -262,7 +305,7 @@ impl Loop {
             self.keys_busy = true;
             let work = async move {
                 let read = collected(&shared).await;
-                (None, read.map(|keys| shared.world.lock().collected(keys)))
+                Done::Keys(read.map(|keys| shared.world.lock().collected(keys)))
             };
             return self.running.push(work.boxed());
         }
@@ -274,28 +317,28 @@ impl Loop {
         let work = async move {
             let plan = Plan { actions: vec![action], next_wakeup_ms: None };
             carry_out(&shared, &recorder, at, plan).await;
-            (None, Ok(()))
+            Done::Keys(Ok(()))
         };
         self.running.push(work.boxed());
     }
 
-    fn done(&mut self, at: Option<Ref>, done: Result<(), Failure>) {
-        match at {
-            Some(at) => self.shared.world.lock().finished(&at),
-            None => {
-                self.keys_busy = false;
-                self.keys_due_ms = self.shared.now_ms() + KEYS_EVERY_MS;
-                match done {
-                    Ok(()) => self.keys_read = true,
-                    Err(failure) => {
-                        tracing::warn!(
-                            error = failure.message,
-                            "the keys of engines cannot be read"
-                        );
-                        if is_servers(&failure) {
-                            self.shared.gate.failed(&failure);
-                        }
-                    }
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Resource(at) => self.shared.world.lock().finished(&at),
+            Done::Moves => self.shared.world.lock().moves_done(),
+            Done::Keys(done) => self.keys_done(done),
+        }
+    }
+
+    fn keys_done(&mut self, done: Result<(), Failure>) {
+        self.keys_busy = false;
+        self.keys_due_ms = self.shared.now_ms() + KEYS_EVERY_MS;
+        match done {
+            Ok(()) => self.keys_read = true,
+            Err(failure) => {
+                tracing::warn!(error = failure.message, "the keys of engines cannot be read");
+                if is_servers(&failure) {
+                    self.shared.gate.failed(&failure);
                 }
             }
         }
@@ -308,15 +351,22 @@ impl Loop {
             return self.shared.origin_ms + until / 1_000_000 + 1;
         }
         let mut due_ms = self.looked_ms.max(now_ms + 1);
-        if self.shared.leads() && self.running.len() < AT_ONCE_MAX {
+        let is_synced = self.shared.is_synced.load(Ordering::Relaxed);
+        if is_synced && self.shared.leads() && self.running.len() < AT_ONCE_MAX {
             let world = self.shared.world.lock();
-            due_ms = due_ms.min(world.wakeup_ms().unwrap_or(u64::MAX));
+            let next_ms = world.wakeup_ms().into_iter().chain(world.moves_due_ms()).min();
+            due_ms = due_ms.min(next_ms.unwrap_or(u64::MAX));
             if (world.is_collecting() || !self.keys_read) && !self.keys_busy {
                 due_ms = due_ms.min(self.keys_due_ms);
             }
         }
         due_ms.max(now_ms + 1)
     }
+}
+
+fn watch_failed(shared: &Shared, watched: Watched, error: &kube::runtime::watcher::Error) {
+    shared.counters.watch_failed();
+    tracing::warn!(?watched, error = %error, "a watch failed");
 }
 
 fn watch_failure(error: &kube::runtime::watcher::Error) -> Failure {

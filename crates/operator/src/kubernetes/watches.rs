@@ -28,7 +28,17 @@ pub(super) struct Watches {
     /// What is being listed, and what of it was heard.
     listing: BTreeMap<Watched, BTreeSet<Place>>,
     listed: BTreeSet<Watched>,
+    /// Looks at the cluster before nodes are asked for again, which may not be seen.
+    nodes_rest: u32,
+    /// Whether nodes may not be seen, as far as is known; nobody waits for them then.
+    nodes_refused: bool,
 }
+
+/// Looks at the cluster for which nodes that may not be seen are left alone: ten minutes.
+const NODES_REST: u32 = 10;
+
+/// Nodes that are listed in one go: what one says of its images and volumes is long, and only a little is kept.
+const NODES_PAGE: u32 = 50;
 
 impl Watches {
     pub(super) fn new(client: Client, namespace: Option<String>) -> Self {
@@ -39,6 +49,8 @@ impl Watches {
             open: BTreeMap::new(),
             listing: BTreeMap::new(),
             listed: BTreeSet::new(),
+            nodes_rest: 0,
+            nodes_refused: false,
         }
     }
 
@@ -46,6 +58,10 @@ impl Watches {
     pub(super) fn follow(&mut self, setting: &Cluster, is_ours: bool, world: &mut World) {
         let istio = setting.mesh == Some(Mesh::Istio);
         let mut wanted: BTreeSet<Watched> = BTreeSet::from([Watched::Pods]);
+        self.nodes_rest = self.nodes_rest.saturating_sub(1);
+        if self.nodes_rest == 0 {
+            wanted.insert(Watched::Nodes);
+        }
         let there = Sort::ALL.into_iter().filter(|sort| sort.is_there(setting.has, istio));
         wanted.extend(there.map(Watched::Made));
         if is_ours {
@@ -70,6 +86,27 @@ impl Watches {
         }
     }
 
+    /// What is watched there may not be seen. Only of nodes one can do without; whether that is what it is about.
+    pub(super) fn shut_out(&mut self, watched: Watched, world: &mut World) -> bool {
+        if watched != Watched::Nodes {
+            return false;
+        }
+        if let Some(handle) = self.open.remove(&watched) {
+            handle.abort();
+        }
+        self.listing.remove(&watched);
+        self.listed.remove(&watched);
+        if !self.nodes_refused {
+            tracing::warn!(
+                "nodes may not be seen: copies do not move before their nodes go; give the operator's ServiceAccount the right to get, list and watch nodes"
+            );
+        }
+        (self.nodes_rest, self.nodes_refused) = (NODES_REST, true);
+        world.listed(watched, &BTreeSet::new());
+        world.sees_nodes(false);
+        true
+    }
+
     /// The next things that are heard.
     pub(super) async fn next(&mut self) -> Heard {
         match self.streams.next().await {
@@ -86,7 +123,8 @@ impl Watches {
 
     /// How many have not listed what there is.
     pub(super) fn unsynced(&self) -> usize {
-        self.open.len() - self.listed.len()
+        let awaited = self.open.keys().filter(|one| !self.listed.contains(*one));
+        awaited.filter(|one| !self.nodes_refused || **one != Watched::Nodes).count()
     }
 
     /// Tells the world what was heard.
@@ -109,6 +147,10 @@ impl Watches {
                 if let Some(there) = self.listing.remove(&watched) {
                     world.listed(watched, &there);
                 }
+                if watched == Watched::Nodes {
+                    self.nodes_refused = false;
+                    world.sees_nodes(true);
+                }
                 self.listed.insert(watched);
             }
             Event::Apply(object) => world.observe(watched, &json(object)),
@@ -124,16 +166,19 @@ impl Watches {
                 (row.api_version, row.kind, row.plural)
             }
             Watched::Pods => ("v1", "Pod", "pods"),
+            Watched::Nodes => ("v1", "Node", "nodes"),
         };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let gvk = GroupVersionKind::gvk(group, version, kind);
         let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
-        let api: Api<DynamicObject> = match &self.namespace {
+        let namespace = self.namespace.as_ref().filter(|_| watched != Watched::Nodes);
+        let api: Api<DynamicObject> = match namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         };
         let config = match watched {
             Watched::Resources(_) => watcher::Config::default(),
+            Watched::Nodes => watcher::Config::default().page_size(NODES_PAGE),
             Watched::Made(_) | Watched::Pods => watcher::Config::default().labels(MODEL),
         };
         watcher(api, config).default_backoff().map(move |event| (watched, event))

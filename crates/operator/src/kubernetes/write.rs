@@ -71,6 +71,8 @@ async fn act(
             shared.world.lock().key(now_ms, about, key);
         }
         Action::Keys { namespace, keys } => keep_keys(shared, namespace, keys).await?,
+        // What is about no resource of ours is done by `moves`.
+        Action::Release { .. } | Action::End { .. } | Action::Report { .. } => {}
     }
     Ok(())
 }
@@ -267,7 +269,7 @@ fn unbase64(text: &str) -> Option<String> {
     String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).ok()?).ok()
 }
 
-fn event(note: &Note) -> Event {
+pub(super) fn event(note: &Note) -> Event {
     Event {
         type_: if note.is_warning { EventType::Warning } else { EventType::Normal },
         reason: note.reason.clone(),

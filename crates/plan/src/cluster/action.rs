@@ -62,6 +62,42 @@ pub enum Action {
         /// Keys by `<namespace>.<model>`.
         keys: Keys,
     },
+    /// Have a Deployment let go of a pod, which starts another one.
+    Release {
+        /// The pod.
+        pod: Target,
+        /// What is changed in it, as a strategic merge patch, if it is still that pod.
+        patch: Value,
+    },
+    /// Delete a pod, if it is still that one, with its own time to finish.
+    End {
+        /// The pod.
+        pod: Target,
+        /// Seconds that it has, where they are fewer than its own.
+        grace_seconds: Option<u32>,
+    },
+    /// Tell people of something that is not ours.
+    Report {
+        /// What about.
+        of: Target,
+        /// What.
+        note: Note,
+    },
+}
+
+/// A pod, or a node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// `Pod` or `Node`.
+    pub kind: &'static str,
+    /// Its namespace; empty for nodes.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The Model that it is of.
+    pub model: Option<String>,
 }
 
 /// An object to apply.
@@ -158,6 +194,13 @@ impl fmt::Display for About {
     }
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{} {}{slash}{}", self.kind, self.namespace, self.name)
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -184,6 +227,11 @@ impl fmt::Display for Action {
             Self::Keys { namespace, keys } => {
                 writeln!(f, "~ Secret {namespace}/{}: {} keys", super::KEYS, keys.0.len())
             }
+            Self::Release { pod, .. } => {
+                writeln!(f, "~ {pod}: let go of by its Deployment, which starts another one")
+            }
+            Self::End { pod, .. } => writeln!(f, "- {pod}"),
+            Self::Report { of, note } => writeln!(f, "! {of}: {}: {}", note.reason, note.message),
         }
     }
 }

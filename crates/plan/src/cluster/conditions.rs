@@ -39,12 +39,15 @@ pub(super) struct Copies {
     pub(super) there: u32,
     pub(super) ready: u32,
     pub(super) updated: u32,
+    /// Copies that serve until others do in their place.
+    pub(super) moving: u32,
     pub(super) is_seen: bool,
 }
 
 impl Copies {
     pub(super) const fn is_moving(self) -> bool {
         !self.is_seen
+            || self.moving > 0
             || self.updated < self.wanted
             || self.ready < self.wanted
             || self.there != self.wanted
@@ -53,7 +56,7 @@ impl Copies {
 
 /// The conditions of a Model that is run here, beside `Accepted`.
 pub(super) fn of_copies(copies: Copies, trouble: Option<&(Trouble, String)>) -> Vec<Said> {
-    let Copies { wanted, ready, updated, .. } = copies;
+    let Copies { wanted, ready, updated, moving, .. } = copies;
     let told = trouble.map(|(trouble, what)| (trouble.name(), trouble.tell(what)));
     let ready_said = match (wanted, ready, &told) {
         (0, 0, _) => {
@@ -69,8 +72,15 @@ pub(super) fn of_copies(copies: Copies, trouble: Option<&(Trouble, String)>) -> 
     };
     let gave_up = trouble.is_some_and(|(trouble, _)| *trouble == Trouble::NotReadyInTime);
     let progressing = if copies.is_moving() && !gave_up {
-        let reason = if ready == 0 { "Starting" } else { "RollingOut" };
-        let message = format!("{updated} of {wanted} copies are of the newest spec, {ready} ready");
+        let reason = match (ready, moving) {
+            (0, _) => "Starting",
+            (_, 0) => "RollingOut",
+            (_, 1..) => "Moving",
+        };
+        let message = match moving {
+            0 => format!("{updated} of {wanted} copies are of the newest spec, {ready} ready"),
+            _ => format!("{moving} of {wanted} copies move from their nodes, {ready} ready"),
+        };
         Said::new("Progressing", true, reason, message)
     } else if gave_up {
         Said::new("Progressing", false, Trouble::NotReadyInTime.name(), String::new())

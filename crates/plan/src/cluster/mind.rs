@@ -101,7 +101,12 @@ impl Mind {
         let made = subject(action);
         let count = self.refusals.get(&made).map_or(0, |old| old.count) + 1;
         let trouble = trouble(failure).filter(|_| {
-            matches!(action, Action::Apply(_) | Action::Delete { .. } | Action::Key { .. })
+            let is_told = matches!(action, Action::Apply(_) | Action::Delete { .. });
+            is_told
+                || matches!(
+                    action,
+                    Action::Key { .. } | Action::Release { .. } | Action::End { .. }
+                )
         });
         let known = self.refusals.get(&made).filter(|old| old.trouble == trouble);
         let what = known.map_or_else(|| describe(action, failure), |old| old.what.clone());
@@ -175,6 +180,11 @@ impl Mind {
         self.refusals.remove(&key_subject());
     }
 
+    /// A pod was moved.
+    pub(super) fn moved(&mut self) -> bool {
+        self.refusals.remove(&moves_subject()).is_some()
+    }
+
     /// When the key is to be read.
     pub(super) fn key_due_ms(&self) -> u64 {
         self.key_ms.map_or(0, |read| read + KEY_EVERY_MS)
@@ -199,12 +209,18 @@ pub(super) const fn status_subject() -> Made {
     (Sort::Service, String::new())
 }
 
+/// What stands for pods that move among objects.
+const fn moves_subject() -> Made {
+    (Sort::Deployment, String::new())
+}
+
 fn subject(action: &Action) -> Made {
     match action {
         Action::Apply(apply) => (apply.sort, apply.name().to_owned()),
         Action::Delete { sort, name, .. } => (*sort, name.clone()),
         Action::Key { .. } | Action::Keys { .. } => key_subject(),
-        Action::Status { .. } | Action::Tell { .. } => status_subject(),
+        Action::Status { .. } | Action::Tell { .. } | Action::Report { .. } => status_subject(),
+        Action::Release { .. } | Action::End { .. } => moves_subject(),
     }
 }
 
@@ -216,6 +232,9 @@ fn describe(action: &Action, failure: &Failure) -> String {
         }
         Action::Delete { sort, name, .. } => {
             format!("the {} `{name}` cannot be deleted: {message}", sort.row().kind)
+        }
+        Action::Release { pod, .. } | Action::End { pod, .. } => {
+            format!("the pod `{}` cannot be moved from its node: {message}", pod.name)
         }
         _ => format!("the Secret with its key was refused: {message}"),
     }

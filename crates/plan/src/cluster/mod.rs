@@ -25,7 +25,7 @@ mod trouble;
 mod versions;
 mod world;
 
-pub use action::{About, Action, Apply, Keys, Note, Plan, Why};
+pub use action::{About, Action, Apply, Keys, Note, Plan, Target, Why};
 pub use admit::{Admission, Identity, Refusal, Refused, Seen, admit};
 pub use difference::{Difference, differences};
 pub use kinds::{Row, Sort};

@@ -114,6 +114,7 @@ impl<'a> Look<'a> {
         let mut cluster = Cluster {
             namespace: self.at.namespace.clone(),
             owners: BTreeMap::from([(self.at.name.clone(), uid.to_owned())]),
+            surged: self.world.ground.surged_of(self.at),
             ..self.world.setting.clone()
         };
         self.versions = self.versions(held, model, &cluster);
@@ -123,7 +124,7 @@ impl<'a> Look<'a> {
         let fleet = kubernetes::fleet_of(model, &self.world.fleets);
         let rendered = kubernetes::model(model, fleet, &cluster);
         match rendered {
-            Ok(rendered) => with_notes(model, &cluster, rendered),
+            Ok(rendered) => with_notes(model, &cluster, self.world.ground.is_blind(), rendered),
             // Who would scale it is not there: Pilotage does.
             Err(error @ RenderError::Absent { .. }) if scaled_by(model) != ScaleBy::Pilotage => {
                 let own = scaled_by_us(model);
@@ -324,7 +325,7 @@ fn scaled_by_us(model: &Model) -> Model {
     own
 }
 
-fn with_notes(model: &Model, cluster: &Cluster, rendered: Rendered) -> Come {
+fn with_notes(model: &Model, cluster: &Cluster, is_blind: bool, rendered: Rendered) -> Come {
     let mut notes = Vec::new();
     let mut reason = "Accepted";
     if rendered.objects.iter().any(|object| object.kind() == "StatefulSet") {
@@ -336,6 +337,9 @@ fn with_notes(model: &Model, cluster: &Cluster, rendered: Rendered) -> Come {
     }
     if !cluster.has.monitors {
         notes.push("no PodMonitor: Prometheus' operator is not installed".to_owned());
+    }
+    if is_blind {
+        notes.push("nodes may not be seen: copies do not move before their nodes go".to_owned());
     }
     let own = format!("{}: ", model.name());
     let mut rendered = rendered;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::kinds::Sort;
 use crate::api::ScaleBy;
+use crate::render::kubernetes::SURGED;
 
 /// The annotation with a digest of what was rendered: fields that are rendered no more are found by it.
 pub const RENDERED: &str = "pilotage.dev/rendered";
@@ -66,6 +67,8 @@ pub(super) struct Progress {
     pub(super) is_late: bool,
     /// Whether its pods take requests.
     pub(super) serves: bool,
+    /// Copies of those wanted that stand in for others which move.
+    pub(super) surged: u32,
     /// Why its controller cannot make pods.
     pub(super) failure: Option<String>,
 }
@@ -164,6 +167,10 @@ fn progress(sort: Sort, object: &Value) -> Progress {
         // LeaderWorkerSets do not say what they have seen.
         is_seen: sort == Sort::LeaderWorkerSet || seen >= generation,
         is_late,
+        surged: object["metadata"]["annotations"][SURGED]
+            .as_str()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or_default(),
         serves: spec["template"]["metadata"]["labels"]["pilotage.dev/role"] != "works",
         failure,
     }

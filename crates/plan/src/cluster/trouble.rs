@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::pod::PodOf;
+use crate::render::kubernetes::{HELD, HELD_MOVING};
 
 /// How a call failed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -167,6 +168,8 @@ pub fn pod_trouble(pod: &Value) -> Option<String> {
 pub(super) struct Pod {
     /// Whether it takes requests.
     pub(super) is_ready: bool,
+    /// Whether it serves until another one does in its place.
+    pub(super) is_moving: bool,
     /// What is wrong with it, and with what.
     pub(super) sign: Option<(Trouble, String)>,
     /// What others need to know of it.
@@ -182,11 +185,14 @@ impl Pod {
         let status = &pod["status"];
         let conditions = || status["conditions"].as_array().into_iter().flatten();
         let is_ready = conditions().any(|one| one["type"] == "Ready" && one["status"] == "True");
-        if pod["metadata"]["deletionTimestamp"].is_string() || is_ready {
+        let is_leaving = pod["metadata"]["deletionTimestamp"].is_string();
+        if is_leaving || is_ready {
             return Self {
                 is_ready: is_ready && status["phase"] == "Running",
-                sign: None,
-                of: PodOf::default(),
+                is_moving: is_ready
+                    && !is_leaving
+                    && pod["metadata"]["labels"][HELD] == HELD_MOVING,
+                ..Self::default()
             };
         }
         let unplaced = conditions()
@@ -201,7 +207,7 @@ impl Pod {
                 .flat_map(|list| status[list].as_array().into_iter().flatten())
                 .find_map(sign),
         };
-        Self { is_ready, sign, of: PodOf::default() }
+        Self { is_ready, sign, ..Self::default() }
     }
 }
 

@@ -3,7 +3,9 @@
 //! Contract: no I/O and no clock. The same world at the same time gives the same plans, and one in which
 //! all is as it is to be gives none: nothing is written at rest.
 
+mod ground;
 mod keyring;
+mod running;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use super::{model, others};
 use crate::api::{Kind, Resource, ScaleBy};
 use crate::render::kubernetes::{Cluster, Installed};
 use crate::update::Trial;
+use ground::Ground;
+pub use running::Running;
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -31,6 +35,8 @@ pub enum Watched {
     Made(Sort),
     /// Pods of Models.
     Pods,
+    /// Nodes.
+    Nodes,
 }
 
 /// A resource by its names.
@@ -67,25 +73,6 @@ pub(super) enum Verdict {
     Refused(Refusal),
 }
 
-/// A Model that counts, as others need to know of it.
-#[derive(Clone, Debug)]
-pub struct Running {
-    /// Which one.
-    pub identity: Identity,
-    /// What it says.
-    pub resource: Arc<Resource>,
-    /// What was last said of it.
-    pub status: Value,
-    /// Copies that there are, and those that are ready.
-    pub copies: (u32, u32),
-    /// What keeps its pods running that take requests: its sort, its name, and copies that it is told to have.
-    pub workloads: Vec<(Sort, String, u32)>,
-    /// Who writes their number: an object that scales them, be it on its way out, or else Pilotage itself.
-    pub scaled_by: ScaleBy,
-    /// Pods of it.
-    pub pods: Vec<PodOf>,
-}
-
 /// A cluster as it was last seen.
 #[derive(Debug)]
 pub struct World {
@@ -111,6 +98,7 @@ pub struct World {
     wakeups: BTreeMap<Ref, u64>,
     /// What gateways say of next versions of Models.
     trials: BTreeMap<Place, Vec<Trial>>,
+    pub(super) ground: Ground,
     /// Counts changes.
     revision: u64,
 }
@@ -136,6 +124,7 @@ impl World {
             busy: BTreeSet::new(),
             wakeups: BTreeMap::new(),
             trials: BTreeMap::new(),
+            ground: Ground::default(),
             revision: 0,
         }
     }
@@ -171,6 +160,7 @@ impl World {
             Watched::Resources(kind) => self.resource(kind, object),
             Watched::Made(sort) => self.object(sort, object),
             Watched::Pods => self.pod(object),
+            Watched::Nodes => self.node(object),
         }
     }
 
@@ -208,6 +198,10 @@ impl World {
                     );
                 }
             }
+            Watched::Nodes => {
+                let nodes = self.ground.nodes_beside(there).into_iter();
+                lost.extend(nodes.map(|name| (String::new(), name, None)));
+            }
         }
         for (namespace, name, model) in lost {
             self.remove(watched, &namespace, &name, model);
@@ -234,7 +228,9 @@ impl World {
                     self.touch(place);
                 }
             }
+            Watched::Nodes => self.ground.no_node(name),
             Watched::Pods => {
+                self.ground.no_pod(&(namespace.to_owned(), name.to_owned()));
                 let Some(model) = model else { return };
                 let place = (namespace.to_owned(), model);
                 let Some(pods) = self.pods.get_mut(&place) else { return };
@@ -295,6 +291,9 @@ impl World {
         let Some(model) = label(object) else { return };
         let live = Live::read(sort, object);
         let place = (namespace, model);
+        if live.progress.surged > 0 {
+            self.ground.found_surged(&place, &live);
+        }
         let objects = self.made.entry(place.clone()).or_default();
         let matters = match objects.get(&(sort, name.clone())) {
             Some(old) if old.uid == live.uid && is_older(&live.version, &old.version) => return,
@@ -308,13 +307,15 @@ impl World {
     }
 
     fn pod(&mut self, object: &Value) {
+        self.ground.pod(object);
         let (namespace, name) = place(object);
         let Some(model) = label(object) else { return };
         let place = (namespace, model);
         let pod = Pod { of: PodOf::read(&name, object), ..Pod::read(object) };
         let old = self.pods.entry(place.clone()).or_default().insert(name, pod.clone());
         // What only others look at is no reason to look at the Model again.
-        if old.is_none_or(|old| (old.is_ready, &old.sign) != (pod.is_ready, &pod.sign)) {
+        let matters = |pod: &Pod| (pod.is_ready, pod.is_moving, pod.sign.clone());
+        if old.is_none_or(|old| matters(&old) != matters(&pod)) {
             self.touch(place);
         }
     }
@@ -511,43 +512,6 @@ impl World {
     /// Routes look at their Models.
     fn readiness_changed(&mut self, model: &str) {
         self.dirty.extend(self.routes.get(model).into_iter().flatten().cloned());
-    }
-
-    /// The Models that count and are run here.
-    pub fn models(&mut self) -> Vec<Running> {
-        if self.unsettled {
-            self.settle();
-        }
-        let all = self.accepted.iter().filter(|(at, _)| at.kind == Kind::Model);
-        let known = |(at, resource): (&Ref, &Arc<Resource>)| {
-            let held = self.resources.get(at)?;
-            let place = (at.namespace.clone(), at.name.clone());
-            let made = self.made.get(&place);
-            let copies = made.into_iter().flatten().filter(|((sort, _), _)| sort.is_workload());
-            let copies = copies.map(|(_, live)| (live.progress.there, live.progress.ready));
-            let pods = self.pods.get(&place).into_iter().flatten();
-            let placed = made.into_iter().flatten().filter(|((sort, _), live)| {
-                sort.is_workload() && live.progress.serves && !live.is_deleted
-            });
-            Some(Running {
-                identity: held.seen.identity.clone(),
-                resource: Arc::clone(resource),
-                status: held.status.clone(),
-                copies: copies.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
-                workloads: placed
-                    .map(|((sort, name), live)| (*sort, name.clone(), live.progress.wanted))
-                    .collect(),
-                scaled_by: made
-                    .map_or(ScaleBy::Pilotage, |made| scaled_by(made, &held.seen.identity.uid)),
-                pods: pods.map(|(_, pod)| pod.of.clone()).collect(),
-            })
-        };
-        all.filter_map(known).collect()
-    }
-
-    /// The Fleets that count.
-    pub fn fleets(&self) -> &[Resource] {
-        &self.fleets
     }
 }
 

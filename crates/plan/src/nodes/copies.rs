@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::health::{DEVICES_SETTLE_SECONDS, Fault, Health, Node, Verdict};
-use super::moves::{Holder, ModelKey, ModelSeen, PodSeen};
+use super::moves::{Holder, ModelKey, ModelSeen, Notice, PodSeen};
 
 /// A copy.
 pub(super) struct Copied<'a> {
@@ -82,6 +82,11 @@ impl Urge {
     pub(super) const fn deadline(&self) -> Option<u64> {
         if self.deadline == u64::MAX { None } else { Some(self.deadline) }
     }
+
+    /// What is known of its node's time.
+    pub(super) fn notice(&self) -> Option<Notice> {
+        self.deadline().map(|deadline| Notice { since: self.since, deadline })
+    }
 }
 
 /// The copies of each Model, in the order of their urgency and then of their names.
@@ -115,8 +120,18 @@ pub(super) fn copies<'a>(
     all
 }
 
-/// What urges a pod away from its node.
+/// What urges a pod away from its node. Of a time that is written down at the pod the rest is left, whenever the
+/// node was seen first.
 fn urge(now: u64, pod: &PodSeen, nodes: &BTreeMap<&str, (&Node, Health)>) -> Option<Urge> {
+    let mut urge = urge_seen(now, pod, nodes)?;
+    if let Some(Notice { since, deadline }) = pod.notice.filter(|_| urge.deadline().is_some()) {
+        urge.since = urge.since.min(since);
+        urge.deadline = urge.deadline.min(deadline);
+    }
+    Some(urge)
+}
+
+fn urge_seen(now: u64, pod: &PodSeen, nodes: &BTreeMap<&str, (&Node, Health)>) -> Option<Urge> {
     let (node, health) = nodes.get(pod.node.as_deref()?)?;
     let of = |kind, since, deadline: Option<u64>, why: &str| {
         let deadline = deadline.unwrap_or(u64::MAX);

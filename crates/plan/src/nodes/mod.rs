@@ -20,7 +20,8 @@ mod tests;
 
 pub use health::{Condition, Devices, Fault, Health, Node, Status, Taint, Verdict, health};
 pub use moves::{
-    Deletion, Holder, MOVES_MAX, MOVES_PER_MODEL, ModelKey, ModelSeen, Moves, PodSeen, Surge, Told,
-    moves,
+    Deletion, Holder, MOVES_MAX, MOVES_PER_MODEL, ModelKey, ModelSeen, Moves, Notice, PodSeen,
+    Release, Surge, Told, moves,
 };
+pub use read::NOTICE;
 pub use signals::{Clock, Meaning, ROWS, Row, Signal};

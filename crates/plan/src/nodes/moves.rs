@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use super::copies::{Copied, Kind, Urge, copies};
-use super::health::{Fault, Health, Node, Verdict, health, next_look};
+use super::health::{DEVICES_SETTLE_SECONDS, Fault, Health, Node, Verdict, health, next_look};
 
 /// Most copies of a Model that move at once, but for those whose time is short.
 pub const MOVES_PER_MODEL: u32 = 2;
@@ -52,6 +52,17 @@ pub struct PodSeen {
     pub accelerators: u32,
     /// Since when one of those that it was given is `Unhealthy` in its `allocatedResourcesStatus`.
     pub unhealthy_since: Option<u64>,
+    /// What was known of its node's time when it was released.
+    pub notice: Option<Notice>,
+}
+
+/// The time that a node announced: not every signal says when it was given, and who comes later would count anew.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Notice {
+    /// Since when it was known.
+    pub since: u64,
+    /// When pods are stopped.
+    pub deadline: u64,
 }
 
 /// What keeps a pod.
@@ -96,8 +107,8 @@ pub struct ModelSeen {
 /// What is to be done.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Moves {
-    /// Pods to release: their namespaces and names.
-    pub release: Vec<(String, String)>,
+    /// Pods to release.
+    pub release: Vec<Release>,
     /// Pods to delete.
     pub delete: Vec<Deletion>,
     /// Groups beyond the wanted number that there are to be; Models that are not here want none.
@@ -106,6 +117,17 @@ pub struct Moves {
     pub told: Vec<Told>,
     /// When to ask again, though nothing else is seen.
     pub next_wakeup: Option<u64>,
+}
+
+/// A pod to release.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Release {
+    /// Where it is.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// What is to be written down of its node's time.
+    pub notice: Option<Notice>,
 }
 
 /// A pod to delete, never by force.
@@ -165,6 +187,12 @@ pub fn moves(
     let mut turn = Turn { now, moves: Moves::default(), room: MOVES_MAX.saturating_sub(under_way) };
     for (node, health) in nodes.values() {
         turn.tell_of_node(node, health);
+    }
+    for since in pods.iter().filter_map(|pod| pod.unhealthy_since) {
+        let settled = since.saturating_add(DEVICES_SETTLE_SECONDS);
+        if settled > now {
+            turn.wake(settled);
+        }
     }
     // The places there are go to whom it is most urgent for.
     let mut order: Vec<(&ModelKey, Vec<Copied<'_>>)> = copies.into_iter().collect();
@@ -263,10 +291,12 @@ impl Turn {
                 "another copy is started, and it serves until that is ready",
                 seen,
             );
-            let pods = copy.pods.iter();
-            self.moves
-                .release
-                .extend(pods.map(|pod| (pod.model.namespace.clone(), pod.name.clone())));
+            let notice = copy.urge.as_ref().and_then(Urge::notice);
+            self.moves.release.extend(copy.pods.iter().map(|pod| Release {
+                namespace: pod.model.namespace.clone(),
+                pod: pod.name.clone(),
+                notice,
+            }));
         } else if may_miss(seen, count) {
             count.ready -= 1;
             self.delete(seen, copy, "there is room for no other copy beside it");

@@ -6,9 +6,14 @@
 use serde_json::Value;
 
 use super::health::{Condition, Devices, Node, Status, Taint};
-use super::moves::{Holder, ModelKey, PodSeen};
+use super::moves::{Holder, ModelKey, Notice, PodSeen};
+use super::signals::{ROWS, Signal};
 use crate::Timestamp;
 use crate::render::kubernetes::{HELD, HELD_MOVING};
+
+/// The annotation of a released pod with its node's time: from when it was known and until when it lasts, as an
+/// interval of ISO 8601.
+pub const NOTICE: &str = "pilotage.dev/notice";
 
 /// Beginnings of the names of resources that are accelerators.
 const ACCELERATORS: [&str; 6] = [
@@ -57,6 +62,21 @@ impl Node {
             labels: labels.map(|(key, value)| (key.clone(), text(value))).collect(),
             devices: devices(now, status, before),
         }
+    }
+
+    /// What a signal looks at, and nothing else: nodes have hundreds of labels and conditions of others.
+    pub fn trimmed(mut self) -> Self {
+        let says = |is: &dyn Fn(Signal) -> bool| ROWS.iter().any(|row| is(row.signal));
+        self.taints
+            .retain(|one| says(&|signal| matches!(signal, Signal::Taint(key) if key == one.key)));
+        self.conditions.retain(|one| {
+            says(&|signal| matches!(signal, Signal::Condition(kind, ..) if kind == one.kind))
+        });
+        self.labels.retain(|name, _| {
+            says(&|signal| matches!(signal, Signal::Label(key, _) if key == name))
+                || ROWS.iter().any(|row| row.only.is_some_and(|(key, _)| key == name))
+        });
+        self
     }
 }
 
@@ -122,7 +142,27 @@ impl PodSeen {
                 .map(|(_, n)| number(n))
                 .sum(),
             unhealthy_since: is_unhealthy.then(|| known.unwrap_or(now)),
+            notice: Notice::read(&metadata["annotations"][NOTICE]),
         })
+    }
+
+    /// Whether its Deployment has let go of it.
+    pub fn is_released(&self) -> bool {
+        self.holder == Holder::Deployment { is_released: true }
+    }
+}
+
+impl Notice {
+    /// As it is written down.
+    pub fn written(self) -> String {
+        let text = crate::timestamp::text;
+        format!("{}/{}", text(self.since), text(self.deadline))
+    }
+
+    fn read(text: &Value) -> Option<Self> {
+        let (since, deadline) = text.as_str()?.split_once('/')?;
+        let seconds = |text: &str| text.parse::<Timestamp>().ok().map(|at| at.unix_seconds());
+        Some(Self { since: seconds(since)?, deadline: seconds(deadline)? })
     }
 }
 
@@ -194,6 +234,10 @@ mod tests {
             (Status::Unknown, NOW - 120)
         );
         assert!(first.is_unschedulable && first.deleted.is_none());
+        let trimmed = first.trimmed();
+        let keys: Vec<&str> = trimmed.taints.iter().map(|one| one.key.as_str()).collect();
+        assert_eq!((keys, trimmed.conditions.len()), (vec!["node.kubernetes.io/unreachable"], 1));
+        assert!(trimmed.labels.contains_key("cloud.google.com/gke-spot"));
     }
 
     #[test]
@@ -225,6 +269,9 @@ mod tests {
             object["status"]["phase"] = "Failed".into();
             assert_eq!(PodSeen::read(NOW, &object, None), None);
         };
+        let notice = Notice { since: NOW, deadline: NOW + 120 };
+        assert_eq!(Notice::read(&notice.written().into()), Some(notice));
+        assert_eq!(Notice::read(&"2027-01-15T08:00:00Z".into()), None);
         check(json!({ "pilotage.dev/held": "here" }), Holder::Deployment { is_released: false });
         check(json!({ "pilotage.dev/held": "moving" }), Holder::Deployment { is_released: true });
         check(json!({ "pilotage.dev/copy": "1" }), Holder::Pair { name: "1".to_owned() });

@@ -179,6 +179,7 @@ impl Play {
             is_leaving: false,
             accelerators: 1,
             unhealthy_since: None,
+            notice: None,
         };
         self.pods.push(Pod { seen, ready_at: self.now + self.start, ends_at: u64::MAX });
     }
@@ -199,10 +200,11 @@ impl Play {
         let seen: Vec<PodSeen> = self.pods.iter().map(|pod| pod.seen.clone()).collect();
         let told = moves(self.now, &self.nodes, &seen, &self.models);
         assert_eq!(told, moves(self.now, &self.nodes, &seen, &self.models));
-        for (_, name) in &told.release {
+        for Release { pod: name, notice, .. } in &told.release {
             let pod = self.pods.iter_mut().find(|pod| pod.seen.name == *name).unwrap();
             assert_eq!(pod.seen.holder, Holder::Deployment { is_released: false }, "once");
             pod.seen.holder = Holder::Deployment { is_released: true };
+            pod.seen.notice = *notice;
         }
         for Deletion { pod: name, grace_seconds, .. } in &told.delete {
             let pod = self.pods.iter_mut().find(|pod| pod.seen.name == *name).unwrap();
@@ -423,7 +425,7 @@ fn broken_accelerators() {
     play.pods[0].seen.unhealthy_since = Some(play.now - 400);
     play.second();
     assert_eq!(play.last.release.len(), 1);
-    assert_eq!(play.last.release[0].1, play.pods[0].seen.name);
+    assert_eq!(play.last.release[0].pod, play.pods[0].seen.name);
     // A node that fails as a whole: who is placed there after that stays.
     let mut play = Play::of([1, 0], 1);
     play.fail(0);
@@ -472,12 +474,13 @@ fn there_are_limits() {
             is_leaving: false,
             accelerators: 1,
             unhealthy_since: None,
+            notice: None,
         }));
     }
     let cordoned = Node { name: "n".to_owned(), is_unschedulable: true, ..Node::default() };
     let some = moves(1_000, std::slice::from_ref(&cordoned), &pods, &models);
     assert_eq!(some.release.len() as u32, MOVES_MAX);
-    let of_first = some.release.iter().filter(|(_, pod)| pod.starts_with("m00")).count() as u32;
+    let of_first = some.release.iter().filter(|one| one.pod.starts_with("m00")).count() as u32;
     assert_eq!(of_first, MOVES_PER_MODEL);
     // Whose time is short does not wait for the others.
     let key = "aws-node-termination-handler/spot-itn".to_owned();

@@ -73,7 +73,7 @@ impl Stage {
         for definition in crd::all() {
             stage.define(&definition).await;
         }
-        stage.nodes(2).await;
+        stage.nodes(0..2).await;
         let (server, players) = (stage.server.clone(), Arc::clone(&stage.players));
         let pace_ms = Arc::clone(&stage.pace_ms);
         tasks::spawn("players", async move {
@@ -85,8 +85,8 @@ impl Stage {
         stage
     }
 
-    pub(super) async fn nodes(&self, count: usize) {
-        for at in 0..count {
+    pub(super) async fn nodes(&self, all: std::ops::Range<usize>) {
+        for at in all {
             let node =
                 json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{at}")}});
             self.post("/api/v1/nodes", &node).await;
@@ -148,6 +148,17 @@ impl Stage {
 
     pub(super) async fn merge(&self, target: &str, body: &Value) -> Value {
         self.ask(Method::PATCH, target, "application/merge-patch+json", body).await.unwrap()
+    }
+
+    /// Asks for a pod to be evicted, as drains do; whether it is.
+    pub(super) async fn evict(&self, namespace: &str, name: &str) -> bool {
+        let target = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+        let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}});
+        match self.ask(Method::POST, &target, "application/json", &body).await {
+            Ok(_) => true,
+            Err(kube::Error::Api(status)) if status.code == 429 => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     pub(super) async fn delete(&self, target: &str) {

@@ -2,9 +2,11 @@
 //! is told of them, and what happens when things fail.
 
 mod faults;
+mod groups;
 mod handover;
 mod kit;
 mod life;
+mod nodes;
 mod preview;
 mod troubles;
 mod versions;

@@ -25,7 +25,7 @@ impl Look<'_> {
     ) -> (Vec<Said>, Value, Option<u64>) {
         let generation = held.seen.identity.generation;
         let mut status = json!({ "observedGeneration": generation });
-        let mut copies = copies(live);
+        let mut copies = self.copies(live);
         let mut said = Vec::new();
         let mut next = None;
         match come {
@@ -80,6 +80,21 @@ impl Look<'_> {
         }
         status["conditions"] = conditions::written(self.now_ms, generation, &said, &held.status);
         (said, status, next)
+    }
+
+    /// Copies there are: their Deployment has let go of those that move, and they serve all the same.
+    fn copies(&self, live: &BTreeMap<Made, Live>) -> Copies {
+        let mut copies = copies(live);
+        let place = (self.at.namespace.clone(), self.at.name.clone());
+        let pods = self.world.pods.get(&place).into_iter().flatten();
+        let moving = pods.filter(|(_, pod)| pod.is_moving).count();
+        let moving = u32::try_from(moving).unwrap_or(u32::MAX);
+        copies.ready = copies.ready.saturating_add(moving);
+        copies.moving = copies.moving.saturating_add(moving);
+        if copies.moving > 0 {
+            copies.ready = copies.ready.min(copies.wanted);
+        }
+        copies
     }
 
     fn not_accepted(&self, reason: &str, message: &str, copies: Copies, said: &mut Vec<Said>) {
@@ -196,7 +211,8 @@ fn copies(live: &BTreeMap<Made, Live>) -> Copies {
         let one = &live.progress;
         sum.is_seen &= one.is_seen;
         if one.serves {
-            sum.wanted += one.wanted;
+            sum.wanted += one.wanted.saturating_sub(one.surged);
+            sum.moving += one.surged;
             sum.there += one.there;
             sum.ready += one.ready;
             sum.updated += one.updated;

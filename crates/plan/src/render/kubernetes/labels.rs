@@ -26,6 +26,9 @@ pub const HELD_HERE: &str = "here";
 /// The value of pods that serve until the one in their place does.
 pub const HELD_MOVING: &str = "moving";
 
+/// The annotation of a workload with the number of groups in it that stand in for others while those move.
+pub const SURGED: &str = "pilotage.dev/surged";
+
 /// What a pod does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {

@@ -37,7 +37,7 @@ use crate::size::ModelFacts;
 use crate::update::{self, RevisionError};
 use crate::{ManifestError, manifest};
 
-pub use labels::{HELD, HELD_HERE, HELD_MOVING};
+pub use labels::{HELD, HELD_HERE, HELD_MOVING, SURGED};
 pub use mesh::Mesh;
 pub use object::Object;
 pub use platform::Platform;
@@ -75,6 +75,9 @@ pub struct Cluster {
     /// The versions that there are to be of Models with `updates.canary`, by their names, the one that is wanted
     /// last; those without have one, and all copies are of it.
     pub versions: BTreeMap<String, Vec<Version>>,
+    /// Groups of several nodes beyond those that a Model wants, while others move away from their nodes: by its
+    /// name and the version they are of, where it has several.
+    pub surged: BTreeMap<(String, Option<String>), u32>,
 }
 
 /// A version of a Model, as [`update`] names them.
@@ -212,6 +215,7 @@ impl Default for Cluster {
             material: BTreeMap::new(),
             facts: BTreeMap::new(),
             versions: BTreeMap::new(),
+            surged: BTreeMap::new(),
         }
     }
 }

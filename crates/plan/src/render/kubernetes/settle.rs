@@ -272,6 +272,13 @@ impl Settled<'_> {
         Some(super::replicas(self.model))
     }
 
+    /// Groups beyond those, which stand in for others that move.
+    pub(crate) fn surged(&self) -> u32 {
+        let revision = self.version.as_ref().map(|version| version.revision.clone());
+        let of = (self.model.name().to_owned(), revision);
+        self.cluster.surged.get(&of).copied().unwrap_or(0)
+    }
+
     /// Most copies there can be.
     pub(crate) fn replicas_max(&self) -> u32 {
         self.model.spec.scaling.map_or(self.model.spec.replicas, |scaling| scaling.max)

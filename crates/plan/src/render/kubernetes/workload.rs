@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::labels::{HELD, HELD_HERE, Role};
+use super::labels::{HELD, HELD_HERE, Role, SURGED};
 use super::object::Object;
 use super::settle::{Nodes, Settled};
 
@@ -73,16 +73,19 @@ fn group(settled: &Settled<'_>) -> Object {
             },
         },
     });
-    number(settled, &mut spec);
-    let metadata = settled.metadata_here(&settled.workload_name(""));
+    let mut metadata = settled.metadata_here(&settled.workload_name(""));
+    if let Some(replicas) = settled.replicas() {
+        let surged = settled.surged();
+        spec["replicas"] = replicas.saturating_add(surged).into();
+        note_surged(&mut metadata, surged);
+    }
     let rest = json!({ "spec": spec });
     Object::new("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", metadata, rest)
 }
 
 /// A copy is two sets: the node that serves, and the others, which are numbered from 1.
 fn sets(settled: &Settled<'_>) -> Vec<Object> {
-    let copies = settled.replicas().unwrap_or(settled.model.spec.replicas);
-    (0..copies)
+    (0..pairs(settled).saturating_add(settled.surged()))
         .flat_map(|copy| {
             let first = settled.workload_name(&copy.to_string());
             let others = settled.workload_name(&format!("{copy}-workers"));
@@ -92,6 +95,11 @@ fn sets(settled: &Settled<'_>) -> Vec<Object> {
             ]
         })
         .collect()
+}
+
+/// How many pairs there are but for those that stand in.
+fn pairs(settled: &Settled<'_>) -> u32 {
+    settled.replicas().unwrap_or(settled.model.spec.replicas)
 }
 
 fn set(settled: &Settled<'_>, name: &str, (copy, role): (u32, Role), pods: u32) -> Object {
@@ -112,7 +120,16 @@ fn set(settled: &Settled<'_>, name: &str, (copy, role): (u32, Role), pods: u32) 
     if role == Role::Works {
         spec["ordinals"] = json!({ "start": 1 });
     }
-    Object::new("apps/v1", "StatefulSet", settled.metadata_here(name), json!({ "spec": spec }))
+    let mut metadata = settled.metadata_here(name);
+    note_surged(&mut metadata, u32::from(copy >= pairs(settled)));
+    Object::new("apps/v1", "StatefulSet", metadata, json!({ "spec": spec }))
+}
+
+/// Whoever comes later has to know which number is wanted, and which is for a while.
+fn note_surged(metadata: &mut Value, surged: u32) {
+    if surged > 0 {
+        metadata["annotations"][SURGED] = surged.to_string().into();
+    }
 }
 
 /// The label with the number of a copy.

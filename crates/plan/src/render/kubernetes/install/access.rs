@@ -127,7 +127,8 @@ fn rules() -> Vec<Value> {
         // The number of copies.
         rule("apps", &["deployments/scale"], &["get", "patch"]),
         rule("leaderworkerset.x-k8s.io", &["leaderworkersets/scale"], &["get", "patch"]),
-        rule("", &["pods"], &LOOK),
+        // Copies whose nodes go: let go of by a label, and told to end.
+        rule("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
         rule("discovery.k8s.io", &["endpointslices"], &LOOK),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
     ];

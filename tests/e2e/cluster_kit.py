@@ -483,7 +483,8 @@ class Engines(threading.Thread):
                 self.trouble = error
 
     def look(self):
-        pods = {one["metadata"]["uid"]: one for one in self.cluster.list("Pod", None, "app.kubernetes.io/component=engine")
+        selector = "app.kubernetes.io/component=engine,pilotage.dev/role=serves"
+        pods = {one["metadata"]["uid"]: one for one in self.cluster.list("Pod", None, selector)
                 if one["metadata"]["namespace"] in self.installation.namespaces and one["status"].get("podIP")
                 and one["status"].get("phase") == "Running"}
         for uid in set(self.at) - set(pods):

@@ -127,6 +127,80 @@ def test_tenants_in_a_circle_over_namespaces(installation, place):
         cluster.becomes("Tenant", namespace, name, "Accepted", "True")
 
 
+def test_a_pod_that_is_not_ready_yet(installation, engines, place):
+    cluster = installation.cluster
+    cluster.apply(place, model("never", "replicas: 1, image: 'example.com/never-ready:1'"))
+    until("its pod to run", lambda: any(one["status"].get("phase") == "Running" for one in cluster.list("Pod", place)))
+    cluster.becomes("Model", place, "never", "Ready", "False", "Starting")
+    cluster.becomes("Model", place, "never", "Progressing", "True", "Starting")
+    cluster.becomes("Model", place, "never", "Degraded", "False", "Healthy")
+    rests(cluster, place)
+
+
+def test_rights_that_are_missing(installation, place):
+    cluster = installation.cluster
+    role = cluster.get("ClusterRole", None, "pilotage-operator")
+    fewer = [rule for rule in role["rules"] if "networkpolicies" not in rule.get("resources", [])]
+    assert len(fewer) == len(role["rules"]) - 1
+    cluster.patch("ClusterRole", None, "pilotage-operator", {"rules": fewer})
+    try:
+        cluster.apply(place, model("barred", "replicas: 1"))
+        cluster.becomes("Model", place, "barred", "Degraded", "True", "Forbidden")
+        cluster.told(place, "barred", "Forbidden")
+        assert cluster.get("Deployment", place, "barred"), "what may be made is made"
+    finally:
+        cluster.patch("ClusterRole", None, "pilotage-operator", {"rules": role["rules"]})
+    cluster.becomes("Model", place, "barred", "Degraded", "False", "Healthy", 120)
+    assert cluster.get("NetworkPolicy", place, "barred-engines")
+
+
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic%s"
+
+
+def test_a_policy_that_says_no(installation, place):
+    cluster, name = installation.cluster, f"pilotage-test-{installation.suffix}"
+    if int(installation.minor.split(".")[1]) < 30:
+        pytest.skip("policies for admission are in v1 from Kubernetes 1.30 on")
+    made = [(POLICIES % "ies", "ValidatingAdmissionPolicy", {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"],
+                                                "resources": ["deployments"]}]},
+        "validations": [{"expression": "false", "message": "no workloads on Sundays"}],
+    }), (POLICIES % "ybindings", "ValidatingAdmissionPolicyBinding", {
+        "policyName": name, "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": place}}},
+    })]
+    try:
+        for path, kind, spec in made:
+            code, said = cluster.call("POST", path, {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+                                                     "metadata": {"name": name}, "spec": spec})
+            assert code == 201, said
+        probe = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "probe"}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {
+                "containers": [{"name": "c", "image": "i"}]}}}}
+        until("the policy to hold", lambda: cluster.call("POST", cluster.path("Deployment", place) + "?dryRun=All", probe)[0] == 422)
+        cluster.apply(place, model("sunday", "replicas: 1"))
+        cluster.becomes("Model", place, "sunday", "Degraded", "True", "RefusedByWebhook")
+        cluster.told(place, "sunday", "RefusedByWebhook")
+    finally:
+        for path, _, _ in made:
+            cluster.call("DELETE", f"{path}/{name}")
+    cluster.becomes("Model", place, "sunday", "Degraded", "False", "Healthy", 120)
+
+
+def test_kinds_that_are_not_installed(installation, place):
+    cluster = installation.cluster
+    offered = {one["name"] for one in cluster.call("GET", "/apis")[1]["groups"]}
+    if offered & {"leaderworkerset.x-k8s.io", "keda.sh"}:
+        pytest.skip("this cluster has LeaderWorkerSet or KEDA")
+    cluster.apply(place, model("wide", "replicas: 1, parallelism: {tensor: 8, pipeline: 2}"))
+    cluster.becomes("Model", place, "wide", "Accepted", "True", "LwsAbsent")
+    until("its StatefulSets", lambda: len(cluster.list("StatefulSet", place)) == 2)
+    cluster.apply(place, model("fed", "scaling: {min: 1, max: 2, by: keda}"))
+    cluster.becomes("Model", place, "fed", "Accepted", "True", "KedaAbsent")
+    until("its Deployment", lambda: cluster.get("Deployment", place, "fed"))
+
+
 def test_a_route_to_nowhere(installation, place):
     cluster = installation.cluster
     cluster.apply(place, route("nowhere"))
@@ -147,8 +221,7 @@ def test_an_object_of_somebody_else_is_never_touched(installation, place):
     cluster.becomes("Model", place, "theirs", "Degraded", "False", "Healthy", 90)
 
 
-def test_weights_named_twice(installation, place):
-    """What may not change in an object that is there is said, and undone by changing it back."""
+def test_a_claim_never_shrinks(installation, place):
     cluster = installation.cluster
     claim = resource("Model", "holds", "{%s, storage: {kind: claim, sizeBytes: 20000000000}}" % WEIGHTS)
     smaller = claim.replace("20000000000", "17000000000")
@@ -162,9 +235,9 @@ def test_weights_named_twice(installation, place):
 def test_rights_that_install_gives_were_enough(installation):
     """Operator and gateway ran with the rights of their ServiceAccounts all the time."""
     for process in (installation.operator, installation.gateway):
-        # Quotas, and namespaces that go, are refusals of another kind.
-        refused = [line for line in process.said().splitlines() if "orbidden" in line
-                   and "exceeded quota" not in line and "being terminated" not in line]
+        # Quotas, policies and namespaces that go are refusals of another kind; one right was taken away by a test.
+        refused = [line for line in process.said().splitlines() if "orbidden" in line and not any(
+            words in line for words in ("exceeded quota", "being terminated", "denied request", "barred-engines"))]
         assert refused == [], refused[:5]
         assert process.process.poll() is None
     for kind in ("operator", "gateway"):

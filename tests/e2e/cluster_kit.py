@@ -468,7 +468,7 @@ class Followed:
 
 class Engines(threading.Thread):
     """Plays the engines of pods whose addresses are this machine's: a scripted one at each pod that runs, as long as
-    the pod is there. An image that says `slow` is one that takes its time."""
+    the pod is there, however short a grace period it is given. An image that says `slow` takes its time."""
 
     def __init__(self, installation):
         super().__init__(daemon=True)
@@ -498,10 +498,10 @@ class Engines(threading.Thread):
         image = pod["spec"]["containers"][0]["image"]
         port = next(port["containerPort"] for port in pod["spec"]["containers"][0]["ports"] if port["name"] == "http")
         model = pod["metadata"]["labels"]["pilotage.dev/model"]
-        first = "600ms" if "slow" in image else "5ms"
+        token, first = ("60ms", "60ms") if "slow" in image else ("20ms", "5ms")
         return subprocess.Popen(
             [BINARY, "bench", "engine", "--kind", "vllm", "--host", pod["status"]["podIP"], "--port", str(port), "--model", model,
-             "--sequences", "8", "--decode", "20ms" if "slow" not in image else "90ms", "--prefill", first],
+             "--sequences", "8", "--decode", token, "--prefill", first],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def close(self):

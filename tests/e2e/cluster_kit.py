@@ -378,11 +378,14 @@ class Installation:
         self.namespaces.append(name)
         return name
 
-    def status(self):
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        code, _, body = http("GET", f"http://127.0.0.1:{self.ports['gateway-admin']}/status", headers=headers)
-        assert code == 200, body
-        return json.loads(body)
+    def clear(self, namespace):
+        """Deletes a namespace, its Models before it: with pods in it a namespace waits for as long as they might take."""
+        for kind in ("Model", "Route", "Tenant"):
+            self.cluster.call("DELETE", self.cluster.path(kind, namespace))
+        end = time.monotonic() + 60
+        while self.cluster.list("Pod", namespace) and time.monotonic() < end:
+            threading.Event().wait(0.25)
+        self.cluster.delete("Namespace", None, namespace)
 
     def ask(self, model, tokens=8, key=KEY, stream=True, timeout=120):
         """One request: its status, and whether its answer came to the end."""
@@ -405,7 +408,7 @@ class Installation:
             if process:
                 process.stop()
         for namespace in [*self.namespaces, self.system]:
-            self.cluster.delete("Namespace", None, namespace)
+            self.clear(namespace)
         for one in self.objects:
             namespace = one["metadata"].get("namespace")
             if namespace != self.system and one["kind"] != "Namespace":
@@ -421,7 +424,7 @@ class Installation:
             found += [name for name in DEFINITIONS if name not in self.had_definitions
                       and self.cluster.get("CustomResourceDefinition", None, name)]
             return found
-        end = time.monotonic() + 120
+        end = time.monotonic() + 400
         while left() and time.monotonic() < end:
             threading.Event().wait(0.5)
         return left()
@@ -589,9 +592,9 @@ def place(request, installation, fleet):
     word = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))[:30].strip("-")
     name = installation.namespace(word)
     yield name
-    installation.cluster.delete("Namespace", None, name)
+    installation.clear(name)
     # Names are of the whole cluster: the next test may want the same one.
-    until(f"{name} to be gone", lambda: installation.cluster.get("Namespace", None, name) is None, 90)
+    until(f"{name} to be gone", lambda: installation.cluster.get("Namespace", None, name) is None, 400)
 
 
 def secret_text(secret, entry):

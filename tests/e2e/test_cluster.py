@@ -71,7 +71,7 @@ def test_one_model_becomes_what_render_says(installation, engines, place, tmp_pa
     assert secret_text(kept, f"{place}.one") == secret_text(key, "key")
     others = {name for name in there if name[0] not in ("Pod", "ReplicaSet", "EndpointSlice", "Secret")}
     assert others == {(one["kind"], one["metadata"]["name"]) for one in rendered}, "nothing else is made"
-    for line in cluster.kubectl("-n", place, "get", "models,deployments,services,networkpolicies,poddisruptionbudgets,secrets").splitlines():
+    for line in cluster.kubectl("-n", place, "get", "models.pilotage.dev,deployments,services,networkpolicies,poddisruptionbudgets,secrets").splitlines():
         say(line)
 
 
@@ -79,13 +79,13 @@ def test_status_says_of_which_spec_it_is(installation, engines, place):
     cluster = installation.cluster
     cluster.apply(place, model("said", "replicas: 1"))
     cluster.becomes("Model", place, "said", "Ready", "True")
-    table = cluster.kubectl("-n", place, "get", "pmodel", "said", "-o", "wide")
+    table = cluster.kubectl("-n", place, "get", "models.pilotage.dev", "said", "-o", "wide")
     for line in table.splitlines():
         say(line)
     assert table.split()[:4] == ["NAME", "RUNTIME", "REPLICAS", "READY"]
     assert re.search(r"said\s+vllm\s+1\s+1\s+True", table), table
     before = cluster.get("Model", place, "said")["metadata"]["generation"]
-    cluster.kubectl("-n", place, "scale", "model", "said", "--replicas", "3")
+    cluster.kubectl("-n", place, "scale", "models.pilotage.dev", "said", "--replicas", "3")
 
     def copies():
         one = cluster.get("Model", place, "said")
@@ -165,7 +165,7 @@ def test_a_tenant_with_a_key_is_served(installation, engines, place):
     absent = installation.ask("nothing", key=key)
     assert wrong[0] == 401 and absent[0] == 404, (wrong, absent)
     say(f"the tenant's key: 200; a wrong key: {wrong[0]}; a model that is not there: {absent[0]}")
-    cluster.kubectl("-n", place, "delete", "tenant", "team")
+    cluster.kubectl("-n", place, "delete", "tenants.pilotage.dev", "team")
     until("the key to be refused", lambda: installation.ask("served", key=key)[0] == 401, 30)
     say("after the Tenant was deleted its key is refused")
 
@@ -398,7 +398,7 @@ def test_deleting_a_model_leaves_nothing_behind(installation, engines, place):
     before = cluster.made(place, "ends")
     say(f"{len(before)} objects of the Model: {sorted({kind for kind, _ in before})}")
     until("its key beside the gateway", lambda: f"{place}.ends" in keys(installation))
-    cluster.kubectl("-n", place, "delete", "model", "ends", "--timeout=60s")
+    cluster.kubectl("-n", place, "delete", "models.pilotage.dev", "ends", "--timeout=60s")
     until("nothing to be left of it", lambda: not cluster.made(place, "ends"), 60)
     until("its key to be gone", lambda: f"{place}.ends" not in keys(installation))
     cluster.becomes("Route", place, "ends", "Accepted", "False", "ReferenceMissing")

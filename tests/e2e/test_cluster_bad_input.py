@@ -41,11 +41,11 @@ def test_the_older_of_two_has_the_name(installation, place):
     cluster.told(other, "twice", "NameTaken")
     assert not cluster.made(other, "twice") and cluster.made(place, "twice")
     rests(cluster, other)
-    cluster.kubectl("-n", place, "delete", "model", "twice")
+    cluster.kubectl("-n", place, "delete", "models.pilotage.dev", "twice")
     cluster.becomes("Model", other, "twice", "Accepted", "True")
     until("its Deployment", lambda: cluster.get("Deployment", other, "twice"))
     say("it counts when the older one is gone")
-    cluster.kubectl("-n", other, "delete", "model", "twice")
+    cluster.kubectl("-n", other, "delete", "models.pilotage.dev", "twice")
 
 
 def younger(cluster, place, other):
@@ -54,7 +54,7 @@ def younger(cluster, place, other):
     made = [cluster.get("Model", space, "twice")["metadata"]["creationTimestamp"] for space in (place, other)]
     if made[0] < made[1]:
         return True
-    cluster.kubectl("-n", other, "delete", "model", "twice")
+    cluster.kubectl("-n", other, "delete", "models.pilotage.dev", "twice")
     return False
 
 
@@ -100,7 +100,7 @@ def test_a_quota_that_is_used_up(installation, fleet):
     assert code == 200, said
     until("its Deployment", lambda: cluster.get("Deployment", quota, "much"), 90)
     say("without the quota it is made, by itself")
-    cluster.kubectl("-n", quota, "delete", "model", "much")
+    cluster.kubectl("-n", quota, "delete", "models.pilotage.dev", "much")
 
 
 def test_pods_beyond_a_quota(installation, fleet):
@@ -111,7 +111,7 @@ def test_pods_beyond_a_quota(installation, fleet):
     until("the quota to hold", lambda: cluster.call("GET", f"/api/v1/namespaces/{quota}/resourcequotas/none")[1]["status"].get("used"))
     cluster.apply(quota, model("crowd", "replicas: 1"))
     cluster.becomes("Model", quota, "crowd", "Degraded", "True", "QuotaExceeded")
-    cluster.kubectl("-n", quota, "delete", "model", "crowd")
+    cluster.kubectl("-n", quota, "delete", "models.pilotage.dev", "crowd")
 
 
 def test_tenants_in_a_circle_over_namespaces(installation, place):

@@ -146,6 +146,18 @@ impl Known {
         self.engines.get(&place).map(|slices| pods(slices.values())).unwrap_or_default()
     }
 
+    /// The pods of a Model that are behind none of those Services: of versions that serve no more, as long as
+    /// they run.
+    pub fn left(&self, namespace: &str, model: &str, services: &[String]) -> Vec<Pod> {
+        let from = (namespace.to_owned(), String::new());
+        let here = self.engines.range(from..).take_while(|((space, _), _)| space == namespace);
+        let others = here.filter(|((_, service), slices)| {
+            !services.contains(service)
+                && slices.values().any(|slice| slice.model() == Some(model))
+        });
+        others.flat_map(|(_, slices)| pods(slices.values())).collect()
+    }
+
     /// The pods that are gateways.
     pub fn gateways(&self) -> Vec<Pod> {
         pods(self.gateways.values())

@@ -281,7 +281,16 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Deletes what is not wanted any longer: workloads once what replaces them is ready.
+    /// Whether gateways find pods by that Service, of whatever stage: what those have begun would be cut off
+    /// without it. When the last one is gone the Model is looked at again.
+    fn leads_to_pods(&self, sort: Sort, live: &Live) -> bool {
+        let place = (self.at.namespace.clone(), self.at.name.clone());
+        let mut pods = self.world.pods.get(&place).into_iter().flatten();
+        sort == Sort::Service && pods.any(|(_, pod)| pod.of.revision == live.revision)
+    }
+
+    /// Deletes what is not wanted any longer: workloads once what replaces them is ready, Services once their
+    /// pods are gone.
     fn orphans(
         &self,
         uid: &str,
@@ -300,7 +309,8 @@ impl<'a> Look<'a> {
         let mut next = None;
         for (made, live) in live {
             let ours = live.owner.as_deref() == Some(uid) && !live.is_deleted;
-            if !ours || wanted.contains_key(made) || (made.0.is_workload() && !is_ready) {
+            let waits = (made.0.is_workload() && !is_ready) || self.leads_to_pods(made.0, live);
+            if !ours || wanted.contains_key(made) || waits {
                 continue;
             }
             match self.mind.may_try(self.now_ms, made) {

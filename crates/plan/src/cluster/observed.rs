@@ -16,7 +16,7 @@ pub const RENDERED: &str = "pilotage.dev/rendered";
 pub const FILLED: &str = "pilotage.dev/filled";
 
 /// The label with the version of a Model.
-const REVISION: &str = "pilotage.dev/revision";
+pub(super) const REVISION: &str = "pilotage.dev/revision";
 
 /// An object as it was last seen.
 #[derive(Clone, Debug, PartialEq)]

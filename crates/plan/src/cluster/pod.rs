@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::observed::REVISION;
 use crate::Timestamp;
 
 /// A pod of a Model, as others need to know of it.
@@ -23,6 +24,8 @@ pub struct PodOf {
     pub is_deleted: bool,
     /// Whether it is one of those that take requests, and not one that computes along.
     pub serves: bool,
+    /// The version of the Model that it is of, where its versions are told apart.
+    pub revision: Option<String>,
 }
 
 impl PodOf {
@@ -50,6 +53,7 @@ impl PodOf {
             is_unplaced,
             is_deleted: metadata["deletionTimestamp"].is_string(),
             serves: metadata["labels"]["pilotage.dev/role"] != "works",
+            revision: metadata["labels"][REVISION].as_str().map(str::to_owned),
         }
     }
 

@@ -78,6 +78,11 @@ impl Slice {
         let name = self.metadata.labels.get(SERVICE_LABEL);
         (&self.metadata.namespace, name.map(String::as_str).unwrap_or_default())
     }
+
+    /// The Model whose pods these are, by a label that slices have of their Service.
+    pub fn model(&self) -> Option<&str> {
+        self.metadata.labels.get("pilotage.dev/model").map(String::as_str)
+    }
 }
 
 /// The pods in slices of one Service, by name, the first [`PODS_MAX`] of them. Of a pod with addresses of

@@ -14,6 +14,7 @@ use pilotage_core::traffic::Zone;
 use pilotage_gateway::Readiness;
 use pilotage_gateway::admin::More;
 use pilotage_plan::api::Kind;
+use pilotage_plan::api::status::UpdateStatus;
 use pilotage_plan::cluster::{Admission, Seen, admit};
 use pilotage_plan::gateway_api::pool_of;
 use pilotage_plan::pods::{self, Pod, Stage};
@@ -269,6 +270,22 @@ fn awake(mut pods: Vec<Pod>, asleep: &[String]) -> Vec<Pod> {
     pods
 }
 
+/// Pods of a version that serves no more: they get nothing new, and end what they have begun.
+fn leaving(mut pods: Vec<Pod>) -> Vec<Pod> {
+    for pod in &mut pods {
+        pod.stage = pod.stage.min(Stage::Leaving);
+    }
+    pods
+}
+
+/// The Services of a Model whose pods serve, or are to.
+fn services(name: &str, update: &UpdateStatus) -> Vec<String> {
+    let next = update.next.iter().map(|next| &next.revision);
+    let versions = update.serving.iter().chain(next);
+    let versions = versions.map(|revision| pods::service_of(name, revision));
+    std::iter::once(pods::service(name)).chain(versions).collect()
+}
+
 /// Where Models are, by their names.
 struct Models(BTreeMap<String, (String, Copies)>);
 
@@ -319,6 +336,7 @@ impl Models {
             let of = |revision: &str| known.pods(namespace, &pods::service_of(name, revision));
             if let Some(update) = state.update {
                 own.extend(update.serving.as_deref().map(of).unwrap_or_default());
+                own.extend(leaving(known.left(namespace, name, &services(name, &update))));
                 let next = update.next.as_ref().map(|next| of(&next.revision)).unwrap_or_default();
                 let pods = awake(next, &state.asleep);
                 staged.insert(name.clone(), Staged { update, pods });

@@ -47,7 +47,8 @@ impl Settled<'_> {
         for (field, value) in self.whereabouts() {
             set(&field, value);
         }
-        if self.replicas_max() > 1 && nodes == Nodes::One {
+        // Also of a single copy: another one must not change the template, which would start the first one anew.
+        if nodes == Nodes::One {
             set("topologySpreadConstraints", self.spread());
         }
         for (field, value) in self.allowances() {

@@ -18,7 +18,7 @@ use crate::lane::{self, EndpointSpec, Lane};
 use crate::machine::{self, Machine, Mistake};
 use crate::manifest::{Problem, mistake};
 use crate::pods::{self, Pod};
-use crate::render::{ProcessSpec, WeightsSpec};
+use crate::render::{self, ProcessSpec, WeightsSpec};
 use crate::routes::{self, Route, implied_routes};
 use crate::tenants::{TenantSpec, tenants};
 use crate::{ManifestError, Resource, World, manifest};
@@ -98,6 +98,31 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`] when the resources contradict each other or do not fit the world.
 pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
+    plan_parts(resources, world, &Parts::new())
+}
+
+/// What a plan has of a Model's copies.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    /// The version that they are of, where their names say it; empty where they do not.
+    pub(crate) tag: String,
+    /// How many there are at most.
+    pub(crate) copies: Option<u32>,
+}
+
+/// By Models' names; of others everything.
+pub(crate) type Parts = BTreeMap<String, Part>;
+
+/// The same with parts of Models' copies. Threads are divided as if there were all of them, so that a copy is
+/// the same process however many there are beside it.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn plan_parts(
+    resources: &[Resource],
+    world: &World,
+    parts: &Parts,
+) -> Result<Plan, PlanError> {
     let errors = manifest::check(resources);
     if !errors.is_empty() {
         return Err(PlanError::Resources(errors));
@@ -107,12 +132,14 @@ pub fn plan(resources: &[Resource], world: &World) -> Result<Plan, PlanError> {
     wanted.check_count(world)?;
     wanted.check_memory(world)?;
     let mut machine = Machine::of(world);
-    let processes = wanted.processes(&mut machine, world)?;
+    let processes = wanted.processes(&mut machine, world, parts)?;
     let endpoints = wanted.models.iter().flat_map(|model| lane::endpoints(model)).collect();
     let (mut lanes, routes) = wanted.lanes_and_routes();
     for lane in &mut lanes {
-        let is_there = |name: &str| processes.iter().any(|one| one.name == name);
-        lane.replicas.retain(|name| name.contains('@') || is_there(name));
+        let own = processes.iter().filter(|process| process.lane == lane.name);
+        let own: Vec<String> = own.map(|process| process.name.clone()).collect();
+        lane.replicas.retain(|name| name.contains('@'));
+        lane.replicas.splice(..0, own);
     }
     let tenants = tenants(&resources);
     let mut notes = chosen;
@@ -214,26 +241,33 @@ impl<'a> Wanted<'a> {
         &self,
         machine: &mut Machine<'_>,
         world: &World,
+        parts: &Parts,
     ) -> Result<Vec<ProcessSpec>, PlanError> {
         let mut shares = self.shares(world).into_iter();
         let mut all = Vec::new();
         for model in &self.models {
             let Some(source) = &model.spec.source else { continue };
             let threads = |_| model.spec.threads.or_else(|| shares.next()).unwrap_or(1);
-            let threads: Vec<u32> = (0..copies(model, world)).map(threads).collect();
-            all.push((*model, source, threads));
+            let mut threads: Vec<u32> = (0..copies(model, world)).map(threads).collect();
+            let part = parts.get(model.name());
+            if let Some(most) = part.and_then(|part| part.copies) {
+                threads.truncate(most as usize);
+            }
+            let tag = part.map_or("", |part| part.tag.as_str());
+            all.push((*model, source, threads, tag));
         }
         let mut processes = Vec::new();
         let mut errors = Vec::new();
         // What has to be there goes before what only comes when there is work for it.
         for must in [true, false] {
-            for (at, (model, source, threads)) in all.iter().enumerate() {
+            for (at, (model, source, threads, tag)) in all.iter().enumerate() {
                 let least = model.spec.processes_min();
                 for (index, threads) in (0..).zip(threads) {
                     if (index < least) != must {
                         continue;
                     }
-                    match machine.replica(model, source, (index, *threads)) {
+                    let name = render::process::name_of(model, tag, index);
+                    match machine.replica(model, source, (name, index, *threads)) {
                         Ok(process) => processes.push(((at, index), process)),
                         Err(_) if !must => break,
                         Err(Mistake { field, text }) => {

@@ -199,7 +199,7 @@ pub struct ModelSpec {
     /// How many copies there are by the load. Without it as many as `replicas` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
-    /// On Kubernetes: how new copies replace old ones.
+    /// How new copies replace old ones: on Kubernetes, and with `canary` on one machine, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updates: Option<Updates>,
     /// On Kubernetes: where the weights are kept.
@@ -322,7 +322,7 @@ impl ModelSpec {
     pub fn on_cluster(&self) -> Vec<&'static str> {
         let all = [
             ("fleet", self.fleet.is_some()),
-            ("updates", self.updates.is_some()),
+            ("updates", self.updates.as_ref().is_some_and(|updates| updates.canary.is_none())),
             ("storage", self.storage.is_some()),
             ("podTemplate", self.pod_template.is_some()),
             ("image", self.image.is_some()),

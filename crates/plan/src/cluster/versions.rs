@@ -60,6 +60,7 @@ pub(super) fn versions(look: &Look<'_>) -> Option<Versions> {
         trouble: look.trouble,
         patience_seconds,
         is_routed: is_routed(look.world, look.at),
+        crowded: None,
         trials: look.world.trials(&place),
     };
     let Advanced { status, copies } = update::advance(&now, &status, &seen);

@@ -88,7 +88,7 @@ impl<'a> Machine<'a> {
         Self { world, devices: Devices::of(world), alone: None, notes: Vec::new() }
     }
 
-    /// The process of a model's replica of that number, with so many threads.
+    /// The process of a model's replica of that name and number, with so many threads.
     ///
     /// # Errors
     /// Its runtime is not here, cannot run it so, or wants more accelerators than there are.
@@ -96,15 +96,15 @@ impl<'a> Machine<'a> {
         &mut self,
         model: &Model,
         source: &WeightsSource,
-        (index, threads): (u32, u32),
+        (name, index, threads): (String, u32, u32),
     ) -> Result<ProcessSpec, Mistake> {
         let engine = model.spec.engine().unwrap_or(Engine::Embedded);
         if engine == Engine::Embedded {
             let mut process = render::replica(model, source, index, threads);
+            process.name = name;
             process.readiness.start_seconds = model.spec.start_seconds;
             return Ok(process);
         }
-        let name = render::process::name(model, index);
         self.check_alone(engine, &name)?;
         let (class, devices) = self.place(model, &name)?;
         let launch = self.launch(model, class, threads);

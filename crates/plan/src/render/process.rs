@@ -151,6 +151,12 @@ pub fn name(model: &Model, index: u32) -> String {
     format!("{}-{index}", model.name())
 }
 
+/// The same for a replica of the version with that tag; one without a tag has the name of [`name`]. No Model
+/// has a name with a `+`.
+pub fn name_of(model: &Model, tag: &str, index: u32) -> String {
+    if tag.is_empty() { name(model, index) } else { format!("{}+{tag}-{index}", model.name()) }
+}
+
 /// The process of a model's replica `index`, computing these weights with `threads` threads.
 pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) -> ProcessSpec {
     let served = model.name();

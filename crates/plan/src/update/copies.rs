@@ -1,10 +1,12 @@
 //! How many copies of each version there are while one replaces the other: never more than the Model
 //! has room for, and never fewer of one than its part of the requests needs, while that can be.
 
+use serde::{Deserialize, Serialize};
+
 use crate::api::Updates;
 
 /// Copies of the two versions of a Model.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Copies {
     /// Of the one that serves.
     pub serving: u32,

@@ -11,6 +11,7 @@
 //! judged by gateways, by the statistics of a Route's canary; here is only said what follows from it.
 
 mod copies;
+mod machine;
 mod revision;
 mod serving;
 #[cfg(test)]
@@ -18,13 +19,14 @@ mod tests;
 mod trial;
 
 pub use copies::Copies;
+pub use machine::{AllKept, Crowded, Kept, OnMachine, SeenHere, as_they_serve};
 pub use revision::{RUNS, RevisionError, revision, running, what_runs};
 pub use serving::{Staged, model_of, serve};
 pub use trial::{NEXT, TriedOut, leads_alone, try_out};
 
 use crate::Timestamp;
 use crate::api::status::{NextStatus, UpdatePhase, UpdateStatus};
-use crate::api::{ModelSpec, Step};
+use crate::api::{ModelSpec, Step, Updates};
 
 /// What is seen of a Model whose version is to change.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +43,9 @@ pub struct Seen<'a> {
     pub patience_seconds: u32,
     /// Whether requests can be divided at all: some Route leads to this Model alone.
     pub is_routed: bool,
+    /// Why two versions cannot run at once, where they cannot: then each copy goes before the one that
+    /// replaces it comes.
+    pub crowded: Option<&'a str>,
     /// What gateways say of the next version.
     pub trials: &'a [Trial],
 }
@@ -48,7 +53,9 @@ pub struct Seen<'a> {
 impl Seen<'_> {
     /// Whether gateways divide requests between the versions.
     fn is_divided(&self) -> bool {
-        self.is_routed && self.spec.updates.as_ref().is_some_and(|updates| updates.canary.is_some())
+        self.is_routed
+            && self.crowded.is_none()
+            && self.spec.updates.as_ref().is_some_and(|updates| updates.canary.is_some())
     }
 
     /// The part of the requests that copies of the next version can bear, in percent.
@@ -108,8 +115,7 @@ pub fn advance(now: &Timestamp, status: &UpdateStatus, seen: &Seen<'_>) -> Advan
         Some(_) | None => begun(now, seen, wanted),
     };
     let next = changed(now, seen, next);
-    let updates = seen.spec.updates.clone().unwrap_or_default();
-    let room = copies::Room::of(seen.replicas, &updates);
+    let room = copies::Room::of(seen.replicas, &updates(seen));
     let copies = match next.phase {
         UpdatePhase::Starting => room.at_begin(percent_of(&steps(seen), 0)),
         UpdatePhase::Trying | UpdatePhase::Paused => room.on_trial(&shares(seen, &next)),
@@ -134,7 +140,12 @@ fn settled(seen: &Seen<'_>, wanted: String) -> Advanced {
 /// A version that nobody has seen yet.
 fn begun(now: &Timestamp, seen: &Seen<'_>, revision: String) -> NextStatus {
     let updates = seen.spec.updates.clone().unwrap_or_default();
-    let (phase, message) = if updates.canary.is_none() {
+    let crowded = seen
+        .crowded
+        .map(|why| format!("it takes over without a trial, one copy after the other: {why}"));
+    let (phase, message) = if let Some(crowded) = &crowded {
+        (UpdatePhase::TakingOver, crowded.as_str())
+    } else if updates.canary.is_none() {
         (UpdatePhase::TakingOver, "it takes over without a trial: `updates.canary` is not there")
     } else if !seen.is_routed {
         (
@@ -161,17 +172,35 @@ fn changed(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
     match next.phase {
         UpdatePhase::Starting => started(now, seen, next),
         UpdatePhase::Trying | UpdatePhase::Paused => judged(now, seen, next),
+        // Nobody else can serve meanwhile.
+        UpdatePhase::TakingOver if seen.crowded.is_some() && seen.next_ready == 0 => {
+            given_up(now, seen, next)
+        }
         UpdatePhase::TakingOver | UpdatePhase::RolledBack => next,
     }
 }
 
+/// What is said of the updates, or the usual.
+fn updates(seen: &Seen<'_>) -> Updates {
+    let said = seen.spec.updates.clone().unwrap_or_default();
+    match seen.crowded {
+        None => said,
+        Some(_) => Updates { surge: 0, unavailable: said.unavailable.max(1), ..said },
+    }
+}
+
 fn started(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
-    let updates = seen.spec.updates.clone().unwrap_or_default();
-    let wanted = copies::Room::of(seen.replicas, &updates).at_begin(percent_of(&steps(seen), 0));
+    let room = copies::Room::of(seen.replicas, &updates(seen));
+    let wanted = room.at_begin(percent_of(&steps(seen), 0));
     if seen.next_ready >= wanted.next {
         let message = "requests are divided between it and the version that serves";
         return enter(now, next, UpdatePhase::Trying, message);
     }
+    given_up(now, seen, next)
+}
+
+/// The version that was there before serves again when it took too long.
+fn given_up(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
     let begun = next.since.parse().map_or(0, |at: Timestamp| at.unix_seconds());
     let lasted = now.unix_seconds().saturating_sub(begun);
     if lasted <= u64::from(seen.patience_seconds) {

@@ -7,8 +7,9 @@ use thiserror::Error;
 use crate::api::ModelSpec;
 
 /// Fields of a Model that say what runs.
-pub const RUNS: [&str; 17] = [
+pub const RUNS: [&str; 18] = [
     "source",
+    "sizeBytes",
     "digest",
     "signedBy",
     "runtime",

@@ -40,7 +40,8 @@ pub fn serve(
     pods: &BTreeMap<String, Vec<Pod>>,
     staged: &BTreeMap<String, Staged>,
 ) -> Result<Plan, PlanError> {
-    let serving: Vec<Resource> = resources.iter().map(|one| as_it_serves(one, staged)).collect();
+    let kept = |name: &str| staged.get(name).map(|state| &state.update);
+    let serving: Vec<Resource> = resources.iter().map(|one| as_it_serves(one, kept)).collect();
     let mut plan = plan::serve(&serving, pods)?;
     for resource in resources {
         let Resource::Model(model) = resource else { continue };
@@ -68,10 +69,12 @@ pub fn model_of(lane: &str) -> &str {
 }
 
 /// A Model with what runs as it was kept; one of which nothing was kept, or that cannot be read, as it is.
-fn as_it_serves(resource: &Resource, staged: &BTreeMap<String, Staged>) -> Resource {
+pub(super) fn as_it_serves<'a>(
+    resource: &Resource,
+    kept: impl Fn(&str) -> Option<&'a UpdateStatus>,
+) -> Resource {
     let Resource::Model(model) = resource else { return resource.clone() };
-    let state = staged.get(model.name());
-    let kept = state.and_then(|state| state.update.serving_spec.as_ref());
+    let kept = kept(model.name()).and_then(|update| update.serving_spec.as_ref());
     match kept.map(|kept| running(&model.spec, kept)) {
         Some(Ok(spec)) => {
             let mut model = model.clone();

@@ -95,6 +95,7 @@ impl Play {
             trouble: Some("its image cannot be pulled"),
             patience_seconds: 100,
             is_routed: true,
+            crowded: None,
             trials: &trials,
         };
         let served = self.status.serving.clone();

@@ -29,16 +29,24 @@ pub fn try_out(plan: &mut Plan, next: &Plan, tried: &TriedOut<'_>) -> Vec<String
     let leads_there = |route: &&mut crate::routes::Route| {
         alone(&route.targets, model) && route.canary.is_none() && route.experiment.is_none()
     };
-    let Some(lane) = next.lane(model) else { return Vec::new() };
+    if next.lane(model).is_none() {
+        return Vec::new();
+    }
     let mut divided = Vec::new();
     for route in plan.routes.iter_mut().filter(leads_there) {
         route.canary = Some(canary.of(lane_name(model)));
         route.canary_percent_max = percent_max;
         divided.push(route.name.clone());
     }
-    if divided.is_empty() {
-        return divided;
+    if !divided.is_empty() {
+        stand_beside(plan, next, model, revision);
     }
+    divided
+}
+
+/// Adds the lane of a Model's next version with its replicas, to which no Route leads.
+pub(super) fn stand_beside(plan: &mut Plan, next: &Plan, model: &str, revision: &str) {
+    let Some(lane) = next.lane(model) else { return };
     let renamed = |name: &String| next_of(name, model);
     let replicas = lane.replicas.iter().map(renamed).collect();
     let identity = format!("{}#{revision}", lane.identity);
@@ -56,7 +64,6 @@ pub fn try_out(plan: &mut Plan, next: &Plan, tried: &TriedOut<'_>) -> Vec<String
         endpoint.lane = format!("{model}{NEXT}");
         plan.endpoints.push(endpoint);
     }
-    divided
 }
 
 /// Whether all requests of a Route go to this Model, and nothing else is tried out there.
@@ -74,8 +81,10 @@ fn lane_name(model: &str) -> ResourceName {
     ResourceName::internal(format!("{model}{NEXT}"))
 }
 
-/// `MODEL-0` becomes `MODEL+next-0`.
+/// `MODEL-0` becomes `MODEL+next-0`; a name that says its version stays as it is.
 fn next_of(name: &str, model: &str) -> String {
-    let rest = name.strip_prefix(model).unwrap_or(name);
-    format!("{model}{NEXT}{rest}")
+    match name.strip_prefix(model) {
+        Some(rest) if rest.starts_with('+') => name.to_owned(),
+        rest => format!("{model}{NEXT}{}", rest.unwrap_or(name)),
+    }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use pilotage_plan::update::model_of;
 use pilotage_shell::tasks;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -125,16 +126,25 @@ impl Foreman {
 
     fn act(&mut self) {
         let (states, memory) = (Arc::clone(&self.states), self.machine.memory);
-        let room = |old: &Instance<What>, what: &What| {
+        // One accelerator holds the weights of one of them.
+        let apart = |old: &Instance<What>, what: &What| {
             let (old_devices, new_devices) = (&old.what.0.spec.devices, &what.0.spec.devices);
-            if new_devices.iter().any(|device| old_devices.contains(device)) {
-                // One accelerator holds the weights of one of them.
+            !new_devices.iter().any(|device| old_devices.contains(device))
+        };
+        let room = |old: &Instance<What>, what: &What| {
+            if !apart(old, what) {
                 return false;
             }
             let pid = states.lock().get(&old.label).and_then(|state| state.pid);
             pid.is_none_or(|pid| memory(pid, &what.0.weights))
         };
-        for action in self.rollout.next(room) {
+        // A version that goes leaves its memory to the one that comes.
+        let free = |old: &Instance<What>, what: &What| {
+            let model = |what: &What| model_of(&what.0.spec.lane).to_owned();
+            let makes_room = old.is_leaving() && model(&old.what) == model(what);
+            apart(old, what) && (!makes_room || room(old, what))
+        };
+        for action in self.rollout.next(room, free) {
             match action {
                 Action::Start(label) => self.begin(&label),
                 Action::Retire(name) => {

@@ -16,9 +16,14 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// Whether another one would be the same process: adapters are loaded while it runs.
+    /// Whether another one would be the same process: adapters are loaded while it runs, and whose requests it
+    /// gets is the gateway's to know.
     pub(super) fn is_same_process(&self, other: &Self) -> bool {
-        let bare = |spec: &ProcessSpec| ProcessSpec { adapters: Vec::new(), ..spec.clone() };
+        let bare = |spec: &ProcessSpec| ProcessSpec {
+            adapters: Vec::new(),
+            lane: String::new(),
+            ..spec.clone()
+        };
         self.weights == other.weights && bare(&self.spec) == bare(&other.spec)
     }
 }

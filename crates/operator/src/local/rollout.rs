@@ -32,6 +32,13 @@ pub(super) struct Instance<W> {
     phase: Phase,
 }
 
+impl<W> Instance<W> {
+    /// Whether it gets no new requests and is about to end.
+    pub(super) const fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Leaving)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     /// It takes no requests yet, or is being started again.
@@ -88,8 +95,13 @@ impl<W: Clone + PartialEq> Rollout<W> {
         self.get(label).is_some_and(|instance| instance.phase == Phase::Leaving)
     }
 
-    /// What has to be done now. `room` says whether the new one can run beside the old one.
-    pub(super) fn next(&mut self, room: impl Fn(&Instance<W>, &W) -> bool) -> Vec<Action> {
+    /// What has to be done now. `room` says whether the new one can run beside the old one, and `free`
+    /// whether it can beside a process of another name.
+    pub(super) fn next(
+        &mut self,
+        room: impl Fn(&Instance<W>, &W) -> bool,
+        free: impl Fn(&Instance<W>, &W) -> bool,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         self.let_go(|rollout, instance| !rollout.wanted.contains_key(&instance.name), &mut actions);
         // Where the right one serves, and where the wrong one does not, the wrong one is of no use.
@@ -105,7 +117,7 @@ impl<W: Clone + PartialEq> Rollout<W> {
         self.replaced = replaced;
         let names: Vec<String> = self.wanted.keys().cloned().collect();
         for name in names {
-            self.bring(&name, &room, &mut actions);
+            self.bring(&name, (&room, &free), &mut actions);
         }
         actions
     }
@@ -144,7 +156,7 @@ impl<W: Clone + PartialEq> Rollout<W> {
     fn bring(
         &mut self,
         name: &str,
-        room: &impl Fn(&Instance<W>, &W) -> bool,
+        (room, free): (&impl Fn(&Instance<W>, &W) -> bool, &impl Fn(&Instance<W>, &W) -> bool),
         actions: &mut Vec<Action>,
     ) {
         let Some(what) = self.wanted.get(name).cloned() else { return };
@@ -152,8 +164,9 @@ impl<W: Clone + PartialEq> Rollout<W> {
         if self.running.iter().filter(own).any(|instance| self.is_right(instance)) {
             return;
         }
+        let others_let = self.running.iter().filter(|one| !own(one)).all(|one| free(one, &what));
         match self.running.iter().filter(own).find(|instance| instance.phase == Phase::Ready) {
-            None if self.running.iter().filter(own).all(|old| room(old, &what)) => {}
+            None if others_let && self.running.iter().filter(own).all(|old| room(old, &what)) => {}
             // Somebody is on the way out, and starts this when gone.
             None => return,
             Some(_) if self.others_replaced(name) >= REPLACED_MAX => return,
@@ -226,11 +239,12 @@ mod tests {
                 "down" => rollout.down(rest),
                 _ => rollout.gone(rest),
             }
-            let shown = rollout.next(|_, _| room).into_iter().map(|action| match action {
-                Action::Start(label) => format!("+{label}"),
-                Action::Retire(label) => format!("~{label}"),
-                Action::End(label) => format!("-{label}"),
-            });
+            let shown =
+                rollout.next(|_, _| room, |_, _| true).into_iter().map(|action| match action {
+                    Action::Start(label) => format!("+{label}"),
+                    Action::Retire(label) => format!("~{label}"),
+                    Action::End(label) => format!("-{label}"),
+                });
             assert_eq!(shown.collect::<Vec<_>>().join(" "), *expect, "after `{line}`");
         }
     }
@@ -321,7 +335,7 @@ mod tests {
             steps.push((wishes.last().unwrap().clone(), 100));
             for (wish, patience) in steps {
                 rollout.want(wish.clone());
-                open.extend(rollout.next(|_, _| room));
+                open.extend(rollout.next(|_, _| room, |_, _| true));
                 for _ in 0..patience {
                     if open.is_empty() {
                         break;
@@ -334,7 +348,7 @@ mod tests {
                         Action::Start(label) => drop(rollout.ready(&label)),
                         Action::Retire(label) | Action::End(label) => rollout.gone(&label),
                     }
-                    open.extend(rollout.next(|_, _| room));
+                    open.extend(rollout.next(|_, _| room, |_, _| true));
                     for name in served.iter().filter(|_| room) {
                         prop_assert!(serves(&rollout, name), "{name} is not served");
                     }

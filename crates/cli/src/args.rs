@@ -5,6 +5,7 @@ mod calibrate;
 mod cost;
 mod epp;
 mod explain;
+mod front;
 mod gateway;
 mod install;
 mod key;
@@ -21,7 +22,6 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use pilotage_core::traffic::Zone;
 
 use crate::output::Format;
 
@@ -33,6 +33,7 @@ pub(crate) use calibrate::BenchCalibrate;
 pub(crate) use cost::Cost;
 pub(crate) use epp::Epp;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
+pub(crate) use front::FrontArgs;
 pub(crate) use gateway::Gateway;
 pub(crate) use install::{Diff, DiffForm, Install, Uninstall};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
@@ -188,39 +189,17 @@ pub(crate) struct Up {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
-    /// Encrypt clients' connections with this certificate (PEM, those that lead to its authority after
-    /// it), read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM, without a password)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Where metrics and status are served, with the admin key
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
-    pub(crate) admin_listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) front: FrontArgs,
     /// Engines for each model, instead of what its manifest says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) replicas: Option<u32>,
-    /// Where keys, logs and the state of this installation live
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
     /// Serve without API keys; only on a loopback address
     #[arg(long)]
     pub(crate) no_keys: bool,
-    /// The zone that this machine is in, as `endpoints[].zone` names it, or `REGION/ZONE`: among equals
-    /// replicas of the same zone come first
-    #[arg(long, value_name = "ZONE")]
-    pub(crate) zone: Option<Zone>,
-    /// A public host that engines may fetch images, audio, video and files from when a request names
-    /// them by address; without one only `data:` URLs are taken. May be given several times
-    #[arg(long = "media-host", value_name = "HOST[:PORT]")]
-    pub(crate) media_hosts: Vec<String>,
     /// Read manifests, and key files that they name, again when they change; else on SIGHUP only
     #[arg(long)]
     pub(crate) watch: bool,
-    /// Seconds to wait for running requests when stopping
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) drain_timeout: u64,
     /// Print the resources that would be used, and stop
     #[arg(long)]
     pub(crate) print: bool,

@@ -7,6 +7,8 @@
 //! | `admin.key` | key of the admin listener |
 //! | `state.json` | process id and addresses, while it runs |
 //! | `spent.json` | what tenants have spent of their budgets |
+//! | `trials.json` | how far canaries are |
+//! | `versions.json` | which version of each Model serves, and how far the next one is |
 //! | `logs/` | one log for each process |
 //!
 //! Keys are readable by their owner alone.

@@ -325,7 +325,9 @@ impl Gateway {
             Readiness::Serves => return Vec::new(),
         }
         let table = self.table();
+        // What is only tried out is nobody's only one.
         let closed = table.lanes().iter().filter(|lane| !lane.is_open());
+        let closed = closed.filter(|lane| lane.config.on_trial().is_none());
         let told =
             |lane: &Arc<Lane>| format!("`{}` has no replica that takes work", lane.config.name);
         closed.map(told).collect()

@@ -69,6 +69,12 @@ pub struct LaneConfig {
 }
 
 impl LaneConfig {
+    /// Which version of its model it is that is tried out, where there are several: what its identity has
+    /// behind a `#`.
+    pub fn on_trial(&self) -> Option<&str> {
+        self.identity.rsplit_once('#').map(|(_, revision)| revision)
+    }
+
     /// A lane for chats of which nothing else is said: free, and without limits but the defaults.
     pub fn named(name: impl Into<String>, context_tokens: u32) -> Self {
         let name = name.into();

@@ -79,10 +79,8 @@ impl Trials {
             if let Some(canary) = &mut trial.canary {
                 canary.set_share_max(route.canary_share_max);
             }
-            trial.subject = lane_of_canary(route, lanes).map(|lane| {
-                let revision = lane.identity.rsplit_once('#').map(|(_, name)| name.to_owned());
-                (lane.name.clone(), revision)
-            });
+            trial.subject = lane_of_canary(route, lanes)
+                .map(|lane| (lane.name.clone(), lane.on_trial().map(str::to_owned)));
             let name = route.traffic.name.as_str();
             self.show(name, trial.canary.as_ref());
             trials.insert(route.traffic.name.clone(), trial);

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use http::HeaderName;
-use pilotage_core::traffic::Zone;
 use pilotage_plan::render::kubernetes::install;
+
+use super::FrontArgs;
 
 /// Choose replicas for a gateway of others: an endpoint picker over Envoy's external processing.
 ///
@@ -45,19 +46,8 @@ pub(crate) struct Epp {
     /// Where the gateway connects (gRPC)
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9002")]
     pub(crate) listen: SocketAddr,
-    /// Encrypt the gateway's connections with this certificate (PEM, those that lead to its authority
-    /// after it), read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM, without a password)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Where metrics and status are served, with the admin key
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
-    pub(crate) admin_listen: SocketAddr,
-    /// Where keys, logs and the state of this installation live
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) front: FrontArgs,
     /// Serve without API keys, all requests as the first Tenant's: whoever may use the models is for the
     /// gateway to find out
     #[arg(long, conflicts_with = "tenant_header")]
@@ -66,19 +56,9 @@ pub(crate) struct Epp {
     /// keys. What clients send under that name must not come through
     #[arg(long, value_name = "NAME")]
     pub(crate) tenant_header: Option<HeaderName>,
-    /// The zone that this machine is in, as `endpoints[].zone` names it, or `REGION/ZONE`
-    #[arg(long, value_name = "ZONE")]
-    pub(crate) zone: Option<Zone>,
-    /// A public host that engines may fetch images, audio, video and files from when a request names
-    /// them by address. May be given several times
-    #[arg(long = "media-host", value_name = "HOST[:PORT]")]
-    pub(crate) media_hosts: Vec<String>,
     /// Read manifests, and key files that they name, again when they change; else on SIGHUP only
     #[arg(long, requires = "files")]
     pub(crate) watch: bool,
-    /// Seconds to wait for running requests when stopping
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) drain_timeout: u64,
 }
 
 const EPP_EXAMPLES: &str = "\

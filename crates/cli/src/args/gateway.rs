@@ -1,10 +1,10 @@
 //! The flags of `pilotage gateway`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
-use pilotage_core::traffic::Zone;
 use pilotage_plan::render::kubernetes::install;
+
+use super::FrontArgs;
 
 /// Serve clients for the Models of a Kubernetes cluster.
 ///
@@ -29,29 +29,8 @@ pub(crate) struct Gateway {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
-    /// Encrypt clients' connections with this certificate (PEM, those that lead to its authority after
-    /// it), read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// The certificate's key (PEM, without a password)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Where metrics and status are served, with the admin key
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
-    pub(crate) admin_listen: SocketAddr,
-    /// Where keys and the state of this gateway live
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// The zone that this gateway is in, or `REGION/ZONE`: among equals pods of the same zone come first
-    #[arg(long, value_name = "ZONE")]
-    pub(crate) zone: Option<Zone>,
-    /// A public host that engines may fetch images, audio, video and files from when a request names
-    /// them by address; without one only `data:` URLs are taken. May be given several times
-    #[arg(long = "media-host", value_name = "HOST[:PORT]")]
-    pub(crate) media_hosts: Vec<String>,
-    /// Seconds to wait for running requests when stopping
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) drain_timeout: u64,
+    #[command(flatten)]
+    pub(crate) front: FrontArgs,
 }
 
 const EXAMPLES: &str = "\

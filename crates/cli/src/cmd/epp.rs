@@ -18,16 +18,10 @@ pub(crate) async fn run(args: Epp) -> anyhow::Result<()> {
     let up = Up {
         files: args.files,
         listen: args.listen,
-        tls_cert: args.tls_cert,
-        tls_key: args.tls_key,
-        admin_listen: args.admin_listen,
+        front: args.front,
         replicas: None,
-        data_dir: args.data_dir,
         no_keys: args.no_keys,
-        zone: args.zone,
-        media_hosts: args.media_hosts,
         watch: args.watch,
-        drain_timeout: args.drain_timeout,
         print: false,
         dry_run: false,
     };
@@ -50,13 +44,7 @@ async fn in_cluster(args: Epp, face: Face) -> anyhow::Result<()> {
         service: args.service,
         pod: None,
         listen: args.listen,
-        tls_cert: args.tls_cert,
-        tls_key: args.tls_key,
-        admin_listen: args.admin_listen,
-        data_dir: args.data_dir,
-        zone: args.zone,
-        media_hosts: args.media_hosts,
-        drain_timeout: args.drain_timeout,
+        front: args.front,
     };
     gateway::run_as(all, Manner { face, purpose, open: args.no_keys }).await
 }

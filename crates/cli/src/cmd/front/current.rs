@@ -89,18 +89,25 @@ impl Current {
         let still = self.left.iter().filter(|left| is_gone(&&left.lane));
         left.extend(still.cloned());
         let mut leases = if left.is_empty() { Vec::new() } else { self.leases.clone() };
-        leases.push(Arc::clone(&self.prepared.leases));
+        if !leases.iter().any(|held| Arc::ptr_eq(held, &self.prepared.leases)) {
+            leases.push(Arc::clone(&self.prepared.leases));
+        }
         let (shown, clock, patience) = (self.shown(), self.clock, self.patience);
         Self { prepared, left, leases, shown, clock, patience }
     }
 
     /// It is carried out.
     pub(in crate::cmd) fn take(&mut self, next: Self) {
-        *self = next;
+        self.turn(next);
         let mut shown = self.shown.lock();
         shown.generation += 1;
         shown.loaded_at = date::utc(self.clock.unix_ms() / 1000);
         shown.error = None;
+    }
+
+    /// The same manifests are carried out another way.
+    pub(in crate::cmd) fn turn(&mut self, next: Self) {
+        *self = next;
     }
 
     /// Whether a plan is this one but for its endpoints.
@@ -125,10 +132,15 @@ impl Current {
         plan
     }
 
-    /// The processes to run.
+    /// The processes to run. One that moved to another lane is what the plan says.
     pub(in crate::cmd) fn processes(&self) -> Vec<Placed> {
-        let left = self.left.iter().flat_map(|left| &left.processes);
-        self.prepared.processes.iter().chain(left).cloned().collect()
+        let mut all = self.prepared.processes.clone();
+        for placed in self.left.iter().flat_map(|left| &left.processes) {
+            if !all.iter().any(|known| known.spec.name == placed.spec.name) {
+                all.push(placed.clone());
+            }
+        }
+        all
     }
 
     /// The endpoints to use.

@@ -28,6 +28,8 @@ pub(in crate::cmd) struct Fleet {
     next: u32,
     /// Replicas by their own names: those of processes and of endpoints differ.
     up: BTreeMap<String, Up>,
+    /// What processes are besides, in lanes that are left over: there they end what came before they moved.
+    aside: Vec<Up>,
     /// Replicas that shall go, and until when they are waited for, in nanoseconds of the clock.
     resting: Vec<(Up, u64)>,
     /// What holds for lanes.
@@ -124,6 +126,7 @@ impl Fleet {
             zone: None,
             next: 0,
             up: BTreeMap::new(),
+            aside: Vec::new(),
             resting: Vec::new(),
             lanes: HashMap::new(),
         }
@@ -141,6 +144,7 @@ impl Fleet {
 
     /// What holds for lanes from now on; those that are there still and not in it keep what held.
     pub(in crate::cmd) fn set_lanes(&mut self, lanes: &[Lane]) {
+        self.aside.retain(|up| lanes.iter().any(|lane| lane.name == up.lane));
         let of = |lane: &Lane| Of {
             context_tokens: lane.context_tokens,
             region: lane.region.clone(),
@@ -178,19 +182,30 @@ impl Fleet {
         self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
     }
 
+    /// A process is to serve another lane: in the one it has served it ends what comes there, for as long as
+    /// that is left over.
+    pub(in crate::cmd) fn move_aside(&mut self, name: &str) {
+        self.aside.extend(self.up.remove(name));
+    }
+
+    /// The lane that a process serves.
+    pub(in crate::cmd) fn lane_of(&self, name: &str) -> Option<&str> {
+        self.up.get(name).map(|up| up.lane.as_str())
+    }
+
     /// It died, and what was in flight there with it. Whether it was about to go anyway.
     pub(in crate::cmd) fn process_died(&mut self, name: &str) -> bool {
-        if let Some(up) = self.up.remove(name)
-            && let Some(lane) = self.gateway.lane(&up.lane)
-        {
-            lane.replica_died(up.id);
+        for up in self.take(name) {
+            if let Some(lane) = self.gateway.lane(&up.lane) {
+                lane.replica_died(up.id);
+            }
         }
         self.process_down(name)
     }
 
     /// It is gone. Whether it was about to go anyway.
     pub(in crate::cmd) fn process_down(&mut self, name: &str) -> bool {
-        self.drop_current(name);
+        self.take(name).iter().for_each(|up| self.lower(up));
         let (gone, rest): (Vec<_>, Vec<_>) =
             self.resting.drain(..).partition(|(up, _)| up.name == name);
         self.resting = rest;
@@ -200,13 +215,16 @@ impl Fleet {
 
     /// Nothing new goes there. False when it was not up: there is nothing to wait for.
     pub(in crate::cmd) fn rest(&mut self, now_nanos: u64, name: &str) -> bool {
-        let Some(up) = self.up.remove(name) else { return false };
-        if let Some(lane) = self.gateway.lane(&up.lane) {
-            lane.replica_up(up.id, up.replica(Capacity { requests_max: 0, ..up.capacity }));
-        }
+        let all = self.take(name);
         let patience = u64::try_from(self.patience.as_nanos()).unwrap_or(u64::MAX);
-        self.resting.push((up, now_nanos.saturating_add(patience)));
-        true
+        let found = !all.is_empty();
+        for up in all {
+            if let Some(lane) = self.gateway.lane(&up.lane) {
+                lane.replica_up(up.id, up.replica(Capacity { requests_max: 0, ..up.capacity }));
+            }
+            self.resting.push((up, now_nanos.saturating_add(patience)));
+        }
+        found
     }
 
     /// It does not go after all: it gets requests again.
@@ -229,14 +247,16 @@ impl Fleet {
         !self.resting.is_empty()
     }
 
-    /// Lets those go at which nothing is in flight, and those that took too long; returns their names.
+    /// Lets those go at which nothing is in flight, and those that took too long; returns their names, where
+    /// nothing else is waited for there.
     pub(in crate::cmd) fn let_go(&mut self, now_nanos: u64, load: &Load) -> Vec<String> {
         let is_done =
             |(up, until): &(Up, u64)| now_nanos >= *until || load.in_flight(&up.lane, up.id) == 0;
         let (done, rest): (Vec<_>, Vec<_>) = self.resting.drain(..).partition(is_done);
         self.resting = rest;
         done.iter().for_each(|(up, _)| self.lower(up));
-        done.into_iter().map(|(up, _)| up.name).collect()
+        let free = done.into_iter().map(|(up, _)| up.name);
+        free.filter(|name| !self.rests(name)).collect()
     }
 
     /// The endpoints from now on: new ones come up, those that differ come up anew, and what is not
@@ -352,6 +372,13 @@ impl Fleet {
             let requests_max = if up.takes_work() { up.capacity.requests_max } else { 0 };
             lane.replica_up(up.id, up.replica(Capacity { requests_max, ..up.capacity }));
         }
+    }
+
+    /// Everything that a process or endpoint is, but for what rests.
+    fn take(&mut self, name: &str) -> Vec<Up> {
+        let (own, rest): (Vec<_>, Vec<_>) = self.aside.drain(..).partition(|up| up.name == name);
+        self.aside = rest;
+        self.up.remove(name).into_iter().chain(own).collect()
     }
 
     fn drop_current(&mut self, name: &str) {
@@ -615,6 +642,31 @@ mod tests {
         assert!(fleet.rest(0, "a-0"));
         assert!(fleet.process_died("a-0") && !fleet.is_resting(), "it died meanwhile");
         assert!(!fleet.process_down("a-0"));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_moves_to_another_lane_ends_what_came_before() {
+        let text = "{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {name: a}, spec: \
+                    {source: 'file:w'}}";
+        let plan = plan(&parse_all([("f", text)]).unwrap(), &World::with_cores(1)).unwrap();
+        let spec = plan.processes[0].clone();
+        let before = ProcessSpec { lane: "a+next".to_owned(), ..spec.clone() };
+        let mut lanes = plan.lanes.clone();
+        lanes.push(Lane { name: "a+next".to_owned(), ..lanes[0].clone() });
+        let at = || ("http://127.0.0.1:1".to_owned(), None);
+        let (mut fleet, ..) = begin();
+        let mut moved = |lanes: &[Lane]| {
+            fleet.set_lanes(lanes);
+            fleet.process_up("a-0", &before, at(), None);
+            fleet.move_aside("a-0");
+            fleet.process_up("a-0", &spec, at(), None);
+            assert_eq!((fleet.lane_of("a-0"), fleet.aside.len()), (Some("a"), 1));
+            fleet.set_lanes(lanes);
+            let was_up = fleet.rest(0, "a-0");
+            (was_up, fleet.resting.len(), fleet.let_go(0, &Load::default()).len())
+        };
+        assert_eq!(moved(&lanes), (true, 2, 2), "both are waited for");
+        assert_eq!(moved(&plan.lanes), (true, 1, 1), "its lane is gone, and nobody waits for it");
     }
 
     /// Where replicas are asked how full they are, as whose metrics that is read, the API that they are asked

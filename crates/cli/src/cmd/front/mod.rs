@@ -147,11 +147,25 @@ impl Front {
     /// Takes a new plan over, and says what differs; one that cannot be changes nothing.
     pub(in crate::cmd) fn replace(&mut self, prepared: Prepared) -> anyhow::Result<String> {
         let changes = prepared.plan.changes_from(self.current.plan()).to_string();
-        let next = self.current.followed_by(prepared);
-        self.gateway.set_config(&gateway_config(&next.served(), &self.keys))?;
+        let next = self.follow(prepared)?;
         self.current.take(next);
         self.raise_endpoints();
         Ok(changes)
+    }
+
+    /// Takes over what the same manifests come to by now.
+    pub(in crate::cmd) fn turn(&mut self, prepared: Prepared) -> anyhow::Result<()> {
+        let next = self.follow(prepared)?;
+        self.current.turn(next);
+        self.raise_endpoints();
+        Ok(())
+    }
+
+    /// The gateway serves it.
+    fn follow(&self, prepared: Prepared) -> anyhow::Result<Current> {
+        let next = self.current.followed_by(prepared);
+        self.gateway.set_config(&gateway_config(&next.served(), &self.keys))?;
+        Ok(next)
     }
 
     /// Takes over endpoints of a plan that is the same otherwise.

@@ -43,18 +43,18 @@ pub(crate) async fn run(args: Gateway) -> anyhow::Result<()> {
 pub(super) async fn run_as(args: Gateway, manner: Manner) -> anyhow::Result<()> {
     telemetry::init();
     let mut signals = signals::Shutdown::listen()?;
-    let certificates = certificates(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
+    let certificates = certificates(args.front.tls_cert.as_deref(), args.front.tls_key.as_deref())?;
     let listener = bind(args.listen, "--listen").await?;
-    let admin = bind(args.admin_listen, "--admin-listen").await?;
+    let admin = bind(args.front.admin_listen, "--admin-listen").await?;
     let client = client().await?;
-    let installation = Installation::at(args.data_dir.clone())?;
+    let installation = Installation::at(args.front.data_dir.clone())?;
     let clock = Clock::start();
     let watching = Watching::start(&client, &scope(&args, &manner.purpose), clock);
     let keys = Keys { open: manner.open, ..keys(&args, &installation)? };
     let place = Place {
         pod: args.pod.clone(),
         zone: zone(&args)?,
-        drain: Duration::from_secs(args.drain_timeout),
+        drain: Duration::from_secs(args.front.drain_timeout),
         face: manner.face,
         purpose: manner.purpose,
     };
@@ -96,7 +96,8 @@ fn scope(args: &Gateway, purpose: &Purpose) -> Scope {
 
 /// What is said at the start.
 fn told(args: &Gateway, purpose: &Purpose) -> String {
-    let Gateway { listen, admin_listen, namespace, .. } = args;
+    let Gateway { listen, namespace, .. } = args;
+    let admin_listen = args.front.admin_listen;
     let of = match (purpose, namespace.as_str()) {
         (Purpose::Pool(namespace, name), _) => format!("the InferencePool {namespace}/{name}"),
         (_, "all") => "all namespaces".to_owned(),
@@ -114,14 +115,14 @@ fn keys(args: &Gateway, installation: &Installation) -> anyhow::Result<Keys> {
         local: key_from_env(),
         admin,
         open: false,
-        media_hosts: args.media_hosts.clone(),
+        media_hosts: args.front.media_hosts.clone(),
         installation: installation.clone(),
     })
 }
 
 fn zone(args: &Gateway) -> anyhow::Result<Option<pilotage_core::traffic::Zone>> {
-    if args.zone.is_some() {
-        return Ok(args.zone.clone());
+    if args.front.zone.is_some() {
+        return Ok(args.front.zone.clone());
     }
     let said = env::get(Var::Zone).filter(|zone| !zone.is_empty());
     let named = || format!("{} is wrong", env::variable(Var::Zone).name);

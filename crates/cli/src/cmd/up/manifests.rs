@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use pilotage_operator::local;
 use pilotage_plan::size::ModelFacts;
+use pilotage_plan::update::{AllKept, as_they_serve};
 use pilotage_plan::{KeySource, Plan, Resource, WeightsSource, World, default, manifest};
 use pilotage_shell::env::{self, Var};
 
@@ -24,9 +25,34 @@ pub(super) fn text(files: &[PathBuf]) -> anyhow::Result<String> {
     Ok(texts.join("---\n"))
 }
 
-/// The plan for this machine, as it was found at the start: what runs by now takes memory that is
-/// counted already.
+/// What manifests ask for, and what is known of the machine and the weights.
+pub(super) struct Asked {
+    pub(super) resources: Vec<Resource>,
+    /// As it was found at the start: what runs by now takes memory that is counted already.
+    pub(super) world: World,
+}
+
+impl Asked {
+    /// The plan of these resources on a machine where nothing runs yet.
+    pub(super) fn plan(&self, resources: &[Resource]) -> anyhow::Result<Plan> {
+        let plan = pilotage_plan::plan(resources, &self.world);
+        plan.map_err(|error| Wrong::new(error.to_string()).into())
+    }
+}
+
+/// The plan for this machine.
 pub(super) async fn plan(args: &Up, world: &World, known: &Known) -> anyhow::Result<Plan> {
+    let asked = asked(args, world, (known, &AllKept::new())).await?;
+    asked.plan(&asked.resources)
+}
+
+/// Reads manifests, and finds out what has to be known of what they ask for and of the versions that were
+/// kept.
+pub(super) async fn asked(
+    args: &Up,
+    world: &World,
+    (known, kept): (&Known, &AllKept),
+) -> anyhow::Result<Asked> {
     let files = read(&args.files)?;
     let named = files.iter().map(|(name, text)| (name.as_str(), text.as_str()));
     let mut resources =
@@ -41,11 +67,13 @@ pub(super) async fn plan(args: &Up, world: &World, known: &Known) -> anyhow::Res
         }
     }
     mark_folders(&mut resources);
-    let programs = pilotage_plan::programs(&resources, world);
+    let mut all = as_they_serve(&resources, kept);
+    all.extend_from_slice(&resources);
+    let programs = pilotage_plan::programs(&all, world);
     let runtimes = Some(local::look_for(programs, &env::search_path()));
-    let facts = known.of(&resources, facts).await;
+    let facts = known.of(&all, facts).await;
     let world = World { runtimes, facts, ..world.clone() };
-    pilotage_plan::plan(&resources, &world).map_err(|error| Wrong::new(error.to_string()).into())
+    Ok(Asked { resources, world })
 }
 
 /// What the weights of a source are, from this machine where they are here.

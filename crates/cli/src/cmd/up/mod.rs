@@ -12,11 +12,13 @@ mod prepare;
 mod scaling;
 mod serving;
 mod setup;
+mod versions;
 mod watch;
 
 use std::sync::Arc;
 
 use pilotage_plan::World;
+use pilotage_plan::update::{AllKept, as_they_serve};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::{signals, tasks, telemetry};
 use tokio::task::JoinHandle;
@@ -28,9 +30,12 @@ use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output;
 use facts::Known;
+use manifests::Asked;
 pub(crate) use manifests::read as texts;
+use prepare::Material;
 use serving::Serving;
 use setup::Setup;
+use versions::Versions;
 use watch::Watch;
 
 /// Serves clients until a signal.
@@ -58,11 +63,11 @@ pub(super) async fn run_as(args: Up, face: Face) -> anyhow::Result<()> {
     let known = Arc::new(Known::default());
     telemetry::init();
     let mut signals = signals::Shutdown::listen()?;
-    let certificates = certificates(args.tls_cert.as_deref(), args.tls_key.as_deref())?;
+    let certificates = certificates(args.front.tls_cert.as_deref(), args.front.tls_key.as_deref())?;
     let listener = bind(args.listen, "--listen").await?;
-    let admin = bind(args.admin_listen, "--admin-listen").await?;
+    let admin = bind(args.front.admin_listen, "--admin-listen").await?;
     let (args, clock) = (Arc::new(args), Clock::start());
-    let (setup, mut watch) = tokio::select! {
+    let (setup, versions, mut watch) = tokio::select! {
         ready = make_ready(&args, &world, &known, clock) => ready?,
         signal = signals.next() => {
             output::note(&format!("{signal}: stopped before anything ran"));
@@ -70,7 +75,8 @@ pub(super) async fn run_as(args: Up, face: Face) -> anyhow::Result<()> {
         }
     };
     let installation = setup.installation.clone();
-    let mut serving = Serving::start(setup, face, (entrance(listener, certificates), admin))?;
+    let listeners = (entrance(listener, certificates), admin);
+    let mut serving = Serving::start((setup, versions), face, listeners)?;
     let mut reload = signals::Reload::listen()?;
     let mut reading: Option<Reading> = None;
     let stopped = loop {
@@ -79,15 +85,11 @@ pub(super) async fn run_as(args: Up, face: Face) -> anyhow::Result<()> {
             stopped = serving.watch(&mut signals) => break stopped,
             () = reload.next() => true,
             () = watch.changed(files) => true,
-            prepared = read(&mut reading) => {
-                serving.set(prepared);
-                false
-            }
+            material = read(&mut reading) => serving.set(material),
         };
         if wanted {
             // What is being read is not what there is by now: its reader stops.
-            let world = World { devices: serving.devices(), ..(*world).clone() };
-            reading = Some(Reading::start(&args, &Arc::new(world), &known));
+            reading = Some(Reading::start(&args, &world, (&known, serving.kept())));
         }
     };
     output::note(&format!("{stopped}: finishing what runs; once more stops at once"));
@@ -105,19 +107,43 @@ async fn make_ready(
     world: &World,
     known: &Known,
     clock: Clock,
-) -> anyhow::Result<(Setup, Watch)> {
-    let plan = manifests::plan(args, world, known).await?;
-    let watch = Watch::new(args.watch, manifests::files(args, &plan));
-    let installation = Installation::at(args.data_dir.clone())?;
-    Ok((Setup::new(args, plan, &installation, clock).await?, watch))
+) -> anyhow::Result<(Setup, Versions, Watch)> {
+    let installation = Installation::at(args.front.data_dir.clone())?;
+    let kept = versions::kept(&installation, clock);
+    let asked = manifests::asked(args, world, (known, &kept)).await?;
+    let watch = Watch::new(args.watch, manifests::files(args, &asked.plan(&asked.resources)?));
+    let changes = as_they_serve(&asked.resources, &kept) != asked.resources;
+    let begun = match begin(asked, kept, (&installation, clock)).await {
+        Err(error) if changes => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "what served cannot be had: what manifests say serves without a trial"
+            );
+            let asked = manifests::asked(args, world, (known, &AllKept::new())).await?;
+            begin(asked, AllKept::new(), (&installation, clock)).await?
+        }
+        begun => begun?,
+    };
+    let (versions, prepared) = begun;
+    Ok((Setup::new(args, prepared, &installation, clock)?, versions, watch))
+}
+
+async fn begin(
+    asked: Asked,
+    kept: AllKept,
+    (installation, clock): (&Installation, Clock),
+) -> anyhow::Result<(Versions, Prepared)> {
+    let material = Material::of(asked, &kept).await?;
+    Versions::begin((material, kept), installation, clock)
 }
 
 /// Manifests being read and what they name being fetched, which may take long; dropped, it stops.
-struct Reading(JoinHandle<Option<anyhow::Result<Prepared>>>);
+struct Reading(JoinHandle<Option<anyhow::Result<Material>>>);
 
 impl Reading {
-    fn start(args: &Arc<Up>, world: &Arc<World>, known: &Arc<Known>) -> Self {
-        let work = prepare::again(Arc::clone(args), Arc::clone(world), Arc::clone(known));
+    fn start(args: &Arc<Up>, world: &Arc<World>, (known, kept): (&Arc<Known>, AllKept)) -> Self {
+        let known = (Arc::clone(known), kept);
+        let work = prepare::again(Arc::clone(args), Arc::clone(world), known);
         Self(tasks::spawn("manifests", work))
     }
 }
@@ -129,7 +155,7 @@ impl Drop for Reading {
 }
 
 /// What was read, once it is; for ever when nothing is.
-async fn read(reading: &mut Option<Reading>) -> anyhow::Result<Prepared> {
+async fn read(reading: &mut Option<Reading>) -> anyhow::Result<Material> {
     let Some(Reading(task)) = reading else { return std::future::pending().await };
     let read = task.await;
     *reading = None;

@@ -2,12 +2,14 @@
 //! and a new plan takes the place of the one before.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pilotage_core::Time;
 use pilotage_gateway::admin::More;
 use pilotage_operator::local::{Event, HiddenEnv, Supervisor};
+use pilotage_plan::ProcessSpec;
+use pilotage_plan::update::AllKept;
 use pilotage_shell::serve::Entrance;
 use pilotage_shell::signals::Shutdown;
 use tokio::net::TcpListener;
@@ -15,10 +17,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::banner;
 use super::manifests;
-use super::scaling::{Access, Done, Naps, Scaling, Task};
+use super::prepare::Material;
+use super::scaling::{Access, Done, Naps, Scaling, Task, is_of};
 use super::setup::{self, Setup};
+use super::versions::{Outdated, Versions, View};
 use crate::args::Up;
-use crate::cmd::front::prepared::Prepared;
 use crate::cmd::front::{Begin, Current, Face, Front, LOOK, SAVE_EVERY, has_local};
 use crate::installation::url_of;
 use crate::output;
@@ -33,11 +36,15 @@ pub(super) struct Serving {
     greeting: Option<banner::Greeting>,
     scaling: Scaling,
     naps: Naps,
+    versions: Versions,
+    /// Why they do not go on, so that it is told once.
+    stuck: Option<String>,
+    memory: fn(u32, &Path) -> bool,
 }
 
 impl Serving {
     pub(super) fn start(
-        setup: Setup,
+        (setup, versions): (Setup, Versions),
         face: Face,
         (entrance, admin): (Entrance, TcpListener),
     ) -> anyhow::Result<Self> {
@@ -59,11 +66,23 @@ impl Serving {
         let processes: More =
             Arc::new(move || serde_json::to_value(&*states.lock()).unwrap_or_default());
         let copies: More = Arc::new(scaling.status());
-        let more = vec![("processes", processes), ("scaling", copies)];
+        let told: More = Arc::new(versions.status());
+        let more = vec![("processes", processes), ("scaling", copies), ("versions", told)];
         let begin = Begin { current, keys, clock, zone, face, more };
         let front = Front::start(begin, &installation, entrance, admin)?;
-        let hidden_env = machine.hidden_env;
-        Ok(Self { front, supervisor, happened, hidden_env, greeting, scaling, naps })
+        let (hidden_env, memory) = (machine.hidden_env, machine.memory);
+        Ok(Self {
+            front,
+            supervisor,
+            happened,
+            hidden_env,
+            greeting,
+            scaling,
+            naps,
+            versions,
+            stuck: None,
+            memory,
+        })
     }
 
     /// Takes in what happens to processes until a signal, and names that.
@@ -72,7 +91,8 @@ impl Serving {
         let mut saving = tokio::time::interval(SAVE_EVERY);
         loop {
             let busy = self.front.is_busy();
-            let looks = busy || self.scaling.is_needed();
+            let changes = self.versions.is_busy();
+            let looks = busy || changes || self.scaling.is_needed();
             tokio::select! {
                 signal = signals.next() => return signal,
                 event = self.happened.recv() => match event {
@@ -84,17 +104,22 @@ impl Serving {
                     if busy {
                         self.look().await;
                     }
+                    if changes {
+                        self.change();
+                    }
                     self.scale();
                 }
-                _ = saving.tick() => self.front.save(),
+                _ = saving.tick() => self.save(),
             }
         }
     }
 
-    /// Takes a new plan over; what is wrong with it is said, and changes nothing.
-    pub(super) fn set(&mut self, prepared: anyhow::Result<Prepared>) {
-        match prepared.and_then(|prepared| self.replace(prepared)) {
-            Ok(changes) => {
+    /// Takes over what was read; what is wrong with it is said, and changes nothing. Whether it is to be
+    /// read again, as it was for versions that do not serve by now.
+    pub(super) fn set(&mut self, material: anyhow::Result<Material>) -> bool {
+        match material.and_then(|material| self.replace(material)) {
+            Ok(Err(Outdated)) => return true,
+            Ok(Ok(changes)) => {
                 let plan = self.front.current.plan();
                 output::note(&format!(
                     "manifests read again (generation {}): {} models, {} routes, {} tenants\n{}",
@@ -111,6 +136,12 @@ impl Serving {
                 output::note(&format!("manifests read again: nothing changed: {error:#}"));
             }
         }
+        false
+    }
+
+    /// What is kept of versions, for whoever reads the manifests again.
+    pub(super) fn kept(&self) -> AllKept {
+        self.versions.kept()
     }
 
     /// What names the files that the plan was made from, those of folders as they are when asked.
@@ -120,26 +151,105 @@ impl Serving {
     }
 
     /// The accelerators that processes have now, by the processes' names.
-    pub(super) fn devices(&self) -> BTreeMap<String, Vec<String>> {
+    fn devices(&self) -> BTreeMap<String, Vec<String>> {
         let specs = self.front.current.processes().into_iter().map(|placed| placed.spec);
         let have = specs.filter(|spec| !spec.devices.is_empty());
         have.map(|spec| (spec.name, spec.devices)).collect()
     }
 
-    fn replace(&mut self, prepared: Prepared) -> anyhow::Result<String> {
+    fn replace(&mut self, material: Material) -> anyhow::Result<Result<String, Outdated>> {
+        let planned =
+            self.see(|versions, view, devices| versions.plan(&material, view, devices))?;
+        let (kept, prepared) = match planned {
+            Ok(planned) => planned,
+            Err(outdated) => return Ok(Err(outdated)),
+        };
         // What was the place of a key once stays hidden: a process may start at any time.
         self.hidden_env.lock().extend(setup::key_variables(&prepared.plan));
         let changes = self.front.replace(prepared)?;
+        self.versions.replace(material, kept);
+        self.carry_out();
+        Ok(Ok(changes))
+    }
+
+    /// Versions of Models go on to what follows from what is seen.
+    fn change(&mut self) {
+        let looked = self.see(|versions, view, devices| versions.look(view, devices));
+        let turned = looked.and_then(|(kept, prepared)| {
+            let differs = prepared.is_some();
+            prepared.map_or(Ok(()), |prepared| self.front.turn(prepared))?;
+            self.versions.take(kept);
+            Ok(differs)
+        });
+        let stuck = match turned {
+            Ok(true) => {
+                self.carry_out();
+                None
+            }
+            Ok(false) => None,
+            Err(error) => Some(format!("{error:#}")),
+        };
+        if let Some(error) = stuck.as_ref().filter(|error| self.stuck.as_ref() != Some(error)) {
+            tracing::error!(error, "versions stay as they are");
+        }
+        self.stuck = stuck;
+    }
+
+    /// Shows versions what there is to be seen.
+    fn see<T>(
+        &self,
+        look: impl FnOnce(&Versions, &View<'_>, BTreeMap<String, Vec<String>>) -> T,
+    ) -> T {
+        let devices = self.devices();
+        let (states, processes) =
+            (self.supervisor.states().lock().clone(), self.front.current.processes());
+        let scaling = &self.scaling;
+        let view = View {
+            states: &states,
+            processes: &processes,
+            judged: self.front.gateway.judged(),
+            runs: &|model| scaling.runs(model),
+            memory: self.memory,
+        };
+        look(&self.versions, &view, devices)
+    }
+
+    /// The plan that is served is another one.
+    fn carry_out(&mut self) {
         self.scaling.set(self.front.current.plan(), &self.front.current.served());
+        self.move_processes();
         self.set_processes();
-        Ok(changes)
+    }
+
+    /// Processes whose lane is another one now serve that, and in the one before they end what came there.
+    fn move_processes(&mut self) {
+        for (name, access) in self.naps.serving() {
+            let lane = self.lane_of(&name, &access);
+            let serves = self.front.fleet.lane_of(&name);
+            if serves.is_some_and(|serves| serves != lane) {
+                self.front.fleet.move_aside(&name);
+                self.raise(&name, access);
+            }
+        }
+    }
+
+    /// The lane that a process serves, which another plan may have changed since it was started.
+    fn lane_of(&self, name: &str, access: &Access) -> String {
+        let planned = self.front.current.processes();
+        let planned = planned.into_iter().find(|placed| is_of(name, &placed.spec.name));
+        planned.map_or_else(|| access.spec.lane.clone(), |placed| placed.spec.lane)
+    }
+
+    fn save(&mut self) {
+        self.front.save();
+        self.versions.save();
     }
 
     /// Lets running requests finish, then stops everything.
     pub(super) async fn drain(&mut self) {
         self.front.drain().await;
         self.supervisor.stop().await;
-        self.front.save();
+        self.save();
     }
 
     fn take(&mut self, event: Event) {
@@ -155,7 +265,7 @@ impl Serving {
                 self.naps.gone(&name);
                 let now_nanos = self.front.now_nanos();
                 let fleet = &mut self.front.fleet;
-                if !fleet.rests(&name) && !fleet.rest(now_nanos, &name) {
+                if !fleet.rest(now_nanos, &name) && !fleet.rests(&name) {
                     self.supervisor.release(&name);
                 }
             }
@@ -205,7 +315,11 @@ impl Serving {
     }
 
     /// A process takes requests, for the first time or again.
-    fn raise(&mut self, name: &str, access: Access) {
+    fn raise(&mut self, name: &str, mut access: Access) {
+        let lane = self.lane_of(name, &access);
+        if lane != access.spec.lane {
+            access.spec = Arc::new(ProcessSpec { lane, ..(*access.spec).clone() });
+        }
         if let Some(took) = self.scaling.ready(&access.spec.lane, name)
             && let Some(lane) = self.front.gateway.lane(&access.spec.lane)
         {

@@ -11,7 +11,6 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::secret::Secret;
 
-use super::prepare;
 use crate::args::Up;
 use crate::cmd::front::Keys;
 use crate::cmd::front::prepared::Prepared;
@@ -32,14 +31,13 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) async fn new(
+    pub(super) fn new(
         args: &Up,
-        plan: Plan,
+        prepared: Prepared,
         installation: &Installation,
         clock: Clock,
     ) -> anyhow::Result<Self> {
-        let drain = Duration::from_secs(args.drain_timeout);
-        let prepared = prepare::prepare(plan).await?;
+        let drain = Duration::from_secs(args.front.drain_timeout);
         let hidden_env = HiddenEnv::default();
         hidden_env.lock().extend(key_variables(&prepared.plan));
         // A plan without this tenant may be followed by one that has it.
@@ -69,7 +67,7 @@ impl Setup {
                 local,
                 admin,
                 open: args.no_keys,
-                media_hosts: args.media_hosts.clone(),
+                media_hosts: args.front.media_hosts.clone(),
                 installation: installation.clone(),
             },
             machine,
@@ -94,7 +92,7 @@ fn zone(args: &Up) -> anyhow::Result<Option<Zone>> {
     let said = env::get(Var::Zone).filter(|zone| !zone.is_empty());
     let named = || format!("{} is wrong", env::variable(Var::Zone).name);
     let said = || said.map(|zone| zone.parse().with_context(named)).transpose();
-    args.zone.clone().map_or_else(said, |zone| Ok(Some(zone)))
+    args.front.zone.clone().map_or_else(said, |zone| Ok(Some(zone)))
 }
 
 /// The key in the environment, or the one that is kept.

@@ -16,11 +16,13 @@ use pilotage_core::{Span, Time};
 use pilotage_gateway::Gateway;
 use pilotage_operator::local::{Placed, State};
 use pilotage_plan::Plan;
+use pilotage_plan::update::model_of;
 use pilotage_shell::clock::Clock;
 use serde::Serialize;
 use serde_json::Value;
 
 pub(super) use naps::{Access, Done, Naps};
+pub(super) use scaled::is_of;
 use scaled::{Scaled, View};
 
 /// Between two decisions, where nobody waits for one.
@@ -91,7 +93,10 @@ impl Scaling {
             let names: Vec<String> = names.map(|process| process.name.clone()).collect();
             let Some(said) = lane.scaling.filter(|_| !names.is_empty()) else {
                 self.models.remove(&lane.name);
-                self.fixed.insert(lane.name.clone(), names.len());
+                // Copies of a version on trial are copies of its Model.
+                let own = plan.processes.iter().map(|process| model_of(&process.lane));
+                let there = own.filter(|model| *model == lane.name).count();
+                self.fixed.insert(lane.name.clone(), there);
                 continue;
             };
             match self.models.get_mut(&lane.name) {
@@ -105,6 +110,11 @@ impl Scaling {
             }
         }
         self.show(now);
+    }
+
+    /// How many copies of a model are to run, where they follow the load.
+    pub(super) fn runs(&self, model: &str) -> Option<u32> {
+        self.models.get(model).map(Scaled::runs)
     }
 
     /// Whether there are any.

@@ -89,6 +89,12 @@ impl Naps {
         self.known.remove(name);
     }
 
+    /// Those that serve, and how they are reached.
+    pub(in super::super) fn serving(&self) -> Vec<(String, Access)> {
+        let serving = self.known.iter().filter(|(name, _)| !self.naps.contains_key(*name));
+        serving.map(|(name, access)| (name.clone(), access.clone())).collect()
+    }
+
     /// What one does that does not serve, and since when.
     pub(super) fn stage(&self, name: &str) -> Option<(Stage, Time)> {
         self.naps.get(name).map(|(nap, since)| {

@@ -104,6 +104,11 @@ impl Scaled {
         now >= self.due
     }
 
+    /// How many are to run.
+    pub(super) const fn runs(&self) -> u32 {
+        self.run
+    }
+
     /// Whether the process of that name in the plan is to run.
     pub(super) fn wants(&self, name: &str) -> bool {
         let first = self.names.iter().take(self.run as usize);
@@ -273,7 +278,7 @@ fn policy(said: &api::Scaling, room: usize) -> Policy {
 }
 
 /// Whether a process of that name is the one of the plan: it may have a number behind.
-fn is_of(name: &str, planned: &str) -> bool {
+pub(in super::super) fn is_of(name: &str, planned: &str) -> bool {
     let behind = name.strip_prefix(planned);
     behind.is_some_and(|behind| {
         let number = behind.strip_prefix('.');

@@ -152,8 +152,7 @@ impl Known {
         let from = (namespace.to_owned(), String::new());
         let here = self.engines.range(from..).take_while(|((space, _), _)| space == namespace);
         let others = here.filter(|((_, service), slices)| {
-            !services.contains(service)
-                && slices.values().any(|slice| slice.model() == Some(model))
+            !services.contains(service) && slices.values().any(|slice| slice.model() == Some(model))
         });
         others.flat_map(|(_, slices)| pods(slices.values())).collect()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::Recorder;
+use kube::runtime::events::{Event, Recorder};
 use pilotage_plan::cluster::{Action, Failure, Plan, Target};
 use serde_json::Value;
 
@@ -62,24 +62,16 @@ async fn act(
     match action {
         Action::Release { pod, patch } => {
             let left = shared.calls.patch(path(pod), patch).await?;
-            tracing::info!(pod = pod.name, namespace = pod.namespace, "let go of");
+            note(pod, "let go of a pod");
             Ok(left)
         }
         Action::End { pod, grace_seconds } => {
             let left = shared.calls.delete_in(path(pod), &pod.uid, *grace_seconds).await?;
-            tracing::info!(
-                pod = pod.name,
-                namespace = pod.namespace,
-                ?grace_seconds,
-                "told to end"
-            );
+            note(pod, "told a pod to end");
             Ok(left)
         }
         Action::Report { of, note } => {
-            // Who cannot be told is not waited for.
-            if let Err(error) = recorder.publish(&event(note), &reference(of)).await {
-                tracing::debug!(error = %error, "an event was not told");
-            }
+            tell(recorder, of, &event(note)).await;
             Ok(None)
         }
         Action::Apply(_)
@@ -88,6 +80,17 @@ async fn act(
         | Action::Tell { .. }
         | Action::Key { .. }
         | Action::Keys { .. } => Ok(None),
+    }
+}
+
+fn note(pod: &Target, done: &str) {
+    tracing::info!(pod = pod.name, namespace = pod.namespace, "{done}");
+}
+
+/// Who cannot be told is not waited for.
+async fn tell(recorder: &Recorder, of: &Target, event: &Event) {
+    if let Err(error) = recorder.publish(event, &reference(of)).await {
+        tracing::debug!(error = %error, "an event was not told");
     }
 }
 

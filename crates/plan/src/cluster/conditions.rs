@@ -231,7 +231,7 @@ mod tests {
     fn copies_are_told_in_words() {
         let check = |copies: (u32, u32, u32, u32), expect: [(bool, &str); 3]| {
             let (wanted, there, ready, updated) = copies;
-            let copies = Copies { wanted, there, ready, updated, is_seen: true };
+            let copies = Copies { wanted, there, ready, updated, moving: 0, is_seen: true };
             let all = of_copies(copies, None);
             let got: Vec<(bool, &str)> =
                 all.iter().map(|one| (one.is_true, one.reason.as_str())).collect();

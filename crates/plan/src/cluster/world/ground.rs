@@ -3,6 +3,7 @@
 //! What was begun is in the cluster: a released pod has its label and its node's time, a workload the number of
 //! groups that stand in for others. What is kept beside that may be forgotten.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
@@ -139,8 +140,8 @@ impl Ground {
             name: name.clone(),
             revision: live.revision.clone(),
         };
-        if !self.surged.contains_key(&key) {
-            self.surged.insert(key, live.progress.surged);
+        if let Entry::Vacant(unknown) = self.surged.entry(key) {
+            unknown.insert(live.progress.surged);
             self.is_changed = true;
         }
     }

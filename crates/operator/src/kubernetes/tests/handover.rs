@@ -158,7 +158,8 @@ async fn no_copy_is_lost_when_another_one_scales() {
     // The number was ours, and is to be in the scale alone from now on.
     scene.by(Some("pilotage")).await;
     let seen = scene.pass(120).await;
-    let count = scene.replicas().await;
+    let least = scene.replicas().await;
+    let mut count = least;
     assert!(count >= 3 && seen.iter().all(|one| (3..=count).contains(one)), "{seen:?}");
     for by in ["hpa", "keda", "pilotage", "keda", "hpa", "pilotage"] {
         scene.by(Some(by)).await;
@@ -176,7 +177,9 @@ async fn no_copy_is_lost_when_another_one_scales() {
         assert_eq!(scene.writers(), BTreeSet::from([writer.to_owned()]), "by {by}");
         *scene.gateway.0.lock() = 6.0;
         scene.pass(900).await;
-        assert_eq!(scene.replicas().await, count, "by {by}");
+        // On the way down it stops where one less would soon be too few.
+        count = scene.replicas().await;
+        assert!((least..=least + 1).contains(&count), "by {by}: {count}");
     }
     scene.by(None).await;
     scene.pass(30).await;

@@ -97,10 +97,12 @@ impl Pool {
         let mut route = RouteSpec::to_model(name.clone());
         route.models.clone_from(&self.models);
         route.models.push(PublicName::internal(ANY.to_owned()));
-        [
-            Resource::Model(Model::new(name.clone(), spec)),
-            Resource::Route(api::Route::new(name, route)),
-        ]
+        // Names that people do not write are not held against what they may write.
+        let (namespace, pool) = &self.place;
+        let file = format!("InferencePool {namespace}/{pool}").into();
+        let mut route = api::Route::new(name.clone(), route);
+        route.origin = Origin { file, ..Origin::default() };
+        [Resource::Model(Model::new(name, spec)), Resource::Route(route)]
     }
 
     fn spec(&self) -> ModelSpec {

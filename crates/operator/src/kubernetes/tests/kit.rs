@@ -87,8 +87,9 @@ impl Stage {
 
     pub(super) async fn nodes(&self, all: std::ops::Range<usize>) {
         for at in all {
-            let node =
-                json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{at}")}});
+            let labels = json!({"nvidia.com/gpu.family": "hopper"});
+            let metadata = json!({"name": format!("n{at}"), "labels": labels});
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
             self.post("/api/v1/nodes", &node).await;
             let status = json!({"status": {"allocatable": {"cpu": "64", "nvidia.com/gpu": "8"}}});
             self.merge(&format!("/api/v1/nodes/n{at}/status"), &status).await;

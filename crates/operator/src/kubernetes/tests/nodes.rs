@@ -64,13 +64,19 @@ pub(super) async fn cordon(stage: &Stage, node: &str, is_cordoned: bool) {
 
 /// A stage with an operator and a Model `small` of so many copies, all of them on node `n0`.
 async fn on_one_node(copies: u64, more: Value) -> (Stage, super::kit::Working) {
+    on_one_node_after(1, copies, more).await
+}
+
+/// The same with copies that took so many seconds to come up.
+async fn on_one_node_after(start_s: u64, copies: u64, more: Value) -> (Stage, super::kit::Working) {
     let stage = Stage::new().await;
+    stage.players.lock().nature.fate = Fate::ReadyAfterMs(start_s * 1000);
     let operator = stage.operator("one");
     cordon(&stage, "n1", true).await;
     let mut spec = json!({"replicas": copies});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     stage.model("team-a", "small", spec).await;
-    stage.pass(30).await;
+    stage.pass(30 + start_s).await;
     cordon(&stage, "n1", false).await;
     stage.pass(5).await;
     assert!(pods(&stage, "small").await.iter().all(|pod| pod.node == "n0" && pod.is_ready));
@@ -119,7 +125,7 @@ async fn a_drain_waits_until_the_only_copy_has_moved() {
 
 #[tokio::test(start_paused = true)]
 async fn a_notice_is_kept_by_whoever_comes_next() {
-    let (stage, operator) = on_one_node(3, json!({})).await;
+    let (stage, operator) = on_one_node_after(130, 3, json!({})).await;
     stage.players.lock().nature.fate = Fate::ReadyAfterMs(600_000);
     stage.players.lock().nature.end_ms = 300_000;
     // As AWS Node Termination Handler sets it: it does not say since when.

@@ -92,7 +92,7 @@ class Region:
     def records(self, tenant=None):
         """What this gateway wrote down of requests that ended."""
         lines = [line for line in (self.stack.folder / "up.log").read_text().splitlines() if '"t_total_ms"' in line]
-        records = [json.loads(line) for line in lines if line.endswith("}")]
+        records = [json.loads(line)["record"] for line in lines if line.endswith("}")]
         return [one for one in records if tenant in (None, one["tenant"])]
 
     def ask(self, tokens=4, headers=None, key=TEAM, content="hello"):

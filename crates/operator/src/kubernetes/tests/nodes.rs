@@ -118,6 +118,8 @@ async fn a_drain_waits_until_the_only_copy_has_moved() {
     assert!(calls.iter().all(|one| one.ends_with(&old)) && calls.len() <= 2, "{calls:?}");
     let events = stage.events("team-a", &old).await;
     assert!(events.contains(&"Moving".to_owned()), "{events:?}");
+    let events = stage.events("team-a", "small").await;
+    assert!(!events.contains(&"NotReady".to_owned()), "{events:?}");
     stage.rest(600).await;
     assert_eq!(stage.written(), Vec::<String>::new(), "a cordoned node that is empty says nothing");
     operator.stop().await;

@@ -10,7 +10,7 @@ use crate::cluster::conditions::{self, Copies, News, Said};
 use crate::cluster::kinds::Sort;
 use crate::cluster::mind::{Made, status_subject};
 use crate::cluster::observed::{Ended, Live};
-use crate::cluster::trouble::{Trouble, refused_pods};
+use crate::cluster::trouble::{Pod, Trouble, refused_pods};
 use crate::cluster::world::Held;
 use crate::render::kubernetes::{self, Rendered};
 
@@ -82,15 +82,18 @@ impl Look<'_> {
         (said, status, next)
     }
 
-    /// Copies there are: their Deployment has let go of those that move, and they serve all the same.
+    /// Copies there are. Pods are known better from themselves: their Deployment has let go of those that move and
+    /// serve all the same, and counts the ones in their place a moment later.
     fn copies(&self, live: &BTreeMap<Made, Live>) -> Copies {
         let mut copies = copies(live);
         let place = (self.at.namespace.clone(), self.at.name.clone());
-        let pods = self.world.pods.get(&place).into_iter().flatten();
-        let moving = pods.filter(|(_, pod)| pod.is_moving).count();
-        let moving = u32::try_from(moving).unwrap_or(u32::MAX);
-        copies.ready = copies.ready.saturating_add(moving);
-        copies.moving = copies.moving.saturating_add(moving);
+        let pods = || self.world.pods.get(&place).into_iter().flatten().map(|(_, pod)| pod);
+        let count = |is: fn(&Pod) -> bool| {
+            u32::try_from(pods().filter(|pod| is(pod)).count()).unwrap_or(u32::MAX)
+        };
+        let ready = count(|pod| pod.is_ready && pod.of.serves && !pod.of.is_deleted);
+        copies.ready = copies.ready.max(ready.min(copies.wanted));
+        copies.moving = copies.moving.saturating_add(count(|pod| pod.is_moving));
         if copies.moving > 0 {
             copies.ready = copies.ready.min(copies.wanted);
         }

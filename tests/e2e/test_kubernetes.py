@@ -279,9 +279,11 @@ def test_lint_says_where_and_ends_accordingly(tmp_path):
     assert all(finding["line"] and finding["why"] and finding["fix"] for finding in found)
 
 
-def test_installing_needs_a_dry_run():
-    ended = cli("install")
-    assert ended.returncode == 2 and "--dry-run" in ended.stderr
+def test_installing_needs_a_cluster(tmp_path):
+    for command in (["install"], ["uninstall", "--yes"]):
+        ended = cli(*command, env={"KUBECONFIG": str(tmp_path / "none")})
+        assert ended.returncode == 1 and "set KUBECONFIG" in ended.stderr, ended.stderr
+        assert ended.stdout == ""
     assert cli("render", "-f", "nowhere.yaml").returncode == 2
     assert cli("render", "-f", "x", "--kubernetes", "1.28").returncode == 2
 

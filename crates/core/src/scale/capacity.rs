@@ -64,7 +64,7 @@ impl Service {
         let (places, limit) = bound;
         let step = speed.step_seconds / f64::from(places) + speed.sequence_seconds;
         let seconds = (prompt + answer * step).max(1e-9);
-        Some(Self { places, limit, prompt_seconds: prompt, seconds })
+        seconds.is_finite().then_some(Self { places, limit, prompt_seconds: prompt, seconds })
     }
 
     /// Requests a second that it ends when it is never idle.

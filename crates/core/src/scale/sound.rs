@@ -10,6 +10,9 @@ use crate::Span;
 /// The largest number of requests or tokens that is believed.
 const AMOUNT_MAX: f64 = 1e12;
 
+/// The smallest: what is less is nothing, and means by so few would be beyond all measure.
+const AMOUNT_MIN: f64 = 1e-9;
+
 /// The most seconds for a token or a step that are believed.
 const SECONDS_MAX: f64 = 3600.0;
 
@@ -49,7 +52,8 @@ fn every<T: Copy, const N: usize>(all: [T; N], sound: fn(T) -> Option<T>) -> Opt
 }
 
 fn amount(value: f64) -> Option<f64> {
-    (value.is_finite() && value >= 0.0).then(|| value.min(AMOUNT_MAX))
+    let is_some = value >= AMOUNT_MIN;
+    (value.is_finite() && value >= 0.0).then(|| if is_some { value.min(AMOUNT_MAX) } else { 0.0 })
 }
 
 fn work(work: Work) -> Option<Work> {
@@ -98,6 +102,7 @@ mod tests {
         };
         check(3.0, Some(3.0));
         check(f64::MAX, Some(AMOUNT_MAX));
+        check(f64::MIN_POSITIVE, Some(0.0));
         check(f64::NAN, None);
         check(f64::INFINITY, None);
         check(-1.0, None);

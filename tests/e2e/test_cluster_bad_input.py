@@ -86,12 +86,18 @@ def test_nodes_that_there_are_not(installation, engines, place):
     rests(cluster, place)
 
 
+def allow(cluster, namespace, hard):
+    """Lets a namespace have that much and no more, by a quota `none` that holds."""
+    quotas = f"/api/v1/namespaces/{namespace}/resourcequotas"
+    code, said = cluster.call("POST", quotas, {
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": hard}})
+    assert code == 201, said
+    until("the quota to hold", lambda: cluster.call("GET", f"{quotas}/none")[1]["status"].get("used"))
+
+
 def test_a_quota_that_is_used_up(installation, fleet):
     cluster, quota = installation.cluster, installation.namespace("quota")
-    code, said = cluster.call("POST", f"/api/v1/namespaces/{quota}/resourcequotas", {
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"count/deployments.apps": "0"}}})
-    assert code == 201, said
-    until("the quota to hold", lambda: cluster.call("GET", f"/api/v1/namespaces/{quota}/resourcequotas/none")[1]["status"].get("used"))
+    allow(cluster, quota, {"count/deployments.apps": "0"})
     cluster.apply(quota, model("much", "replicas: 1"))
     cluster.becomes("Model", quota, "much", "Degraded", "True", "QuotaExceeded")
     cluster.told(quota, "much", "QuotaExceeded")
@@ -105,10 +111,7 @@ def test_a_quota_that_is_used_up(installation, fleet):
 
 def test_pods_beyond_a_quota(installation, fleet):
     cluster, quota = installation.cluster, installation.namespace("podquota")
-    code, said = cluster.call("POST", f"/api/v1/namespaces/{quota}/resourcequotas", {
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
-    assert code == 201, said
-    until("the quota to hold", lambda: cluster.call("GET", f"/api/v1/namespaces/{quota}/resourcequotas/none")[1]["status"].get("used"))
+    allow(cluster, quota, {"pods": "0"})
     cluster.apply(quota, model("crowd", "replicas: 1"))
     cluster.becomes("Model", quota, "crowd", "Degraded", "True", "QuotaExceeded")
     cluster.kubectl("-n", quota, "delete", "models.pilotage.dev", "crowd")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, Request};
 use kube::Client;
-use pilotage_plan::cluster::{Failure, MANAGER};
+use pilotage_plan::cluster::{Failure, MANAGER, Sort};
 use serde_json::{Value, json};
 
 /// How long a call may take.
@@ -48,7 +48,13 @@ impl Manner {
     }
 }
 
-impl Path<'_> {
+impl<'a> Path<'a> {
+    /// Where an object of that sort is.
+    pub(crate) const fn of(sort: Sort, namespace: &'a str, name: &'a str) -> Self {
+        let row = sort.row();
+        Self { api_version: row.api_version, plural: row.plural, namespace, name, part: "" }
+    }
+
     fn text(self) -> String {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };
         let mut path = format!("/{root}/{}", self.api_version);

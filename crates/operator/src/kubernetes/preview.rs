@@ -131,19 +131,11 @@ async fn made(
     for action in &plan.actions {
         match action {
             Action::Apply(apply) => {
-                let row = apply.sort.row();
-                let path = Path {
-                    api_version: row.api_version,
-                    plural: row.plural,
-                    namespace: apply.namespace(),
-                    name: apply.name(),
-                    part: "",
-                };
+                let path = Path::of(apply.sort, apply.namespace(), apply.name());
                 preview.changes.push(tried(&shared.calls, path, &apply.object, manner).await?);
             }
             Action::Delete { sort, namespace, name, .. } => {
-                let (api_version, plural) = (sort.row().api_version, sort.row().plural);
-                let path = Path { api_version, plural, namespace, name, part: "" };
+                let path = Path::of(*sort, namespace, name);
                 preview.changes.extend(shared.calls.get(path).await?.map(Change::end));
             }
             Action::Key { secret, .. } => {

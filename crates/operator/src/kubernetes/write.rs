@@ -108,14 +108,7 @@ async fn applied(shared: &Shared, apply: &Apply) -> Result<Value, Failure> {
 }
 
 async fn written(shared: &Shared, apply: &Apply) -> Result<Value, Failure> {
-    let row = apply.sort.row();
-    let path = Path {
-        api_version: row.api_version,
-        plural: row.plural,
-        namespace: apply.namespace(),
-        name: apply.name(),
-        part: "",
-    };
+    let path = Path::of(apply.sort, apply.namespace(), apply.name());
     if apply.why != Why::Absent {
         if apply.why == Why::Changed && apply.leaves_number() {
             hand_over(shared, path).await?;

@@ -198,6 +198,9 @@ fn tell(writes: &Writes<'_>) {
     for (resource, objects, count) in writes.by_resource() {
         say(&format!("  {resource}: {count} writes of {objects} objects"));
     }
+    for line in writes.few() {
+        say(&format!("    {line}"));
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "it prints what it measures")]

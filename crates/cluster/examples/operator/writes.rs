@@ -9,6 +9,9 @@ use pilotage_cluster::record::Record;
 const APART: [&str; 2] = ["events", "pilotage-engine-keys"];
 const STATUS: &str = "models/status";
 
+/// Writes that are shown one by one.
+const FEW: usize = 40;
+
 /// Writes of each object, and how many were created.
 type Counts<'a> = (BTreeMap<(&'a str, &'a str), u64>, u64);
 
@@ -43,6 +46,18 @@ impl<'a> Writes<'a> {
             (resource.to_owned(), objects.len() as u64 + made, objects.values().sum::<u64>() + made)
         };
         all.into_iter().map(row).collect()
+    }
+
+    /// Each write, where there are so few of them that one would look.
+    pub(crate) fn few(&self) -> Vec<String> {
+        if self.all.len() > FEW {
+            return Vec::new();
+        }
+        let line = |one: &&Record| {
+            let Record { verb, resource, namespace, name, status, .. } = one;
+            format!("{verb} {resource} {namespace}/{name}: {status}")
+        };
+        self.all.iter().map(line).collect()
     }
 
     /// Objects of Models that were written.

@@ -215,8 +215,8 @@ impl Loop {
         let mut world = shared.world.lock();
         world.heard_at(shared.now_ms());
         let mut next = Some(heard);
-        for _ in 0..HEARD_MAX {
-            let Some((watched, event)) = next else { break };
+        let mut room = HEARD_MAX;
+        while let Some((watched, event)) = next {
             match event {
                 Ok(event) => self.watches.tell(watched, event, &mut world),
                 Err(error) => {
@@ -226,7 +226,9 @@ impl Loop {
                     }
                 }
             }
-            next = self.watches.ready();
+            room -= 1;
+            // What is taken out of a watch is told: it does not come again.
+            next = (room > 0).then(|| self.watches.ready()).flatten();
         }
         drop(world);
         shared.counters.heard(shared.now_ms());

@@ -22,12 +22,18 @@ use operator::Operator;
 use stage::Stage;
 use writes::Writes;
 
+/// The server shares processors with the operator: it is not to be what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Copies of each Model.
 const REPLICAS: u64 = 5;
 /// How long the operator is watched at rest.
 const REST: Duration = Duration::from_secs(60);
 /// How long all is awaited.
 const PATIENCE_S: u64 = 600;
+/// How often one looks whether what is awaited is there.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long nothing may be written before all counts as settled.
 const QUIET_MS: u64 = 5_000;
 
@@ -176,7 +182,8 @@ impl Bench {
             if self.since_s(began) > PATIENCE_S as f64 {
                 return Err(format!("{what}: not within {PATIENCE_S} s"));
             }
-            sleep(Duration::from_millis(100)).await;
+            // Looking reads all Models, on the same processors as the operator.
+            sleep(LOOK).await;
         }
         Ok(())
     }

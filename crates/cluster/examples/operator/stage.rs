@@ -17,7 +17,7 @@ use tokio::time::sleep;
 const TEAMS: usize = 20;
 const NODES: usize = 100;
 /// How often controllers and nodes do something.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(100);
 /// Nobody who looks back finds that it is forgotten.
 const LIMITS: Limits = Limits {
     changes_max: 200_000,

@@ -28,7 +28,7 @@ impl Cluster {
         };
         let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
         for (_, quota) in quotas.iter(Some(namespace)) {
-            let hard = amounts(&quota.value(), "/spec/hard");
+            let hard = amounts(&quota.shared(), "/spec/hard");
             let asked = usage(&ask.resource, object);
             if let Some(missing) = unsaid(&ask.resource, object, &hard) {
                 let why = format!("failed quota: {}: must specify {missing}", quota.name);
@@ -69,7 +69,7 @@ impl Cluster {
         for (id, resource) in self.kinds.iter().filter(|(_, one)| one.namespaced) {
             let table = self.tables.get(id);
             for (_, object) in table.into_iter().flat_map(|table| table.iter(Some(namespace))) {
-                for (name, amount) in usage(resource, &object.value()) {
+                for (name, amount) in usage(resource, &object.shared()) {
                     add(&mut all, name, amount);
                 }
             }

@@ -59,7 +59,7 @@ impl Cluster {
             ..*ask
         };
         let object = self.rescale(&inner, &live)?;
-        Ok(Answer::json(200, &self::shown(&scale, &object.value())))
+        Ok(Answer::json(200, &self::shown(&scale, &object.shared())))
     }
 
     /// Whether a pod may go; if so, it does.

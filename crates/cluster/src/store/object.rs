@@ -1,5 +1,7 @@
 //! An object as it is stored: its text, and beside it what lists and watches select by.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -21,6 +23,8 @@ pub(crate) struct Object {
     pub(crate) deleting: bool,
     /// An object without `apiVersion` and `kind`, which depend on the version it is asked for in.
     text: Bytes,
+    /// The same, read, once somebody wanted it so.
+    value: OnceLock<Arc<Value>>,
 }
 
 impl Object {
@@ -50,12 +54,19 @@ impl Object {
             owners: owners.map(Into::into).collect(),
             deleting: meta("deletionTimestamp").is_some(),
             text: serde_json::to_vec(value).unwrap_or_default().into(),
+            value: OnceLock::new(),
         }
     }
 
-    /// Its fields, without `apiVersion` and `kind`.
+    /// Its fields, without `apiVersion` and `kind`, to be changed.
     pub(crate) fn value(&self) -> Value {
-        serde_json::from_slice(&self.text).unwrap_or_default()
+        Value::clone(&self.shared())
+    }
+
+    /// The same, to be looked at.
+    pub(crate) fn shared(&self) -> Arc<Value> {
+        let read = || Arc::new(serde_json::from_slice(&self.text).unwrap_or_default());
+        Arc::clone(self.value.get_or_init(read))
     }
 
     /// Its text without the brace that opens it.

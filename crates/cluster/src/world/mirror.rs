@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::Cluster;
-use crate::store::Key;
+use crate::store::{Change, Key};
 
 /// Where something changed, and what was there before.
 pub(super) type Changed = Vec<(Key, Option<Arc<Value>>)>;
@@ -43,12 +43,15 @@ impl Mirror {
         };
         match table.since(self.revision).filter(|_| self.revision > 0) {
             Some(changes) => {
-                for change in changes {
-                    let old = self.forget(&change.key);
+                // What came between is of no interest.
+                let last: BTreeMap<&Key, &Arc<Change>> =
+                    changes.map(|change| (&change.key, change)).collect();
+                for (key, change) in last {
+                    let old = self.forget(key);
                     if !change.gone {
-                        self.keep(change.key.clone(), change.new.value());
+                        self.keep(key.clone(), change.new.shared());
                     }
-                    changed.push((change.key.clone(), old));
+                    changed.push((key.clone(), old));
                 }
             }
             None => {
@@ -56,7 +59,7 @@ impl Mirror {
                 let mut before = std::mem::take(&mut self.all);
                 for (key, object) in table.iter(None) {
                     changed.push((key.clone(), before.remove(key)));
-                    self.keep(key.clone(), object.value());
+                    self.keep(key.clone(), object.shared());
                 }
                 changed.extend(before.into_iter().map(|(key, old)| (key, Some(old))));
             }
@@ -65,11 +68,11 @@ impl Mirror {
         changed
     }
 
-    fn keep(&mut self, key: Key, value: Value) {
+    fn keep(&mut self, key: Key, value: Arc<Value>) {
         for uid in owners(&value) {
             self.owned.entry(uid).or_default().insert(key.clone());
         }
-        self.all.insert(key, Arc::new(value));
+        self.all.insert(key, value);
     }
 
     fn forget(&mut self, key: &Key) -> Option<Arc<Value>> {

@@ -17,6 +17,9 @@ use crate::Span;
 /// Most places that are reckoned one by one; of more, only the part that is busy counts.
 const PLACES_MAX: u32 = 1 << 16;
 
+/// The least that a request is taken to take, in seconds: nothing takes no time.
+const SECONDS_MIN: f64 = 1e-9;
+
 /// What keeps a replica from computing more at once.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +43,9 @@ pub struct Service {
     pub prompt_seconds: f64,
     /// Seconds of a replica that a request takes.
     pub seconds: f64,
+    /// Seconds of a replica that each token of a prompt takes, and each of an answer.
+    #[serde(skip)]
+    pub(super) token_seconds: (f64, f64),
 }
 
 impl Service {
@@ -63,8 +69,17 @@ impl Service {
         }
         let (places, limit) = bound;
         let step = speed.step_seconds / f64::from(places) + speed.sequence_seconds;
-        let seconds = (prompt + answer * step).max(1e-9);
-        seconds.is_finite().then_some(Self { places, limit, prompt_seconds: prompt, seconds })
+        let seconds = (prompt + answer * step).max(SECONDS_MIN);
+        let token_seconds = (speed.token_seconds, step);
+        let service = Self { places, limit, prompt_seconds: prompt, seconds, token_seconds };
+        seconds.is_finite().then_some(service)
+    }
+
+    /// Seconds of a replica that such work takes, by its tokens: a long prompt is more than a short one.
+    pub(super) fn takes(&self, work: Work) -> f64 {
+        let (prompt, answer) = self.token_seconds;
+        let seconds = work.prompt * prompt + work.answer.max(work.requests) * answer;
+        seconds.max(work.requests * SECONDS_MIN)
     }
 
     /// Requests a second that it ends when it is never idle.
@@ -190,6 +205,20 @@ mod tests {
         assert!((service.seconds - 0.35).abs() < 1e-12);
         // By Little's law ten of them stay 3.5 s, of which the answer is 100 tokens of 15 + 10 · 2 ms.
         assert!((service.seconds * 10.0 - 100.0 * 0.035).abs() < 1e-9);
+    }
+
+    #[test]
+    fn work_is_counted_in_tokens() {
+        let service = Service::of(&SPEED, work(500.0, 100.0), None).unwrap();
+        let check = |work: Work, expect: f64| {
+            let takes = service.takes(work);
+            assert!((takes - expect).abs() < 1e-9, "{takes}");
+        };
+        check(work(500.0, 100.0), service.seconds);
+        // Forty times the prompt: 20,000 tokens of 0.2 ms, and the same answer.
+        check(work(20_000.0, 100.0), service.seconds + 19_500.0 * 0.000_2);
+        check(work(500.0, 0.0), 0.1 + service.token_seconds.1);
+        check(Work::default(), 0.0);
     }
 
     #[test]

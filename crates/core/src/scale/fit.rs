@@ -64,10 +64,13 @@ pub(super) fn terms(view: &View, policy: &Policy) -> Vec<(Term, u32)> {
         let full = f64::from(view.ready) * used / policy.kv_used_max;
         terms.push((Term::Kv, full.ceil() as u32));
     }
+    let is_there = view.ready > 0 || !view.coming.is_empty();
     if waits {
         terms.push((Term::Held, 1));
-    } else if view.recent && (view.ready > 0 || !view.coming.is_empty()) {
+    } else if view.recent && is_there {
         terms.push((Term::Recent, 1));
+    } else if view.latest > 0.0 {
+        terms.push((Term::Elsewhere, 1));
     }
     terms.extend(instead(view, &terms));
     terms.into_iter().map(|(term, count)| (term, count.min(most))).collect()
@@ -162,7 +165,7 @@ fn backlog(view: &View, service: &Service, policy: &Policy) -> u32 {
     let net = f64::from(view.ready) * lead + helped - load * lead;
     let (mut spare, mut rate, mut soonest) = (net.max(0.0), 0.0, f64::MAX);
     for (waiting, goal) in view.waiting.iter().zip(&policy.goals) {
-        let work = waiting.work.requests * service.seconds;
+        let work = service.takes(waiting.work);
         let left = (work - spare).max(0.0);
         spare = (spare - work).max(0.0);
         let drain = goal.drain.as_secs_f64().max(lead);
@@ -183,7 +186,7 @@ fn backlog(view: &View, service: &Service, policy: &Policy) -> u32 {
 fn is_long(view: &View, service: &Service, policy: &Policy) -> bool {
     let mut before = 0.0;
     view.waiting.iter().zip(&policy.goals).any(|(waiting, goal)| {
-        before += waiting.work.requests * service.seconds;
+        before += service.takes(waiting.work);
         let allowed = goal.ttft.unwrap_or(goal.drain).as_secs_f64();
         waiting.work.requests > 0.0 && before > LONG * f64::from(view.ready) * allowed
     })

@@ -172,13 +172,13 @@ proptest! {
     }
 
     #[test]
-    fn more_load_never_wants_fewer_where_some_sleep(
-        rates in prop::collection::vec(0.0..20.0_f64, 1..20), times in 1.0..4.0_f64,
-        waiting in 0.0..400.0_f64, ready in 0_u32..6, asleep in 0_u32..6,
+    fn more_load_never_wants_fewer(
+        rates in prop::collection::vec(0.0..20.0_f64, 1..40), times in 1.0..4.0_f64,
+        waiting in 0.0..400.0_f64, ready in 0_u32..10, asleep in 0_u32..6, sleeps: bool,
     ) {
-        let policy = Policy { min: 0, zero: Zero::WarmZero, asleep_max: 6, ..quick() };
-        let mut less = World::new(policy, ready);
-        for id in 100..100 + asleep {
+        let warm = Policy { min: 0, zero: Zero::WarmZero, asleep_max: 6, ..quick() };
+        let mut less = World::new(if sleeps { warm } else { quick() }, ready);
+        for id in (100..100 + asleep).filter(|_| sleeps) {
             less.replicas.insert(ReplicaId(id), ReplicaSeen::new(Stage::Asleep, Time::ZERO));
         }
         let mut more = less.clone();

@@ -25,6 +25,8 @@ pub enum Term {
     Misses,
     /// Somebody waits, and nothing runs or is on its way.
     Held,
+    /// Somebody asks and others answer, as nothing runs here: a gateway of another region.
+    Elsewhere,
     /// Somebody came a while ago: the last one stays.
     Recent,
     /// Somebody waits too long, and how fast replicas are is not known.
@@ -44,6 +46,7 @@ impl Term {
             Self::Kv => "KV pressure",
             Self::Misses => "missed goals",
             Self::Held => "held requests",
+            Self::Elsewhere => "requests answered elsewhere",
             Self::Recent => "recent requests",
             Self::Slow => "waiting at unknown speed",
             Self::Stuck => "replicas that do not come",

@@ -353,6 +353,7 @@ const fn reason(why: &Why, wanted: u32) -> &'static str {
         Term::Kv => "KvPressure",
         Term::Misses => "GoalsMissed",
         Term::Held => "RequestsHeld",
+        Term::Elsewhere => "RequestsElsewhere",
         Term::Recent => "RecentRequests",
         Term::Slow => "WaitingTooLong",
         Term::Stuck => "CopiesMissing",

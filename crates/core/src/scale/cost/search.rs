@@ -117,8 +117,13 @@ impl Search<'_> {
         let offer = &self.offers[at];
         let each = offer.lasting(self.wish.start);
         let stays = if offer.interruptions.is_none() { each } else { 0.0 };
-        let missing = left.capacity.max(if stays > 0.0 { left.stays } else { 0.0 }).max(0.0);
-        let needed = (missing / each - 1e-9).ceil().max(0.0);
+        // What has to be on machines that stay will be there besides: of others, only the rest is needed.
+        let missing = if stays > 0.0 {
+            left.capacity.max(left.stays)
+        } else {
+            left.capacity - left.stays.max(0.0)
+        };
+        let needed = (missing.max(0.0) / each - 1e-9).ceil().max(0.0);
         let most = offer.most(self.wish);
         let most = if needed < f64::from(most) { needed as u32 } else { most };
         let each_price = offer.price;

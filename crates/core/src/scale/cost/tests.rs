@@ -21,17 +21,44 @@ fn wish(capacity: f64) -> Wish {
     Wish { capacity, on_demand: 0.3, spot_share_max: 0.7, start: Span::from_secs(360) }
 }
 
+/// What one does in the mean: of those that may go, all but the time that their successors take to start.
+fn does(offer: &Offer, wish: &Wish) -> f64 {
+    let lost = offer.interruptions.unwrap_or(0.0) * wish.start.as_secs_f64() / 3600.0;
+    offer.capacity / (1.0 + lost)
+}
+
+/// Whether that is what is wanted: enough of all, enough that stays, and of no fleet that may go more than its
+/// share, or one. Reckoned by the words of the contract, and not by what is tried.
+fn is_allowed(offers: &[Offer], wish: &Wish, counts: &[u32]) -> bool {
+    let near = wish.capacity * 1e-9;
+    let work = |at: usize| f64::from(counts[at]) * does(&offers[at], wish);
+    let goes = |at: &usize| offers[*at].interruptions.is_some();
+    let places = || 0..offers.len();
+    let stays: f64 = places().filter(|at| !goes(at)).map(work).sum();
+    let all: f64 = places().map(work).sum();
+    let share = wish.spot_share_max * wish.capacity + near;
+    let least = u32::from(wish.spot_share_max > 0.0);
+    all >= wish.capacity - near
+        && stays >= wish.capacity * wish.on_demand - near
+        && places().all(|at| counts[at] <= offers[at].max)
+        && places().filter(goes).all(|at| counts[at] <= least || work(at) <= share)
+}
+
+fn price(offers: &[Offer], counts: &[u32]) -> f64 {
+    offers.iter().zip(counts).map(|(offer, count)| offer.price * f64::from(*count)).sum()
+}
+
 /// The price of the cheapest of every mix there is.
 fn cheapest(offers: &[Offer], wish: &Wish) -> Option<f64> {
     let mut best: Option<f64> = None;
     let mut counts = vec![0_u32; offers.len()];
     loop {
-        let mix = Mix::of(offers, &counts, wish.start);
-        if mix.meets(offers, wish) {
-            best = Some(best.map_or(mix.price, |best| best.min(mix.price)));
+        if is_allowed(offers, wish, &counts) {
+            let price = price(offers, &counts);
+            best = Some(best.map_or(price, |best| best.min(price)));
         }
         // Counts one up, as an odometer does.
-        let Some(at) = (0..offers.len()).find(|at| counts[*at] < offers[*at].most(wish)) else {
+        let Some(at) = (0..offers.len()).find(|at| counts[*at] < offers[*at].max) else {
             return best;
         };
         counts[at] += 1;
@@ -140,24 +167,30 @@ fn what_is_short_starts_at_once_and_what_is_over_goes_one_by_one() {
     assert!(log.len() > 2 && log.last().unwrap().0 < 150, "{log:?}");
 }
 
+type Part = (f64, f64, u32, Option<f64>);
+
+/// Fleets with prices, capacities, counts and how often they are taken away, if they are.
+fn fleets(parts: Vec<Part>) -> Vec<Offer> {
+    let fleet = |(at, (price, each, max, gone)): (usize, Part)| {
+        offer(&format!("f{at}"), price, each, max, gone)
+    };
+    parts.into_iter().enumerate().map(fleet).collect()
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn nothing_is_cheaper(
-        parts in prop::collection::vec((0.1..5.0_f64, 1.0..9.0_f64, 0_u32..5, prop::option::of(0.0..2.0_f64)), 1..5),
-        capacity in 0.5..30.0_f64, on_demand in 0.0..1.0_f64, share in 0.1..1.0_f64,
+        parts in prop::collection::vec((0.1..5.0_f64, 1.0..9.0_f64, 0_u32..6, prop::option::of(0.0..2.0_f64)), 1..5),
+        capacity in 0.5..30.0_f64, on_demand in 0.0..=1.0_f64, share in 0.0..=1.0_f64,
     ) {
-        let offers: Vec<Offer> = parts
-            .into_iter()
-            .enumerate()
-            .map(|(at, (price, each, max, gone))| offer(&format!("f{at}"), price, each, max, gone))
-            .collect();
+        let offers = fleets(parts);
         let wish = Wish { capacity, on_demand, spot_share_max: share, start: Span::from_secs(300) };
         let found = choose(&offers, &wish).ok().map(|all| {
-            assert!(all.iter().all(|mix| mix.meets(&offers, &wish)));
+            assert!(all.iter().all(|mix| is_allowed(&offers, &wish, &mix.counts)), "{all:?}");
             assert!(all.is_sorted_by(|a, b| a.price <= b.price));
-            all[0].price
+            price(&offers, &all[0].counts)
         });
         let best = cheapest(&offers, &wish);
         prop_assert_eq!(found.is_some(), best.is_some());
@@ -167,15 +200,30 @@ proptest! {
     }
 }
 
-/// The price of the cheapest were replicas divisible and none of them taken away: no mix costs less.
+/// The price of the cheapest were replicas divisible: no mix costs less. First what has to stay, of the cheapest
+/// that does, then the rest.
 fn divisible(offers: &[Offer], wish: &Wish) -> f64 {
-    let mut order: Vec<&Offer> = offers.iter().collect();
-    order.sort_by(|a, b| a.rate(wish.start).total_cmp(&b.rate(wish.start)));
-    let (mut left, mut price) = (wish.capacity, 0.0);
-    for offer in order {
-        let does = (f64::from(offer.most(wish)) * offer.lasting(wish.start)).min(left);
-        price += does * offer.rate(wish.start);
-        left -= does;
+    let share = wish.capacity * wish.spot_share_max;
+    let most = |offer: &Offer| {
+        let most = f64::from(offer.max) * does(offer, wish);
+        if offer.interruptions.is_some() { most.min(share.max(does(offer, wish))) } else { most }
+    };
+    let mut left: Vec<(f64, f64, bool)> = offers
+        .iter()
+        .map(|it| (it.price / does(it, wish), most(it), it.interruptions.is_none()))
+        .collect();
+    left.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut price = 0.0;
+    let stays = wish.capacity * wish.on_demand;
+    for (mut wanted, only_stays) in [(stays, true), (wish.capacity - stays, false)] {
+        for (rate, most, stays) in &mut left {
+            if only_stays && !*stays {
+                continue;
+            }
+            let taken = most.min(wanted);
+            (*most, wanted) = (*most - taken, wanted - taken);
+            price += taken * *rate;
+        }
     }
     price
 }
@@ -183,23 +231,22 @@ fn divisible(offers: &[Offer], wish: &Wish) -> f64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Where there are too many mixes to look at all: what stays and what may go are each off by one at most.
     #[test]
     fn many_large_fleets_are_near_the_cheapest(
-        parts in prop::collection::vec((0.5..5.0_f64, 1.0..9.0_f64, 1_u32..=COUNT_MAX), 5..=OFFERS_MAX),
-        part in 0.01..0.99_f64,
+        parts in prop::collection::vec((0.5..5.0_f64, 1.0..9.0_f64, 1_u32..=COUNT_MAX, prop::option::of(0.0..1.0_f64)), 5..=OFFERS_MAX),
+        part in 0.01..0.99_f64, on_demand in 0.0..1.0_f64, share in 0.1..=1.0_f64,
     ) {
-        let offers: Vec<Offer> = parts
-            .into_iter()
-            .enumerate()
-            .map(|(at, (price, each, max))| offer(&format!("f{at}"), price, each, max, None))
-            .collect();
-        let all: f64 = offers.iter().map(|one| f64::from(one.max) * one.capacity).sum();
-        let wish = Wish { on_demand: 0.0, ..wish(all * part) };
-        let found = &choose(&offers, &wish).unwrap()[0];
-        prop_assert!(found.meets(&offers, &wish));
+        let offers = fleets(parts);
+        let whole = Wish { on_demand, spot_share_max: share, ..wish(1.0) };
+        let all: f64 = offers.iter().map(|one| f64::from(one.max) * does(one, &whole)).sum();
+        let wish = Wish { capacity: all * part, ..whole };
+        let Ok(found) = choose(&offers, &wish) else { return Ok(()) };
+        prop_assert!(is_allowed(&offers, &wish, &found[0].counts));
         let dearest = offers.iter().map(|one| one.price).fold(0.0, f64::max);
         let bound = divisible(&offers, &wish);
-        prop_assert!(found.price <= bound + dearest + 1e-6, "{} beside {bound}", found.price);
+        let found = found[0].price;
+        prop_assert!(found <= bound + 2.0 * dearest + 1e-6, "{found} beside {bound}");
     }
 
     #[test]
@@ -207,11 +254,7 @@ proptest! {
         parts in prop::collection::vec((0.1..5.0_f64, 1.0..9.0_f64, 1_u32..5, prop::option::of(0.0..2.0_f64)), 1..4),
         there in prop::collection::vec(0_u32..5, 4), capacity in 0.5..20.0_f64, on_demand in 0.0..1.0_f64,
     ) {
-        let offers: Vec<Offer> = parts
-            .into_iter()
-            .enumerate()
-            .map(|(at, (price, each, max, gone))| offer(&format!("f{at}"), price, each, max, gone))
-            .collect();
+        let offers = fleets(parts);
         let wish = Wish { capacity, on_demand, spot_share_max: 1.0, start: Span::from_secs(300) };
         let slack = Wish { capacity: capacity * 1.1, spot_share_max: 1.0 / 1.1, ..wish };
         let Some(best) = cheapest(&offers, &slack) else { return Ok(()) };

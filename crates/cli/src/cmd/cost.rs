@@ -173,6 +173,14 @@ fn notes(costs: &Costs) -> Vec<String> {
         goal.utilisation * 100.0,
         aims.join(" and ")
     )];
+    let copies: u32 = costs.bill.best.counts.iter().sum();
+    if copies > costs.copies_max {
+        notes.push(format!(
+            "The Model has at most {} copies: raise `scaling.max`, or `replicas`, or the other {} never come.",
+            costs.copies_max,
+            copies - costs.copies_max
+        ));
+    }
     notes.push(match (idle.copies, idle.after_seconds > 0.0) {
         (0, _) => format!(
             "Nothing is paid once nobody has asked for {:.0} s; whoever asks first waits for a start.",

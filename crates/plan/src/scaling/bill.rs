@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use pilotage_core::Span;
 use pilotage_core::scale::Policy;
-use pilotage_core::scale::cost::{Bill, CostError, Offer, Wish};
+use pilotage_core::scale::cost::{Bill, COUNT_MAX, CostError, Offer, Wish};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -69,6 +69,8 @@ pub struct Costs {
     pub bill: Bill,
     /// What the Model costs in an hour when nobody asks.
     pub idle: Idle,
+    /// Most copies that its `scaling` allows, or those that there are without.
+    pub copies_max: u32,
 }
 
 /// What is aimed at.
@@ -171,8 +173,9 @@ pub fn bill(
     let now: Vec<u32> = offers.iter().map(runs).collect();
     let bill = Bill::of(&offers, &wish, Some(&*now).filter(|_| !question.now.is_empty()))?;
     let idle = idle(spec, &offers, &policy);
+    let copies_max = spec.scaling.map_or(spec.replicas, |scaling| scaling.max);
     let model = model.name().to_owned();
-    Ok(Costs { model, demand: question.demand, goal, fleets: all, bill, idle })
+    Ok(Costs { model, demand: question.demand, goal, fleets: all, bill, idle, copies_max })
 }
 
 fn offer(one: &Offered, policy: &Policy, question: &Question) -> Option<Offer> {
@@ -184,7 +187,7 @@ fn offer(one: &Offered, policy: &Policy, question: &Question) -> Option<Offer> {
         price: one.price?,
         // What is kept free is not offered.
         capacity: one.rate? * policy.utilisation,
-        max: one.room.unwrap_or_else(|| policy.max.max(pilotage_core::scale::cost::COUNT_MAX)),
+        max: one.room.unwrap_or(COUNT_MAX).min(COUNT_MAX),
         interruptions: one.spot.then_some(question.interruptions),
     })
 }
@@ -327,7 +330,11 @@ spec: {kind: nodes, hardware: h100-sxm}
 ";
 
     fn costs(question: &Question) -> Result<Costs, BillError> {
-        let resources = crate::parse("m.yaml", MANIFEST.trim_start()).unwrap();
+        costs_of(MANIFEST, question)
+    }
+
+    fn costs_of(manifest: &str, question: &Question) -> Result<Costs, BillError> {
+        let resources = crate::parse("m.yaml", manifest.trim_start()).unwrap();
         let fleets: Vec<&Fleet> = resources
             .iter()
             .filter_map(|one| match one {
@@ -372,6 +379,15 @@ spec: {kind: nodes, hardware: h100-sxm}
             Some(true)
         );
         assert_eq!((costs.idle.copies, costs.idle.price), (1, 8.0));
+    }
+
+    /// More nodes than copies are weighed of one Fleet.
+    #[test]
+    fn large_fleets_are_weighed_too() {
+        let manifest = MANIFEST.replace("nodes: 2,", "nodes: 3000,");
+        let costs = costs_of(&manifest, &question(1.5, 1.0)).unwrap();
+        assert_eq!((costs.fleets[0].room, &*costs.bill.best.counts), (Some(12_000), &[1, 0][..]));
+        assert_eq!(costs.copies_max, 9);
     }
 
     #[test]

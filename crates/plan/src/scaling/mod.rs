@@ -17,5 +17,5 @@ mod regulator;
 mod tests;
 mod turns;
 
-pub use policy::{awake, goals, of, policy};
+pub use policy::{copies, goals, of, policy};
 pub use regulator::{PodSeen, Regulator, Said, Sight, Verdict};

@@ -47,9 +47,14 @@ pub fn goals(scaling: &Scaling) -> [Goal; Band::ALL.len()] {
     goals
 }
 
-/// Copies that are to be awake by a decision: while there is work, no fewer than `min`.
-pub fn awake(scaling: &Scaling, decision: &Decision) -> u32 {
-    if decision.awake == 0 { 0 } else { decision.awake.max(scaling.min.min(scaling.max)) }
+/// Copies that are to be awake by a decision, and asleep: while there is work, no fewer than `min` are awake,
+/// and those that are so beyond the decision do not sleep beside that.
+pub fn copies(scaling: &Scaling, decision: &Decision) -> (u32, u32) {
+    if decision.awake == 0 {
+        return (0, decision.asleep);
+    }
+    let awake = decision.awake.max(scaling.min.min(scaling.max));
+    (awake, decision.asleep.saturating_sub(awake - decision.awake))
 }
 
 /// Copies that a Fleet has accelerators for, were there no other Model.

@@ -12,7 +12,7 @@ use pilotage_core::scale::{
 };
 use pilotage_core::{ReplicaId, Span, Time};
 
-use super::policy::{awake, policy};
+use super::policy::{copies, policy};
 use super::turns::{Look, Turns};
 use crate::api::{FleetSpec, ModelSpec, ScaleBy, Scaling, Zero};
 use crate::update::NEXT;
@@ -308,9 +308,9 @@ fn verdict(scaling: Scaling, decision: &Decision, sight: &Sight<'_>, pods: &[Pod
     let replicas = sight.replicas;
     let with = |stage: Stage| pods.iter().filter(move |pod| pod.stage == stage);
     let sleepers = u32::try_from(with(Stage::Asleep).count()).unwrap_or(u32::MAX);
-    let awake = awake(&scaling, decision);
+    let (awake, asleep) = copies(&scaling, decision);
     // Only what nobody uses falls asleep: others may be in the middle of answers.
-    let asleep = if awake == 0 { decision.asleep } else { decision.asleep.min(sleepers) };
+    let asleep = if awake == 0 { asleep } else { asleep.min(sleepers) };
     let wanted = awake.saturating_add(asleep);
     let up = pods.len() - with(Stage::Asleep).count();
     let (mut sleep, mut wake) = (Vec::new(), Vec::new());

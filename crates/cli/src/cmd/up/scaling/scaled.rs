@@ -7,7 +7,7 @@ use pilotage_core::scale::{Policy, ReplicaSeen, Scaler, Signals, Stage};
 use pilotage_core::{ReplicaId, Span, Time};
 use pilotage_operator::local::State;
 use pilotage_plan::api;
-use pilotage_plan::scaling::{awake, of};
+use pilotage_plan::scaling::{copies, of};
 
 use super::{EVERY, Naps, START, Shown, Task};
 
@@ -155,9 +155,10 @@ impl Scaled {
         self.scaler.observe(now, with(signals, &there));
         let Some(decision) = self.scaler.decide(now) else { return Vec::new() };
         self.due = self.due.min(decision.again);
-        let wanted = awake(&self.said, &decision).min(count(self.names.len()));
-        self.tell(now, model, (wanted, decision.asleep), &decision.why.to_string());
-        let run = wanted.saturating_add(decision.asleep).min(count(self.names.len()));
+        let (wanted, asleep) = copies(&self.said, &decision);
+        let wanted = wanted.min(count(self.names.len()));
+        self.tell(now, model, (wanted, asleep), &decision.why.to_string());
+        let run = wanted.saturating_add(asleep).min(count(self.names.len()));
         let run = self.with_room(now, model, run, &there, view);
         let mut tasks = Vec::new();
         if run != self.run {
@@ -300,7 +301,7 @@ mod tests {
 
     use super::*;
 
-    /// A model with two processes, and what is there.
+    /// A model with as many processes as it may have, and what is there.
     struct Rig {
         model: Scaled,
         naps: Naps,
@@ -311,7 +312,7 @@ mod tests {
     impl Rig {
         fn new(scaling: &str) -> Self {
             let said: api::Scaling = serde_json::from_str(scaling).unwrap();
-            let names = vec!["m-0".to_owned(), "m-1".to_owned()];
+            let names = (0..said.max).map(|at| format!("m-{at}")).collect();
             Self {
                 model: Scaled::new(Time::ZERO, said, (names, 0)).unwrap(),
                 naps: Naps::new(Client::new().unwrap(), Clock::start()),
@@ -408,6 +409,19 @@ mod tests {
         rig.naps.tire("m-0");
         assert_eq!(rig.at(11, 0.0), vec![], "it ends what it has");
         assert_eq!(rig.at(12, 1.0), vec![Task::Wake("m-0".to_owned())]);
+    }
+
+    /// Fewer would do than there have to be while there is work: those beyond do not sleep beside that.
+    #[tokio::test]
+    async fn those_that_have_to_be_there_are_not_counted_twice() {
+        let mut rig = Rig::new(r#"{"min": 2, "max": 3, "zero": "warm", "idleSeconds": 7200}"#);
+        (rig.at(0, 0.0), rig.at(1, 1.0));
+        rig.phase("m-0", "ready");
+        rig.phase("m-1", "ready");
+        for second in (2..3600).step_by(10) {
+            assert_eq!(rig.at(second, 0.0), vec![], "at {second}");
+        }
+        assert_eq!((rig.wants(), rig.model.wants("m-2")), ((true, true), false));
     }
 
     /// One that is replaced ends first, and is started again when it is gone.

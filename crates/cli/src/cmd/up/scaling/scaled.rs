@@ -415,7 +415,8 @@ mod tests {
     #[tokio::test]
     async fn those_that_have_to_be_there_are_not_counted_twice() {
         let mut rig = Rig::new(r#"{"min": 2, "max": 3, "zero": "warm", "idleSeconds": 7200}"#);
-        (rig.at(0, 0.0), rig.at(1, 1.0));
+        rig.at(0, 0.0);
+        rig.at(1, 1.0);
         rig.phase("m-0", "ready");
         rig.phase("m-1", "ready");
         for second in (2..3600).step_by(10) {

@@ -107,7 +107,12 @@ pub struct Advanced {
 pub fn advance(now: &Timestamp, status: &UpdateStatus, seen: &Seen<'_>) -> Advanced {
     let wanted = revision(seen.spec);
     let serves = status.serving.as_ref();
-    if seen.replicas == 0 || serves.is_none_or(|serving| *serving == wanted) {
+    let is_judged = status.next.as_ref().is_some_and(|next| {
+        next.revision == wanted
+            && matches!(next.phase, UpdatePhase::RolledBack | UpdatePhase::Paused)
+    });
+    // Where no copy is to be, none can prove itself; what was found worse stays so.
+    if serves.is_none_or(|serving| *serving == wanted) || (seen.replicas == 0 && !is_judged) {
         return settled(seen, wanted);
     }
     let next = match &status.next {
@@ -251,27 +256,45 @@ fn steps(seen: &Seen<'_>) -> Vec<Step> {
     canary.map(crate::api::UpdateCanary::steps).unwrap_or_default()
 }
 
-/// The furthest step of any gateway.
-fn step(seen: &Seen<'_>, next: &NextStatus) -> u32 {
-    let own = seen.trials.iter().filter(|trial| trial.revision == next.revision);
-    own.map(|trial| trial.step).max().unwrap_or(0)
-}
-
 /// What gateways give it now, and what the furthest of them will give it.
 fn shares(seen: &Seen<'_>, next: &NextStatus) -> copies::Shares {
     let steps = steps(seen);
     let own = || seen.trials.iter().filter(|trial| trial.revision == next.revision);
-    let first = percent_of(&steps, 0);
-    let most = own().map(|trial| whole(trial.percent)).max().unwrap_or(first);
-    let least = own().map(|trial| whole(trial.percent)).min().unwrap_or(first);
+    let percents = || own().map(|trial| whole(trial.percent));
+    let (Some(least), Some(most)) = (percents().min(), percents().max()) else {
+        return unheard(seen, next, &steps);
+    };
+    // The furthest step of any gateway.
+    let step = own().map(|trial| trial.step).max().unwrap_or(0);
     let later = match next.phase {
         UpdatePhase::TakingOver => 100,
         UpdatePhase::Starting
         | UpdatePhase::Trying
         | UpdatePhase::Paused
-        | UpdatePhase::RolledBack => percent_of(&steps, step(seen, next) as usize + 1),
+        | UpdatePhase::RolledBack => percent_of(&steps, step as usize + 1),
     };
     copies::Shares { least, most, later: later.max(most) }
+}
+
+/// The same where no gateway says anything, as when they are out of reach for a moment or who operates is new:
+/// what they gave it last, by the status, and all that is ready stays. Copies take minutes to come up.
+fn unheard(seen: &Seen<'_>, next: &NextStatus, steps: &[Step]) -> copies::Shares {
+    let ready = u64::from(seen.next_ready) * 100 / u64::from(seen.replicas.max(1));
+    let ready = u32::try_from(ready).unwrap_or(100).min(100);
+    let (given, later) = match next.phase {
+        // As many requests go there as its copies can bear.
+        UpdatePhase::TakingOver => (ready, 100),
+        UpdatePhase::Starting
+        | UpdatePhase::Trying
+        | UpdatePhase::Paused
+        | UpdatePhase::RolledBack => {
+            let given = next.percent.max(percent_of(steps, 0));
+            let later = steps.iter().map(|step| step.weight).find(|weight| *weight > given);
+            (given, later.unwrap_or(100))
+        }
+    };
+    let most = given.max(ready);
+    copies::Shares { least: given, most, later: later.max(most) }
 }
 
 /// The part of a step, in percent; behind the last it is all.

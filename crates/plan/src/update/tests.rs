@@ -178,6 +178,51 @@ fn a_bad_one_is_taken_back_and_stays_so() {
 }
 
 #[test]
+fn nothing_is_taken_back_for_a_moments_silence() {
+    let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
+    let mut play = Play::of(&old, 8);
+    let mut phases = Vec::new();
+    for turn in 0..40 {
+        play.turn(&new, 8);
+        if turn % 3 == 2 {
+            play.go_on(&new);
+        }
+        let Some(phase) = play.phase() else { break };
+        // Nobody says anything for a while, or somebody else operates who has not heard anything yet.
+        let (heard, ready) = (play.copies, play.ready);
+        play.gateways = 0;
+        (0..2).for_each(|_| play.turn(&new, 8));
+        let silent = play.copies;
+        if !phases.contains(&phase) {
+            phases.push(phase);
+        }
+        if play.phase().is_none() {
+            break;
+        }
+        assert!(silent.next >= heard.next.min(ready.next), "{phase:?} {heard:?} {silent:?}");
+        assert!(silent.serving >= heard.serving.min(8 - ready.next), "{phase:?} {silent:?}");
+        play.gateways = 2;
+    }
+    assert_eq!(phases, [UpdatePhase::Starting, UpdatePhase::Trying, UpdatePhase::TakingOver]);
+    assert_eq!(play.status.serving, Some(revision(&new)));
+}
+
+#[test]
+fn a_bad_one_does_not_come_back_after_a_rest() {
+    let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
+    let mut play = Play::of(&old, 3);
+    (0..4).for_each(|_| play.turn(&new, 3));
+    play.progress = Progress::Worse;
+    (0..2).for_each(|_| play.turn(&new, 3));
+    for replicas in [0, 2] {
+        (0..2).for_each(|_| play.turn(&new, replicas));
+        assert_eq!(play.phase(), Some(UpdatePhase::RolledBack));
+        assert_eq!(play.copies, Copies { serving: replicas, next: 0 });
+        assert_eq!(play.status.serving, Some(revision(&old)));
+    }
+}
+
+#[test]
 fn one_that_never_comes_up_is_given_up() {
     let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
     let mut play = Play { comes_up: false, ..Play::of(&old, 2) };

@@ -89,8 +89,13 @@ impl Candidate {
 
     /// Whether this one leads.
     pub fn leads(&self, now_ms: u64) -> bool {
+        self.leads_until_ms().is_some_and(|until_ms| now_ms < until_ms)
+    }
+
+    /// Until when it leads, or did, unless it renews.
+    pub fn leads_until_ms(&self) -> Option<u64> {
         let holds = self.seen.as_ref().is_some_and(|seen| seen.holder == self.name);
-        holds && self.renewed_ms.is_some_and(|at| now_ms < at.saturating_add(RENEW_MS))
+        self.renewed_ms.filter(|_| holds).map(|at| at.saturating_add(RENEW_MS))
     }
 
     /// What to do next, with the time of day in milliseconds since 1970 for others to read.

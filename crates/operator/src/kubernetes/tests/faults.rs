@@ -36,6 +36,67 @@ async fn an_hour_without_the_server_is_survived_without_a_storm() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_gets_no_answer_leads_no_more_before_another_does() {
+    let stage = Stage::new().await;
+    let one = stage.operator("one");
+    stage.pass(5).await;
+    let two = stage.operator("two");
+    stage.pass(5).await;
+    assert!(one.operator.known().leads());
+    // The server takes its calls, and answers in an hour.
+    let meets = Meets { user: "one".to_owned(), ..Meets::calls(&[], "leases") };
+    let late = Fault::new(meets, Trouble::Late(3_600_000));
+    stage.server.with(|cluster, _| cluster.faults().add(late));
+    let mut leaders = Vec::new();
+    for _ in 0..300 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let leads = [&one, &two].map(|one| one.operator.known().leads());
+        assert_ne!(leads, [true, true], "two lead at once");
+        leaders.push(leads);
+    }
+    leaders.dedup();
+    assert_eq!(leaders, [[true, false], [false, false], [false, true]]);
+    stage.server.with(|cluster, _| cluster.faults().clear());
+    two.stop().await;
+    stage.pass(60).await;
+    assert!(one.operator.known().leads());
+    one.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_swarm_is_lost() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    stage.pass(10).await;
+    // They come at once, far more than are taken in between two deeds.
+    let all: Vec<String> = (0..1500).map(|at| format!("team-{at}")).collect();
+    stage.server.with(|cluster, now_ms| {
+        for name in &all {
+            let body = json!({"apiVersion": "pilotage.dev/v1alpha1", "kind": "Tenant",
+                "metadata": {"name": name, "namespace": "team-a"}, "spec": {}});
+            let call = pilotage_cluster::Call {
+                method: http::Method::POST,
+                path: "/apis/pilotage.dev/v1alpha1/namespaces/team-a/tenants".to_owned(),
+                query: String::new(),
+                content_type: "application/json".to_owned(),
+                accept: "application/json".to_owned(),
+                user_agent: "test".to_owned(),
+                user: String::new(),
+                body: body.to_string().into(),
+            };
+            assert_eq!(cluster.handle(now_ms, &call).status, 201);
+        }
+    });
+    stage.pass(60).await;
+    let list = stage.get("/apis/pilotage.dev/v1alpha1/namespaces/team-a/tenants").await;
+    let items = list["items"].as_array().unwrap();
+    let silent = items.iter().filter(|one| one["status"]["conditions"].is_null());
+    let silent: Vec<_> = silent.map(|one| one["metadata"]["name"].clone()).collect();
+    assert_eq!((items.len(), silent), (1500, Vec::new()));
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_many_requests_are_waited_for_as_long_as_is_said() {
     let stage = Stage::new().await;
     let operator = stage.operator("one");

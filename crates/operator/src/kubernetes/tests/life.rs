@@ -1,7 +1,5 @@
 //! From the first resource to the last: what is made, what is told, what is left.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use super::kit::{Stage, deployment, foreign, resource};
@@ -263,17 +261,4 @@ async fn a_dry_run_says_what_would_be_done() {
     let text = operator.dry_run().await.unwrap();
     assert!(text.contains("+ Secret team-a/small-key"), "{text}");
     assert_eq!(stage.written(), Vec::<String>::new());
-}
-
-#[tokio::test(start_paused = true)]
-async fn many_things_heard_at_once_are_all_taken_in() {
-    let stage = Stage::new().await;
-    let count = 1100;
-    for at in 0..count {
-        stage.apply("Tenant", "team-a", &format!("team-{at}"), json!({})).await;
-    }
-    let text = stage.idle("one").dry_run().await.unwrap();
-    let words: BTreeSet<&str> = text.split([' ', ':', '\n']).collect();
-    let is_told = |at: &usize| words.contains(format!("team-a/team-{at}").as_str());
-    assert_eq!((0..count).filter(is_told).count(), count);
 }

@@ -34,6 +34,10 @@ pub enum Trouble {
     Conflict,
     /// An admission webhook of this name says no, with these words.
     Denied(String, String),
+    /// An admission webhook of this name is to be asked and does not answer.
+    Silent(String),
+    /// The namespace is being deleted.
+    Ending,
     /// A quota of this name is used up.
     Quota(String),
     /// The connection breaks off, and nothing was done.
@@ -210,6 +214,13 @@ impl Trouble {
                 let message = format!("admission webhook {webhook:?} denied the request: {why}");
                 Failure::new(403, "Forbidden", message)
             }
+            Self::Silent(webhook) => {
+                let message = format!(
+                    "Internal error occurred: failed calling webhook {webhook:?}: failed to call webhook: Post \"https://{webhook}.svc:443/?timeout=10s\": dial tcp 10.96.0.9:443: connect: connection refused"
+                );
+                Failure::new(500, "InternalError", message)
+            }
+            Self::Ending => ending(named, subject.namespace),
             Self::Quota(quota) => {
                 let why = format!(
                     "exceeded quota: {quota}, requested: count/{plural}=1, used: count/{plural}=1, limited: count/{plural}=1"
@@ -219,6 +230,18 @@ impl Trouble {
             Self::Cut | Self::Unheard | Self::Late(_) => return None,
         })
     }
+}
+
+/// What servers say to who makes something in a namespace that is being deleted.
+pub(crate) fn ending(named: Named<'_>, namespace: &str) -> Failure {
+    let why = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let mut failure = Failure::forbidden(named, &why);
+    let message = format!("namespace {namespace} is being terminated");
+    let cause = Cause::of("NamespaceTerminating", "metadata.namespace", message);
+    failure.details.get_or_insert_default().causes.push(cause);
+    failure
 }
 
 /// What somebody may not do, as servers say it.

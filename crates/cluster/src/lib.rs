@@ -13,6 +13,7 @@ mod api;
 mod apply;
 mod check;
 pub mod fault;
+pub mod foreign;
 mod patch;
 pub mod record;
 pub mod serve;

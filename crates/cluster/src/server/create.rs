@@ -10,6 +10,7 @@ use crate::api::kinds::ResourceId;
 use crate::api::stamp;
 use crate::apply::{Managers, Scope, Set, Who};
 use crate::check;
+use crate::fault::ending;
 use crate::store::{Key, Object};
 
 /// Who makes a new object.
@@ -136,14 +137,7 @@ impl Cluster {
         let found = found.and_then(|table| table.get(&Key::of("", namespace)));
         let Some(found) = found else { return Err(Failure::not_found(named)) };
         if found.deleting {
-            let why = format!(
-                "unable to create new content in namespace {namespace} because it is being terminated"
-            );
-            let mut failure = Failure::forbidden(ask.named(name), &why);
-            let message = format!("namespace {namespace} is being terminated");
-            let cause = Cause::of("NamespaceTerminating", "metadata.namespace", message);
-            failure.details.get_or_insert_default().causes.push(cause);
-            return Err(failure);
+            return Err(ending(ask.named(name), namespace));
         }
         Ok(())
     }

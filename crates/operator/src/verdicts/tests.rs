@@ -1,6 +1,7 @@
 //! Verdicts on a cluster in memory: told once, put right when somebody changes them, and never others'.
 
 use kube::api::{DeleteParams, ListParams};
+use pilotage_cluster::foreign::gateway_api;
 use pilotage_cluster::serve::Server;
 use pilotage_shell::tasks;
 
@@ -32,19 +33,6 @@ async fn get(client: &Client, object: &Value) -> Value {
     serde_json::to_value(api.get(&name).await.unwrap()).unwrap()
 }
 
-async fn define(client: &Client, (group, kind, plural, scope): (&str, &str, &str, &str)) {
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {"group": group, "scope": scope,
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-            "versions": [{"name": "v1", "served": true, "storage": true,
-                "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}}]},
-    });
-    put(client, definition).await;
-}
-
 fn of_gateway(kind: &str, name: &str, spec: Value) -> Value {
     let mut object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
         "metadata": {"name": name}, "spec": spec});
@@ -74,11 +62,9 @@ async fn cluster() -> (Server, Client, tokio::task::JoinHandle<Option<()>>) {
     for crd in pilotage_plan::crd::all() {
         put(&client, crd).await;
     }
-    define(&client, (GATEWAY_GROUP, "HTTPRoute", "httproutes", "Namespaced")).await;
-    define(&client, (GATEWAY_GROUP, "Gateway", "gateways", "Namespaced")).await;
-    define(&client, (GATEWAY_GROUP, "GatewayClass", "gatewayclasses", "Cluster")).await;
-    let pools = ("inference.networking.k8s.io", "InferencePool", "inferencepools", "Namespaced");
-    define(&client, pools).await;
+    for definition in gateway_api() {
+        put(&client, definition).await;
+    }
     for name in ["n", "pilotage"] {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});

@@ -9,6 +9,7 @@ use http::{Method, Request};
 use kube::Client;
 use parking_lot::Mutex;
 use pilotage_cluster::Limits;
+use pilotage_cluster::foreign::Foreign;
 use pilotage_cluster::record::Record;
 use pilotage_cluster::serve::Server;
 use pilotage_cluster::world::World as Players;
@@ -275,17 +276,5 @@ pub(super) fn deployment(namespace: &str, name: &str) -> String {
 
 /// A definition of a kind that others bring.
 pub(super) fn foreign(group: &str, version: &str, kind: &str, plural: &str) -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {
-            "group": group, "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
-            "versions": [{
-                "name": version, "served": true, "storage": true,
-                "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-            }],
-        },
-    })
+    Foreign { group, version, kind, plural, is_namespaced: true }.definition()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Method, Request};
 use kube::Client;
+use kube::core::response::StatusDetails;
 use pilotage_plan::cluster::{Failure, MANAGER, Sort};
 use serde_json::{Value, json};
 
@@ -211,7 +212,7 @@ impl Calls {
 }
 
 const fn lost(message: String) -> Failure {
-    Failure { code: 0, reason: String::new(), message, retry_after_s: None }
+    Failure { code: 0, reason: String::new(), message, cause: String::new(), retry_after_s: None }
 }
 
 /// What went wrong.
@@ -223,9 +224,16 @@ pub(crate) fn failure(error: &kube::Error) -> Failure {
                 code: status.code,
                 reason: status.reason.clone(),
                 message: status.message.clone(),
+                cause: details.map(cause).unwrap_or_default(),
                 retry_after_s: details.map(|one| one.retry_after_seconds).filter(|s| *s > 0),
             }
         }
         other => lost(other.to_string()),
     }
+}
+
+/// The first cause that has a word.
+fn cause(details: &StatusDetails) -> String {
+    let mut words = details.causes.iter().map(|cause| &cause.reason);
+    words.find(|word| !word.is_empty()).cloned().unwrap_or_default()
 }

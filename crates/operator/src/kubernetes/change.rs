@@ -6,7 +6,6 @@ use pilotage_plan::render::kubernetes::unified::{Hunk, unified};
 use serde_json::Value;
 
 use super::call::{Calls, Manner, Path};
-use super::gate::is_servers;
 
 /// What would become of one object.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,7 +102,7 @@ pub(super) fn judged(
         Ok(after) => {
             return Ok(Change { before, after: Some(after), is_exact: true, refusal: None });
         }
-        Err(failure) if is_servers(&failure) => return Err(failure),
+        Err(failure) if failure.is_servers() => return Err(failure),
         Err(failure) => failure,
     };
     let mut after = before.clone().unwrap_or_default();

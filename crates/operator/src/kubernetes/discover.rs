@@ -15,6 +15,8 @@ pub(crate) const EVERY_MS: u64 = 60_000;
 pub(crate) struct Offered {
     pub(crate) minor: u32,
     pub(crate) has: Installed,
+    /// Whether Istio's definitions are there.
+    pub(crate) has_istio: bool,
     /// Whether Pilotage's own definitions are there, of the version that is read here.
     pub(crate) is_ours: bool,
 }
@@ -45,6 +47,7 @@ fn read(version: &Value, groups: &Value) -> Offered {
             monitors: has("monitoring.coreos.com/v1"),
             vertical: has("autoscaling.k8s.io/v1"),
         },
+        has_istio: has("networking.istio.io/v1"),
         is_ours: has(API_VERSION),
     }
 }

@@ -79,11 +79,6 @@ impl Gate {
     }
 }
 
-/// Whether a failure says something of the API server, and not of what was asked.
-pub(super) const fn is_servers(failure: &Failure) -> bool {
-    matches!(failure.code, 0 | 429 | 500..)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

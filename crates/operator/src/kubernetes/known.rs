@@ -7,6 +7,7 @@ use pilotage_plan::Resource;
 use pilotage_plan::cluster::Running;
 use pilotage_plan::render::kubernetes::Installed;
 use pilotage_plan::update::Trial;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::Shared;
@@ -18,7 +19,7 @@ use super::Shared;
 /// loop {
 ///     known.changed().await;                  // something is other than it was
 ///     if !known.leads() { continue }          // another operator acts
-///     for running in known.models() { … }     // what it says, its status, its copies and pods
+///     for running in known.models(all) { … }  // what it says, its status, its copies and pods
 /// }
 /// ```
 #[derive(Clone)]
@@ -45,9 +46,16 @@ impl Known {
         }
     }
 
-    /// The Models that count, each with what it says, its status, its copies and its pods.
-    pub fn models(&self) -> Vec<Running> {
-        self.shared.upgrade().map(|shared| shared.world.lock().models()).unwrap_or_default()
+    /// The Models that count, each with what it says, its status, its copies and its pods; of them those that are
+    /// wanted by what they say and their status.
+    pub fn models(&self, is_wanted: impl Fn(&Resource, &Value) -> bool) -> Vec<Running> {
+        let shared = self.shared.upgrade();
+        shared.map(|shared| shared.world.lock().models(is_wanted)).unwrap_or_default()
+    }
+
+    /// Counts changes of what is known of Models and Fleets: while it is the same, so is that.
+    pub fn revision(&self) -> u64 {
+        self.shared.upgrade().map_or(0, |shared| shared.world.lock().revision())
     }
 
     /// The Fleets that count.

@@ -21,6 +21,7 @@ mod known;
 mod lead;
 mod metrics;
 mod moves;
+mod object;
 mod preview;
 mod reconcile;
 mod watches;

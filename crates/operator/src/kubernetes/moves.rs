@@ -9,7 +9,6 @@ use pilotage_plan::cluster::{Action, Failure, Plan, Target};
 use serde_json::Value;
 
 use super::call::Path;
-use super::gate::is_servers;
 use super::write::event;
 use super::{Shared, chance};
 
@@ -47,7 +46,7 @@ fn refused(shared: &Shared, action: &Action, failure: &Failure) {
             error = failure.message, "a pod could not be moved"
         );
     }
-    if is_servers(failure) {
+    if failure.is_servers() {
         shared.gate.failed(failure);
     }
     let now_ms = shared.now_ms();

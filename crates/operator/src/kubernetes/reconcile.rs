@@ -9,14 +9,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use kube::runtime::events::{Recorder, Reporter};
-use pilotage_plan::api::{API_VERSION, Kind};
-use pilotage_plan::cluster::{Action, Failure, MANAGER, Plan, Ref, Watched};
+use pilotage_plan::api::API_VERSION;
+use pilotage_plan::cluster::{Action, Failure, KEYS, MANAGER, Plan, Ref, Watched, trouble};
 use tokio_util::sync::CancellationToken;
 
 use super::discover::{self, Offered, offered};
-use super::gate::is_servers;
 use super::watches::{Heard, Watches};
-use super::write::{carry_out, collected, existing_key};
+use super::write::{carry_out, collected, existing_key, keep};
 use super::{Shared, call, moves};
 
 /// Resources that something is done about at once.
@@ -34,6 +33,8 @@ enum Done {
     Resource(Ref),
     /// What was to be done about keys, and what came of it.
     Keys(Result<(), Failure>),
+    /// A look at which kinds there are.
+    Offered(Result<Offered, Failure>),
     /// What was to be done about copies whose nodes go.
     Moves,
 }
@@ -47,6 +48,10 @@ struct Loop {
     keys_read: bool,
     keys_busy: bool,
     keys_due_ms: u64,
+    /// How often in a row keys could not be read or written, and why.
+    keys_failures: u32,
+    keys_hindrance: Option<String>,
+    /// When it is looked next which kinds there are.
     looked_ms: u64,
     offered: Option<Offered>,
 }
@@ -56,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut work = Loop::new(shared);
     let mut leads = work.shared.leads.subscribe();
     loop {
-        work.look_around().await;
+        work.look_around();
         work.act();
         let shared = Arc::clone(&work.shared);
         let due_ms = work.due_ms();
@@ -171,6 +176,8 @@ impl Loop {
             keys_read: false,
             keys_busy: false,
             keys_due_ms: 0,
+            keys_failures: 0,
+            keys_hindrance: None,
             looked_ms: 0,
             offered: None,
             shared,
@@ -178,14 +185,19 @@ impl Loop {
     }
 
     /// Looks which kinds there are, from time to time.
-    async fn look_around(&mut self) {
+    fn look_around(&mut self) {
         let now_ms = self.shared.now_ms();
         if now_ms < self.looked_ms || self.shared.gate.shut_until().is_some() {
             return;
         }
-        match offered(&self.shared.calls).await {
+        self.looked_ms = now_ms + discover::EVERY_MS;
+        let calls = self.shared.calls.clone();
+        self.running.push(async move { Done::Offered(offered(&calls).await) }.boxed());
+    }
+
+    fn looked(&mut self, offered: Result<Offered, Failure>) {
+        match offered {
             Ok(offered) => {
-                self.looked_ms = now_ms + discover::EVERY_MS;
                 self.shared.gate.answered();
                 self.take(offered);
             }
@@ -195,6 +207,7 @@ impl Loop {
                     let why = format!("the API server cannot be asked: {}", failure.message);
                     *self.shared.hindrance.lock() = Some(why);
                 }
+                self.looked_ms = 0;
                 self.shared.gate.failed(&failure);
             }
         }
@@ -205,7 +218,7 @@ impl Loop {
         let mut world = self.shared.world.lock();
         world.offers(offered.minor, offered.has);
         let setting = world.setting().clone();
-        self.watches.follow(&setting, offered.is_ours, &mut world);
+        self.watches.follow(&setting, &offered, &mut world);
         drop(world);
         self.note_sync();
     }
@@ -220,7 +233,9 @@ impl Loop {
             match event {
                 Ok(event) => self.watches.tell(watched, event, &mut world),
                 Err(error) => {
-                    let is_forbidden = watch_failure(&error).code == 403;
+                    let failure = watch_failure(&error);
+                    self.watches.failed(watched, &failure);
+                    let is_forbidden = failure.code == 403;
                     if !(is_forbidden && self.watches.shut_out(watched, &mut world)) {
                         watch_failed(&shared, watched, &error);
                     }
@@ -240,16 +255,15 @@ impl Loop {
         let unsynced = self.watches.unsynced();
         self.shared.counters.unsynced(unsynced);
         let is_ours = self.offered.is_some_and(|offered| offered.is_ours);
-        let hindrance = match (is_ours, unsynced) {
-            (false, _) if self.offered.is_none() => return,
-            (false, _) => Some(format!(
+        let hindrance = match is_ours {
+            false if self.offered.is_none() => return,
+            false => Some(format!(
                 "the cluster does not serve {API_VERSION}: install the definitions with `pilotage crd | kubectl apply --server-side -f -`"
             )),
-            (true, 0) => None,
-            (true, left) => Some(format!("{left} kinds were not listed yet")),
+            true => self.watches.hindrance(),
         };
         self.shared.is_synced.store(hindrance.is_none(), Ordering::Relaxed);
-        *self.shared.hindrance.lock() = hindrance;
+        *self.shared.hindrance.lock() = hindrance.or_else(|| self.keys_hindrance.clone());
     }
 
     /// Begins what is due.
@@ -295,6 +309,8 @@ impl Loop {
 
     fn lead_changed(&mut self) {
         self.keys_read = false;
+        (self.keys_failures, self.keys_due_ms, self.keys_hindrance) = (0, 0, None);
+        self.note_sync();
         self.shared.world.lock().look_at_ground();
     }
 
@@ -313,15 +329,7 @@ impl Loop {
         }
         let Some(action) = self.shared.world.lock().plan_keys() else { return };
         self.keys_busy = true;
-        let recorder = self.recorder.clone();
-        // It is about no resource: any stands for all.
-        let at = Ref { kind: Kind::Model, namespace: String::new(), name: String::new() };
-        let work = async move {
-            let plan = Plan { actions: vec![action], next_wakeup_ms: None };
-            carry_out(&shared, &recorder, at, plan).await;
-            Done::Keys(Ok(()))
-        };
-        self.running.push(work.boxed());
+        self.running.push(async move { Done::Keys(keep(&shared, &action).await) }.boxed());
     }
 
     fn done(&mut self, done: Done) {
@@ -329,21 +337,33 @@ impl Loop {
             Done::Resource(at) => self.shared.world.lock().finished(&at),
             Done::Moves => self.shared.world.lock().moves_done(),
             Done::Keys(done) => self.keys_done(done),
+            Done::Offered(offered) => self.looked(offered),
         }
     }
 
     fn keys_done(&mut self, done: Result<(), Failure>) {
         self.keys_busy = false;
-        self.keys_due_ms = self.shared.now_ms() + KEYS_EVERY_MS;
+        let before = self.keys_hindrance.take();
         match done {
-            Ok(()) => self.keys_read = true,
+            Ok(()) => (self.keys_read, self.keys_failures) = (true, 0),
             Err(failure) => {
-                tracing::warn!(error = failure.message, "the keys of engines cannot be read");
-                if is_servers(&failure) {
+                self.keys_failures += 1;
+                if failure.is_servers() {
                     self.shared.gate.failed(&failure);
+                } else {
+                    self.keys_hindrance = Some(no_keys(&failure));
+                }
+                if self.keys_hindrance.is_none() || self.keys_hindrance != before {
+                    tracing::warn!(
+                        error = failure.message,
+                        "the keys of engines cannot be read or written"
+                    );
                 }
             }
         }
+        let doubled = KEYS_EVERY_MS << self.keys_failures.min(5);
+        self.keys_due_ms = self.shared.now_ms() + doubled;
+        self.note_sync();
     }
 
     /// When something is due though nothing is heard.
@@ -364,6 +384,14 @@ impl Loop {
         }
         due_ms.max(now_ms + 1)
     }
+}
+
+fn no_keys(failure: &Failure) -> String {
+    let advice = match trouble(failure) {
+        Some(trouble) => trouble.tell(&failure.message),
+        None => failure.message.clone(),
+    };
+    format!("gateways do not get the keys of engines: the Secret `{KEYS}` cannot be kept: {advice}")
 }
 
 fn watch_failed(shared: &Shared, watched: Watched, error: &kube::runtime::watcher::Error) {

@@ -11,7 +11,6 @@ use pilotage_shell::secret::Secret;
 use serde_json::{Value, json};
 
 use super::call::{Manner, Path};
-use super::gate::is_servers;
 use super::{Shared, chance};
 use crate::scaling;
 
@@ -27,6 +26,10 @@ pub(super) async fn carry_out(shared: &Shared, recorder: &Recorder, at: Ref, pla
         shared.counters.wrote(action, done.as_ref().copied());
         match done {
             Ok(()) => shared.gate.answered(),
+            Err(failure) if failure.is_of_ending_namespace() => {
+                ends(shared, &at.namespace);
+                break;
+            }
             Err(failure) => {
                 refused(shared, &at, action, &failure);
             }
@@ -35,12 +38,33 @@ pub(super) async fn carry_out(shared: &Shared, recorder: &Recorder, at: Ref, pla
     at
 }
 
+/// Keeps all keys; what came of it.
+pub(super) async fn keep(shared: &Shared, action: &Action) -> Result<(), Failure> {
+    let Action::Keys { namespace, keys } = action else { return Ok(()) };
+    shared.gate.pass().await;
+    let done = keep_keys(shared, namespace, keys).await;
+    shared.counters.wrote(action, done.as_ref().copied());
+    if done.is_ok() {
+        shared.gate.answered();
+    } else {
+        shared.world.lock().keys_refused();
+    }
+    done
+}
+
+/// What is in it goes as well, and is heard of.
+fn ends(shared: &Shared, namespace: &str) {
+    if shared.world.lock().ends(namespace) {
+        tracing::info!(namespace, "a namespace is being deleted; nothing more is made in it");
+    }
+}
+
 fn refused(shared: &Shared, at: &Ref, action: &Action, failure: &Failure) {
     tracing::warn!(
         resource = %at.name, namespace = %at.namespace, code = failure.code,
         error = failure.message, "a write failed"
     );
-    if is_servers(failure) {
+    if failure.is_servers() {
         shared.gate.failed(failure);
     }
     let now_ms = shared.now_ms();
@@ -70,9 +94,11 @@ async fn act(
             let now_ms = shared.now_ms();
             shared.world.lock().key(now_ms, about, key);
         }
-        Action::Keys { namespace, keys } => keep_keys(shared, namespace, keys).await?,
-        // What is about no resource of ours is done by `moves`.
-        Action::Release { .. } | Action::End { .. } | Action::Report { .. } => {}
+        // All keys are kept by `keep`, and what is about no resource of ours is done by `moves`.
+        Action::Keys { .. }
+        | Action::Release { .. }
+        | Action::End { .. }
+        | Action::Report { .. } => {}
     }
     Ok(())
 }

@@ -31,13 +31,29 @@ pub struct FromWatches {
     system: String,
     clock: Clock,
     gateways: Mutex<(Option<u64>, Vec<GatewayView>)>,
+    /// Models as of a revision of what the watches know: nothing is read anew while nothing changes.
+    models: Mutex<(Option<u64>, Arc<[ModelView]>)>,
 }
 
 impl FromWatches {
     /// What those watches know; gateways are in the namespace of the operator itself.
     pub fn new(watched: Watched, system: String) -> Self {
         let gateways = Mutex::new((None, Vec::new()));
-        Self { watched, system, clock: Clock::start(), gateways }
+        let models = Mutex::new((None, Arc::default()));
+        Self { watched, system, clock: Clock::start(), gateways, models }
+    }
+
+    fn models(&self) -> Arc<[ModelView]> {
+        // What changes meanwhile counts next time.
+        let revision = self.watched.revision();
+        let (of, models) = &mut *self.models.lock();
+        if *of != Some(revision) {
+            let all = self.watched.models(is_scaled);
+            let fleets = self.watched.fleets();
+            *models = all.into_iter().filter_map(|running| model(running, &fleets)).collect();
+            *of = Some(revision);
+        }
+        Arc::clone(models)
     }
 
     /// All gateways. Where they cannot be listed, those that were there last: none of them is forgotten for
@@ -72,10 +88,7 @@ impl FromWatches {
 
 impl Known for FromWatches {
     async fn view(&self) -> View {
-        let fleets = self.watched.fleets();
-        let all = self.watched.models().into_iter();
-        let models = all.filter_map(|running| model(running, &fleets)).collect();
-        View { models, gateways: self.gateways().await }
+        View { models: self.models(), gateways: self.gateways().await }
     }
 
     fn leads(&self) -> bool {
@@ -83,12 +96,12 @@ impl Known for FromWatches {
     }
 
     fn heard(&self, mut trials: BTreeMap<String, Vec<Trial>>) {
-        for running in self.watched.models() {
-            if running.status["update"]["next"].is_object() {
-                let Identity { namespace, name, .. } = &running.identity;
-                let said = trials.remove(name).unwrap_or_default();
-                self.watched.heard_trials(namespace, name, said);
-            }
+        let is_tried =
+            |_: &Resource, status: &serde_json::Value| status["update"]["next"].is_object();
+        for running in self.watched.models(is_tried) {
+            let Identity { namespace, name, .. } = &running.identity;
+            let said = trials.remove(name).unwrap_or_default();
+            self.watched.heard_trials(namespace, name, said);
         }
     }
 }
@@ -114,12 +127,14 @@ fn endpoints(slice: &EndpointSlice) -> Vec<GatewayView> {
         .collect()
 }
 
+/// Whether somebody scales a Model's copies, or did as far as its status says.
+fn is_scaled(resource: &Resource, status: &serde_json::Value) -> bool {
+    let Resource::Model(said) = resource else { return false };
+    said.spec.source.is_some() && (said.spec.scaling.is_some() || !status["scaling"].is_null())
+}
+
 fn model(running: Running, fleets: &[Resource]) -> Option<ModelView> {
     let Resource::Model(said) = &*running.resource else { return None };
-    let is_told = !running.status["scaling"].is_null();
-    if said.spec.source.is_none() || (said.spec.scaling.is_none() && !is_told) {
-        return None;
-    }
     let fleet = kubernetes::fleet_of(said, fleets).map(|fleet| Arc::new(fleet.spec.clone()));
     // The number of all versions together is the Model's own; the reconciler divides it.
     let versions = said.spec.updates.as_ref().is_some_and(|updates| updates.canary.is_some());

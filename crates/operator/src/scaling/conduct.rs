@@ -141,7 +141,7 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
         let names: BTreeSet<&str> = view.models.iter().map(|model| model.name.as_str()).collect();
         course.models.retain(|name, _| names.contains(name.as_str()));
         course.regulator.retain(|name| names.contains(name));
-        for model in &view.models {
+        for model in view.models.iter() {
             self.model(course, model).await;
         }
     }

@@ -30,7 +30,7 @@ pub trait Known: Send + Sync {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// Models that count and have a workload, by whatever name; each name once.
-    pub models: Vec<ModelView>,
+    pub models: Arc<[ModelView]>,
     /// Gateways there are, also those that do not answer.
     pub gateways: Vec<GatewayView>,
 }

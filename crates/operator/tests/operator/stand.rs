@@ -153,7 +153,7 @@ impl Stand {
             pods: Vec::new(),
             said: Some(ModelScaling { wanted, ..ModelScaling::default() }),
         };
-        View { models: vec![model], gateways: Vec::new() }
+        View { models: [model].into(), gateways: Vec::new() }
     }
 
     pub(crate) fn models(&self) -> Api<DynamicObject> {
@@ -241,14 +241,14 @@ impl Known for Listing {
         let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
         let deployment = deployments.get("m").await.unwrap();
         let pods = pods.list(&listed).await.unwrap().items;
-        let mut view = View::default();
+        let mut all = Vec::new();
         for model in models.list(&listed).await.unwrap() {
             let text = json!({ "apiVersion": "pilotage.dev/v1alpha1", "kind": "Model",
                 "metadata": { "name": "m" }, "spec": model.data["spec"] });
             let read = pilotage_plan::parse("m.yaml", &text.to_string()).unwrap().remove(0);
             let Resource::Model(read) = read else { panic!("not a Model") };
             let by = read.spec.scaling.map_or(ScaleBy::Pilotage, |scaling| scaling.by);
-            view.models.push(ModelView {
+            all.push(ModelView {
                 namespace: "default".into(),
                 name: model.name_any(),
                 uid: model.uid().unwrap(),
@@ -265,8 +265,8 @@ impl Known for Listing {
             });
         }
         let urls: Vec<String> = self.script.lock().keys().cloned().collect();
-        view.gateways = urls.into_iter().map(|url| GatewayView { uid: url.clone(), url }).collect();
-        view
+        let gateways = urls.into_iter().map(|url| GatewayView { uid: url.clone(), url });
+        View { models: all.into(), gateways: gateways.collect() }
     }
 
     fn leads(&self) -> bool {

@@ -107,6 +107,14 @@ impl Sort {
         }
     }
 
+    /// Whether it is a kind that others bring into a cluster.
+    pub const fn is_of_others(self) -> bool {
+        matches!(
+            self,
+            Self::LeaderWorkerSet | Self::ScaledObject | Self::PodMonitor | Self::VirtualService
+        )
+    }
+
     /// Whether others can change its number of copies by its scale.
     pub const fn has_scale(self) -> bool {
         matches!(self, Self::Deployment | Self::LeaderWorkerSet)

@@ -9,6 +9,7 @@ use super::action::{Action, Apply, Why};
 use super::difference::{Difference, differences};
 use super::kinds::Sort;
 use super::trouble::{Failure, Signs, Trouble, trouble};
+use crate::Timestamp;
 
 /// An object of a Model.
 pub(super) type Made = (Sort, String);
@@ -32,7 +33,7 @@ const QUIET_MS: u64 = 600_000;
 pub(super) const TOLD_EVERY_MS: u64 = 3_600_000;
 
 /// How often a key is read again, so that one that was changed by hand is noticed.
-const KEY_EVERY_MS: u64 = 600_000;
+pub(super) const KEY_EVERY_MS: u64 = 600_000;
 
 /// What is remembered of a Model.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +43,8 @@ pub(super) struct Mind {
     repairs: BTreeMap<Made, Repair>,
     /// What stayed different though it was applied: the API server writes it in its own way.
     agreed: BTreeMap<Made, u64>,
+    /// What was written into objects last, as a digest.
+    written: BTreeMap<Made, u64>,
     key_ms: Option<u64>,
     /// When its status was written.
     pub(super) told_ms: Option<u64>,
@@ -49,6 +52,8 @@ pub(super) struct Mind {
     pub(super) late_since_ms: Option<u64>,
     /// The generation that refusals are about.
     generation: u64,
+    /// Whether what the status says was taken over.
+    is_recalled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +73,33 @@ struct Repair {
 }
 
 impl Mind {
+    /// Takes over what the status says when nothing is known beside it: what was told goes on as it was, and
+    /// copies that were missing are missing since then.
+    pub(super) fn recall(&mut self, now_ms: u64, status: &Value) {
+        if std::mem::replace(&mut self.is_recalled, true) {
+            return;
+        }
+        let all = status["conditions"].as_array();
+        let text = |one: &Value, name: &str| one[name].as_str().unwrap_or_default().to_owned();
+        for one in all.into_iter().flatten() {
+            match (text(one, "type").as_str(), text(one, "status").as_str()) {
+                ("Degraded", "True") => {
+                    let reason = text(one, "reason");
+                    if reason == Trouble::NotReadyInTime.name() {
+                        self.late_since_ms = Some(0);
+                    }
+                    self.signs.recall(now_ms, &reason, &text(one, "message"));
+                }
+                ("Ready", "False") => {
+                    let since = text(one, "lastTransitionTime").parse::<Timestamp>().ok();
+                    let since_ms = since.map(|at| at.unix_seconds().saturating_mul(1000));
+                    self.late_since_ms = self.late_since_ms.or(since_ms);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// What somebody wrote makes old refusals doubtful.
     pub(super) fn about(&mut self, generation: u64) {
         if self.generation != generation {
@@ -80,6 +112,7 @@ impl Mind {
     pub(super) fn applied(&mut self, now_ms: u64, apply: &Apply, object: &Value) {
         let made = (apply.sort, apply.name().to_owned());
         self.refusals.remove(&made);
+        self.written.insert(made.clone(), digest(&apply.object.to_string()));
         let left = differences(object, &apply.object);
         if left.is_empty() {
             self.agreed.remove(&made);
@@ -123,6 +156,11 @@ impl Mind {
             Some(refusal) if refusal.retry_ms > now_ms => Err(refusal.retry_ms),
             _ => Ok(()),
         }
+    }
+
+    /// Whether an object was written just so: where it does not say so, that was taken out by somebody.
+    pub(super) fn has_written(&self, made: &Made, wanted: &Value) -> bool {
+        self.written.get(made).is_some_and(|print| *print == digest(&wanted.to_string()))
     }
 
     /// Whether a difference may be repaired, or when; `Ok(false)` where it is none.
@@ -193,6 +231,7 @@ impl Mind {
     /// Forgets what is not made any longer.
     pub(super) fn keep(&mut self, made: impl Fn(&Made) -> bool) {
         self.agreed.retain(|one, _| made(one));
+        self.written.retain(|one, _| made(one));
         self.repairs.retain(|one, _| made(one));
         let special = |one: &Made| one.1.is_empty();
         self.refusals.retain(|one, _| special(one) || made(one));

@@ -13,7 +13,7 @@ use super::action::{About, Action, Apply, Note, Plan, Why};
 use super::admit::Refusal;
 use super::difference::differences;
 use super::kinds::Sort;
-use super::mind::{Made, Mind, digest, key_subject};
+use super::mind::{KEY_EVERY_MS, Made, Mind, digest, key_subject};
 use super::observed::{Ended, FILLED, Live, RENDERED};
 use super::versions::{self, Versions};
 use super::world::{Held, Ref, Verdict, World};
@@ -64,6 +64,7 @@ impl<'a> Look<'a> {
         if identity.is_deleted || held.verdict == Verdict::Open {
             return None;
         }
+        self.mind.recall(self.now_ms, &held.status);
         self.mind.about(identity.generation);
         let about = self.at.about(&identity.uid);
         let come = self.come(held, &identity.uid);
@@ -148,8 +149,6 @@ impl<'a> Look<'a> {
     fn versions(&self, held: &Held, model: &Model, cluster: &Cluster) -> Option<Versions> {
         let place = (self.at.namespace.clone(), self.at.name.clone());
         let empty = BTreeMap::new();
-        let pods = self.world.pods.get(&place);
-        let trouble = pods.into_iter().flatten().find_map(|(_, pod)| pod.sign.as_ref());
         versions::versions(&versions::Look {
             world: self.world,
             now_ms: self.now_ms,
@@ -158,7 +157,6 @@ impl<'a> Look<'a> {
             cluster,
             there: &held.status,
             live: self.world.made.get(&place).unwrap_or(&empty),
-            trouble: trouble.map(|(_, what)| what.as_str()),
         })
     }
 
@@ -187,7 +185,8 @@ impl<'a> Look<'a> {
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": metadata,
         });
         actions.push(Action::Key { about: about.clone(), secret });
-        (is_known, None)
+        // When it is read again, should it be the one that is known.
+        (is_known, is_known.then_some(self.now_ms + KEY_EVERY_MS))
     }
 
     /// Applies what is other than it is to be; when to look again.
@@ -216,7 +215,7 @@ impl<'a> Look<'a> {
                 None => Ok(Some((Why::Absent, Vec::new()))),
                 // It goes, and what comes of it is heard of.
                 Some(live) if live.is_deleted => Ok(None),
-                Some(live) if live.owner.as_deref() != Some(&about.uid) => {
+                Some(live) if live.owner.as_deref() != Some(&about.uid) && !live.is_orphan() => {
                     *foreign = Some(format!(
                         "the {} `{}` belongs to something else",
                         made.0.row().kind,
@@ -254,7 +253,9 @@ impl<'a> Look<'a> {
     ) -> Result<Option<(Why, Vec<super::Difference>)>, u64> {
         let is = live.content();
         let all = differences(&is, object);
-        if live.rendered.as_deref() != object["metadata"]["annotations"][RENDERED].as_str() {
+        let is_said =
+            live.rendered.as_deref() == object["metadata"]["annotations"][RENDERED].as_str();
+        if !is_said && !self.mind.has_written(made, object) {
             return Ok(Some((Why::Changed, all)));
         }
         let repairs = self.mind.may_repair(self.now_ms, made, object, &all)?;
@@ -295,22 +296,22 @@ impl<'a> Look<'a> {
         &self,
         uid: &str,
         wanted: &BTreeMap<Made, Value>,
-        live: &BTreeMap<Made, Live>,
+        all: &BTreeMap<Made, Live>,
         actions: &mut Vec<Action>,
     ) -> Option<u64> {
         let replaced =
             wanted.iter().filter(|((sort, _), object)| sort.is_workload() && serves(object));
-        let mut replaced = replaced.map(|(made, _)| live.get(made));
+        let mut replaced = replaced.map(|(made, _)| all.get(made));
         let is_ready = replaced.all(|live| {
             live.is_some_and(|live| {
                 live.progress.is_seen && live.progress.ready >= live.progress.wanted
             })
         });
         let mut next = None;
-        for (made, live) in live {
+        for (made, live) in all {
             let ours = live.owner.as_deref() == Some(uid) && !live.is_deleted;
-            let waits = (made.0.is_workload() && !is_ready) || self.leads_to_pods(made.0, live);
-            if !ours || wanted.contains_key(made) || waits {
+            let stays = made.0.is_workload() && self.is_needed(live, all).unwrap_or(!is_ready);
+            if !ours || wanted.contains_key(made) || stays || self.leads_to_pods(made.0, live) {
                 continue;
             }
             match self.mind.may_try(self.now_ms, made) {
@@ -319,6 +320,26 @@ impl<'a> Look<'a> {
             }
         }
         next
+    }
+
+    /// Whether gateways send requests to copies of a version that is not wanted, as they read it in the status;
+    /// none where that does not say so, and what is wanted has to be ready first. A version that gets nothing
+    /// any more goes at once, since others may need its place: where the one that serves is up, or it was
+    /// taken back.
+    fn is_needed(&self, one: &Live, all: &BTreeMap<Made, Live>) -> Option<bool> {
+        self.versions.as_ref()?;
+        let revision = one.revision.as_deref()?;
+        let told = &self.world.resources.get(self.at)?.status["update"];
+        let (serving, next) = (told["serving"].as_str()?, &told["next"]);
+        let is_next = next["revision"] == revision;
+        let is_taken_back = is_next && next["phase"] == "RolledBack";
+        if serving == revision || (is_next && !is_taken_back) {
+            return Some(true);
+        }
+        let is_up = all
+            .values()
+            .any(|other| other.revision.as_deref() == Some(serving) && other.progress.ready > 0);
+        (is_up || is_taken_back).then_some(false)
     }
 }
 

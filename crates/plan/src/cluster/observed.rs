@@ -93,6 +93,11 @@ impl Live {
         }
     }
 
+    /// Whether it was made of a Model and is nobody's: somebody took its owner out, or deleted that alone.
+    pub(super) const fn is_orphan(&self) -> bool {
+        self.owner.is_none() && self.rendered.is_some()
+    }
+
     /// What is in it beside its status.
     pub(super) fn content(&self) -> Value {
         serde_json::from_str(&self.content).unwrap_or_default()

@@ -20,8 +20,30 @@ pub struct Failure {
     pub reason: String,
     /// The API server's words.
     pub message: String,
+    /// Its word for the cause, where it names one: `NamespaceTerminating`.
+    pub cause: String,
     /// Seconds that it asks to wait.
     pub retry_after_s: Option<u32>,
+}
+
+impl Failure {
+    /// Whether nothing can be made there since the namespace is being deleted, or is gone.
+    pub fn is_of_ending_namespace(&self) -> bool {
+        let is_gone = self.code == 404 && self.message.starts_with("namespaces \"");
+        self.cause == "NamespaceTerminating" || is_gone
+    }
+
+    /// Whether it says something of the API server, and not of what was asked. A webhook that does not answer
+    /// is somebody else's: others' writes go through.
+    pub fn is_servers(&self) -> bool {
+        matches!(self.code, 0 | 429 | 500..) && !self.is_of_silent_webhook()
+    }
+
+    /// Whether a webhook was to be asked and did not answer. API servers say so with 500.
+    pub fn is_of_silent_webhook(&self) -> bool {
+        let says = |text: &str| self.message.contains(text);
+        says("failed calling webhook") || (says("conversion webhook for") && says("failed"))
+    }
 }
 
 /// What is wrong. The first is the most useful to be told of.
@@ -33,6 +55,8 @@ pub enum Trouble {
     Forbidden,
     /// A webhook or policy says no.
     RefusedByWebhook,
+    /// A webhook does not answer.
+    WebhookSilent,
     /// A quota is used up.
     QuotaExceeded,
     /// A field that never changes would have to.
@@ -60,12 +84,37 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    const ALL: [Self; 16] = [
+        Self::Conflict,
+        Self::Forbidden,
+        Self::RefusedByWebhook,
+        Self::WebhookSilent,
+        Self::QuotaExceeded,
+        Self::Immutable,
+        Self::KindAbsent,
+        Self::RefusedAsInvalid,
+        Self::WeightsFailed,
+        Self::ImagePullFailed,
+        Self::ContainerFailed,
+        Self::OutOfMemory,
+        Self::CrashLooping,
+        Self::Unschedulable,
+        Self::PodsRefused,
+        Self::NotReadyInTime,
+    ];
+
+    /// The one of that word.
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|trouble| trouble.name() == name)
+    }
+
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Conflict => "Conflict",
             Self::Forbidden => "Forbidden",
             Self::RefusedByWebhook => "RefusedByWebhook",
+            Self::WebhookSilent => "WebhookSilent",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::Immutable => "Immutable",
             Self::KindAbsent => "KindAbsent",
@@ -90,6 +139,9 @@ impl Trouble {
             }
             Self::RefusedByWebhook => {
                 "change the Model so that the policy is kept, or have it except Pilotage's objects"
+            }
+            Self::WebhookSilent => {
+                "see to the service that the webhook names, or have it except Pilotage's objects"
             }
             Self::QuotaExceeded => "raise the quota, or ask for less",
             Self::Immutable => "take the change back, or delete the object, which is made anew",
@@ -117,6 +169,8 @@ impl Trouble {
         match self {
             // Nodes that are being added take longer, and are told of meanwhile.
             Self::Unschedulable => 15_000,
+            // They start anew as everybody does.
+            Self::WebhookSilent => 15_000,
             Self::ImagePullFailed | Self::ContainerFailed | Self::PodsRefused => 5_000,
             _ => 0,
         }
@@ -126,6 +180,12 @@ impl Trouble {
     pub fn tell(self, what: &str) -> String {
         format!("{}; {}", what.trim_end_matches(['.', ' ']), self.remedy())
     }
+
+    /// What was told so.
+    fn told(self, message: &str) -> &str {
+        let what = message.strip_suffix(self.remedy());
+        what.and_then(|what| what.strip_suffix("; ")).unwrap_or(message)
+    }
 }
 
 /// Milliseconds that a sign has to be away before the trouble is over.
@@ -134,19 +194,28 @@ pub(super) const OVER_AFTER_MS: u64 = 15_000;
 /// What is made of a failed call: none when trying again may help and nobody has to do anything.
 pub fn trouble(failure: &Failure) -> Option<Trouble> {
     let says = |text: &str| failure.message.contains(text);
+    if failure.is_of_ending_namespace() {
+        return None;
+    }
     Some(match failure.code {
         403 if says("exceeded quota") => Trouble::QuotaExceeded,
-        403 if says("being terminated") => return None,
-        _ if says("admission webhook") || says("ValidatingAdmissionPolicy") => {
-            Trouble::RefusedByWebhook
-        }
+        _ if failure.is_of_silent_webhook() => Trouble::WebhookSilent,
+        _ if says("admission webhook") || is_policy(&failure.message) => Trouble::RefusedByWebhook,
         401 | 403 => Trouble::Forbidden,
         404 => Trouble::KindAbsent,
         409 => Trouble::Conflict,
-        422 if says("immutable") || says("forbidden: updates") => Trouble::Immutable,
+        422 if says("immutable") || says("Forbidden: updates") => Trouble::Immutable,
         400 | 405..=408 | 410..=428 => Trouble::RefusedAsInvalid,
         _ => return None,
     })
+}
+
+/// Whether API servers say by that which of their own policies is not kept: ValidatingAdmissionPolicy, Pod
+/// Security, LimitRange.
+fn is_policy(message: &str) -> bool {
+    let says = |text: &str| message.contains(text);
+    let is_limit = says(" usage per ") || says("limit to request ratio per ");
+    says("ValidatingAdmissionPolicy") || says("violates PodSecurity") || is_limit
 }
 
 /// What is made of what a workload's controller says.
@@ -172,6 +241,8 @@ pub(super) struct Pod {
     pub(super) is_moving: bool,
     /// What is wrong with it, and with what.
     pub(super) sign: Option<(Trouble, String)>,
+    /// Whether it ended for good, and is left there to be looked at.
+    pub(super) is_over: bool,
     /// What others need to know of it.
     pub(super) of: PodOf,
 }
@@ -195,6 +266,9 @@ impl Pod {
                 ..Self::default()
             };
         }
+        if status["phase"] == "Failed" {
+            return Self { sign: turned_away(status), is_over: true, ..Self::default() };
+        }
         let unplaced = conditions()
             .find(|one| one["type"] == "PodScheduled" && one["reason"] == "Unschedulable");
         let sign = match unplaced {
@@ -209,6 +283,16 @@ impl Pod {
         };
         Self { is_ready, sign, ..Self::default() }
     }
+}
+
+/// What a node says that did not take a pod it was given: its accelerators do not work, or something else has
+/// them. Another pod comes at once, so that there may be many.
+fn turned_away(status: &Value) -> Option<(Trouble, String)> {
+    let reason = status["reason"].as_str().unwrap_or_default();
+    let is_node = ["UnexpectedAdmissionError", "TopologyAffinityError"].contains(&reason)
+        || reason.starts_with("OutOf");
+    let why = status["message"].as_str().unwrap_or_default();
+    is_node.then(|| (Trouble::PodsRefused, format!("a node refused a copy ({reason}): {why}")))
 }
 
 fn sign(container: &Value) -> Option<(Trouble, String)> {
@@ -254,6 +338,15 @@ struct Sign {
 }
 
 impl Signs {
+    /// What was told of a resource before this was known of it, by the message: it goes on until it has been
+    /// away for as long as any sign.
+    pub(super) fn recall(&mut self, now_ms: u64, reason: &str, message: &str) {
+        let Some(trouble) = Trouble::named(reason) else { return };
+        let first_ms = now_ms.saturating_sub(trouble.shows_after_ms());
+        let what = trouble.told(message).to_owned();
+        self.all.insert(trouble, Sign { first_ms, last_ms: now_ms, is_there: true, what });
+    }
+
     /// Takes note of what there is now; returns what is told, and when to look again.
     pub(super) fn look(
         &mut self,
@@ -310,7 +403,14 @@ mod tests {
             "admission webhook \"a\" denied the request: no",
             Some(Trouble::RefusedByWebhook),
         );
-        check(403, "unable to create: namespace a is being terminated", None);
+        check(403, "User \"x\" cannot create resource", Some(Trouble::Forbidden));
+        let limit = "persistentvolumeclaims \"m\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi";
+        check(403, limit, Some(Trouble::RefusedByWebhook));
+        let silent = "Internal error occurred: failed calling webhook \"a.example\": failed to call webhook: Post \"https://a.example.svc:443/\": dial tcp: connect: connection refused";
+        check(500, silent, Some(Trouble::WebhookSilent));
+        check(404, "namespaces \"a\" not found", None);
+        let sets = "StatefulSet.apps \"m\" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas'";
+        check(422, sets, Some(Trouble::Immutable));
         check(422, "spec.selector: Invalid value: field is immutable", Some(Trouble::Immutable));
         check(422, "spec.x: Invalid value", Some(Trouble::RefusedAsInvalid));
         check(409, "conflict with \"kubectl\"", Some(Trouble::Conflict));
@@ -318,6 +418,27 @@ mod tests {
         for transient in [0, 429, 500, 503, 504] {
             check(transient, "later", None);
         }
+    }
+
+    #[test]
+    fn who_is_away_is_known() {
+        let check = |code: u16, message: &str, cause: &str, expect: (bool, bool)| {
+            let (message, cause) = (message.to_owned(), cause.to_owned());
+            let failure = Failure { code, message, cause, ..Failure::default() };
+            assert_eq!((failure.is_servers(), failure.is_of_ending_namespace()), expect);
+        };
+        check(0, "", "", (true, false));
+        check(500, "the store does not answer", "", (true, false));
+        check(500, "failed calling webhook \"a\": timeout", "", (false, false));
+        check(
+            500,
+            "conversion webhook for b.example/v1, Kind=B failed: refused",
+            "",
+            (false, false),
+        );
+        check(403, "being terminated", "NamespaceTerminating", (false, true));
+        check(404, "namespaces \"a\" not found", "", (false, true));
+        check(404, "pods \"a\" not found", "", (false, false));
     }
 
     #[test]
@@ -335,6 +456,10 @@ mod tests {
         let killed = json!({"restartCount": 4, "ready": false, "state": {"running": {}}, "lastState": {"terminated": {"reason": "OOMKilled"}}});
         check(json!({"containerStatuses": [killed]}), Some(Trouble::OutOfMemory));
         check(json!({"initContainerStatuses": [{"restartCount": 9, "ready": true}]}), None);
+        let refused = json!({"phase": "Failed", "reason": "UnexpectedAdmissionError",
+            "message": "Allocate failed due to no healthy devices present"});
+        check(refused, Some(Trouble::PodsRefused));
+        check(json!({"phase": "Failed", "reason": "Evicted"}), None);
         let full = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable"});
         check(json!({"conditions": [full]}), Some(Trouble::Unschedulable));
     }
@@ -354,6 +479,14 @@ mod tests {
         assert_eq!(signs.look(12_000, pull(), false).0, told);
         assert_eq!(signs.look(13_000, none(), false).0, told);
         assert_eq!(signs.look(27_000, none(), false), (None, None));
+        // Who comes new goes on with what was told, and does not tell it as new.
+        let mut other = Signs::default();
+        other.recall(100_000, "ImagePullFailed", &Trouble::ImagePullFailed.tell("the image"));
+        assert_eq!(other.look(100_000, none(), false), (told.clone(), Some(115_000)));
+        assert_eq!(other.look(101_000, pull(), false), (told, None));
+        assert_eq!(other.look(116_000, none(), false), (None, None));
+        other.recall(200_000, "RolledBack", "an update");
+        assert_eq!(other, Signs::default());
         // When all copies are ready, nothing is wrong any longer.
         signs.look(30_000, pull(), false);
         signs.look(40_000, pull(), false);

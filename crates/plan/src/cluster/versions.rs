@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::mind::Made;
 use super::observed::Live;
-use super::world::{Ref, World};
+use super::world::{Place, Ref, World};
 use crate::api::status::{UpdatePhase, UpdateStatus};
 use crate::api::{Kind, Model, Resource};
 use crate::render::kubernetes::{self, Cluster, Version};
@@ -37,8 +37,6 @@ pub(super) struct Look<'a> {
     /// Its status as it was written.
     pub(super) there: &'a Value,
     pub(super) live: &'a BTreeMap<Made, Live>,
-    /// What is wrong with pods of a next version, if that is told.
-    pub(super) trouble: Option<&'a str>,
 }
 
 /// The versions of a Model; none where all its copies are of one, and always have been.
@@ -57,7 +55,7 @@ pub(super) fn versions(look: &Look<'_>) -> Option<Versions> {
         spec: &look.model.spec,
         replicas: replicas(look),
         next_ready: ready(look.live, &wanted),
-        trouble: look.trouble,
+        trouble: trouble(look.world, &place, &wanted),
         patience_seconds,
         is_routed: is_routed(look.world, look.at),
         crowded: None,
@@ -98,6 +96,13 @@ fn patience(look: &Look<'_>) -> u32 {
     let rendered = kubernetes::model(look.model, fleet, look.cluster);
     let start = rendered.map_or(START_SECONDS, |rendered| rendered.start_seconds);
     start.saturating_add(super::model::PULL_SECONDS)
+}
+
+/// What is wrong with pods of a version, if they say so.
+fn trouble<'a>(world: &'a World, place: &Place, revision: &str) -> Option<&'a str> {
+    let pods = world.pods.get(place).into_iter().flatten().map(|(_, pod)| pod);
+    let mut own = pods.filter(|pod| pod.of.revision.as_deref() == Some(revision));
+    own.find_map(|pod| pod.sign.as_ref()).map(|(_, what)| what.as_str())
 }
 
 /// Copies of a version that take requests.

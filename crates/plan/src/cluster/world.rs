@@ -3,6 +3,7 @@
 //! Contract: no I/O and no clock. The same world at the same time gives the same plans, and one in which
 //! all is as it is to be gives none: nothing is written at rest.
 
+mod agenda;
 mod ground;
 mod keyring;
 mod running;
@@ -23,6 +24,7 @@ use super::{model, others};
 use crate::api::{Kind, Resource};
 use crate::render::kubernetes::{Cluster, Installed};
 use crate::update::Trial;
+use agenda::Agenda;
 use ground::Ground;
 pub use running::Running;
 
@@ -87,15 +89,17 @@ pub struct World {
     routes: BTreeMap<String, Vec<Ref>>,
     pub(super) made: BTreeMap<Place, BTreeMap<(Sort, String), Live>>,
     pub(super) pods: BTreeMap<Place, BTreeMap<String, Pod>>,
+    /// The Model that each of those is kept under: its label may be another one tomorrow.
+    homes: BTreeMap<(Watched, Place), String>,
     pub(super) minds: BTreeMap<Ref, Mind>,
     keys: Keys,
     /// What the Secret of all keys holds; nothing is written before that is known.
     collected: Option<Keys>,
     is_collecting: bool,
     unsettled: bool,
-    dirty: BTreeSet<Ref>,
-    busy: BTreeSet<Ref>,
-    wakeups: BTreeMap<Ref, u64>,
+    agenda: Agenda,
+    /// Namespaces that are being deleted, in which nothing can be made.
+    ending: BTreeSet<String>,
     /// What gateways say of next versions of Models.
     trials: BTreeMap<Place, Vec<Trial>>,
     pub(super) ground: Ground,
@@ -115,14 +119,14 @@ impl World {
             routes: BTreeMap::new(),
             made: BTreeMap::new(),
             pods: BTreeMap::new(),
+            homes: BTreeMap::new(),
             minds: BTreeMap::new(),
             keys: Keys::default(),
             collected: None,
             is_collecting: false,
             unsettled: false,
-            dirty: BTreeSet::new(),
-            busy: BTreeSet::new(),
-            wakeups: BTreeMap::new(),
+            agenda: Agenda::default(),
+            ending: BTreeSet::new(),
             trials: BTreeMap::new(),
             ground: Ground::default(),
             revision: 0,
@@ -134,14 +138,14 @@ impl World {
         &self.setting
     }
 
-    /// Counts changes of what is known.
+    /// Counts changes of what is known, but for nodes, which tell of themselves all the time.
     pub const fn revision(&self) -> u64 {
         self.revision
     }
 
     /// Resources that wait to be looked at.
     pub fn waiting(&self) -> usize {
-        self.dirty.len()
+        self.agenda.len()
     }
 
     /// What kinds the cluster has, and its release.
@@ -155,7 +159,7 @@ impl World {
 
     /// An object is there, as of its version.
     pub fn observe(&mut self, watched: Watched, object: &Value) {
-        self.revision += 1;
+        self.revision += u64::from(watched != Watched::Nodes);
         match watched {
             Watched::Resources(kind) => self.resource(kind, object),
             Watched::Made(sort) => self.object(sort, object),
@@ -167,86 +171,93 @@ impl World {
     /// An object is no more.
     pub fn gone(&mut self, watched: Watched, object: &Value) {
         let (namespace, name) = place(object);
-        self.remove(watched, &namespace, &name, label(object));
+        self.remove(watched, &namespace, &name);
     }
 
     /// A watch has begun anew, and these are all there are.
     pub fn listed(&mut self, watched: Watched, there: &BTreeSet<Place>) {
-        let away =
-            |namespace: &str, name: &str| !there.contains(&(namespace.to_owned(), name.to_owned()));
-        let mut lost: Vec<(String, String, Option<String>)> = Vec::new();
-        match watched {
+        let lost: Vec<Place> = match watched {
             Watched::Resources(kind) => {
                 let all = self.resources.keys().filter(|one| one.kind == kind);
-                let all = all.filter(|one| away(&one.namespace, &one.name));
-                lost.extend(all.map(|one| (one.namespace.clone(), one.name.clone(), None)));
+                all.map(|one| (one.namespace.clone(), one.name.clone()))
+                    .filter(|place| !there.contains(place))
+                    .collect()
             }
-            Watched::Made(sort) => {
-                for ((namespace, model), objects) in &self.made {
-                    let all =
-                        objects.keys().filter(|(one, name)| *one == sort && away(namespace, name));
-                    lost.extend(
-                        all.map(|(_, name)| (namespace.clone(), name.clone(), Some(model.clone()))),
-                    );
-                }
-            }
-            Watched::Pods => {
-                for ((namespace, model), pods) in &self.pods {
-                    let all = pods.keys().filter(|name| away(namespace, name));
-                    lost.extend(
-                        all.map(|name| (namespace.clone(), name.clone(), Some(model.clone()))),
-                    );
-                }
+            Watched::Made(_) | Watched::Pods => {
+                let first = (watched, Place::default());
+                let all = self.homes.range(first..).take_while(|((of, _), _)| *of == watched);
+                let lost = all.filter(|((_, place), _)| !there.contains(place));
+                lost.map(|((_, place), _)| place.clone()).collect()
             }
             Watched::Nodes => {
                 let nodes = self.ground.nodes_beside(there).into_iter();
-                lost.extend(nodes.map(|name| (String::new(), name, None)));
+                nodes.map(|name| (String::new(), name)).collect()
             }
-        }
-        for (namespace, name, model) in lost {
-            self.remove(watched, &namespace, &name, model);
+        };
+        for (namespace, name) in lost {
+            self.remove(watched, &namespace, &name);
         }
     }
 
-    fn remove(&mut self, watched: Watched, namespace: &str, name: &str, model: Option<String>) {
-        self.revision += 1;
+    fn remove(&mut self, watched: Watched, namespace: &str, name: &str) {
+        self.revision += u64::from(watched != Watched::Nodes);
+        let place = (namespace.to_owned(), name.to_owned());
         match watched {
             Watched::Resources(kind) => {
-                let at = Ref { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+                let at = Ref { kind, namespace: place.0, name: place.1 };
                 self.resources.remove(&at);
                 self.forget(&at);
                 self.unsettled = true;
-            }
-            Watched::Made(sort) => {
-                let Some(model) = model else { return };
-                let place = (namespace.to_owned(), model);
-                let Some(objects) = self.made.get_mut(&place) else { return };
-                if objects.remove(&(sort, name.to_owned())).is_some() {
-                    if objects.is_empty() {
-                        self.made.remove(&place);
-                    }
-                    self.touch(place);
+                if self.resources.keys().all(|one| one.namespace != at.namespace) {
+                    self.ending.remove(&at.namespace);
                 }
             }
             Watched::Nodes => self.ground.no_node(name),
+            Watched::Made(_) | Watched::Pods => {
+                if watched == Watched::Pods {
+                    self.ground.no_pod(&place);
+                }
+                if let Some(model) = self.homes.remove(&(watched, place.clone())) {
+                    self.leave(watched, place, model);
+                }
+            }
+        }
+    }
+
+    /// An object, or a pod, is one of that Model's.
+    fn arrive(&mut self, watched: Watched, place: Place, model: &str) {
+        let before = self.homes.insert((watched, place.clone()), model.to_owned());
+        if let Some(before) = before.filter(|before| before != model) {
+            self.leave(watched, place, before);
+        }
+    }
+
+    /// An object, or a pod, is one of that Model's no more.
+    fn leave(&mut self, watched: Watched, (namespace, name): Place, model: String) {
+        let place = (namespace, model);
+        match watched {
+            Watched::Made(sort) => {
+                let Some(objects) = self.made.get_mut(&place) else { return };
+                objects.remove(&(sort, name));
+                if objects.is_empty() {
+                    self.made.remove(&place);
+                }
+            }
             Watched::Pods => {
-                self.ground.no_pod(&(namespace.to_owned(), name.to_owned()));
-                let Some(model) = model else { return };
-                let place = (namespace.to_owned(), model);
                 let Some(pods) = self.pods.get_mut(&place) else { return };
-                pods.remove(name);
+                pods.remove(&name);
                 if pods.is_empty() {
                     self.pods.remove(&place);
                 }
-                self.touch(place);
             }
+            Watched::Resources(_) | Watched::Nodes => return,
         }
+        self.touch(place);
     }
 
     fn forget(&mut self, at: &Ref) {
         self.minds.remove(at);
-        self.dirty.remove(at);
-        self.wakeups.remove(at);
+        self.agenda.forget(at);
         self.trials.remove(&(at.namespace.clone(), at.name.clone()));
         if at.kind == Kind::Model && self.keys.0.remove(&keyring::entry(at)).is_some() {
             self.is_collecting = true;
@@ -272,17 +283,19 @@ impl World {
                 if turned {
                     self.readiness_changed(&at.name);
                 }
-                self.dirty.insert(at);
+                self.agenda.insert(at);
                 return;
             }
             Some(_) | None => Seen::read(kind, object),
         };
-        let renewed = self.resources.get(&at);
-        if renewed.is_some_and(|held| held.seen.identity.uid != seen.identity.uid) {
+        let before = self.resources.get(&at).map(|held| &held.seen.identity.uid);
+        if before != Some(&seen.identity.uid) {
             self.forget(&at);
+            // Nothing is made in a namespace that is being deleted: this is another one of its name.
+            self.ending.remove(&at.namespace);
         }
         self.resources.insert(at.clone(), Held { seen, version, status, verdict: Verdict::Open });
-        self.dirty.insert(at);
+        self.agenda.insert(at);
         self.unsettled = true;
     }
 
@@ -300,7 +313,8 @@ impl World {
             Some(old) => old.matters(&live),
             None => true,
         };
-        objects.insert((sort, name), live);
+        objects.insert((sort, name.clone()), live);
+        self.arrive(Watched::Made(sort), (place.0.clone(), name), &place.1);
         if matters {
             self.touch(place);
         }
@@ -310,6 +324,7 @@ impl World {
         self.ground.pod(object);
         let (namespace, name) = place(object);
         let Some(model) = label(object) else { return };
+        self.arrive(Watched::Pods, (namespace.clone(), name.clone()), &model);
         let place = (namespace, model);
         let pod = Pod { of: PodOf::read(&name, object), ..Pod::read(object) };
         let old = self.pods.entry(place.clone()).or_default().insert(name, pod.clone());
@@ -323,13 +338,13 @@ impl World {
     fn touch(&mut self, (namespace, name): Place) {
         let at = Ref { kind: Kind::Model, namespace, name };
         if self.resources.contains_key(&at) {
-            self.dirty.insert(at);
+            self.agenda.insert(at);
         }
     }
 
     fn all_models(&mut self) {
         let all = self.resources.keys().filter(|at| at.kind == Kind::Model);
-        self.dirty.extend(all.cloned());
+        self.agenda.extend(all.cloned());
     }
 
     /// Decides anew which resources count.
@@ -357,8 +372,8 @@ impl World {
                 held.verdict = verdict;
                 // Its Routes have it, or have it not.
                 let routes = self.routes.get(&at.name).into_iter().flatten();
-                self.dirty.extend(routes.filter(|_| at.kind == Kind::Model).cloned());
-                self.dirty.insert(at.clone());
+                self.agenda.extend(routes.filter(|_| at.kind == Kind::Model).cloned());
+                self.agenda.insert(at.clone());
             }
         }
         if self.fleets != fleets {
@@ -390,45 +405,38 @@ impl World {
         if self.unsettled {
             self.settle();
         }
-        let due: Vec<Ref> = self
-            .wakeups
-            .iter()
-            .filter(|(_, at)| **at <= now_ms)
-            .map(|(at, _)| at.clone())
-            .collect();
-        for at in due {
-            self.wakeups.remove(&at);
-            self.dirty.insert(at);
-        }
-        let next = self.dirty.iter().find(|at| !self.busy.contains(*at)).cloned()?;
-        self.dirty.remove(&next);
-        Some(next)
+        self.agenda.next(now_ms)
     }
 
     /// When something is due though nothing changes.
     pub fn wakeup_ms(&self) -> Option<u64> {
-        self.wakeups.values().min().copied()
+        self.agenda.next_ms()
     }
 
     /// What is to be done about a resource. It is busy until [`World::finished`], unless that is nothing.
     pub fn plan(&mut self, now_ms: u64, at: &Ref) -> Plan {
         let plan = match at.kind {
+            _ if self.ending.contains(&at.namespace) => Plan::default(),
             Kind::Model => model::plan(self, now_ms, at),
             Kind::Route | Kind::Tenant | Kind::Fleet => others::plan(self, now_ms, at),
         };
-        match plan.next_wakeup_ms {
-            Some(at_ms) => drop(self.wakeups.insert(at.clone(), at_ms)),
-            None => drop(self.wakeups.remove(at)),
-        }
+        self.agenda.wake(at, plan.next_wakeup_ms);
         if !plan.is_empty() {
-            self.busy.insert(at.clone());
+            self.agenda.begin(at);
         }
         plan
     }
 
+    /// A namespace is being deleted, as the API server says that refuses to make something in it. Nothing is
+    /// planned for what is in it any more. Whether that is new.
+    pub fn ends(&mut self, namespace: &str) -> bool {
+        self.revision += 1;
+        self.ending.insert(namespace.to_owned())
+    }
+
     /// All that was planned for a resource was done, or tried.
     pub fn finished(&mut self, at: &Ref) {
-        self.busy.remove(at);
+        self.agenda.finished(at);
     }
 
     /// An object was applied, and this is what it is now.
@@ -449,22 +457,17 @@ impl World {
         failure: &Failure,
         chance: u32,
     ) {
-        if matches!(action, Action::Keys { .. }) {
-            self.is_collecting = true;
-        }
         if self.resources.contains_key(at) {
             let mind = self.minds.entry(at.clone()).or_default();
             mind.refused(now_ms, action, failure, chance);
-            self.dirty.insert(at.clone());
+            self.agenda.insert(at.clone());
         }
     }
 
     /// What was planned for a resource was not tried to its end.
     pub fn again(&mut self, at: &Ref) {
         if self.resources.contains_key(at) {
-            self.dirty.insert(at.clone());
-        } else if at.name.is_empty() {
-            self.is_collecting = true;
+            self.agenda.insert(at.clone());
         }
     }
 
@@ -472,7 +475,7 @@ impl World {
     pub fn deleted(&mut self, at: &Ref, sort: Sort, name: &str, left: Option<&Value>) {
         match left.filter(|left| left["metadata"]["deletionTimestamp"].is_string()) {
             Some(left) => self.observe(Watched::Made(sort), left),
-            None => self.remove(Watched::Made(sort), &at.namespace, name, Some(at.name.clone())),
+            None => self.remove(Watched::Made(sort), &at.namespace, name),
         }
     }
 
@@ -499,7 +502,7 @@ impl World {
     /// A resource is to be looked at, if it is there.
     pub(super) fn look_at(&mut self, at: Ref) {
         if self.resources.contains_key(&at) {
-            self.dirty.insert(at);
+            self.agenda.insert(at);
         }
     }
 
@@ -511,7 +514,7 @@ impl World {
 
     /// Routes look at their Models.
     fn readiness_changed(&mut self, model: &str) {
-        self.dirty.extend(self.routes.get(model).into_iter().flatten().cloned());
+        self.agenda.extend(self.routes.get(model).into_iter().flatten().cloned());
     }
 }
 

@@ -224,7 +224,7 @@ async fn other_loops_know_the_models() {
     stage.model("team-a", "small", json!({})).await;
     stage.pass(30).await;
     known.changed().await;
-    let models = known.models();
+    let models = known.models(|_, _| true);
     assert_eq!(models.len(), 1);
     assert_eq!(models[0].copies, (2, 2));
     assert_eq!(models[0].pods.iter().filter(|pod| pod.ready_s.is_some()).count(), 2);

@@ -4,6 +4,7 @@
 mod faults;
 mod groups;
 mod handover;
+mod hands;
 mod kit;
 mod life;
 mod nodes;

@@ -131,6 +131,131 @@ async fn a_webhook_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_webhook_that_does_not_answer_is_told_and_keeps_nobody_else_waiting() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    let meets = Meets {
+        user: "one".to_owned(),
+        namespace: "team-a".to_owned(),
+        ..Meets::calls(&["apply"], "deployments")
+    };
+    let silent = Trouble::Silent("policy.example".to_owned());
+    stage.server.with(|cluster, _| cluster.faults().add(Fault::new(meets, silent)));
+    for at in 0..40 {
+        stage.model("team-a", &format!("small-{at}"), json!({})).await;
+    }
+    stage.pass(5).await;
+    let began = stage.server.now_ms();
+    stage.model("team-b", "other", json!({"replicas": 1})).await;
+    while !stage.condition("Model", "team-b", "other", "Ready").await.starts_with("True") {
+        stage.pass(1).await;
+        let waited_s = (stage.server.now_ms() - began) / 1000;
+        assert!(waited_s < 10, "others wait for what one webhook does not answer");
+    }
+    stage.pass(40).await;
+    let told = stage.condition("Model", "team-a", "small-7", "Degraded").await;
+    assert!(told.starts_with("True WebhookSilent: the Deployment `small-7` was refused"), "{told}");
+    stage.server.with(|cluster, _| cluster.faults().clear());
+    stage.pass(180).await;
+    let told = stage.condition("Model", "team-a", "small-7", "Degraded").await;
+    assert_eq!(told, "False Healthy: ");
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_over_tells_nothing_again() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    stage.players.lock().nature.no_images.push("example.com/nobody/has:1".to_owned());
+    stage.model("team-a", "pull", json!({"image": "example.com/nobody/has:1"})).await;
+    let nowhere = json!({"source": SMALL, "podTemplate": {"nodeSelector": {"disk": "none"}}});
+    stage.apply("Model", "team-a", "place", nowhere).await;
+    let meets =
+        Meets { name: "quota".to_owned(), ..Meets::calls(&["apply", "create"], "deployments") };
+    let quota = Trouble::Quota("few".to_owned());
+    stage.server.with(|cluster, _| cluster.faults().add(Fault::new(meets, quota)));
+    stage.model("team-a", "quota", json!({})).await;
+    // Two of them are late besides.
+    stage.rest(3 * 3600).await;
+    let all = ["pull", "place", "quota"];
+    let mut told = Vec::new();
+    for name in all {
+        told.push(stage.condition("Model", "team-a", name, "Degraded").await);
+    }
+    for (told, reason) in told.iter().zip(["ImagePullFailed", "Unschedulable", "QuotaExceeded"]) {
+        assert!(told.starts_with(&format!("True {reason}")), "{told}");
+    }
+    operator.kill().await;
+    stage.written();
+    let operator = stage.operator("two");
+    for _ in 0..120 {
+        stage.pass(1).await;
+        for (name, told) in all.iter().zip(&told) {
+            assert_eq!(&stage.condition("Model", "team-a", name, "Degraded").await, told);
+        }
+    }
+    let written = stage.written();
+    let again = written.iter().filter(|one| one.contains("status") || one.contains("events"));
+    assert_eq!(again.collect::<Vec<_>>(), Vec::<&String>::new());
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_of_others_that_may_not_be_seen_keeps_nothing_from_being_done() {
+    let stage = Stage::new().await;
+    let monitors = super::kit::foreign("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors");
+    stage.define(&monitors).await;
+    let forbid = |resource: &str| {
+        let meets = Meets { user: "one".to_owned(), ..Meets::calls(&[], resource) };
+        let fault = Fault::new(meets, Trouble::Forbidden);
+        stage.server.with(|cluster, _| cluster.faults().add(fault));
+    };
+    forbid("podmonitors");
+    let operator = stage.operator("one");
+    stage.model("team-a", "small", json!({})).await;
+    stage.pass(60).await;
+    assert_eq!(operator.operator.hindrance(), None);
+    let told = stage.condition("Model", "team-a", "small", "Ready").await;
+    assert!(told.starts_with("True Serving"), "{told}");
+    let told = stage.condition("Model", "team-a", "small", "Degraded").await;
+    assert!(told.starts_with("True Forbidden: the PodMonitor") && told.contains("right"), "{told}");
+    operator.stop().await;
+    // Without what is its own it cannot work, and says what it lacks.
+    forbid("services");
+    let operator = stage.operator("one");
+    stage.pass(60).await;
+    let why = operator.operator.hindrance().unwrap();
+    assert!(why.starts_with("Service cannot be listed: ") && why.contains("that right"), "{why}");
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_cannot_be_kept_are_told_and_tried_ever_more_seldom() {
+    let stage = Stage::new().await;
+    let meets = Meets {
+        user: "one".to_owned(),
+        namespace: "pilotage".to_owned(),
+        ..Meets::calls(&["apply"], "secrets")
+    };
+    let fault = Fault::new(meets, Trouble::Forbidden);
+    stage.server.with(|cluster, _| cluster.faults().add(fault));
+    let operator = stage.operator("one");
+    stage.model("team-a", "small", json!({})).await;
+    stage.pass(30).await;
+    let why = operator.operator.hindrance().unwrap();
+    assert!(why.contains("`pilotage-engine-keys`") && why.contains("ServiceAccount"), "{why}");
+    stage.written();
+    stage.rest(600).await;
+    assert!(stage.written().len() <= 12);
+    stage.server.with(|cluster, _| cluster.faults().clear());
+    stage.pass(90).await;
+    assert_eq!(operator.operator.hindrance(), None);
+    let keys = stage.get("/api/v1/namespaces/pilotage/secrets/pilotage-engine-keys").await;
+    assert!(keys["data"]["team-a.small"].is_string());
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn missing_rights_are_told() {
     refused(Trouble::Forbidden, "networkpolicies", "Forbidden", "ServiceAccount").await;
 }

@@ -1,5 +1,6 @@
 //! A Model's next version proves itself beside the one that serves, takes over or is taken back.
 
+use pilotage_cluster::world::Fate;
 use pilotage_plan::update::{Progress, Trial};
 use serde_json::{Value, json};
 
@@ -143,5 +144,86 @@ async fn a_version_that_never_comes_up_is_given_up() {
     let status = update(&stage).await;
     assert_eq!(status["next"]["phase"], "RolledBack", "{status}");
     assert_eq!(workloads(&stage).await, [(format!("small-{first}"), 2)]);
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_over_amid_a_trial_takes_no_copy_away() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    apply(&stage, 1).await;
+    stage.pass(20).await;
+    apply(&stage, 2).await;
+    stage.pass(10).await;
+    say(&stage, &operator, Progress::Going, 0, 10.0).await;
+    say(&stage, &operator, Progress::Going, 1, 50.0).await;
+    let there = workloads(&stage).await;
+    assert_eq!(there.iter().map(|(_, copies)| copies).sum::<u64>(), 3, "{there:?}");
+    operator.kill().await;
+    // It has heard of no gateway yet.
+    let operator = stage.operator("two");
+    for _ in 0..60 {
+        stage.pass(1).await;
+        assert_eq!(workloads(&stage).await, there);
+    }
+    assert!(operator.operator.known().leads());
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mistake_amid_versions_forgets_none() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    apply(&stage, 1).await;
+    stage.pass(20).await;
+    let before = update(&stage).await;
+    let updates = json!({CANARY: {"steps": [{"weight": 10}, {"weight": 50}]}});
+    let wrong = json!({"threads": 2, "fleet": "none", "updates": updates});
+    stage.model("team-a", "small", wrong).await;
+    stage.pass(30).await;
+    assert!(stage.conditions("team-a", "small").await[0].starts_with("Accepted False"));
+    assert_eq!(update(&stage).await, before);
+    // What comes then is tried as anything else.
+    apply(&stage, 2).await;
+    stage.pass(20).await;
+    let after = update(&stage).await;
+    assert_eq!(
+        (&after["serving"], &after["next"]["phase"]),
+        (&before["serving"], &json!("Trying"))
+    );
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_given_up_makes_room_for_the_next() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    let fleet = json!({"kind": "nodes", "hardware": "h100-sxm", "perNode": 8, "nodes": 2, "nodeSelector": {}});
+    stage.apply("Fleet", "team-a", "h100", fleet).await;
+    let apply = async |context: u32| {
+        let spec = json!({
+            "source": "hf:meta-llama/Llama-3.1-70B-Instruct", "runtime": "vllm",
+            "sizeBytes": 141_000_000_000_u64, "parallelism": {"tensor": 8}, "replicas": 1,
+            "context": context, "updates": {CANARY: {"steps": [{"weight": 50}]}},
+        });
+        stage.apply("Model", "team-a", "small", spec).await;
+    };
+    apply(8192).await;
+    stage.pass(60).await;
+    // The second version has the last place, and does not come up.
+    stage.players.lock().nature.fate = Fate::NeverReady;
+    apply(4096).await;
+    stage.pass(60).await;
+    let second = update(&stage).await["next"].clone();
+    assert_eq!((&second["phase"], workloads(&stage).await.len()), (&json!("Starting"), 2));
+    stage.players.lock().nature.fate = Fate::ReadyAfterMs(1000);
+    apply(2048).await;
+    stage.pass(120).await;
+    let third = update(&stage).await["next"].clone();
+    assert_ne!(third["revision"], second["revision"]);
+    let all = workloads(&stage).await;
+    assert_eq!((&third["phase"], all.len()), (&json!("Trying"), 2), "{all:?}");
+    let told = stage.condition("Model", "team-a", "small", "Ready").await;
+    assert!(told.starts_with("True Serving"), "{told}");
     operator.stop().await;
 }

@@ -38,9 +38,11 @@ impl Look<'_> {
                 said.push(conditions::degraded(None));
             }
             Come::Refused(refusal) => {
+                kept(&held.status, &mut status);
                 self.not_accepted(refusal.reason.name(), &refusal.message, copies, &mut said);
             }
             Come::Unrendered(message) => {
+                kept(&held.status, &mut status);
                 self.not_accepted("RenderFailed", message, copies, &mut said);
             }
             Come::Objects(rendered, notes, reason) => {
@@ -137,8 +139,11 @@ impl Look<'_> {
             }
         }
         let place = (self.at.namespace.clone(), self.at.name.clone());
+        // What ended is left there, and says nothing when others have come in its place.
+        let are_missing = copies.ready < copies.wanted;
         for (_, pod) in self.world.pods.get(&place).into_iter().flatten() {
-            if let Some((trouble, what)) = &pod.sign {
+            let sign = pod.sign.as_ref().filter(|_| are_missing || !pod.is_over);
+            if let Some((trouble, what)) = sign {
                 all.entry(*trouble).or_insert_with(|| what.clone());
             }
         }
@@ -196,6 +201,15 @@ impl Look<'_> {
         actions.push(Action::Status { about: about.clone(), status });
         actions.extend(conditions::notes(about, &held.status, said));
         None
+    }
+}
+
+/// What goes on as it was while a Model is not carried out: its versions, and by what its copies are counted.
+fn kept(there: &Value, status: &mut Value) {
+    for name in ["runtime", "selector", "update"] {
+        if let Some(value) = there.get(name) {
+            status[name] = value.clone();
+        }
     }
 }
 

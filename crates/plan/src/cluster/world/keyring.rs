@@ -21,7 +21,7 @@ impl World {
         let old = self.keys.0.insert(entry(&at), key);
         if old != self.keys.0.get(&entry(&at)).cloned() {
             self.is_collecting = true;
-            self.dirty.insert(at);
+            self.agenda.insert(at);
         }
     }
 
@@ -33,6 +33,11 @@ impl World {
     /// What the Secret of all keys holds.
     pub fn collected(&mut self, keys: Keys) {
         self.collected = Some(keys);
+        self.is_collecting = true;
+    }
+
+    /// The Secret of all keys could not be written.
+    pub const fn keys_refused(&mut self) {
         self.is_collecting = true;
     }
 

@@ -31,14 +31,18 @@ pub struct Running {
 }
 
 impl World {
-    /// The Models that count and are run here.
-    pub fn models(&mut self) -> Vec<Running> {
+    /// The Models that count and are run here, of those that are wanted by what they say and what was last said
+    /// of them. Those of namespaces that are being deleted are left alone.
+    pub fn models(&mut self, is_wanted: impl Fn(&Resource, &Value) -> bool) -> Vec<Running> {
         if self.unsettled {
             self.settle();
         }
         let all = self.accepted.iter().filter(|(at, _)| at.kind == Kind::Model);
         let known = |(at, resource): (&Ref, &Arc<Resource>)| {
             let held = self.resources.get(at)?;
+            if self.ending.contains(&at.namespace) || !is_wanted(resource, &held.status) {
+                return None;
+            }
             let place = (at.namespace.clone(), at.name.clone());
             let made = self.made.get(&place);
             let copies = made.into_iter().flatten().filter(|((sort, _), _)| sort.is_workload());

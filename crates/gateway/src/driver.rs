@@ -2,6 +2,7 @@
 //! happens to does that, under the lane's lock, so that a request whose turn it is goes on at once; a
 //! loop of its own only watches the time. Everybody else holds a cheap handle.
 
+mod adapters;
 mod door;
 mod explain;
 mod handle;
@@ -11,7 +12,7 @@ mod signals;
 mod status;
 mod ticket;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -33,6 +34,7 @@ use tokio::task::JoinHandle;
 use crate::metrics::LaneGauges;
 use crate::reports::HealthCheck;
 use crate::{kv_events, reports};
+pub(crate) use adapters::Holders;
 pub(crate) use door::Door;
 pub(crate) use explain::LaneExplanation;
 pub use handle::LaneHandle;
@@ -118,6 +120,7 @@ enum Message {
     Arrive(Request, Prompt, mailbox::Sender<Turn>),
     Config(Box<SchedulerConfig>),
     Adapters(ReplicaId, Vec<u64>),
+    Listed(ReplicaId, BTreeSet<String>),
     Retire,
     Happened(Input),
     Regions(Option<Regions>),
@@ -173,6 +176,8 @@ struct Known {
     since: Time,
     /// The part of its KV cache that is used, as it said last.
     kv_used: Option<Seen<f64>>,
+    /// The adapters that it can be asked for, where it lists them.
+    listed: Option<BTreeSet<String>>,
 }
 
 /// What became of a replica in the eyes of its lane.
@@ -340,6 +345,7 @@ impl Driver {
             Message::Adapters(replica, adapters) => {
                 self.scheduler.set_adapters(replica, adapters);
             }
+            Message::Listed(replica, adapters) => self.listed(replica, adapters),
             Message::Retire => {
                 self.retired = true;
                 self.handle(Input::Drain);
@@ -374,8 +380,9 @@ impl Driver {
         let listeners = self.listen(id, &replica, (&sent, &look));
         let door = Arc::new(Door::of(&replica));
         let since = self.now();
-        let (last_failure, kv_used) = (None, None);
-        let known = Known { replica, door, last_failure, sent, look, listeners, since, kv_used };
+        let (last_failure, kv_used, listed) = (None, None, None);
+        let known =
+            Known { replica, door, last_failure, sent, look, listeners, since, kv_used, listed };
         self.replicas.insert(id, known);
         // What waits must not go there before it is known where that is.
         self.scheduler.handle(self.now(), Input::ReplicaUp { replica: id, capacity });

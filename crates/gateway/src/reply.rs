@@ -79,6 +79,20 @@ pub(crate) fn starting() -> Refused {
     Refused { retry_after: Some(STARTING_RETRY), ..refused }
 }
 
+/// When to come back for an adapter: it may have to be fetched.
+const LOADING_RETRY: Span = Span::from_secs(5);
+
+/// A request for an adapter that no replica has loaded yet.
+pub(crate) fn not_loaded(adapter: &str) -> Refused {
+    let message = format!(
+        "no replica that takes work has loaded the adapter `{adapter}` yet; retry later, and if that goes on, the \
+         Model's status says why"
+    );
+    let error = ApiError::unavailable(message).with_code("adapter_not_loaded");
+    let refused = Refused::new(error, Termination::UpstreamError);
+    Refused { retry_after: Some(LOADING_RETRY), ..refused }
+}
+
 /// What the client is told, and how it counts.
 fn told(refusal: Refusal) -> (ApiError, Termination) {
     match refusal {

@@ -3,6 +3,7 @@
 //! themselves; nothing waits for it, and an engine that says nothing, or something strange, is
 //! scheduled by the ledger alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use pilotage_core::health::Probe;
 use pilotage_core::{ReplicaId, Report, Span};
 use pilotage_shell::client::{Client, ClientError};
 use pilotage_shell::clock::Clock;
+use pilotage_wire::dialect::loaded;
 use pilotage_wire::dialect::observe::{self, Observation, PAGE_BYTES_MAX};
 use tokio::sync::Notify;
 
@@ -23,6 +25,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Between two readings of one that has none.
 const EVERY_IDLE: Duration = Duration::from_secs(5);
+
+/// Between two looks at which adapters an engine has.
+const EVERY_LIST: Duration = Duration::from_secs(5);
 
 /// How long a reading may take. Engines that are busy answer late.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +53,9 @@ impl Default for HealthCheck {
     }
 }
 
+/// Most bytes of a list of models.
+const LIST_BYTES_MAX: usize = 4 << 20;
+
 /// Most bytes of an answer to a health check.
 const HEALTH_BYTES_MAX: usize = 64 << 10;
 
@@ -72,6 +80,7 @@ pub(crate) async fn read(
     let after = |pause: Duration| clock.now_nanos().saturating_add(nanos(pause));
     let mut look_at = after(replica.health.interval);
     let mut read_at = if replica.metrics.is_some() { after(EVERY) } else { u64::MAX };
+    let mut list_at = look_at;
     let mut adapters = Vec::new();
     loop {
         tokio::select! {
@@ -88,6 +97,12 @@ pub(crate) async fn read(
                 lane.replica_refused(id);
             }
             look_at = after(replica.health.interval);
+            if list_at < look_at && lane.has_adapters() {
+                list_at = after(EVERY_LIST);
+                if let Some(listed) = listed(&client, &replica).await {
+                    lane.replica_lists(id, listed);
+                }
+            }
             continue;
         }
         let page = page(&client, &replica).await;
@@ -193,6 +208,22 @@ fn get(replica: &Replica, at: &str) -> Option<Request<Bytes>> {
 
 async fn page(client: &Client, replica: &Replica) -> Option<Bytes> {
     tokio::time::timeout(PATIENCE, fetch(client, replica)).await.ok().flatten()
+}
+
+/// The adapters that an engine can be asked for; none where it does not tell, or is none that loads any.
+async fn listed(client: &Client, replica: &Replica) -> Option<BTreeSet<String>> {
+    if replica.is_gateway || replica.dialect.differences().adapters.is_none() {
+        return None;
+    }
+    let asking = async {
+        let response = client.request(get(replica, loaded::PATH)?).await.ok()?;
+        let is_good = response.status().is_success();
+        let body = Limited::new(response.into_body(), LIST_BYTES_MAX).collect().await.ok()?;
+        is_good.then(|| body.to_bytes())
+    };
+    let body = tokio::time::timeout(PATIENCE, asking).await.ok().flatten()?;
+    let told = loaded::read(replica.dialect, &body).ok().filter(|told| told.is_sure)?;
+    Some(told.adapters.into_keys().collect())
 }
 
 /// The page, or as much of it as is read of one that has no end.

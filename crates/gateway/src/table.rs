@@ -98,6 +98,7 @@ impl Table {
                 }
             };
             handle.set_goals(config.goals);
+            handle.set_has_adapters(!config.adapters.is_empty());
             Arc::new(Lane { config: config.clone(), handle })
         });
         let named =

@@ -1,8 +1,9 @@
 //! The way to a lane, for everybody to whom something happens there.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Driver, LaneExplanation, LaneStatus, Message, Replica, Ticket, mailbox};
+use super::{Driver, Holders, LaneExplanation, LaneStatus, Message, Replica, Ticket, mailbox};
 use crate::metrics::LaneGauges;
 
 /// The way to a lane. Clones are the same one.
@@ -27,6 +28,8 @@ pub struct LaneHandle {
     pub(super) shared: Arc<Shared>,
     /// Replicas that take work.
     up: Arc<AtomicU32>,
+    /// Whether its model has adapters, so that replicas are asked for which they have.
+    has_adapters: Arc<AtomicBool>,
 }
 
 /// A lane's scheduler, for one at a time.
@@ -98,7 +101,8 @@ impl LaneHandle {
         let driver = Driver::new(name.clone(), scheduler, clock, gauges);
         let up = Arc::clone(&driver.up);
         let shared = Arc::new(Shared { driver: Mutex::new(driver), sooner: Notify::new() });
-        let lane = Self { name: name.into(), shared: Arc::clone(&shared), up };
+        let has_adapters = Arc::default();
+        let lane = Self { name: name.into(), shared: Arc::clone(&shared), up, has_adapters };
         shared.driver.lock().reading = Some((client, lane.clone()));
         drop(tasks::spawn("lanes", keep_time(shared, Arc::clone(&lane.name), clock)));
         lane
@@ -179,6 +183,26 @@ impl LaneHandle {
     /// Which adapters a replica has loaded, by their keys.
     pub(crate) fn replica_adapters(&self, replica: ReplicaId, adapters: Vec<u64>) {
         self.send(Message::Adapters(replica, adapters));
+    }
+
+    /// Which adapters a replica can be asked for.
+    pub(crate) fn replica_lists(&self, replica: ReplicaId, adapters: BTreeSet<String>) {
+        self.send(Message::Listed(replica, adapters));
+    }
+
+    /// Who can be asked for an adapter.
+    pub(crate) fn holders(&self, adapter: &str) -> Holders {
+        self.shared.driver.lock().holders(adapter)
+    }
+
+    /// Whether its model has adapters.
+    pub(crate) fn has_adapters(&self) -> bool {
+        self.has_adapters.load(Ordering::Relaxed)
+    }
+
+    /// Whether its model has adapters from now on.
+    pub(crate) fn set_has_adapters(&self, has: bool) {
+        self.has_adapters.store(has, Ordering::Relaxed);
     }
 
     /// A replica dropped so many tokens from its prefix cache; `u64::MAX` for all.

@@ -14,7 +14,7 @@ use pilotage_lens::Mark;
 use pilotage_shell::client::{ClientError, Incoming};
 use pilotage_shell::id;
 use pilotage_wire::dialect::translate::{self, Reader};
-use pilotage_wire::dialect::{Fault, Own, fault, retell};
+use pilotage_wire::dialect::{Fault, Own, fault, loaded, retell};
 use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek;
@@ -23,7 +23,7 @@ use super::chunk::{Ends, Said};
 use super::events::{Block, Blocks};
 use super::fit::{self, Form};
 use super::sent_away::retry_after;
-use super::{Order, Watch};
+use super::{Order, Watch, span};
 use crate::app::Gateway;
 use crate::driver::{Door, Go, Interruption, Ticket};
 use crate::names;
@@ -35,6 +35,8 @@ pub(super) enum Answer {
     Whole(Whole),
     /// A stream, up to its first token.
     Stream(Opened),
+    /// None: it has no such adapter.
+    Absent,
     /// None: it was stopped for somebody else.
     Stopped,
 }
@@ -113,6 +115,13 @@ pub(super) async fn go_on(
     }
 }
 
+/// How long a request waits for an adapter that its replica is believed to have: one of another version takes its
+/// place.
+const ABSENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Before it is asked again.
+const ABSENT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Headers that a request to a replica has at most.
 const HEADERS: usize = 13;
 
@@ -153,11 +162,21 @@ pub(super) async fn run(
         Err(error) => return Ok(Answer::Whole(error.into())),
     };
     let asking = async {
-        let request = request(order, to, (path, body), watch.now());
         let client = to.door.client(&gateway.inner.client);
-        let response = client.request(request).await?;
-        watch.mark(Mark::Answered);
-        read(gateway, order, (response, reader, to.door), watch).await
+        let over = watch.now() + span(ABSENT_PATIENCE);
+        // Who is asked in an API of its own has no adapters.
+        let waits = reader.is_none();
+        let mut reader = reader;
+        loop {
+            let request = request(order, to, (path.clone(), body.clone()), watch.now());
+            let response = client.request(request).await?;
+            watch.mark(Mark::Answered);
+            let answer = read(gateway, order, (response, reader.take(), to.door), watch).await?;
+            if !matches!(answer, Answer::Absent) || !waits || watch.now() >= over {
+                return Ok(answer);
+            }
+            tokio::time::sleep(ABSENT_PAUSE).await;
+        }
     };
     let outcome = tokio::select! {
         // What has come counts, even from a replica that is gone by now.
@@ -210,11 +229,21 @@ async fn read(
         // The request is wrong, and would be anywhere: that is the answer.
         400..=499 => {
             let whole = collect(gateway, parts, body).await?;
+            if order.is_adapter && is_unknown(door, &whole) {
+                return Ok(Answer::Absent);
+            }
             let own = reader.map(|reader| reader.own());
             Ok(Answer::Whole(whole.told_wrong(own, door)?))
         }
         _ => Err(FailureKind::Server.into()),
     }
+}
+
+/// Whether it says that it knows no such name.
+fn is_unknown(door: &Door, whole: &Whole) -> bool {
+    let status = whole.status.as_u16();
+    let told = || fault::read(door.dialect(), status, &whole.body);
+    !door.is_gateway() && told().fault == Fault::UnknownModel
 }
 
 /// The whole answer, or the error that it is too large: another replica's would be just as large.
@@ -281,12 +310,17 @@ impl Whole {
 }
 
 /// The body with the name that a replica knows its model by, where it was found to have another; for a
-/// gateway of another region that of its client. Forms are left as they are, and so are the names of adapters.
+/// gateway of another region that of its client. Adapters are asked for as the replica wants it. Forms are left as
+/// they are.
 pub(super) async fn named(gateway: &Gateway, order: &Order, door: &Door, body: Bytes) -> Bytes {
     if door.is_gateway() {
         return renamed(body, &order.public);
     }
-    let Some(known) = door.name().filter(|_| !order.is_adapter) else { return body };
+    if order.is_adapter {
+        let name = loaded::asked_for(door.dialect(), &order.model, &order.served);
+        return if name == order.served { body } else { renamed(body, &name) };
+    }
+    let Some(known) = door.name() else { return body };
     let with = (door.client(&gateway.inner.client), gateway.inner.clock);
     let Some(name) = known.of(with, &order.served).await else { return body };
     renamed(body, &name)

@@ -74,6 +74,8 @@ pub(crate) struct Order {
     input: u32,
     /// The name that its replicas know the model or the adapter by.
     served: String,
+    /// The name that they know the model by.
+    model: String,
     /// The name that its client wrote, where a replica may be a gateway of another region.
     public: String,
     /// How many gateways it came through.
@@ -172,6 +174,10 @@ async fn attempts(
                 let response = whole(answer, watch);
                 ticket.finished(watch.exact_tokens());
                 return Ok(response);
+            }
+            Ok(Answer::Absent) => {
+                ticket.finished(watch.exact_tokens());
+                return Err(reply::not_loaded(&order.served).into());
             }
             Ok(Answer::Stopped) => {
                 watch.stopped();

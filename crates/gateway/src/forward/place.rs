@@ -25,10 +25,10 @@ use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirr
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::config::{Price, Resume, Retries, RouteConfig, Timeouts};
-use crate::driver::{Go, Ticket};
+use crate::driver::{Go, Holders, Ticket};
 use crate::names;
 use crate::quotas::{self, Lease};
-use crate::reply::Refused;
+use crate::reply::{self, Refused};
 use crate::table::{Lane, Now, Table};
 
 /// Serves a request: by what there is already, where its route allows that, or by the first lane that
@@ -152,7 +152,7 @@ pub(super) async fn turned(
             Ok((order, mut ticket)) => {
                 turn(&order, &mut ticket, None, watch).await.map(|go| (order, ticket, go))
             }
-            Err(refused) => Err(refused.into()),
+            Err(missed) => Err(missed),
         };
         match turned {
             Ok(turned) => return Ok(turned),
@@ -240,7 +240,7 @@ fn line_up(
     sent: &Sent<'_>,
     copy: Option<Copied>,
     watch: &mut Watch,
-) -> Result<(Order, Ticket), Refused> {
+) -> Result<(Order, Ticket), Missed> {
     let Sent { lane, timeouts, adapter, id, now, until, is_copy, hedge, .. } = *sent;
     let timeouts = Timeouts { queue: lane.patience(timeouts.queue), ..timeouts };
     // An answer in one piece always takes long to begin.
@@ -248,7 +248,7 @@ fn line_up(
     let Asking { endpoint, caller, body, peek, .. } = asking;
     let config = &lane.config;
     let hops = hops(&asking.headers);
-    let near = near(lane, hops)?;
+    let among = among(lane, sent, near(lane, hops)?)?;
     watch.lane(&config.name, config.price);
     let tokens = endpoint.estimate(peek, config.context_tokens);
     if sent.charged {
@@ -273,7 +273,7 @@ fn line_up(
     // Where all names go there, each is a model of its own.
     let own = (config.served_model == ANY).then_some(peek.model.value.as_str());
     let known = prompt(gateway, lane, asking, adapter.or(own));
-    let prompt = Prompt { among: sent.among.cloned().or(near), ..known };
+    let prompt = Prompt { among, ..known };
     let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);
@@ -293,6 +293,7 @@ fn line_up(
         timeouts,
         input: tokens.input,
         served: served.to_owned(),
+        model: config.served_model.clone(),
         public: peek.model.value.as_str().to_owned(),
         hops,
         is_adapter: adapter.is_some(),
@@ -330,6 +331,30 @@ fn near(lane: &Lane, hops: u32) -> Result<Option<Arc<[ReplicaId]>>, Refused> {
         }
         near => Ok(near.map(Arc::from)),
     }
+}
+
+/// The replicas that a request may go to: those that it is kept to, as far as they have its adapter.
+///
+/// # Errors
+/// None of them has it. Another model may.
+fn among(
+    lane: &Lane,
+    sent: &Sent<'_>,
+    near: Option<Arc<[ReplicaId]>>,
+) -> Result<Option<Arc<[ReplicaId]>>, Missed> {
+    let among = sent.among.cloned().or(near);
+    let Some(adapter) = sent.adapter else { return Ok(among) };
+    let have = match lane.handle.holders(adapter) {
+        Holders::Any => return Ok(among),
+        Holders::Only(have) => have,
+    };
+    let may = |id: &ReplicaId| among.as_ref().is_none_or(|among| among.contains(id));
+    let left: Vec<ReplicaId> = have.into_iter().filter(may).collect();
+    if left.is_empty() {
+        let refused = reply::not_loaded(adapter);
+        return Err(Missed { refused, miss: Some(Miss::NoReplica) });
+    }
+    Ok(Some(left.into()))
 }
 
 /// A request as its lane gets it.

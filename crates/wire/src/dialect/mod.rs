@@ -8,6 +8,7 @@
 pub mod call;
 pub mod detect;
 pub mod fault;
+pub mod loaded;
 pub mod metric;
 pub mod observe;
 pub mod reference;

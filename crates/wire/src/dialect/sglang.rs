@@ -149,4 +149,11 @@ const FAULTS: &[Marked] = &[
         body: r#"{"error":{"message":"The model 'nope' does not exist","type":"invalid_request_error","param":"model","code":"model_not_found"}}"#,
         source: "http_server.py at 0025436eab05, of `GET /v1/models/nope`; generation does not check the name",
     },
+    Marked {
+        fault: Fault::UnknownModel,
+        mark: Mark::Text("LoRA adapters are not loaded"),
+        status: 400,
+        body: r#"{"object":"error","message":"The following requested LoRA adapters are not loaded: sql\nLoaded adapters: dict_keys([]).","type":"BadRequestError","param":null,"code":400}"#,
+        source: "the sentence of `srt/lora/lora_registry.py`, in the shape of its other refusals",
+    },
 ];

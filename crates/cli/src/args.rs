@@ -1,5 +1,6 @@
 //! What can be typed: flags as data, with help that teaches. What they mean is in `cmd/`.
 
+mod adapters;
 mod bench;
 mod calibrate;
 mod cost;
@@ -25,6 +26,7 @@ use clap_complete::Shell;
 
 use crate::output::Format;
 
+pub(crate) use adapters::Adapters;
 pub(crate) use bench::{
     Asked, Bench, BenchCommand, BenchDiff, BenchFind, BenchFormat, BenchReport, BenchRun,
     BenchSweep, Each, LoadArgs, ResultArgs,
@@ -84,6 +86,8 @@ pub(crate) enum Command {
     Completions(Completions),
     #[command(hide = true)]
     Reference(Reference),
+    #[command(hide = true)]
+    Adapters(Adapters),
     #[command(hide = true)]
     Warden(Warden),
 }

@@ -8,6 +8,7 @@
 //! Nothing here reads a file, a clock or the network: the caller hands in the text of manifests
 //! and what it observed of the machine ([`World`]).
 
+pub mod adapters;
 pub mod api;
 pub mod cluster;
 pub mod crd;

@@ -120,7 +120,7 @@ pub const TABLE: [Variable; 21] = [
     row(
         Var::EngineKey,
         "PILOTAGE_ENGINE_KEY",
-        "Key that `pilotage engine` asks of its clients.",
+        "Key that `pilotage engine` asks of its clients, and that `pilotage adapters` shows the engine beside it.",
         "`pilotage up` makes one",
         true,
     ),

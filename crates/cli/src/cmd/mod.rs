@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod adapters;
 mod bench;
 mod chat;
 mod completions;
@@ -56,6 +57,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Status(args) => block_on(status::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Reference(args) => reference::run(&args),
+        Command::Adapters(args) => block_on(adapters::run(args)),
         Command::Warden(args) => warden::run(&args),
     }
 }

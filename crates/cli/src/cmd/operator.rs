@@ -10,7 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
 use pilotage_operator::kubernetes::{self, Settings};
-use pilotage_operator::{scaling, verdicts};
+use pilotage_operator::{adapters, scaling, verdicts};
+use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::id::random_u64;
@@ -70,6 +71,8 @@ async fn operate(
     };
     let scaled = tasks::spawn("scaling", scaling::run(operator.known(), settings, stop.clone()));
     let judged = tasks::spawn("verdicts", verdicts::run(operator.known(), judged, stop.clone()));
+    let asking = adapters::tell(operator.known(), Client::new()?, stop.clone());
+    let asked = tasks::spawn("adapters", asking);
     let until = stop.clone();
     let mut work = tasks::spawn("operator", async move { operator.run(until).await });
     tokio::select! {
@@ -79,7 +82,7 @@ async fn operate(
     stop.cancel();
     tokio::select! {
         _ = signals.next() => {}
-        _ = async { (work.await, scaled.await, judged.await, admin.await) } => {}
+        _ = async { (work.await, scaled.await, judged.await, asked.await, admin.await) } => {}
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use kube::Client;
 use pilotage_plan::Resource;
+use pilotage_plan::adapters::Told;
 use pilotage_plan::cluster::Running;
 use pilotage_plan::render::kubernetes::Installed;
 use pilotage_plan::update::Trial;
@@ -74,6 +75,14 @@ impl Known {
         if let Some(shared) = self.shared.upgrade() {
             shared.world.lock().heard_trials(namespace, name, trials);
             shared.changed.send_modify(|count| *count += 1);
+            shared.nudge.notify_one();
+        }
+    }
+
+    /// What copies of a Model say of their adapters.
+    pub fn heard_adapters(&self, namespace: &str, name: &str, heard: Vec<Option<Told>>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if shared.world.lock().heard_adapters(namespace, name, heard) {
             shared.nudge.notify_one();
         }
     }

@@ -1,7 +1,6 @@
 //! Adapters of a process that runs: what is wanted and not there is loaded, what is there and not wanted
 //! goes. A process that was started anew has none.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use pilotage_wire::dialect::Call;
 use tokio::sync::watch;
 
 use super::ready::Asked;
+use crate::adapters::{Folders, Step, steps};
 
 /// The folders of adapters, by name.
 pub(super) type Wanted = Vec<(String, PathBuf)>;
@@ -19,32 +19,29 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What a process has loaded.
 pub(super) struct Adapters {
     wanted: watch::Receiver<Wanted>,
-    loaded: BTreeMap<String, PathBuf>,
+    loaded: Folders,
 }
 
 impl Adapters {
     /// Those of a process that has just been started.
     pub(super) const fn none_of(wanted: watch::Receiver<Wanted>) -> Self {
-        Self { wanted, loaded: BTreeMap::new() }
+        Self { wanted, loaded: Folders::new() }
     }
 
     /// Loads and unloads once; whether all is as it should be.
     pub(super) async fn settle(&mut self, process: &Asked<'_>) -> bool {
-        let wanted: BTreeMap<String, PathBuf> =
-            self.wanted.borrow_and_update().iter().cloned().collect();
+        let wanted: Folders = self.wanted.borrow_and_update().iter().cloned().collect();
         let Some(calls) = process.spec.dialect.wire().differences().adapters else { return true };
-        let is_stale = |(name, path): &(&String, &PathBuf)| wanted.get(*name) != Some(path);
-        let stale: Vec<String> =
-            self.loaded.iter().filter(is_stale).map(|(name, _)| name.clone()).collect();
         let mut settled = true;
-        for name in stale {
-            settled &= call(process, &calls.off, &[("name", &name)]).await;
-            self.loaded.remove(&name);
-        }
-        for (name, path) in wanted {
-            if self.loaded.contains_key(&name) {
-                continue;
+        for step in steps(&self.loaded, &wanted) {
+            let (name, path) = match step {
+                Step::Off(name) => (name, None),
+                Step::On(name, path) | Step::Swap(name, path) => (name, Some(path)),
+            };
+            if self.loaded.remove(&name).is_some() {
+                settled &= call(process, &calls.off, &[("name", &name)]).await;
             }
+            let Some(path) = path else { continue };
             let folder = path.to_string_lossy();
             if call(process, &calls.on, &[("name", &name), ("path", &folder)]).await {
                 self.loaded.insert(name, path);

@@ -52,7 +52,8 @@ pub struct ModelStatus {
     /// How its copies follow the load, where they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ModelScaling>,
-    /// What is true of it: `Ready`, `Progressing`, `Degraded`, `Accepted`.
+    /// What is true of it: `Ready`, `Progressing`, `Degraded`, `Accepted`, and `AdaptersLoaded` where adapters are
+    /// loaded while it runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = CONDITIONS_MAX))]
     pub conditions: Vec<Condition>,

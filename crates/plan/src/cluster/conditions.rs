@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::action::{About, Action, Note};
+use super::adapters::FAILED;
 use super::difference::differences;
 use super::trouble::Trouble;
 use crate::api::status::{NextStatus, UpdatePhase};
@@ -192,6 +193,9 @@ pub(super) fn notes(about: &About, there: &Value, all: &[Said]) -> Vec<Action> {
             ("Ready", true) if turned => (false, "Ready"),
             ("Ready", false) if was_true == Some(true) => (true, "NotReady"),
             ("Degraded", false) if was_true == Some(true) => (false, "Recovered"),
+            ("AdaptersLoaded", false) if said.reason == FAILED && (turned || !same_reason) => {
+                (true, FAILED)
+            }
             _ => return None,
         };
         let message = match said.message.as_str() {

@@ -11,6 +11,7 @@
 //! resources a change is about, and plans for one of them at a time.
 
 mod action;
+mod adapters;
 pub mod admit;
 mod conditions;
 mod difference;

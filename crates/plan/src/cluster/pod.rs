@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::observed::REVISION;
 use crate::Timestamp;
+use crate::render::kubernetes::ADAPTERS_PORT_NAME;
 
 /// A pod of a Model, as others need to know of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -14,6 +15,8 @@ pub struct PodOf {
     pub address: Option<String>,
     /// Where it listens for requests.
     pub port: Option<u16>,
+    /// Where it says how far its adapters are, if any are loaded there while it runs.
+    pub adapters_port: Option<u16>,
     /// When it was made, in seconds since 1970.
     pub made_s: u64,
     /// Since when it takes requests, if it does.
@@ -40,14 +43,19 @@ impl PodOf {
         let ready = conditions().find(|one| one["type"] == "Ready" && one["status"] == "True");
         let is_unplaced = conditions()
             .any(|one| one["type"] == "PodScheduled" && one["reason"] == "Unschedulable");
-        let ports = pod["spec"]["containers"].as_array().into_iter().flatten();
-        let mut ports = ports.flat_map(|one| one["ports"].as_array().into_iter().flatten());
-        let port = ports.find(|port| port["name"] == "http");
+        let port = |of: &str, name: &str| {
+            let containers = pod["spec"][of].as_array().into_iter().flatten();
+            let mut ports =
+                containers.flat_map(|one| one["ports"].as_array().into_iter().flatten());
+            let port = ports.find(|port| port["name"] == name)?;
+            u16::try_from(port["containerPort"].as_u64()?).ok()
+        };
         let metadata = &pod["metadata"];
         Self {
             name: name.to_owned(),
             address: status["podIP"].as_str().map(str::to_owned),
-            port: port.and_then(|port| u16::try_from(port["containerPort"].as_u64()?).ok()),
+            port: port("containers", "http"),
+            adapters_port: port("initContainers", ADAPTERS_PORT_NAME),
             made_s: seconds(&metadata["creationTimestamp"]).unwrap_or_default(),
             ready_s: ready.and_then(|one| seconds(&one["lastTransitionTime"])),
             is_unplaced,
@@ -59,7 +67,16 @@ impl PodOf {
 
     /// Where it is asked.
     pub fn url(&self) -> Option<String> {
-        let (address, port) = (self.address.as_ref()?, self.port?);
+        self.at(self.port?)
+    }
+
+    /// Where it is asked how far its adapters are.
+    pub fn adapters_url(&self) -> Option<String> {
+        self.at(self.adapters_port?)
+    }
+
+    fn at(&self, port: u16) -> Option<String> {
+        let address = self.address.as_ref()?;
         let is_six = address.contains(':');
         Some(if is_six {
             format!("http://[{address}]:{port}")

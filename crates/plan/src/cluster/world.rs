@@ -21,6 +21,7 @@ use super::observed::Live;
 use super::pod::PodOf;
 use super::trouble::{Failure, Pod};
 use super::{model, others};
+use crate::adapters::Told;
 use crate::api::{Kind, Resource};
 use crate::render::kubernetes::{Cluster, Installed};
 use crate::update::Trial;
@@ -102,6 +103,8 @@ pub struct World {
     ending: BTreeSet<String>,
     /// What gateways say of next versions of Models.
     trials: BTreeMap<Place, Vec<Trial>>,
+    /// What copies of Models say of their adapters.
+    pub(super) adapters: BTreeMap<Place, Vec<Option<Told>>>,
     pub(super) ground: Ground,
     /// Counts changes.
     revision: u64,
@@ -128,6 +131,7 @@ impl World {
             agenda: Agenda::default(),
             ending: BTreeSet::new(),
             trials: BTreeMap::new(),
+            adapters: BTreeMap::new(),
             ground: Ground::default(),
             revision: 0,
         }
@@ -258,7 +262,9 @@ impl World {
     fn forget(&mut self, at: &Ref) {
         self.minds.remove(at);
         self.agenda.forget(at);
-        self.trials.remove(&(at.namespace.clone(), at.name.clone()));
+        let place = (at.namespace.clone(), at.name.clone());
+        self.trials.remove(&place);
+        self.adapters.remove(&place);
         if at.kind == Kind::Model && self.keys.0.remove(&keyring::entry(at)).is_some() {
             self.is_collecting = true;
         }

@@ -43,6 +43,10 @@ pub use version::Version;
 
 use arguments::Arguments;
 
+/// Adapters that one step may compute with. Room for each is taken of the accelerator's memory, and requests for
+/// more of them take turns; how many there are is another matter.
+pub(crate) const ADAPTERS_AT_ONCE: u32 = 4;
+
 /// Why a program cannot be started so.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum LaunchError {

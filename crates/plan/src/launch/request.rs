@@ -54,6 +54,8 @@ pub struct Features {
     pub prefix_cache: Option<bool>,
     /// LoRA adapters to load at the start.
     pub adapters: Vec<Adapter>,
+    /// Whether LoRA adapters are loaded while it runs: it is started with room for them, whichever they are.
+    pub loads_adapters: bool,
     /// How tool calls are found in answers, by the program's name for it.
     pub tool_parser: Option<String>,
     /// How thinking is told from answers, by the program's name for it.

@@ -7,8 +7,8 @@ use super::arguments::note_key;
 use super::base::{base, command};
 use super::instead::{BATCH, CONTEXT, PARALLEL, REMOVE, SHAPE, SOURCE};
 use super::{
-    Arguments, EVENTS, Engine, Env, LEADER, LISTEN, Launch, LaunchError, LaunchSpec, PORT,
-    PortRole, RANK, RENDEZVOUS, Secret, Weights,
+    ADAPTERS_AT_ONCE, Arguments, EVENTS, Engine, Env, LEADER, LISTEN, Launch, LaunchError,
+    LaunchSpec, PORT, PortRole, RANK, RENDEZVOUS, Secret, Weights,
 };
 use crate::hardware::Vendor;
 use crate::size::{Dtype, Task};
@@ -20,6 +20,9 @@ const SHARED_BYTES: u64 = 4 << 30;
 
 /// Most sequences that it captures graphs for on most hardware.
 const GRAPHS_MAX: u32 = 512;
+
+/// The highest rank of adapters that it makes room for: few are of a higher one.
+const RANK_MAX: u32 = 64;
 
 /// Where its ranks find each other on one node.
 const NCCL_PORT: &str = "--nccl-port";
@@ -135,6 +138,11 @@ fn features(args: &mut Arguments, launch: &Launch) {
     }
     if wanted.task != Task::Generate {
         args.switch("--is-embedding");
+    }
+    if wanted.loads_adapters {
+        // Without adapters at its start it has to be told what they may change and how large they are.
+        args.switch("--enable-lora").set("--lora-target-modules", "all");
+        args.set("--max-lora-rank", RANK_MAX).set("--max-loras-per-batch", ADAPTERS_AT_ONCE);
     }
     if !wanted.adapters.is_empty() {
         if args.has("--enable-lora") {

@@ -107,6 +107,27 @@ fn features_become_flags() {
 }
 
 #[test]
+fn room_for_adapters_is_the_same_for_all_of_them() {
+    let line = |engine, extra: &[&str]| {
+        let mut launch = launch("h100-sxm", 1, 1);
+        launch.features.loads_adapters = true;
+        launch.extra = extra.iter().map(|&word| word.to_owned()).collect();
+        spec(engine, &launch).unwrap().command_line()
+    };
+    let vllm = line(Engine::Vllm, &[]);
+    assert!(vllm.contains(" --enable-lora --max-loras 4"), "{vllm}");
+    assert!(vllm.contains("VLLM_ALLOW_RUNTIME_LORA_UPDATING=True "), "{vllm}");
+    let sglang = line(Engine::Sglang, &[]);
+    let room =
+        " --enable-lora --lora-target-modules all --max-lora-rank 64 --max-loras-per-batch 4";
+    assert!(sglang.contains(room), "{sglang}");
+    let said = line(Engine::Vllm, &["--max-loras", "16", "--max-lora-rank", "128"]);
+    assert!(!said.contains("--max-loras 4"), "{said}");
+    let said = line(Engine::Sglang, &["--max-lora-rank", "16"]);
+    assert!(!said.contains("64"), "{said}");
+}
+
+#[test]
 fn releases_get_the_flags_they_know() {
     let check = |version: &str, task: crate::size::Task, expect: &str| {
         let mut launch = launch("h100-sxm", 1, 1);

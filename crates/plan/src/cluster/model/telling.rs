@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{Come, Look, PULL_SECONDS, STATUS_EVERY_MS, serves};
+use crate::api::Resource;
 use crate::cluster::action::{About, Action};
+use crate::cluster::adapters;
 use crate::cluster::conditions::{self, Copies, News, Said};
 use crate::cluster::kinds::Sort;
 use crate::cluster::mind::{Made, status_subject};
@@ -57,6 +59,7 @@ impl Look<'_> {
                 let (trouble, at_ms) = self.trouble(rendered, copies, live, foreign);
                 next = at_ms;
                 said.extend(conditions::of_copies(copies, trouble.as_ref()));
+                said.extend(self.adapters(held));
                 if let Some(next) = self.versions.as_ref().and_then(|all| all.status.next.as_ref())
                 {
                     conditions::of_update(next, &mut said);
@@ -100,6 +103,15 @@ impl Look<'_> {
             copies.ready = copies.ready.min(copies.wanted);
         }
         copies
+    }
+
+    /// How far adapters are. Until copies have said so, what was told last is told again.
+    fn adapters(&self, held: &Held) -> Option<Said> {
+        let Some(Resource::Model(model)) = self.world.accepted(self.at).map(AsRef::as_ref) else {
+            return None;
+        };
+        let place = (self.at.namespace.clone(), self.at.name.clone());
+        adapters::said(model, self.world.adapters.get(&place).map(Vec::as_slice), &held.status)
     }
 
     fn not_accepted(&self, reason: &str, message: &str, copies: Copies, said: &mut Vec<Said>) {

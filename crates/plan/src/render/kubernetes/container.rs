@@ -206,6 +206,7 @@ impl Settled<'_> {
             json!({ "name": "tmp", "mountPath": "/tmp" }),
             json!({ "name": "weights", "mountPath": WEIGHTS_AT, "readOnly": true }),
         ];
+        mounts.extend(self.adapter_mount());
         if self.spec.volumes.iter().any(|volume| volume.role == VolumeRole::SharedMemory) {
             mounts.push(json!({ "name": "shared-memory", "mountPath": "/dev/shm" }));
         }
@@ -220,7 +221,7 @@ impl Settled<'_> {
         mounts
     }
 
-    /// The containers that fetch weights and adapters, one after the other.
+    /// The containers that fetch weights, and adapters that are there from the start, one after the other.
     pub(super) fn fetchers(&self) -> Vec<Value> {
         let said = &self.model.spec;
         let kind = said.storage.as_ref().map(|storage| storage.kind).unwrap_or_default();
@@ -230,9 +231,10 @@ impl Settled<'_> {
             let digest = said.digest.map(|digest| digest.to_string());
             self.fetcher("fetch", source, digest, &self.weights)
         });
-        let adapters = said.adapter_sources.iter().zip(0_u32..).map(|((name, source), at)| {
-            let path = format!("{WEIGHTS_AT}/adapters/{name}");
-            self.fetcher(&format!("fetch-adapter-{at}"), source, None, &path)
+        let adapters = self.launch.features.adapters.iter().zip(0_u32..);
+        let adapters = adapters.filter_map(|(adapter, at)| {
+            let source = said.adapter_sources.get(&adapter.name)?;
+            Some(self.fetcher(&format!("fetch-adapter-{at}"), source, None, &adapter.path))
         });
         own.chain(adapters).collect()
     }
@@ -259,11 +261,7 @@ impl Settled<'_> {
             "imagePullPolicy": "IfNotPresent",
             "command": ["pilotage"],
             "args": args,
-            "env": [
-                named("HF_TOKEN", hub_token()),
-                named("HOME", json!({ "value": "/tmp" })),
-                named("XDG_CACHE_HOME", json!({ "value": format!("{WEIGHTS_AT}/.cache") })),
-            ],
+            "env": hub_environment(&format!("{WEIGHTS_AT}/.cache")),
             "resources": {
                 "requests": { "cpu": "500m", "memory": "256Mi" },
                 "limits": { "memory": "1Gi" },
@@ -276,6 +274,15 @@ impl Settled<'_> {
             "terminationMessagePolicy": "FallbackToLogsOnError",
         })
     }
+}
+
+/// What whoever fetches to a folder has in its environment.
+pub(super) fn hub_environment(folder: &str) -> Vec<Value> {
+    vec![
+        named("HF_TOKEN", hub_token()),
+        named("HOME", json!({ "value": "/tmp" })),
+        named("XDG_CACHE_HOME", json!({ "value": folder })),
+    ]
 }
 
 /// Where programs write, since their root is read only, and the name of a user that no image has.

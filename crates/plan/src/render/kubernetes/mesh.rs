@@ -62,17 +62,25 @@ impl Mesh {
     }
 
     /// Annotations of pods that are in it and have these ports. Those that `fetch` before they start do so past the
-    /// proxy, which is not there yet.
-    pub(super) fn pod_annotations(self, ports: &[Port], fetch: bool) -> Vec<(String, String)> {
+    /// proxy, which is not there yet; a port that is only `probed` is reached past it.
+    pub(super) fn pod_annotations(
+        self,
+        ports: &[Port],
+        fetch: bool,
+        probed: Option<u16>,
+    ) -> Vec<(String, String)> {
         let of = |roles: &[PortRole]| {
             let ports = ports.iter().filter(|port| roles.contains(&port.role));
             let ports: Vec<String> = ports.map(|port| port.default.to_string()).collect();
             ports.join(",")
         };
         let around = of(&[PortRole::Rendezvous]);
-        let past = [around.as_str(), if fetch { "443" } else { "" }];
-        let past: Vec<&str> = past.into_iter().filter(|ports| !ports.is_empty()).collect();
-        let past = past.join(",");
+        let listed = |ports: [&str; 2]| {
+            let ports = ports.into_iter().filter(|ports| !ports.is_empty());
+            ports.collect::<Vec<_>>().join(",")
+        };
+        let past = listed([&around, if fetch { "443" } else { "" }]);
+        let around = listed([&around, &probed.map_or_else(String::new, |port| port.to_string())]);
         let opaque = of(&[PortRole::KvEvents]);
         let mut all: Vec<(&str, String)> = match self {
             Self::Istio => vec![

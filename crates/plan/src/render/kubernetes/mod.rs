@@ -8,6 +8,7 @@
 //! order in which they are to be applied. Nothing here is random: secrets are made of material that
 //! the caller hands in, or are left out and listed as [`Wanted`].
 
+mod adapters;
 mod container;
 pub mod helm;
 pub mod install;
@@ -37,6 +38,7 @@ use crate::size::ModelFacts;
 use crate::update::{self, RevisionError};
 use crate::{ManifestError, manifest};
 
+pub use adapters::PORT_NAME as ADAPTERS_PORT_NAME;
 pub use labels::{HELD, HELD_HERE, HELD_MOVING, SURGED};
 pub use mesh::Mesh;
 pub use object::Object;
@@ -304,6 +306,7 @@ pub fn model(
         versions.last().map_or((None, model), |(version, of)| (version.clone(), of));
     let settled = settle::Settled { version, ..settle::settle(of, fleet, cluster)? };
     rendered.objects.extend(settled.key_secret());
+    rendered.objects.extend(settled.adapter_list());
     rendered.objects.extend(network::objects(&settled));
     rendered.objects.extend(scale::objects(&settled)?);
     rendered.objects.extend(monitor::objects(&settled));

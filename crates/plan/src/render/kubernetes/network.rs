@@ -7,7 +7,7 @@ use super::container::port_name;
 use super::labels::{self, Role};
 use super::object::Object;
 use super::settle::Settled;
-use super::{Cluster, Mesh};
+use super::{Cluster, Mesh, adapters};
 use crate::launch::PortRole;
 
 /// The label of namespaces whose pods may read metrics.
@@ -96,7 +96,11 @@ fn policy(settled: &Settled<'_>) -> Object {
         ingress.push(json!({ "from": [own] }));
         egress.push(json!({ "to": [own] }));
     }
-    if !settled.fetchers().is_empty() {
+    if settled.loads_adapters() {
+        // It says which adapters are there.
+        ingress.push(json!({ "from": [operator], "ports": named(adapters::PORT_NAME) }));
+    }
+    if settled.fetches() {
         // Weights come from anywhere, encrypted.
         egress.push(json!({ "ports": [{ "port": 443, "protocol": "TCP" }] }));
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::adapters;
 use super::container::{LEAVE_SECONDS, USER, quantity};
 use super::labels::Role;
 use super::platform::{bears, toleration};
@@ -38,9 +39,10 @@ impl Settled<'_> {
         let grace = self.spec.grace_seconds.saturating_add(LEAVE_SECONDS);
         set("terminationGracePeriodSeconds", grace.into());
         set("securityContext", self.security());
-        let fetchers = self.fetchers();
-        if !fetchers.is_empty() {
-            set("initContainers", Value::Array(fetchers));
+        // Adapters are fetched while weights are.
+        let before: Vec<Value> = self.adapter_loader().into_iter().chain(self.fetchers()).collect();
+        if !before.is_empty() {
+            set("initContainers", Value::Array(before));
         }
         set("containers", json!([self.container(role, nodes)]));
         set("volumes", Value::Array(self.volumes()));
@@ -72,8 +74,8 @@ impl Settled<'_> {
         let mut all: Map<String, Value> =
             theirs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         let mesh = self.cluster.mesh;
-        let mesh =
-            mesh.map(|mesh| mesh.pod_annotations(&self.spec.ports, !self.fetchers().is_empty()));
+        let probed = self.loads_adapters().then_some(adapters::PORT);
+        let mesh = mesh.map(|mesh| mesh.pod_annotations(&self.spec.ports, self.fetches(), probed));
         for (key, value) in mesh.into_iter().flatten() {
             all.entry(key).or_insert_with(|| value.into());
         }
@@ -86,6 +88,7 @@ impl Settled<'_> {
             json!({ "name": "tmp", "emptyDir": {} }),
             self.weights_volume(),
         ];
+        volumes.extend(self.adapter_volumes());
         let shared = self.spec.volumes.iter().any(|one| one.role == VolumeRole::SharedMemory);
         if let Some(bytes) = self.spec.shared_memory_bytes.filter(|_| shared) {
             let folder = json!({ "medium": "Memory", "sizeLimit": quantity(bytes) });

@@ -129,7 +129,13 @@ fn is_on_processor(model: &Model) -> bool {
     model.spec.engine() == Some(Engine::LlamaCpp)
 }
 
+/// Copies of one node are given their adapters while they run. Where a copy has several, all of them would have to
+/// have the files before the first is told to load them: there, adapters are there from the start.
 fn adapters(model: &Model, launch: &mut Launch) {
+    if launch.nodes() == 1 {
+        return;
+    }
+    launch.features.loads_adapters = false;
     let names = model.spec.adapter_sources.keys();
     launch.features.adapters = names
         .map(|name| Adapter { name: name.clone(), path: format!("{WEIGHTS_AT}/adapters/{name}") })

@@ -56,9 +56,13 @@ def bootstrap(port, picker, mode):
         grpc_service={"envoy_grpc": {"cluster_name": "picker"}}, failure_mode_allow=False,
         message_timeout="120s", response_attributes=["response.code_details"],
         processing_mode={"request_header_mode": "SEND", "response_header_mode": "SEND", **MODES[mode]})
+    # Where a request goes is not its client's to say.
+    taking_away = typed("extensions.filters.http.header_mutation.v3.HeaderMutation",
+                        mutations={"request_mutations": [{"remove": "x-gateway-destination-endpoint"}]})
     manager = typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix="in",
-        http_filters=[{"name": "envoy.filters.http.ext_proc", "typed_config": picking},
+        http_filters=[{"name": "envoy.filters.http.header_mutation", "typed_config": taking_away},
+                      {"name": "envoy.filters.http.ext_proc", "typed_config": picking},
                       {"name": "envoy.filters.http.router",
                        "typed_config": typed("extensions.filters.http.router.v3.Router")}],
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [

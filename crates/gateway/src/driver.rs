@@ -267,15 +267,22 @@ impl Driver {
         (late, std::mem::take(&mut self.news))
     }
 
-    fn replicas_at(&self, among: &[String]) -> Vec<ReplicaId> {
+    /// The replicas that take work and that a proxy can take requests to, at these addresses where any are
+    /// given; none where all may have one.
+    fn carried(&self, among: Option<&[String]>) -> Option<Vec<ReplicaId>> {
+        if among.is_none() && self.replicas.values().all(|known| known.door.is_plain()) {
+            return None;
+        }
         let is_up = |id: ReplicaId| self.scheduler.fleet().get(id).is_some_and(|one| one.up);
         let is_among = |known: &Known| {
+            let Some(among) = among else { return true };
             let Some(address) = known.door.address() else { return false };
             let host = address.rsplit_once(':').map_or("", |(host, _)| host);
             among.iter().any(|one| *one == address || one == host)
         };
-        let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && is_among(known));
-        all.map(|(id, _)| *id).collect()
+        let may = |known: &Known| known.door.is_plain() && is_among(known);
+        let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && may(known));
+        Some(all.map(|(id, _)| *id).collect())
     }
 
     /// The replicas that take work and are no gateways of other regions; none where there are no such

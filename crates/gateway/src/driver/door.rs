@@ -63,6 +63,13 @@ impl Door {
         self.is_gateway
     }
 
+    /// Whether a proxy may take requests there, which connects in its own way: not where the connection is
+    /// what keeps a key and a request from others.
+    pub(crate) fn is_plain(&self) -> bool {
+        let is_tls = self.at.as_ref().is_some_and(|(scheme, ..)| *scheme == Scheme::HTTPS);
+        !self.is_gateway && !is_tls
+    }
+
     /// What speaks with it: its own client, or everybody's.
     pub(crate) fn client<'a>(&'a self, everybodys: &'a Client) -> &'a Client {
         self.client.as_ref().unwrap_or(everybodys)

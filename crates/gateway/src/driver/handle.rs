@@ -124,9 +124,10 @@ impl LaneHandle {
         self.send(Message::Died(id));
     }
 
-    /// The replicas that take work at these addresses: host and port, or a host with whichever port.
-    pub(crate) fn replicas_at(&self, among: &[String]) -> Vec<ReplicaId> {
-        self.shared.driver.lock().replicas_at(among)
+    /// The replicas that take work and that a proxy can take requests to, at these addresses where any are
+    /// given: host and port, or a host with whichever port. None where all may have one.
+    pub(crate) fn carried(&self, among: Option<&[String]>) -> Option<Vec<ReplicaId>> {
+        self.shared.driver.lock().carried(among)
     }
 
     /// The replicas that take work and are no gateways of other regions; none where there are no such

@@ -1,6 +1,9 @@
 //! An endpoint picker for proxies that carry requests themselves: over Envoy's external processing, as the
 //! Gateway API Inference Extension asks for it. A request is held until its turn comes, and counted as
 //! if this gateway had carried it; when its stream of messages ends early, its client has left.
+//!
+//! Contract: a stream of messages whose request was not directed never ends well. To proxies a good end says
+//! that the request goes on as it is: unasked for its key, and to wherever its client wrote.
 
 mod words;
 
@@ -8,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderName;
-use pilotage_shell::grpc::{Grpc, GrpcLimits, Health, Replies, Requests, Status};
+use pilotage_shell::grpc::{Code, Grpc, GrpcLimits, Health, Replies, Requests, Status};
 use pilotage_wire::extproc::{
     Answered, Asked, Conversation, Direction, PROCESS, ProcessingRequest, ProcessingResponse,
     SERVICE, Step,
@@ -78,36 +81,44 @@ type Instead = Box<ProcessingResponse>;
 impl Talk {
     async fn run(mut self, mut requests: Requests<ProcessingRequest>) -> Result<(), Status> {
         loop {
-            let patience = self.picked.as_ref().map_or(READ_TIMEOUT, |picked| picked.patience());
-            let Ok(next) = timeout(patience, requests.next()).await else {
+            let Ok(next) = timeout(self.patience(), requests.next()).await else {
                 return self.late().await;
             };
-            let Some(request) = next? else {
-                self.closed();
-                return Ok(());
-            };
-            let step = match self.said.take(request) {
-                Ok(step) => step,
-                Err(wrong) => {
-                    tracing::warn!(%wrong, "a proxy cannot be served");
-                    self.replies.send(&words::wrong(&wrong)).await;
-                    return Ok(());
-                }
-            };
-            let done = match step {
-                Step::Asked(asked) => tokio::select! {
+            let Some(request) = next? else { return self.closed() };
+            let done = match self.take(request) {
+                Ok(Step::Asked(asked)) => tokio::select! {
                     biased;
                     done = self.direct(asked) => done,
-                    // Nothing more belongs to a request that is whole: its client has left.
-                    _ = requests.next() => return Ok(()),
+                    // Nothing more belongs to a request that is whole: its client has left, or the proxy
+                    // answers by itself.
+                    more = requests.next() => match more? {
+                        None => return self.closed(),
+                        Some(more) => match self.take(more) {
+                            Ok(step) => self.shown(step).await,
+                            Err(instead) => Err(instead),
+                        },
+                    },
                 },
-                step => self.shown(step).await,
+                Ok(step) => self.shown(step).await,
+                Err(instead) => Err(instead),
             };
             if let Err(instead) = done {
                 self.replies.send(&instead).await;
                 return Ok(());
             }
         }
+    }
+
+    /// How long the proxy may take to show more.
+    fn patience(&self) -> Duration {
+        self.picked.as_ref().map_or(READ_TIMEOUT, |picked| picked.patience())
+    }
+
+    fn take(&mut self, request: ProcessingRequest) -> Result<Step, Instead> {
+        self.said.take(request).map_err(|wrong| {
+            tracing::warn!(%wrong, "a proxy cannot be served");
+            Box::new(words::wrong(&wrong))
+        })
     }
 
     /// Waits for the request's turn and says where it goes.
@@ -141,7 +152,12 @@ impl Talk {
     /// Takes in what is shown of the answer, and lets it pass.
     async fn shown(&mut self, step: Step) -> Result<(), Instead> {
         let Some(picked) = &mut self.picked else {
-            if let Step::Reply(Some(reply)) = step {
+            let replies = match step {
+                Step::Reply(reply) => reply.into_iter().collect(),
+                Step::Passed(replies) => replies,
+                Step::Asked(_) | Step::Answered(_) | Step::Body(..) | Step::End => Vec::new(),
+            };
+            for reply in replies {
                 self.replies.send(&reply).await;
             }
             return Ok(());
@@ -162,7 +178,7 @@ impl Talk {
                     self.replies.send(&reply).await;
                 }
             }
-            Step::Reply(_) | Step::Asked(_) => {}
+            Step::Reply(_) | Step::Passed(_) | Step::Asked(_) => {}
         }
         Ok(())
     }
@@ -190,19 +206,29 @@ impl Talk {
 
     /// The proxy shows nothing more, in time.
     async fn late(&mut self) -> Result<(), Status> {
-        if let Some(picked) = &mut self.picked {
-            let response = picked.unanswered(Trouble::Late).await;
-            self.replies.send(&words::instead(&response)).await;
+        match &mut self.picked {
+            // It passes by, and ends when it ends.
+            Some(picked) if picked.is_over() || picked.is_unseen() => Ok(()),
+            Some(picked) => {
+                let response = picked.unanswered(Trouble::Late).await;
+                self.replies.send(&words::instead(&response)).await;
+                Ok(())
+            }
+            None if self.said.is_local() => Ok(()),
+            None => {
+                self.replies.send(&words::slow(READ_TIMEOUT)).await;
+                let message = "the request was not shown in time, and goes nowhere";
+                Err(Status::new(Code::DeadlineExceeded, message))
+            }
         }
-        Ok(())
     }
 
     /// The proxy has shown all that it shows.
-    fn closed(&mut self) {
-        // Of an answer that is not shown nothing tells whether its client had all of it.
-        if let Some(picked) = self.picked.as_mut().filter(|picked| picked.is_unseen()) {
-            picked.end(true);
+    fn closed(&self) -> Result<(), Status> {
+        if self.picked.is_some() || self.said.is_local() {
+            return Ok(());
         }
+        Err(Status::new(Code::Cancelled, "the request was not directed, and goes nowhere"))
     }
 }
 

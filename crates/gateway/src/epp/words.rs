@@ -96,6 +96,13 @@ pub(super) fn wrong(wrong: &Wrong) -> ProcessingResponse {
     })
 }
 
+/// The answer to a request of which nothing more was shown for so long.
+pub(super) fn slow(waited: std::time::Duration) -> ProcessingResponse {
+    let seconds = waited.as_secs();
+    let message = format!("nothing more of the request came for {seconds} s; send it whole");
+    error(&ApiError { status: 408, ..ApiError::invalid_request(message) })
+}
+
 fn error(error: &ApiError) -> ProcessingResponse {
     let json = ("content-type".to_owned(), Bytes::from_static(b"application/json"));
     immediate(error.status, vec![json], error.body().into())

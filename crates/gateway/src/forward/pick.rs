@@ -49,7 +49,8 @@ pub enum Trouble {
     Late,
 }
 
-/// A request that has its turn at a replica. Dropped before its end, its client has left.
+/// A request that has its turn at a replica. Dropped before its end, its client has left; one whose answer is
+/// not shown is over.
 pub struct Picked {
     gateway: Gateway,
     order: Order,
@@ -181,9 +182,9 @@ impl Picked {
             shown,
             over: false,
         };
-        if own.is_some() || address.is_none() {
-            let message = "the replica takes requests in an API of its own, or has no address; a \
-                           proxy cannot take them there";
+        if own.is_some() || address.is_none() || !go.door.is_plain() {
+            let message = "the replica takes requests in an API of its own, over TLS or as a gateway \
+                           of another region, or has no address; a proxy cannot take them there";
             let error = ApiError { status: 501, ..ApiError::invalid_request(message) };
             return Err(in_one(this.refuse(error.into())).await);
         }
@@ -220,6 +221,9 @@ impl Picked {
     pub fn patience(&self) -> Duration {
         let left = left(self.watch.now(), self.order.until);
         let timeouts = &self.order.timeouts;
+        if self.is_unseen() {
+            return left;
+        }
         let quiet = match (self.order.stream, self.shown.has_begun()) {
             (false, _) => left,
             (true, false) => timeouts.first_token,

@@ -139,9 +139,9 @@ pub(super) async fn turned(
             last = Some(Refused::from(gateway.no_model(public)));
             continue;
         }
-        let among = among.map(|among| Arc::from(lane.handle.replicas_at(among)));
+        let among = lane.handle.carried(among).map(Arc::from);
         if among.as_ref().is_some_and(|among: &Arc<[ReplicaId]>| among.is_empty()) {
-            let message = "none of the replicas that the proxy allows takes work; retry later";
+            let message = "none of the replicas that the proxy allows and can take requests to takes work; retry later";
             last = Some(ApiError::unavailable(message).into());
             continue;
         }

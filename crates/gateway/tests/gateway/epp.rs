@@ -1,5 +1,7 @@
 //! The gateway as an endpoint picker: requests that a proxy carries, over a real connection.
 
+mod ends;
+
 use std::time::Duration;
 
 use axum::body::Bytes;

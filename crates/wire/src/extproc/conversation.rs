@@ -37,6 +37,8 @@ pub enum Wrong {
 pub enum Step {
     /// To be sent, if there is anything; then more comes.
     Reply(Option<ProcessingResponse>),
+    /// To be sent: the proxy answers by itself before the request was directed, and that passes as it is.
+    Passed(Vec<ProcessingResponse>),
     /// The request is whole: it is to be directed, or answered.
     Asked(Asked),
     /// The response begins.
@@ -120,6 +122,8 @@ enum Stage {
     },
     Directed,
     Answering,
+    /// The proxy answers by itself.
+    Local,
 }
 
 /// One request as a proxy shows it.
@@ -170,10 +174,25 @@ impl Conversation {
                 self.asked.subset = endpoint::subset(metadata.as_ref());
                 self.head(head)
             }
+            // What was still on its way when the proxy answered.
+            Some(Part::RequestBody(_) | Part::RequestTrailers(_)) if self.is_local() => {
+                Ok(Step::Reply(None))
+            }
             Some(Part::RequestBody(body)) => self.request_body(&body),
             Some(Part::RequestTrailers(_)) => {
                 self.expect(Stage::Body, "the request's trailers")?;
                 Ok(self.whole(true))
+            }
+            Some(Part::ResponseHeaders(_)) if self.is_undirected() => {
+                self.stage = Stage::Local;
+                Ok(Step::Passed(vec![self.pass_head(Vec::new(), Vec::new())]))
+            }
+            Some(Part::ResponseBody(body)) if self.is_local() => {
+                let HttpBody { body, end_of_stream } = body;
+                Ok(Step::Passed(self.pass_body(&body, body.clone(), end_of_stream)))
+            }
+            Some(Part::ResponseTrailers(_)) if self.is_local() => {
+                Ok(Step::Passed(self.pass_trailers(Bytes::new())))
             }
             Some(Part::ResponseHeaders(head)) => {
                 self.expect(Stage::Directed, "the response's headers")?;
@@ -201,6 +220,15 @@ impl Conversation {
     /// Whether the response's body will be shown.
     pub fn shows_response(&self) -> bool {
         self.response_mode != BodySendMode::None
+    }
+
+    /// Whether the proxy answers by itself, so that the request goes nowhere.
+    pub fn is_local(&self) -> bool {
+        self.stage == Stage::Local
+    }
+
+    const fn is_undirected(&self) -> bool {
+        matches!(self.stage, Stage::Head | Stage::Body | Stage::Asked { .. })
     }
 
     fn expect(&self, stage: Stage, what: &'static str) -> Result<(), Wrong> {

@@ -164,9 +164,9 @@ fn what_cannot_be_done_is_said() {
     talk.take(said(Part::RequestBody(body("123", false)))).unwrap();
     let more = talk.take(said(Part::RequestBody(body("45", false))));
     assert_eq!(more, Err(Wrong::TooLarge(4)));
-    let mut talk = Conversation::new(4);
-    let early = talk.take(said(Part::ResponseHeaders(head(&[], false))));
-    assert_eq!(early, Err(Wrong::Order("the response's headers")));
+    let mut talk = directed(None);
+    let twice = talk.take(first(false, FullDuplexStreamed, None));
+    assert_eq!(twice, Err(Wrong::Order("the request's headers")));
     let watched = ProcessingRequest { observability_mode: true, ..ProcessingRequest::default() };
     assert_eq!(talk.take(watched), Err(Wrong::Observed));
 }
@@ -198,6 +198,47 @@ fn responses_are_shown_and_let_pass() {
     assert_eq!(piece, Ok(Step::Body(Bytes::from_static(b"a"), false)));
     assert_eq!(talk.take(said(Part::ResponseTrailers(HttpTrailers::default()))), Ok(Step::End));
     assert!(!directed(BodySendMode::None).shows_body());
+}
+
+/// What passes of an answer that the proxy gives by itself.
+fn passed(step: Result<Step, Wrong>) -> Vec<String> {
+    let Ok(Step::Passed(replies)) = step else { panic!("it does not pass: {step:?}") };
+    shown(&replies)
+}
+
+#[test]
+fn an_answer_of_the_proxy_itself_passes_as_it_is() {
+    use BodySendMode::{Buffered, FullDuplexStreamed, Streamed};
+    let nothing = |_: &mut Conversation| {};
+    let begins = |talk: &mut Conversation| {
+        talk.take(first(false, FullDuplexStreamed, FullDuplexStreamed)).unwrap();
+    };
+    let half = |talk: &mut Conversation| {
+        talk.take(first(false, Buffered, Streamed)).unwrap();
+        talk.take(said(Part::RequestBody(body("hel", false)))).unwrap();
+    };
+    let whole = |talk: &mut Conversation| {
+        asked(talk.take(first(true, FullDuplexStreamed, FullDuplexStreamed)));
+    };
+    let check = |before: &dyn Fn(&mut Conversation), expect: &str| {
+        let mut talk = Conversation::new(16);
+        before(&mut talk);
+        assert!(!talk.is_local());
+        let head = talk.take(said(Part::ResponseHeaders(head(&[(":status", "413")], false))));
+        assert_eq!(passed(head), ["response head"]);
+        assert!(talk.is_local());
+        let late = talk.take(said(Part::RequestBody(body("lo", true))));
+        assert_eq!(late, Ok(Step::Reply(None)), "nobody directs it any more");
+        assert!(talk.direct(to("a", None)).is_empty());
+        assert_eq!(passed(talk.take(said(Part::ResponseBody(body("no", true))))), [expect]);
+        let end = talk.take(said(Part::ResponseTrailers(HttpTrailers::default())));
+        assert_eq!(passed(end), ["response trailers"]);
+    };
+    let piece = "response body piece=no end=true";
+    check(&nothing, piece);
+    check(&begins, piece);
+    check(&half, "response body");
+    check(&whole, piece);
 }
 
 impl Conversation {

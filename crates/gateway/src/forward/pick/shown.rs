@@ -30,8 +30,10 @@ enum Passing {
     Events(Box<Events>),
     /// Kept until its end, which says what it took; none once it is too large for that.
     Whole(Option<BytesMut>),
-    /// An error that is the client's own, or a stream that cannot be read on.
+    /// An error that is the client's own.
     Unread,
+    /// It is not shown.
+    Unseen,
 }
 
 struct Events {
@@ -99,7 +101,7 @@ impl Picked {
         self.shown.begun = true;
         let most = self.gateway.inner.config.limits.answer_bytes_max;
         match &mut self.shown.form {
-            Passing::Head | Passing::Unread => data,
+            Passing::Head | Passing::Unread | Passing::Unseen => data,
             Passing::Whole(kept) => {
                 let fits = |kept: &BytesMut| kept.len() + data.len() <= most;
                 *kept = kept.take().filter(fits).map(|mut kept| {
@@ -194,7 +196,7 @@ impl Picked {
     pub fn end(&mut self, is_whole: bool) -> Bytes {
         let rest = match &mut self.shown.form {
             Passing::Events(events) => events.cutter.take_rest(),
-            Passing::Head | Passing::Whole(_) | Passing::Unread => Bytes::new(),
+            _ => Bytes::new(),
         };
         self.settle(is_whole);
         rest
@@ -207,7 +209,7 @@ impl Picked {
         }
         let broke = (!is_whole).then_some(FailureKind::Broken);
         let failed = match &mut self.shown.form {
-            Passing::Unread => None,
+            Passing::Unread | Passing::Unseen => None,
             Passing::Head => broke,
             Passing::Whole(kept) => {
                 let kept = kept.take().map(BytesMut::freeze).unwrap_or_default();
@@ -242,11 +244,25 @@ impl Picked {
 
     /// The answer's body is not shown: its end cannot be told from its client's leaving.
     pub fn unseen(&mut self) {
-        self.shown.form = Passing::Unread;
+        self.shown.form = Passing::Unseen;
     }
 
     /// Whether the answer's body is not shown, and its end has not been counted.
     pub const fn is_unseen(&self) -> bool {
-        matches!(&self.shown.form, Passing::Unread) && !self.over
+        matches!(&self.shown.form, Passing::Unseen) && !self.over
+    }
+
+    /// Whether its end has been counted.
+    pub const fn is_over(&self) -> bool {
+        self.over
+    }
+}
+
+impl Drop for Picked {
+    /// Of an answer that is not shown nothing tells whether its client had all of it: it had.
+    fn drop(&mut self) {
+        if self.is_unseen() {
+            self.settle(true);
+        }
     }
 }

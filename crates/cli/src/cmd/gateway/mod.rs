@@ -4,6 +4,7 @@
 //! client → watch → what counts → plan → gateway, over and over. Nothing is written to the cluster: what is
 //! wrong with resources is the operator's to tell in their status.
 
+mod region;
 mod serving;
 mod view;
 

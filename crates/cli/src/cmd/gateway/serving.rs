@@ -26,6 +26,7 @@ use pilotage_shell::serve::Entrance;
 use pilotage_watch::{Known, Purpose, Watching};
 use tokio::net::TcpListener;
 
+use super::region::region_key;
 use super::view::{View, status};
 use crate::cmd::front::prepared::{Prepared, Reached, reach};
 use crate::cmd::front::{Begin, Current, Face, Front, Keys, LOOK, SAVE_EVERY};
@@ -347,7 +348,8 @@ impl Models {
     }
 
     /// What speaking to an endpoint takes. Keys of all of them are in one Secret: files and variables of
-    /// this pod are not for whoever may write a Model.
+    /// this pod are not for whoever may write a Model. A region's key, which Models of all namespaces have in
+    /// common, goes nowhere but to the origin that is written beside it.
     fn reach(
         &self,
         spec: &EndpointSpec,
@@ -368,7 +370,11 @@ impl Models {
         }
         let mut reached = reach(std::slice::from_ref(spec)).map_err(|error| error.to_string())?;
         let mut reached = reached.pop().ok_or_else(|| spec.name.clone())?;
-        reached.key = keys.get(&entry).cloned();
+        let kept = keys.get(&entry);
+        reached.key = match spec.gateway {
+            true => kept.map(|kept| region_key(spec, kept, &entry)).transpose()?,
+            false => kept.cloned(),
+        };
         Ok(reached)
     }
 }

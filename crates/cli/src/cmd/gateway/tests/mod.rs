@@ -1,6 +1,7 @@
 //! A gateway of a cluster in memory: which pods get requests, and what becomes of those under way.
 
 mod pools;
+mod regions;
 mod rig;
 
 use axum::body::Body;

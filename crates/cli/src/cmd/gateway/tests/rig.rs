@@ -57,7 +57,8 @@ impl Engine {
         };
         let routes = Router::new()
             .route("/v1/chat/completions", post(chat))
-            .route("/health", get(|| async { "ok" }));
+            .route("/health", get(|| async { "ok" }))
+            .route("/health/ready", get(|| async { "ok" }));
         let stop = CancellationToken::new();
         let service = move |request: Request<hyper::body::Incoming>| {
             let routes = routes.clone();

@@ -2,8 +2,11 @@
 //! does not remember how far that was.
 //!
 //! Contract: it goes on for ever. Nothing is taken back while the API server is away. Who asks in vain waits
-//! longer each time, not all at the same moment, and as long as the API server says.
+//! longer each time, not all at the same moment, and as long as the API server says. What is neither answered
+//! nor ended is given up: of a connection whose other end is gone nothing else tells.
 
+use std::fmt;
+use std::future::Future;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, pin_mut};
@@ -11,12 +14,22 @@ use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id::random_u64;
 use serde_json::Value;
+use tokio::time::timeout;
 
 /// Objects that are asked for at once.
 const PAGE: u32 = 500;
 
 /// Seconds that a watch lasts; then it goes on where it was.
 const WATCH_SECONDS: u32 = 280;
+
+/// How long an answer may take to begin, or a page of a list to come.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a watch may be silent: longer than it lasts.
+const SILENCE_MAX: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 20);
+
+/// A watch that is over sooner and brought nothing has failed.
+const WATCH_MIN_NANOS: u64 = 1_000_000_000;
 
 /// The first pause after a failure, which doubles with each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -67,7 +80,17 @@ enum End {
     /// All has to be listed again.
     Forgotten,
     /// It failed.
-    Failed(kube::Error, String),
+    Failed(Failure, String),
+}
+
+/// Why something did not go well.
+#[derive(Debug)]
+enum Failure {
+    Kube(kube::Error),
+    /// Nothing came for so long.
+    Silent(Duration),
+    /// A watch was over as soon as it had begun.
+    Brief,
 }
 
 impl Followed {
@@ -93,7 +116,6 @@ impl Followed {
             let mut version = match self.list().await {
                 Ok((all, version)) => {
                     tell(News::All(all));
-                    failures = 0;
                     version
                 }
                 Err(error) if self.is_absent(&error) => {
@@ -116,9 +138,13 @@ impl Followed {
                 }
             };
             loop {
-                match self.watch(version, &mut failures, &mut tell).await {
+                match self.watch(clock, version, &mut failures, &mut tell).await {
                     End::Over(at) => version = at,
-                    End::Forgotten => break,
+                    End::Forgotten => {
+                        failures = failures.saturating_add(1);
+                        sleep(clock, doubled(failures)).await;
+                        break;
+                    }
                     End::Failed(error, at) => {
                         version = at;
                         tell(News::Lost(words(&error)));
@@ -139,11 +165,11 @@ impl Followed {
     }
 
     /// Whether it is of no use to ask again soon.
-    fn is_absent(&self, error: &kube::Error) -> bool {
-        is(error, 404) || (self.is_optional && is(error, 403))
+    fn is_absent(&self, error: &Failure) -> bool {
+        error.is(404) || (self.is_optional && error.is(403))
     }
 
-    async fn list(&self) -> Result<(Vec<(Place, Value)>, String), kube::Error> {
+    async fn list(&self) -> Result<(Vec<(Place, Value)>, String), Failure> {
         let mut params = ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
@@ -152,7 +178,7 @@ impl Followed {
         };
         let mut all = Vec::new();
         loop {
-            let page = self.api.list(&params).await?;
+            let page = within(ANSWER_TIMEOUT, self.api.list(&params)).await?;
             all.extend(page.items.into_iter().filter_map(read));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
@@ -165,6 +191,7 @@ impl Followed {
 
     async fn watch(
         &self,
+        clock: Clock,
         mut version: String,
         failures: &mut u32,
         tell: &mut (impl FnMut(News) + Send),
@@ -176,24 +203,31 @@ impl Followed {
             bookmarks: true,
             send_initial_events: false,
         };
-        let events = match self.api.watch(&params, &version).await {
+        let begun = clock.now_nanos();
+        let events = match within(ANSWER_TIMEOUT, self.api.watch(&params, &version)).await {
             Ok(events) => events,
-            Err(error) if is(&error, 410) => return End::Forgotten,
+            Err(error) if error.is(410) => return End::Forgotten,
             Err(error) => return End::Failed(error, version),
         };
         tell(News::Heard);
         pin_mut!(events);
-        while let Some(event) = events.next().await {
-            let object = match event {
+        let mut is_brief = true;
+        loop {
+            let event = match timeout(SILENCE_MAX, events.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(_) => return End::Failed(Failure::Silent(SILENCE_MAX), version),
+            };
+            let event = match event {
                 Ok(WatchEvent::Error(status)) if status.code == 410 => return End::Forgotten,
                 Ok(WatchEvent::Error(status)) => {
-                    return End::Failed(kube::Error::Api(status), version);
+                    return End::Failed(Failure::Kube(kube::Error::Api(status)), version);
                 }
-                Err(error) => return End::Failed(error, version),
+                Err(error) => return End::Failed(Failure::Kube(error), version),
                 Ok(event) => event,
             };
-            *failures = 0;
-            match object {
+            (*failures, is_brief) = (0, false);
+            match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     version = object.metadata.resource_version.clone().unwrap_or(version);
                     if let Some((place, object)) = read(object) {
@@ -211,7 +245,43 @@ impl Followed {
                 WatchEvent::Error(_) => {}
             }
         }
+        if is_brief && clock.now_nanos().saturating_sub(begun) < WATCH_MIN_NANOS {
+            return End::Failed(Failure::Brief, version);
+        }
+        *failures = 0;
         End::Over(version)
+    }
+}
+
+/// What comes of a call within that time.
+async fn within<T>(
+    most: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Failure> {
+    match timeout(most, call).await {
+        Ok(done) => done.map_err(Failure::Kube),
+        Err(_) => Err(Failure::Silent(most)),
+    }
+}
+
+impl Failure {
+    fn is(&self, code: u16) -> bool {
+        matches!(self, Self::Kube(kube::Error::Api(status)) if status.code == code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kube(kube::Error::Api(status)) => {
+                write!(f, "{} ({})", status.message, status.code)
+            }
+            Self::Kube(other) => other.fmt(f),
+            Self::Silent(most) => {
+                write!(f, "the API server said nothing for {} s; it is asked anew", most.as_secs())
+            }
+            Self::Brief => f.write_str("a watch was over as soon as it had begun"),
+        }
     }
 }
 
@@ -226,28 +296,25 @@ fn read(mut object: DynamicObject) -> Option<(Place, Value)> {
     Some((place(&object), serde_json::to_value(&object).ok()?))
 }
 
-fn is(error: &kube::Error, code: u16) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == code)
-}
-
-fn words(error: &kube::Error) -> String {
-    let text = match error {
-        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
-        other => other.to_string(),
-    };
-    text.chars().take(ERROR_CHARS_MAX).collect()
+fn words(error: &Failure) -> String {
+    error.to_string().chars().take(ERROR_CHARS_MAX).collect()
 }
 
 /// How long to wait after so many failures in a row, or as long as the API server says.
-fn pause(failures: u32, error: &kube::Error) -> Duration {
+fn pause(failures: u32, error: &Failure) -> Duration {
     let said = match error {
-        kube::Error::Api(status) => {
+        Failure::Kube(kube::Error::Api(status)) => {
             status.details.as_ref().map_or(0, |details| details.retry_after_seconds)
         }
         _ => 0,
     };
+    doubled(failures).max(Duration::from_secs(said.into()).min(PAUSE_MAX * 10))
+}
+
+/// The pause after so many failures in a row.
+fn doubled(failures: u32) -> Duration {
     let doubled = PAUSE_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10));
-    spread(doubled.min(PAUSE_MAX)).max(Duration::from_secs(said.into()).min(PAUSE_MAX * 10))
+    spread(doubled.min(PAUSE_MAX))
 }
 
 /// Half of it to one and a half.
@@ -262,15 +329,4 @@ async fn sleep(clock: Clock, pause: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_limit() {
-        let lost = kube::Error::LinesCodecMaxLineLengthExceeded;
-        for (failures, about) in [(1, 500), (2, 1000), (5, 8000), (50, 30_000)] {
-            let found = pause(failures, &lost).as_millis();
-            assert!((about / 2..=about * 3 / 2).contains(&found), "{failures}: {found}");
-        }
-    }
-}
+mod tests;

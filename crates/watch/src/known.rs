@@ -77,13 +77,10 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether all there is was seen once.
+    /// Whether all there is of each kind was seen once. The pods of pools are waited for by nobody but their
+    /// own lane: until they are known, it has none.
     pub fn is_known(&self) -> bool {
-        let is_seen =
-            |pool: &Pool| self.pool_pods.get(&pool.place).is_some_and(|pods| pods.source.is_known);
-        !self.sources.is_empty()
-            && self.sources.iter().all(|source| source.is_known)
-            && self.pools.iter().all(is_seen)
+        !self.sources.is_empty() && self.sources.iter().all(|source| source.is_known)
     }
 
     /// How well each kind is known.

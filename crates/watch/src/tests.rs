@@ -115,8 +115,8 @@ async fn a_pool_is_followed_with_its_pods() {
     rig.put(pod("a-0", "a", "10.0.0.1", "True")).await;
     rig.put(pod("b-0", "b", "10.0.0.2", "True")).await;
     let mut watching = rig.watch(Purpose::Pool("n".to_owned(), "p".to_owned()));
-    until(&mut watching, Known::is_known).await;
-    assert_eq!(watching.read(names), ["a-0 Ready"]);
+    until(&mut watching, |known| names(known) == ["a-0 Ready"]).await;
+    assert!(watching.read(Known::is_known));
     rig.put(pod("a-1", "a", "10.0.0.3", "False")).await;
     until(&mut watching, |known| names(known) == ["a-0 Ready", "a-1 Unready"]).await;
     rig.put(pod("a-1", "a", "10.0.0.3", "True")).await;
@@ -140,12 +140,29 @@ async fn pods_that_may_not_be_looked_at_are_told_and_not_waited_for() {
     rig.server.with(|cluster, _| cluster.faults().add(Fault::new(meets, Trouble::Forbidden)));
     rig.put(pool("a")).await;
     let mut watching = rig.watch(Purpose::Pool("n".to_owned(), "p".to_owned()));
-    until(&mut watching, Known::is_known).await;
-    let told = |known: &Known| {
-        let pods = known.sources().find(|source| source.kind == "Pod of an InferencePool");
-        pods.and_then(|pods| pods.error.clone())
-    };
-    assert!(watching.read(told).is_some_and(|why| why.contains("403")));
+    until(&mut watching, |known| told(known).is_some_and(|why| why.contains("403"))).await;
+    assert!(watching.read(Known::is_known));
+}
+
+/// What is wrong with the pods of the pool.
+fn told(known: &Known) -> Option<String> {
+    let pods = known.sources().find(|source| source.kind == "Pod of an InferencePool");
+    pods.and_then(|pods| pods.error.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_cannot_be_listed_keep_nothing_else_waiting() {
+    let rig = Rig::new().await;
+    let meets = Meets::calls(&["list", "watch"], "pods");
+    rig.server.with(|cluster, _| cluster.faults().add(Fault::new(meets, Trouble::Internal)));
+    rig.put(pool("a")).await;
+    rig.put(pod("a-0", "a", "10.0.0.1", "True")).await;
+    let mut watching = rig.watch(Purpose::Pool("n".to_owned(), "p".to_owned()));
+    until(&mut watching, |known| told(known).is_some_and(|why| why.contains("500"))).await;
+    assert!(watching.read(Known::is_known), "all kinds are");
+    assert!(watching.read(|known| names(known).is_empty()));
+    rig.server.with(|cluster, _| cluster.faults().clear());
+    until(&mut watching, |known| names(known) == ["a-0 Ready"]).await;
 }
 
 #[tokio::test(start_paused = true)]

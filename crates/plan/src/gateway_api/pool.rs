@@ -21,6 +21,9 @@ use crate::cluster::{Refusal, Seen};
 /// Most ports of a pool, as its definition has it.
 const PORTS_MAX: usize = 8;
 
+/// Most characters of what somebody wrote that are said again.
+const QUOTED_CHARS_MAX: usize = 100;
+
 /// What an InferencePool says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pool {
@@ -140,6 +143,13 @@ pub(super) fn model(object: &Value) -> Seen {
 
 fn selector(object: &Value) -> Result<String, Verdict> {
     let labels = object["spec"]["selector"]["matchLabels"].as_object();
+    // Their definition says nothing of keys, and what the API server cannot read it never answers well.
+    if let Some((key, _)) = labels.into_iter().flatten().find(|(key, value)| !is_label(key, value))
+    {
+        let key: String = key.chars().take(QUOTED_CHARS_MAX).collect();
+        let what = format!("`{key}` and its value are no label; no pod can have it");
+        return Err(unsupported("selector", &what));
+    }
     let pairs: Vec<String> = labels
         .into_iter()
         .flatten()
@@ -149,6 +159,33 @@ fn selector(object: &Value) -> Result<String, Verdict> {
         return Err(unsupported("selector", "name one label at least, or all pods would be meant"));
     }
     Ok(pairs.join(","))
+}
+
+/// Whether labels of objects may be such: `[DOMAIN/]NAME` and a value, as Kubernetes has them.
+fn is_label(key: &str, value: &Value) -> bool {
+    let (domain, name) =
+        key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
+    let part = |part: &str| {
+        let is_inner =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !part.is_empty()
+            && part.bytes().all(is_inner)
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    let is_domain = |domain: &str| domain.len() <= 253 && domain.split('.').all(part);
+    let is_name = |name: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let is_end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        name.len() <= 63
+            && name.bytes().all(is_inner)
+            && is_end(name.bytes().next())
+            && is_end(name.bytes().last())
+    };
+    let value = value.as_str();
+    is_name(name)
+        && domain.is_none_or(is_domain)
+        && value.is_some_and(|value| value.is_empty() || is_name(value))
 }
 
 fn ports(object: &Value) -> Result<Vec<u16>, Verdict> {

@@ -279,6 +279,11 @@ fn a_pool_says_what_it_runs_and_a_picker_takes_every_name() {
         assert!(verdict.message.starts_with(begins), "{}", verdict.message);
     };
     refused("/spec/selector/matchLabels", json!({}), "selector: ");
+    let long = "a".repeat(64);
+    for key in ["bad key!", "", "a/b/c", "-a", "UP/a", "a..b/c", "/a", long.as_str()] {
+        refused("/spec/selector/matchLabels", json!({ key: "x" }), "selector: `");
+    }
+    refused("/spec/selector/matchLabels", json!({ "a": "x,b=y" }), "selector: `a`");
     refused("/spec/targetPorts", json!([]), "targetPorts: ");
     refused("/spec/targetPorts", json!([{ "number": 1 }, { "number": 1 }]), "targetPorts: ");
     refused("/spec/targetPorts", json!([{ "number": 70_000 }]), "targetPorts: ");

@@ -103,6 +103,21 @@ async fn an_http_route_leads_to_the_pods_of_a_pool() {
     assert_eq!(rig.answered("chat").await, Err(StatusCode::NOT_FOUND));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_pool_whose_pods_cannot_be_listed_keeps_nobody_waiting() {
+    let engine = Engine::start().await;
+    let mut rig = with_gateways().await;
+    let meets = Meets::calls(&["list", "watch"], "pods");
+    rig.server.with(|cluster, _| cluster.faults().add(Fault::new(meets, Trouble::Internal)));
+    rig.put(pool(&[engine.at.port()])).await;
+    rig.put(route("chat", "ours-gateway")).await;
+    rig.until(|status| status["lanes"].as_array().is_some_and(|lanes| lanes.len() == 1)).await;
+    rig.model(&vllm()).await;
+    rig.put(slice(&[("p", "1", engine.at, true, false)])).await;
+    rig.until(|status| status["lanes"].as_array().is_some_and(|lanes| lanes.len() == 2)).await;
+    assert_eq!(rig.answered("m").await, Ok(engine.at.port()));
+}
+
 /// What a proxy is told of a request for that model.
 async fn picked(rig: &mut Rig, model: &str) -> Result<Box<Picked>, StatusCode> {
     let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});

@@ -1,7 +1,8 @@
 //! What tenants have spent of their budgets, kept over restarts in `spent.json` of the data directory.
 //!
 //! Written every few seconds while it changes, and at the end. After a crash, what was spent since the
-//! last writing is forgotten: at most [`EVERY`] of it.
+//! last writing is forgotten: at most [`EVERY`] of it. Before the gateway knows its tenants it can be told
+//! nothing of them, and nothing is written.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub(in crate::cmd) const EVERY: Duration = Duration::from_secs(2);
 pub(in crate::cmd) struct Budgets {
     path: PathBuf,
     written: Vec<Spent>,
+    /// Whether the gateway knows of it.
+    is_told: bool,
 }
 
 /// One tenant's spending in one window.
@@ -33,8 +36,8 @@ struct Spent {
 }
 
 impl Budgets {
-    /// Tells the gateway what was spent before.
-    pub(in crate::cmd) fn restore(folder: &Path, gateway: &Gateway) -> anyhow::Result<Self> {
+    /// Reads what was spent before.
+    pub(in crate::cmd) fn read(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("spent.json");
         let written: Vec<Spent> = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| {
@@ -45,14 +48,24 @@ impl Budgets {
                 return Err(error).with_context(|| format!("cannot read {}", path.display()));
             }
         };
-        for Spent { tenant, window, number, spent } in &written {
+        Ok(Self { path, written, is_told: false })
+    }
+
+    /// Tells the gateway of it, once: it knows its tenants by now.
+    pub(in crate::cmd) fn restore(&mut self, gateway: &Gateway) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        for Spent { tenant, window, number, spent } in &self.written {
             gateway.restore_spent(tenant, *window, *number, *spent);
         }
-        Ok(Self { path, written })
     }
 
     /// Writes what was spent by now, if that is more than what is written.
     pub(in crate::cmd) fn save(&mut self, gateway: &Gateway) {
+        if !self.is_told {
+            return;
+        }
         let spent: Vec<Spent> = gateway
             .spent()
             .into_iter()

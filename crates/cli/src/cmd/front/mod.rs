@@ -55,6 +55,8 @@ pub(in crate::cmd) enum Face {
 /// What a front begins with.
 pub(in crate::cmd) struct Begin {
     pub(in crate::cmd) current: Current,
+    /// Whether that is what there is. Otherwise that comes with the first plan that takes its place.
+    pub(in crate::cmd) is_known: bool,
     pub(in crate::cmd) keys: Keys,
     pub(in crate::cmd) clock: Clock,
     /// Where this process runs.
@@ -95,10 +97,10 @@ impl Front {
         entrance: Entrance,
         admin: TcpListener,
     ) -> anyhow::Result<Self> {
-        let Begin { current, keys, clock, zone, face, mut more } = begin;
+        let Begin { current, is_known, keys, clock, zone, face, mut more } = begin;
         let gateway = Gateway::new(gateway_config(current.plan(), &keys), clock, Metrics::new())?;
-        let budgets = Budgets::restore(installation.folder(), &gateway)?;
-        let trials = Trials::restore(installation.folder(), &gateway);
+        let budgets = Budgets::read(installation.folder())?;
+        let trials = Trials::read(installation.folder());
         let shown = current.shown();
         more.push((
             "config",
@@ -135,6 +137,9 @@ impl Front {
             budgets,
             trials,
         };
+        if is_known {
+            this.remember();
+        }
         this.raise_endpoints();
         Ok(this)
     }
@@ -148,6 +153,7 @@ impl Front {
     pub(in crate::cmd) fn replace(&mut self, prepared: Prepared) -> anyhow::Result<String> {
         let changes = prepared.plan.changes_from(self.current.plan()).to_string();
         let next = self.follow(prepared)?;
+        self.remember();
         self.current.take(next);
         self.raise_endpoints();
         Ok(changes)
@@ -159,6 +165,12 @@ impl Front {
         self.current.turn(next);
         self.raise_endpoints();
         Ok(())
+    }
+
+    /// The gateway knows tenants and routes by now: what was kept of them over a restart holds.
+    fn remember(&mut self) {
+        self.budgets.restore(&self.gateway);
+        self.trials.restore(&self.gateway);
     }
 
     /// The gateway serves it.

@@ -1,5 +1,6 @@
 //! How far canaries are, kept over restarts in `trials.json` of the data directory, so that a restart
-//! does not begin them anew.
+//! does not begin them anew. Before the gateway knows its routes it can be told nothing of them, and nothing
+//! is written.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +12,13 @@ use serde_json::Value;
 pub(in crate::cmd) struct Trials {
     path: PathBuf,
     written: Value,
+    /// Whether the gateway knows of it.
+    is_told: bool,
 }
 
 impl Trials {
-    /// Tells the gateway how far its canaries were. A file that is damaged only makes them begin anew.
-    pub(in crate::cmd) fn restore(folder: &Path, gateway: &Gateway) -> Self {
+    /// Reads how far canaries were. A file that is damaged only makes them begin anew.
+    pub(in crate::cmd) fn read(folder: &Path) -> Self {
         let path = folder.join("trials.json");
         let text = std::fs::read(&path).unwrap_or_default();
         let written = serde_json::from_slice(&text).unwrap_or_else(|error| {
@@ -24,12 +27,21 @@ impl Trials {
             }
             Value::Null
         });
-        gateway.restore_trials(&written);
-        Self { path, written }
+        Self { path, written, is_told: false }
+    }
+
+    /// Tells the gateway of it, once: it knows its routes by now.
+    pub(in crate::cmd) fn restore(&mut self, gateway: &Gateway) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            gateway.restore_trials(&self.written);
+        }
     }
 
     /// Writes how far they are by now, if that is further than what is written.
     pub(in crate::cmd) fn save(&mut self, gateway: &Gateway) {
+        if !self.is_told {
+            return;
+        }
         let trials = gateway.trials();
         let empty = trials.as_object().is_none_or(serde_json::Map::is_empty);
         if trials == self.written || (empty && self.written.is_null()) {

@@ -90,6 +90,7 @@ impl Serving {
         let pod = place.pod.filter(|_| place.zone.is_none());
         let begin = Begin {
             current: Current::first(nothing, clock, place.drain),
+            is_known: false,
             keys,
             clock,
             zone: place.zone,

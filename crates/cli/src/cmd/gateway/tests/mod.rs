@@ -1,5 +1,6 @@
 //! A gateway of a cluster in memory: which pods get requests, and what becomes of those under way.
 
+mod kept;
 mod pools;
 mod regions;
 mod rig;

@@ -134,7 +134,7 @@ pub(super) struct Rig {
     pub(super) server: Server,
     pub(super) client: Client,
     pub(super) serving: Serving,
-    pub(super) _folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl Rig {
@@ -156,6 +156,16 @@ impl Rig {
 
     /// One that serves that of a cluster.
     pub(super) async fn of(server: Server, client: Client, purpose: Purpose) -> Self {
+        Self::within(server, client, purpose, tempfile::tempdir().unwrap()).await
+    }
+
+    /// One that begins with what another left in that folder.
+    pub(super) async fn within(
+        server: Server,
+        client: Client,
+        purpose: Purpose,
+        folder: tempfile::TempDir,
+    ) -> Self {
         let clock = Clock::start();
         let scope = Scope {
             namespace: None,
@@ -164,7 +174,6 @@ impl Rig {
             purpose: purpose.clone(),
         };
         let watching = Watching::start(&client, &scope, clock);
-        let folder = tempfile::tempdir().unwrap();
         let installation = Installation::at(Some(folder.path().to_owned())).unwrap();
         let keys = Keys {
             local: None,
@@ -187,7 +196,7 @@ impl Rig {
         let listeners = (bind().await.into(), bind().await);
         let serving =
             Serving::start(watching, (keys, clock), place, &installation, listeners).unwrap();
-        Self { server, client, serving, _folder: folder }
+        Self { server, client, serving, folder }
     }
 
     /// Lets the gateway work until that is there.

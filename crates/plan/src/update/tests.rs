@@ -352,6 +352,30 @@ proptest! {
 }
 
 #[test]
+fn what_runs_elsewhere_is_no_replica_of_a_version_on_trial() {
+    let resources = |image: &str| {
+        let text = format!(
+            "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: m}}\nspec:\n  source: \
+             'file:w.gguf'\n  image: {image}\n  updates: {{{STEPS}}}\n  endpoints: [{{url: \
+             'https://oslo.example.com', region: oslo, gateway: true}}]\n"
+        );
+        parse_all([("m.yaml", text.as_str())]).unwrap()
+    };
+    let of = |image: &str| plan(&resources(image), &World::with_cores(4)).unwrap();
+    let (mut now, next) = (of("a:1"), of("a:2"));
+    assert!(
+        next.lane("m").unwrap().replicas.contains(&"m@oslo.example.com".to_owned()),
+        "{next:?}"
+    );
+    let canary = spec("a:2", STEPS).updates.unwrap().canary.unwrap();
+    let tried = TriedOut { model: "m", revision: "0123456789", canary: &canary, percent_max: 50 };
+    assert_eq!(try_out(&mut now, &next, &tried), ["m"]);
+    assert_eq!(now.lane("m+next").unwrap().replicas, ["m+next-0"]);
+    let elsewhere: Vec<&str> = now.endpoints.iter().map(|one| one.lane.as_str()).collect();
+    assert_eq!(elsewhere, ["m"], "what serves still spills over");
+}
+
+#[test]
 fn gateways_serve_both_versions_while_one_is_on_trial() {
     let resources = |image: &str| {
         let head = "apiVersion: pilotage.dev/v1alpha1\nkind: ";

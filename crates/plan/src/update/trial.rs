@@ -44,11 +44,15 @@ pub fn try_out(plan: &mut Plan, next: &Plan, tried: &TriedOut<'_>) -> Vec<String
     divided
 }
 
-/// Adds the lane of a Model's next version with its replicas, to which no Route leads.
+/// Adds the lane of a Model's next version with its replicas, to which no Route leads. What runs elsewhere is
+/// none of them: it runs a version of its own, and would be judged in the place of this one.
 pub(super) fn stand_beside(plan: &mut Plan, next: &Plan, model: &str, revision: &str) {
     let Some(lane) = next.lane(model) else { return };
     let renamed = |name: &String| next_of(name, model);
-    let replicas = lane.replicas.iter().map(renamed).collect();
+    let of_it = || next.endpoints.iter().filter(|one| one.lane == model);
+    let is_elsewhere = |name: &String| of_it().any(|one| one.name == *name && one.pod.is_none());
+    let own = lane.replicas.iter().filter(|name| !is_elsewhere(name));
+    let replicas = own.map(renamed).collect();
     let identity = format!("{}#{revision}", lane.identity);
     let name = format!("{model}{NEXT}");
     plan.lanes.push(Lane { name, identity, replicas, ..lane.clone() });
@@ -58,7 +62,7 @@ pub(super) fn stand_beside(plan: &mut Plan, next: &Plan, model: &str, revision: 
         process.lane = format!("{model}{NEXT}");
         plan.processes.push(process);
     }
-    for endpoint in next.endpoints.iter().filter(|one| one.lane == model) {
+    for endpoint in of_it().filter(|one| one.pod.is_some()) {
         let mut endpoint = endpoint.clone();
         endpoint.name = next_of(&endpoint.name, model);
         endpoint.lane = format!("{model}{NEXT}");

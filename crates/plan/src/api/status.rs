@@ -94,6 +94,10 @@ pub struct NextStatus {
     /// Since when it is in this phase (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     pub since: String,
+    /// Since when none of its copies takes requests, once requests are divided (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub unready_since: Option<String>,
     /// Why, for people.
     #[schemars(length(max = MESSAGE_LEN_MAX))]
     pub message: String,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::mind::Made;
 use super::observed::Live;
 use super::world::{Place, Ref, World};
-use crate::api::status::{UpdatePhase, UpdateStatus};
+use crate::api::status::UpdateStatus;
 use crate::api::{Kind, Model, Resource};
 use crate::render::kubernetes::{self, Cluster, Version};
 use crate::update::{self, Advanced, Seen};
@@ -72,10 +72,9 @@ pub(super) fn versions(look: &Look<'_>) -> Option<Versions> {
         kept: None,
         replicas: Some(copies.next),
     });
-    let look_ms = status.next.as_ref().filter(|next| next.phase == UpdatePhase::Starting);
-    let look_ms = look_ms
-        .and_then(|next| next.since.parse::<Timestamp>().ok())
-        .map(|since| (since.unix_seconds().saturating_add(u64::from(patience_seconds)) + 1) * 1000);
+    let next_due =
+        status.next.as_ref().and_then(|next| update::given_up_at(next, patience_seconds));
+    let look_ms = next_due.map(|second| second * 1000);
     let rendered = std::iter::once(serving).chain(next).collect();
     Some(Versions { status, rendered, look_ms })
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Starting ──ready──▶ Trying ──not worse──▶ TakingOver ──all there──▶ serves
-//!     └─────never──────┴───worse───▶ RolledBack (until the Model changes again)
+//!     └─────never──────┴─worse, gone─▶ RolledBack (until the Model changes again)
 //! ```
 //!
 //! What is known of it is in the Model's status, so that whoever reads that can go on. Requests are
@@ -168,6 +168,7 @@ fn begun(now: &Timestamp, seen: &Seen<'_>, revision: String) -> NextStatus {
         percent_max: 0,
         percent: 0,
         since: now.to_string(),
+        unready_since: None,
         message: message.to_owned(),
     }
 }
@@ -176,7 +177,8 @@ fn begun(now: &Timestamp, seen: &Seen<'_>, revision: String) -> NextStatus {
 fn changed(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
     match next.phase {
         UpdatePhase::Starting => started(now, seen, next),
-        UpdatePhase::Trying | UpdatePhase::Paused => judged(now, seen, next),
+        UpdatePhase::Trying | UpdatePhase::Paused => judged(now, seen, there(now, seen, next)),
+        UpdatePhase::TakingOver if seen.is_divided() => there(now, seen, next),
         // Nobody else can serve meanwhile.
         UpdatePhase::TakingOver if seen.crowded.is_some() && seen.next_ready == 0 => {
             given_up(now, seen, next)
@@ -206,17 +208,55 @@ fn started(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
 
 /// The version that was there before serves again when it took too long.
 fn given_up(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
-    let begun = next.since.parse().map_or(0, |at: Timestamp| at.unix_seconds());
-    let lasted = now.unix_seconds().saturating_sub(begun);
-    if lasted <= u64::from(seen.patience_seconds) {
+    let seconds = seen.patience_seconds;
+    if !is_over(now, &next.since, seconds) {
         return next;
     }
     let why = seen.trouble.unwrap_or("nothing is known of why");
-    let text = format!("it did not come up in {} s: {why}", seen.patience_seconds);
+    let text = format!("it did not come up in {seconds} s: {why}");
     enter(now, next, UpdatePhase::RolledBack, &text)
 }
 
+/// The same of one that was up: without any of its copies no requests come that could tell that it is worse.
+fn there(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
+    if seen.next_ready > 0 {
+        return NextStatus { unready_since: None, ..next };
+    }
+    let seconds = seen.patience_seconds;
+    let since = next.unready_since.clone().unwrap_or_else(|| now.to_string());
+    let gone = is_over(now, &since, seconds);
+    let next = NextStatus { unready_since: Some(since), ..next };
+    if !gone {
+        return next;
+    }
+    let why = seen.trouble.unwrap_or("nothing is known of why");
+    let text = format!("none of its copies took requests for {seconds} s: {why}");
+    enter(now, next, UpdatePhase::RolledBack, &text)
+}
+
+/// Whether more than that time has passed.
+fn is_over(now: &Timestamp, since: &str, seconds: u32) -> bool {
+    let since = since.parse().map_or(0, |at: Timestamp| at.unix_seconds());
+    now.unix_seconds().saturating_sub(since) > u64::from(seconds)
+}
+
+/// The second at which a version is given up by time alone, where nothing else comes before that.
+pub(crate) fn given_up_at(next: &NextStatus, patience_seconds: u32) -> Option<u64> {
+    let since = match next.phase {
+        UpdatePhase::Starting => Some(&next.since),
+        UpdatePhase::Trying | UpdatePhase::Paused | UpdatePhase::TakingOver => {
+            next.unready_since.as_ref()
+        }
+        UpdatePhase::RolledBack => None,
+    };
+    let since = since?.parse::<Timestamp>().ok()?.unix_seconds();
+    Some(since.saturating_add(u64::from(patience_seconds)) + 1)
+}
+
 fn judged(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
+    if next.phase == UpdatePhase::RolledBack {
+        return next;
+    }
     let trials: Vec<&Trial> =
         seen.trials.iter().filter(|trial| trial.revision == next.revision).collect();
     if let Some(worse) = trials.iter().find(|trial| trial.progress == Progress::Worse) {
@@ -248,7 +288,9 @@ fn enter(now: &Timestamp, next: NextStatus, phase: UpdatePhase, message: &str) -
         UpdatePhase::TakingOver => 100,
         UpdatePhase::Starting | UpdatePhase::Trying | UpdatePhase::Paused => next.percent,
     };
-    NextStatus { phase, since, percent, message: message.to_owned(), ..next }
+    let ends = phase == UpdatePhase::RolledBack;
+    let unready_since = next.unready_since.filter(|_| !ends);
+    NextStatus { phase, since, percent, unready_since, message: message.to_owned(), ..next }
 }
 
 fn steps(seen: &Seen<'_>) -> Vec<Step> {

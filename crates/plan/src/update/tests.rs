@@ -32,6 +32,8 @@ struct Play {
     gateways: u32,
     progress: Progress,
     comes_up: bool,
+    /// What was up is up no more.
+    is_gone: bool,
 }
 
 impl Play {
@@ -46,6 +48,7 @@ impl Play {
             gateways: 2,
             progress: Progress::Going,
             comes_up: true,
+            is_gone: false,
         };
         play.turn(spec, replicas);
         play
@@ -91,7 +94,7 @@ impl Play {
         let seen = Seen {
             spec,
             replicas,
-            next_ready: self.ready.next,
+            next_ready: if self.is_gone { 0 } else { self.ready.next },
             trouble: Some("its image cannot be pulled"),
             patience_seconds: 100,
             is_routed: true,
@@ -230,6 +233,50 @@ fn one_that_never_comes_up_is_given_up() {
     let next = play.status.next.unwrap();
     assert_eq!(next.phase, UpdatePhase::RolledBack);
     assert_eq!(next.message, "it did not come up in 100 s: its image cannot be pulled");
+}
+
+#[test]
+fn one_whose_copies_are_gone_is_given_up_in_every_phase() {
+    let pause = "canary: {steps: [{weight: 10}, {weight: 50}], onFail: pause}";
+    for phase in [UpdatePhase::Trying, UpdatePhase::Paused, UpdatePhase::TakingOver] {
+        let (old, new) = (spec("a:1", pause), spec("a:2", pause));
+        let mut play = Play::of(&old, 4);
+        (0..3).for_each(|_| play.turn(&new, 4));
+        match phase {
+            UpdatePhase::Paused => play.progress = Progress::Worse,
+            UpdatePhase::TakingOver => play.progress = Progress::Done,
+            _ => {}
+        }
+        play.turn(&new, 4);
+        assert_eq!(play.phase(), Some(phase));
+        if phase == UpdatePhase::Paused {
+            play.progress = Progress::Going;
+        }
+        // Gone for a while is nothing yet, and the time counts anew.
+        for _ in 0..2 {
+            play.is_gone = true;
+            (0..9).for_each(|_| play.turn(&new, 4));
+            let next = play.status.next.clone().unwrap();
+            assert_eq!((next.phase, next.percent_max), (phase, 0));
+            assert!(next.unready_since.is_some() && given_up_at(&next, 100).is_some());
+            play.is_gone = false;
+            if phase == UpdatePhase::TakingOver {
+                // Up again, it would have taken over.
+                break;
+            }
+            play.turn(&new, 4);
+            let next = play.status.next.clone().unwrap();
+            assert_eq!((next.unready_since.clone(), given_up_at(&next, 100)), (None, None));
+        }
+        play.is_gone = true;
+        (0..12).for_each(|_| play.turn(&new, 4));
+        let next = play.status.next.unwrap();
+        assert_eq!((next.phase, next.unready_since), (UpdatePhase::RolledBack, None));
+        let why = "none of its copies took requests for 100 s: its image cannot be pulled";
+        assert_eq!(next.message, why, "{phase:?}");
+        assert_eq!(play.copies, Copies { serving: 4, next: 0 });
+        assert_eq!(play.status.serving, Some(revision(&old)));
+    }
 }
 
 #[test]
@@ -402,6 +449,7 @@ fn gateways_serve_both_versions_while_one_is_on_trial() {
         percent_max: 50,
         percent: 0,
         since: "2027-01-01T00:00:00Z".to_owned(),
+        unready_since: None,
         message: String::new(),
     };
     let pods = [("m".to_owned(), vec![pod("old-1"), pod("old-2")])].into();

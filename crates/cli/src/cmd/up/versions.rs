@@ -263,7 +263,7 @@ fn now(clock: Clock) -> Option<Timestamp> {
 fn shape(kept: &AllKept) -> AllKept {
     let mut kept = kept.clone();
     for next in kept.values_mut().filter_map(|one| one.update.next.as_mut()) {
-        (next.percent, next.message) = (0, String::new());
+        (next.percent, next.message, next.unready_since) = (0, String::new(), None);
     }
     kept
 }

@@ -89,6 +89,9 @@ impl Kept {
         let starts = |next: &&mut NextStatus| {
             matches!(next.phase, UpdatePhase::Starting | UpdatePhase::TakingOver)
         };
+        if let Some(next) = &mut self.update.next {
+            next.unready_since = None;
+        }
         if let Some(next) = self.update.next.as_mut().filter(starts) {
             next.since = now.to_string();
         }

@@ -300,6 +300,27 @@ fn copies_stay_as_they_are_until_an_update_is_over() {
 }
 
 #[test]
+fn whoever_was_away_waits_for_copies_as_long_as_at_first() {
+    let updates = format!("updates: {{{CANARY}}}");
+    let (old, new) = (spec("a.gguf", &updates), spec("b.gguf", &updates));
+    let mut play = Play::on(cores());
+    play.turn(&old);
+    (0..3).for_each(|_| play.turn(&new));
+    assert_eq!(play.phase(), Some(UpdatePhase::Trying));
+    play.comes_up = false;
+    (0..6).for_each(|_| play.turn(&new));
+    let now = "2027-01-01T01:00:00Z".parse().unwrap();
+    play.kept.get_mut("m").unwrap().resumed(&now);
+    for _ in 0..6 {
+        play.turn(&new);
+        assert_eq!(play.phase(), Some(UpdatePhase::Trying));
+    }
+    (0..2).for_each(|_| play.turn(&new));
+    assert_eq!(play.phase(), Some(UpdatePhase::RolledBack));
+    assert_eq!(play.message(), "none of its copies took requests for 60 s: out of memory");
+}
+
+#[test]
 fn copies_are_known_by_their_names() {
     let check = |name: &str, expect: bool| assert_eq!(is_copy(name, "m"), expect, "{name}");
     check("m-0", true);

@@ -176,7 +176,10 @@ impl Trials {
             let kept = kept.and_then(|kept| serde_json::from_value::<Snapshot>(kept).ok());
             if let (Some(canary), Some(kept)) = (&mut trial.canary, kept) {
                 let (plan, subject) = canary.plan_and_subject();
+                let share_max = canary.share_max();
                 *canary = Canary::restore(now, plan, subject, kept);
+                // What its replicas can bear is not what they could before.
+                canary.set_share_max(share_max);
                 self.show(route.as_str(), Some(canary));
             }
         }
@@ -232,11 +235,17 @@ mod tests {
 
     /// The route's trial of a model with these weights.
     fn set(trials: &Trials, identity: &str) -> f64 {
+        set_within(trials, identity, 1.0)
+    }
+
+    /// The same, where its replicas can bear that part of the requests.
+    fn set_within(trials: &Trials, identity: &str, share_max: f64) -> f64 {
         let mut route = RouteConfig::to_lane(&["public"], 0);
         route.traffic.targets.push(Target::canary(LaneId(1)));
         let step = Step { percent: 10.0, duration_min: Span::ZERO, samples_min: 1 };
         let steps = vec![step, Step { percent: 50.0, ..step }];
         route.traffic.canary = Some(CanaryPlan { steps, ..CanaryPlan::default() });
+        route.canary_share_max = share_max;
         let identity = identity.to_owned();
         let lanes = [
             LaneConfig::named("stable", 1000),
@@ -271,5 +280,18 @@ mod tests {
         set(&after, "sha256:3");
         after.restore(&kept);
         assert!(after.snapshot().to_string().contains("next@next#sha256:3"));
+    }
+
+    #[test]
+    fn after_a_restart_a_canary_gets_no_more_than_its_replicas_bear() {
+        let begin = || Trials::new(Clock::start(), 1, GatewayMetrics::new(&Metrics::new()));
+        let before = begin();
+        assert_eq!(set(&before, "sha256:1"), 0.1);
+        let route = RouteConfig::to_lane(&["public"], 0).traffic.name;
+        let after = begin();
+        assert_eq!(set_within(&after, "sha256:1", 0.0), 0.0, "none of its replicas is up");
+        after.restore(&before.snapshot());
+        assert_eq!(after.share(&route), 0.0);
+        assert_eq!(set_within(&after, "sha256:1", 1.0), 0.1, "they are");
     }
 }

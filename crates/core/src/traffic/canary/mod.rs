@@ -88,6 +88,11 @@ impl Canary {
         self.share_max = share.clamp(0.0, 1.0);
     }
 
+    /// What was last said by [`Self::set_share_max`]; 1 where nothing was.
+    pub const fn share_max(&self) -> f64 {
+        self.share_max
+    }
+
     /// The step that it is at, from 0; behind the last when it is promoted.
     pub fn step(&self) -> usize {
         match self.end.map(|end| end.verdict) {

@@ -9,6 +9,7 @@
 //! | `spent.json` | what tenants have spent of their budgets |
 //! | `trials.json` | how far canaries are |
 //! | `versions.json` | which version of each Model serves, and how far the next one is |
+//! | `versions.json.bad` | the same as it was when not all of it could go on |
 //! | `logs/` | one log for each process |
 //!
 //! Keys are readable by their owner alone.

@@ -7,6 +7,7 @@
 
 mod banner;
 mod facts;
+mod fallback;
 mod manifests;
 mod prepare;
 mod scaling;
@@ -15,22 +16,21 @@ mod setup;
 mod versions;
 mod watch;
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use pilotage_plan::World;
-use pilotage_plan::update::{AllKept, as_they_serve};
+use pilotage_plan::update::AllKept;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::{signals, tasks, telemetry};
 use tokio::task::JoinHandle;
 
-use super::front::prepared::Prepared;
 use super::front::{Face, bind, certificates, entrance};
 use crate::args::Up;
 use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output;
 use facts::Known;
-use manifests::Asked;
 pub(crate) use manifests::read as texts;
 use prepare::Material;
 use serving::Serving;
@@ -112,29 +112,22 @@ async fn make_ready(
     let kept = versions::kept(&installation, clock);
     let asked = manifests::asked(args, world, (known, &kept)).await?;
     let watch = Watch::new(args.watch, manifests::files(args, &asked.plan(&asked.resources)?));
-    let changes = as_they_serve(&asked.resources, &kept) != asked.resources;
-    let begun = match begin(asked, kept, (&installation, clock)).await {
-        Err(error) if changes => {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "what served cannot be had: what manifests say serves without a trial"
-            );
-            let asked = manifests::asked(args, world, (known, &AllKept::new())).await?;
-            begin(asked, AllKept::new(), (&installation, clock)).await?
-        }
-        begun => begun?,
+    let changed = fallback::changed(&asked.resources, &kept);
+    let first = Cell::new(Some(asked));
+    let attempt = async |kept: AllKept| {
+        let asked = match first.take() {
+            Some(asked) => asked,
+            None => manifests::asked(args, world, (known, &kept)).await?,
+        };
+        let material = Material::of(asked, &kept).await?;
+        Versions::begin((material, kept), &installation, clock)
     };
-    let (versions, prepared) = begun;
+    let (begun, is_less) = fallback::begin(&kept, &changed, attempt).await?;
+    if is_less {
+        versions::put_aside(&installation);
+    }
+    let (versions, prepared) = begun.take();
     Ok((Setup::new(args, prepared, &installation, clock)?, versions, watch))
-}
-
-async fn begin(
-    asked: Asked,
-    kept: AllKept,
-    (installation, clock): (&Installation, Clock),
-) -> anyhow::Result<(Versions, Prepared)> {
-    let material = Material::of(asked, &kept).await?;
-    Versions::begin((material, kept), installation, clock)
 }
 
 /// Manifests being read and what they name being fetched, which may take long; dropped, it stops.

@@ -67,6 +67,7 @@ pub(super) fn kept(installation: &Installation, clock: Clock) -> AllKept {
     };
     let mut kept: AllKept = serde_json::from_slice(&text).unwrap_or_else(|error| {
         tracing::warn!(%error, path = %path.display(), "what serves is not known: new versions are not tried out");
+        put_aside(installation);
         AllKept::new()
     });
     if let Some(now) = now(clock) {
@@ -75,16 +76,48 @@ pub(super) fn kept(installation: &Installation, clock: Clock) -> AllKept {
     kept
 }
 
+/// What was kept stays beside it as `versions.json.bad`, where not all of it goes on.
+pub(super) fn put_aside(installation: &Installation) {
+    let path = path(installation);
+    let aside = path.with_extension("json.bad");
+    let text = match files::read_bounded(&path, BYTES_MAX) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        text => text,
+    };
+    match text.and_then(|text| files::write_secret(&aside, &text)) {
+        Ok(()) => tracing::warn!(path = %aside.display(), "what was kept of versions is there"),
+        Err(error) => {
+            tracing::warn!(%error, path = %aside.display(), "what was kept of versions cannot be put aside");
+        }
+    }
+}
+
+/// Versions that can begin, of which nothing is written yet.
+pub(super) struct Begun {
+    versions: Versions,
+    kept: AllKept,
+    prepared: Prepared,
+}
+
+impl Begun {
+    /// They do begin.
+    pub(super) fn take(self) -> (Versions, Prepared) {
+        let Self { mut versions, kept, prepared } = self;
+        versions.take(kept);
+        (versions, prepared)
+    }
+}
+
 impl Versions {
     /// With the plan to begin with: what was kept goes on.
     pub(super) fn begin(
         (material, kept): (Material, AllKept),
         installation: &Installation,
         clock: Clock,
-    ) -> anyhow::Result<(Self, Prepared)> {
+    ) -> anyhow::Result<Begun> {
         let path = path(installation);
         let shown = Arc::default();
-        let mut this = Self { material, written: kept.clone(), kept, path, shown, clock };
+        let this = Self { material, written: kept.clone(), kept, path, shown, clock };
         let nothing = View {
             states: &BTreeMap::new(),
             processes: &[],
@@ -94,9 +127,9 @@ impl Versions {
         };
         let (kept, plan) = this.turn(&this.material, &nothing, BTreeMap::new())?;
         let prepared = this.material.prepared(plan);
-        this.take(kept);
         let missing = || anyhow::anyhow!("weights of a version that serves were not prepared");
-        prepared.map(|prepared| (this, prepared)).ok_or_else(missing)
+        let prepared = prepared.ok_or_else(missing)?;
+        Ok(Begun { versions: this, kept, prepared })
     }
 
     /// What is kept now, for whoever reads the manifests again.
@@ -315,5 +348,24 @@ fn tell_next(model: &str, next: &NextStatus, warns: bool) {
         tracing::warn!(model, revision, ?phase, why, "a new version");
     } else {
         tracing::info!(model, revision, ?phase, why, "a new version");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let installation = Installation::at(Some(folder.path().to_owned())).unwrap();
+        put_aside(&installation);
+        let aside = folder.path().join("versions.json.bad");
+        assert!(!aside.exists(), "there was nothing");
+        for (text, is_bad) in [(&b"{}"[..], false), (b"{\"m\": ", true)] {
+            files::write(&path(&installation), text).unwrap();
+            assert_eq!(kept(&installation, Clock::start()), AllKept::new());
+            assert_eq!(std::fs::read(&aside).ok(), is_bad.then(|| text.to_owned()));
+        }
     }
 }

@@ -1,6 +1,8 @@
 """Manifests that change under way: what is answered meanwhile goes on, and a mistake changes nothing."""
 
 import signal
+import socket
+import subprocess
 import threading
 
 import pytest
@@ -60,3 +62,20 @@ def test_a_mistake_changes_nothing_and_is_told(live):
     write(512, 1)
     stack.process.send_signal(signal.SIGHUP)
     wait_for("the remedy", lambda: stack.status()["config"]["error"] is None)
+
+
+def test_a_signal_while_weights_are_fetched_ends_nothing(tmp_path):
+    manifest = tmp_path / "model.yaml"
+    manifest.write_text("apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: m}\n"
+                        "spec: {source: 'hf:owner/name@main/m.gguf'}\n")
+    # A hub that takes connections, and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.settimeout(60)
+        env = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        stack = Stack(tmp_path, "-f", str(manifest), env=env)
+        connection, _ = hub.accept()
+        with connection:
+            stack.process.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                stack.process.wait(2)
+            assert stack.stop() == 0, stack.said()

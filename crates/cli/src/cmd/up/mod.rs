@@ -63,6 +63,8 @@ pub(super) async fn run_as(args: Up, face: Face) -> anyhow::Result<()> {
     let known = Arc::new(Known::default());
     telemetry::init();
     let mut signals = signals::Shutdown::listen()?;
+    // From the begin on, as weights may take long: nobody listening, the signal would end the process.
+    let mut reload = signals::Reload::listen()?;
     let certificates = certificates(args.front.tls_cert.as_deref(), args.front.tls_key.as_deref())?;
     let listener = bind(args.listen, "--listen").await?;
     let admin = bind(args.front.admin_listen, "--admin-listen").await?;
@@ -77,7 +79,6 @@ pub(super) async fn run_as(args: Up, face: Face) -> anyhow::Result<()> {
     let installation = setup.installation.clone();
     let listeners = (entrance(listener, certificates), admin);
     let mut serving = Serving::start((setup, versions), face, listeners)?;
-    let mut reload = signals::Reload::listen()?;
     let mut reading: Option<Reading> = None;
     let stopped = loop {
         let files = serving.files(&args);

@@ -25,6 +25,7 @@ use pilotage_shell::secret::Secret;
 use pilotage_shell::serve::Entrance;
 use pilotage_watch::{Known, Purpose, Watching};
 use tokio::net::TcpListener;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::region::region_key;
 use super::view::{View, status};
@@ -64,7 +65,9 @@ pub(super) struct Serving {
     /// When news are taken over, in nanoseconds of the clock.
     due_nanos: Option<u64>,
     clock: Clock,
-    saving: tokio::time::Interval,
+    saving: Interval,
+    /// What else happens puts off no look.
+    looking: Interval,
 }
 
 impl Serving {
@@ -100,6 +103,8 @@ impl Serving {
         let front = Front::start(begin, installation, entrance, admin)?;
         front.gateway.set_readiness(Readiness::Waits(WAITS));
         let saving = tokio::time::interval(SAVE_EVERY);
+        let mut looking = tokio::time::interval(LOOK);
+        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let purpose = place.purpose;
         Ok(Self {
             front,
@@ -111,6 +116,7 @@ impl Serving {
             due_nanos: None,
             clock,
             saving,
+            looking,
         })
     }
 
@@ -134,7 +140,7 @@ impl Serving {
                 self.due_nanos = None;
                 self.take();
             }
-            () = tokio::time::sleep(LOOK), if busy => drop(self.front.look().await),
+            _ = self.looking.tick(), if busy => drop(self.front.look().await),
             _ = self.saving.tick() => self.front.save(),
         }
     }

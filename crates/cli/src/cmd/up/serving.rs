@@ -14,6 +14,7 @@ use pilotage_shell::serve::Entrance;
 use pilotage_shell::signals::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::MissedTickBehavior;
 
 use super::banner;
 use super::manifests;
@@ -89,6 +90,9 @@ impl Serving {
     pub(super) async fn watch(&mut self, signals: &mut Shutdown) -> &'static str {
         self.greet();
         let mut saving = tokio::time::interval(SAVE_EVERY);
+        // What else happens puts off no look.
+        let mut looking = tokio::time::interval(LOOK);
+        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let busy = self.front.is_busy();
             let changes = self.versions.is_busy();
@@ -100,7 +104,7 @@ impl Serving {
                     None => std::future::pending().await,
                 },
                 done = self.naps.done() => self.napped(&done),
-                () = tokio::time::sleep(LOOK), if looks => {
+                _ = looking.tick(), if looks => {
                     if busy {
                         self.look().await;
                     }

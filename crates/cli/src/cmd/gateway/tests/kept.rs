@@ -1,7 +1,7 @@
-//! What a gateway keeps over a restart of its container.
+//! What a gateway keeps over a restart of its container, and what it does in time however much happens.
 
 use super::*;
-use crate::cmd::front::SAVE_EVERY;
+use crate::cmd::front::{LOOK, SAVE_EVERY};
 
 #[tokio::test(start_paused = true)]
 async fn budgets_and_canaries_survive_a_restart() {
@@ -41,4 +41,32 @@ async fn budgets_and_canaries_survive_a_restart() {
     assert_eq!((gateway.spent(), &gateway.trials()["chat"]["seed"]), (spent, &seed));
     rig.during(tokio::time::sleep(SAVE_EVERY * 2)).await;
     assert_eq!(read(rig.folder.path())[0], before[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_shall_go_goes_however_much_else_happens() {
+    let (one, two) = (Engine::start().await, Engine::start().await);
+    let mut rig = Rig::start().await;
+    rig.model(&vllm()).await;
+    rig.put(slice(&[("p", "1", one.at, true, false)])).await;
+    rig.put(slice(&[("q", "2", two.at, true, false)])).await;
+    rig.replicas(2, 2).await;
+    let client = rig.client.clone();
+    let news = async move {
+        // Another key: the replicas that know the old one rest.
+        let keys = json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": {"name": "pilotage-engine-keys", "namespace": "pilotage"},
+            "stringData": {"n.m": "another"}});
+        put(&client, keys).await;
+        for round in 0..40 {
+            let tenant = json!({"weight": round + 1});
+            put(&client, resource("Tenant", "n", "other", &tenant)).await;
+            tokio::time::sleep(LOOK / 3).await;
+        }
+    };
+    rig.during(news).await;
+    let status = rig.status().await;
+    let replicas = status["lanes"][0]["replicas"].as_array().unwrap();
+    let up = replicas.iter().filter(|one| one["up"] == true).count();
+    assert_eq!(up, 2, "those that rest have gone: {replicas:?}");
 }

@@ -106,7 +106,7 @@ impl Gateway {
         forward::check_hosts(&config.media_hosts).map_err(std::io::Error::other)?;
         let counts = GatewayMetrics::new(&metrics);
         let mut directory = Directory::default();
-        let known = directory.learn(&config.tenants).map_err(std::io::Error::other)?;
+        let known = directory.learn(&config.tenants, |_| false).map_err(std::io::Error::other)?;
         let quotas = Arc::new(Quotas::new(clock));
         quotas.set(known.tree.clone(), known.quotas);
         let client = Client::new()?;
@@ -212,7 +212,7 @@ impl Gateway {
     pub fn set_config(&self, config: &GatewayConfig) -> Result<(), ConfigError> {
         let inner = &self.inner;
         let mut directory = inner.directory.write();
-        let known = directory.learn(&config.tenants)?;
+        let known = directory.learn(&config.tenants, |id| inner.quotas.holds(id))?;
         let before = self.table();
         let start = Start {
             tenants: known.tree.clone(),
@@ -242,7 +242,7 @@ impl Gateway {
     /// The tenants contradict each other; those before stay.
     pub fn set_tenants(&self, tenants: &[TenantConfig]) -> Result<(), DirectoryError> {
         let inner = &self.inner;
-        let known = inner.directory.write().learn(tenants)?;
+        let known = inner.directory.write().learn(tenants, |id| inner.quotas.holds(id))?;
         self.install(tenants, known, &self.table());
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The tenants by name: an id for each, that stays with its name when the tenants change, and the
-//! tree and quotas that the core knows them by.
+//! tree and quotas that the core knows them by. Who is gone is forgotten once nothing of theirs is left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pilotage_core::admit::Quota;
 use pilotage_core::{TenantId, TenantShare, TenantTree, TreeError};
@@ -13,7 +13,11 @@ use crate::config::TenantConfig;
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     ids: HashMap<String, TenantId>,
-    names: Vec<String>,
+    names: HashMap<TenantId, String>,
+    /// The next id: none is given twice, so that what ends late counts for nobody else.
+    next: u32,
+    /// Who there is.
+    there: Vec<TenantId>,
     tree: TenantTree,
 }
 
@@ -48,8 +52,14 @@ pub enum DirectoryError {
 }
 
 impl Directory {
-    /// Ids for all these tenants: those that were there before keep theirs.
-    pub(crate) fn learn(&mut self, tenants: &[TenantConfig]) -> Result<Known, DirectoryError> {
+    /// Ids for all these tenants: those that were there before keep theirs. `is_used` says of others whether
+    /// anything of theirs runs, or is spent.
+    pub(crate) fn learn(
+        &mut self,
+        tenants: &[TenantConfig],
+        is_used: impl Fn(TenantId) -> bool,
+    ) -> Result<Known, DirectoryError> {
+        self.forget(is_used);
         let ids: Vec<TenantId> = tenants.iter().map(|tenant| self.id(&tenant.name)).collect();
         let by_name: HashMap<&str, TenantId> =
             tenants.iter().zip(&ids).map(|(tenant, id)| (tenant.name.as_str(), *id)).collect();
@@ -82,12 +92,13 @@ impl Directory {
         let quotas = tenants.iter().zip(&ids).map(|(tenant, id)| (*id, tenant.quota.clone()));
         let quotas = quotas.collect();
         self.tree = tree.clone();
+        self.there.clone_from(&ids);
         Ok(Known { ids, tree, quotas })
     }
 
     /// A tenant's name.
     pub(crate) fn name(&self, id: TenantId) -> &str {
-        self.names.get(id.0 as usize).map_or("", String::as_str)
+        self.names.get(&id).map_or("", String::as_str)
     }
 
     /// A tenant and those above it, nearest first.
@@ -100,12 +111,21 @@ impl Directory {
         self.ids.get(name).copied()
     }
 
+    /// Forgets who is not there, and has nothing that runs or is spent.
+    fn forget(&mut self, is_used: impl Fn(TenantId) -> bool) {
+        let there: HashSet<TenantId> = self.there.iter().copied().collect();
+        self.names.retain(|id, _| there.contains(id) || is_used(*id));
+        let names = &self.names;
+        self.ids.retain(|_, id| names.contains_key(id));
+    }
+
     fn id(&mut self, name: &str) -> TenantId {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        let id = TenantId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
-        self.names.push(name.to_owned());
+        let id = TenantId(self.next);
+        self.next = self.next.saturating_add(1);
+        self.names.insert(id, name.to_owned());
         self.ids.insert(name.to_owned(), id);
         id
     }
@@ -135,19 +155,40 @@ mod tests {
     #[test]
     fn ids_stay_with_their_names() {
         let mut directory = Directory::default();
-        let first = directory.learn(&[tenant("team", Some("org")), tenant("org", None)]).unwrap();
-        let second = directory
-            .learn(&[tenant("new", Some("org")), tenant("org", None), tenant("team", None)])
-            .unwrap();
+        let mut learn = |tenants: &[TenantConfig]| directory.learn(tenants, |_| false).unwrap();
+        let first = learn(&[tenant("team", Some("org")), tenant("org", None)]);
+        let second =
+            learn(&[tenant("new", Some("org")), tenant("org", None), tenant("team", None)]);
         assert_eq!((first.ids[0], first.ids[1]), (second.ids[2], second.ids[1]));
         assert_eq!(directory.name(second.ids[0]), "new");
         assert_eq!(directory.name(TenantId(77)), "");
     }
 
     #[test]
+    fn who_is_gone_is_forgotten_once_nothing_of_theirs_is_left() {
+        let mut directory = Directory::default();
+        let all = [tenant("stays", None), tenant("runs", None), tenant("gone", None)];
+        let ids = directory.learn(&all, |_| false).unwrap().ids;
+        for _ in 0..3 {
+            // It holds from when it is learnt that they are gone.
+            directory.learn(&all[..1], |id| id == ids[1]).unwrap();
+        }
+        let names: Vec<&str> = ids.iter().map(|id| directory.name(*id)).collect();
+        assert_eq!(names, ["stays", "runs", ""]);
+        assert_eq!((directory.names.len(), directory.ids.len()), (2, 2));
+        let again = directory.learn(&all, |_| false).unwrap().ids;
+        assert_eq!(again[0], ids[0]);
+        assert!(!ids.contains(&again[2]), "nobody gets an id that was another's");
+        for round in 0..100 {
+            directory.learn(&[tenant(&format!("t-{round}"), None)], |_| false).unwrap();
+        }
+        assert!(directory.names.len() <= 2, "{:?}", directory.names);
+    }
+
+    #[test]
     fn what_is_no_tree_is_named() {
         let check = |tenants: &[TenantConfig], expect: &str| {
-            let error = Directory::default().learn(tenants).unwrap_err().to_string();
+            let error = Directory::default().learn(tenants, |_| false).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");
         };
         check(&[tenant("a", Some("b"))], "`a` belongs to `b`");

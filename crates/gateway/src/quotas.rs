@@ -61,6 +61,11 @@ impl Quotas {
         Ok((Lease { quotas: Arc::clone(self), id, price, free: false, over: false }, left))
     }
 
+    /// Whether a tenant has an account: it is there, something of it runs, or it spent something.
+    pub(crate) fn holds(&self, tenant: TenantId) -> bool {
+        self.admit.lock().totals(tenant).is_some()
+    }
+
     /// What was spent of every budget, to be kept over a restart.
     pub(crate) fn spent(&self) -> Vec<(TenantId, Window, u64, u64)> {
         self.admit.lock().spent()

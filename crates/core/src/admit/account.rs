@@ -98,6 +98,8 @@ impl Account {
             Purse { budget: *budget, ..old.map_or(fresh, |old| known.swap_remove(old)) }
         };
         self.budgets = quota.budgets.iter().map(purse).collect();
+        // What was spent in a window that is over is nobody's concern.
+        known.iter_mut().for_each(|purse| purse.turn(now));
         known.retain(|purse| purse.spent > 0 || purse.reserved > 0);
         self.retired = known;
         self.quota = quota;

@@ -175,6 +175,21 @@ fn a_budget_that_is_taken_away_comes_back_as_spent_as_it_was() {
 }
 
 #[test]
+fn who_is_gone_is_forgotten_after_the_window_that_they_spent_in() {
+    let budget = Budget { window: Window::Day, hard: 1000, soft: None };
+    let quota = Quota { budgets: vec![budget], ..Quota::default() };
+    let mut admit = admit(&[(1, quota)]);
+    admit.reserve(at(0), RequestId(1), APP, demand(0, 0, 900)).unwrap();
+    admit.settle(at(0), RequestId(1), Use { money: 900, ..Use::default() });
+    let mut is_known = |ms: u64| {
+        (0..3).for_each(|_| admit.set_quotas(at(ms), tree(), BTreeMap::new()));
+        admit.totals(TenantId(1)).is_some()
+    };
+    assert!(is_known(1));
+    assert!(!is_known(2 * 24 * 3_600_000));
+}
+
+#[test]
 fn a_thousand_at_once_never_overspend_a_budget() {
     let budget = Budget { window: Window::Month, hard: 100_000, soft: None };
     let mut admit = admit(&[(2, Quota { budgets: vec![budget], ..Quota::default() })]);

@@ -142,7 +142,7 @@ impl Fleet {
         self.zone = zone;
     }
 
-    /// What holds for lanes from now on; those that are there still and not in it keep what held.
+    /// What holds for lanes from now on; those of replicas that are there still and not in it keep what held.
     pub(in crate::cmd) fn set_lanes(&mut self, lanes: &[Lane]) {
         self.aside.retain(|up| lanes.iter().any(|lane| lane.name == up.lane));
         let of = |lane: &Lane| Of {
@@ -153,6 +153,11 @@ impl Fleet {
             dialect: lane.dialect,
         };
         self.lanes.extend(lanes.iter().map(|lane| (lane.name.clone(), of(lane))));
+        let there = self.up.values().chain(self.resting.iter().map(|(up, _)| up));
+        let there = there.map(|up| up.lane.as_str());
+        let used: BTreeSet<&str> =
+            there.chain(lanes.iter().map(|lane| lane.name.as_str())).collect();
+        self.lanes.retain(|name, _| used.contains(name.as_str()));
     }
 
     /// A process takes requests there with a key of its own, and tells there what its KV cache holds.
@@ -671,6 +676,38 @@ mod tests {
 
     /// Where replicas are asked how full they are, as whose metrics that is read, the API that they are asked
     /// in, and whether they are asked for their name.
+    #[tokio::test]
+    async fn lanes_are_forgotten_with_their_last_replica() {
+        let (mut fleet, ..) = begin();
+        let lane = planned("{url: 'http://127.0.0.1:1'}").lanes.remove(0);
+        let named = |name: String| Lane { name, ..lane.clone() };
+        fleet.set_lanes(&[named("a".to_owned())]);
+        let process = ProcessSpec { lane: "a".to_owned(), ..process() };
+        fleet.process_up("a-0", &process, ("http://127.0.0.1:2".to_owned(), None), None);
+        for round in 0..100 {
+            fleet.set_lanes(&[named(format!("m-{round}"))]);
+        }
+        let names = |fleet: &Fleet| {
+            let mut names: Vec<String> = fleet.lanes.keys().cloned().collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&fleet), ["a", "m-99"], "one that rests there keeps what holds");
+        assert!(fleet.rest(0, "a-0"));
+        fleet.set_lanes(&[]);
+        assert_eq!(names(&fleet), ["a"]);
+        fleet.process_down("a-0");
+        fleet.set_lanes(&[]);
+        assert_eq!(names(&fleet), [""; 0]);
+    }
+
+    fn process() -> ProcessSpec {
+        let text = "{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {name: a}, spec: \
+                    {source: 'file:w.gguf'}}";
+        let plan = plan(&parse_all([("f", text)]).unwrap(), &World::with_cores(1)).unwrap();
+        plan.processes[0].clone()
+    }
+
     #[tokio::test]
     async fn replicas_are_read_where_their_metrics_are() {
         let told = |spec: &str| {

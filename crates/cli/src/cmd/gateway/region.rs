@@ -12,14 +12,12 @@ pub(super) fn region_key(
 ) -> Result<Secret, String> {
     let (name, secret) = (&spec.name, pilotage_watch::KEYS);
     let mut words = kept.expose().split_ascii_whitespace();
-    let (own, key) = match (words.next().map(origin), words.next(), words.next()) {
-        (Some(Some(own)), Some(key), None) => (own, key),
-        _ => {
-            return Err(format!(
-                "{name}: the entry `{entry}` of the Secret {secret} does not say whose key it has; write \
-                 the region's origin before it: `https://HOST[:PORT] KEY`"
-            ));
-        }
+    let (Some(Some(own)), Some(key), None) = (words.next().map(origin), words.next(), words.next())
+    else {
+        return Err(format!(
+            "{name}: the entry `{entry}` of the Secret {secret} does not say whose key it has; write \
+             the region's origin before it: `https://HOST[:PORT] KEY`"
+        ));
     };
     if origin(&spec.url).as_ref() == Some(&own) {
         return Ok(Secret::new(key.to_owned()));

@@ -62,6 +62,8 @@ pub struct Site {
     pub network: Span,
     /// A number for its region, for reasons and status.
     pub region: u16,
+    /// Whether it is a gateway of another region, which passes requests on to replicas of its own.
+    pub passes_on: bool,
 }
 
 /// What an engine says about itself.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -20,6 +20,7 @@ use pilotage_shell::metrics::Metrics;
 use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::model::{Model, ModelList};
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
@@ -165,7 +166,7 @@ impl Gateway {
             .route("/v1/models", get(models))
             .route("/v1/models/{*id}", get(model))
             .route("/health/live", get(live))
-            .route("/health/ready", get(ready))
+            .route("/health/ready", get(ready_for))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found)
             .layer(middleware::from_fn(name_request))
@@ -339,6 +340,17 @@ impl Gateway {
         !draining && self.table().lanes().iter().any(|lane| lane.handle.is_open())
     }
 
+    /// Whether gateways of other regions may send their requests for that public name here. Gateways that they
+    /// could be sent on to do not count: two regions without replicas would each wait for the other.
+    fn is_open_to_gateways(&self, name: &str, starts: bool) -> bool {
+        let draining = self.inner.draining.load(Ordering::SeqCst);
+        let waits = matches!(*self.inner.readiness.read(), Readiness::Waits(_));
+        let table = self.table();
+        !draining
+            && !waits
+            && table.behind(name).iter().any(|lane| lane.is_open_to_gateways(starts))
+    }
+
     /// The error of a request for a name that leads nowhere.
     pub(crate) fn no_model(&self, model: &str) -> ApiError {
         /// Most names that the error lists.
@@ -441,6 +453,33 @@ async fn model(
 
 pub(crate) async fn live() -> Response {
     reply::json(StatusCode::OK, &serde_json::json!({"status": "live"}))
+}
+
+/// What `/health/ready` may be asked.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    /// By a gateway of another region: for which public name it would send requests; empty for any.
+    near: Option<String>,
+    /// Whether a model that rests is to be started for them.
+    #[serde(default)]
+    starts: bool,
+}
+
+async fn ready_for(
+    State(gateway): State<Gateway>,
+    Query(asked): Query<Asked>,
+    request: Request,
+) -> Response {
+    let Some(name) = asked.near else { return ready(State(gateway)).await };
+    // Which models there are is for those to know who have a key.
+    if let Err(error) = gateway.tenants().find(request.headers()).await {
+        return reply::error(&error);
+    }
+    let (status, told) = match gateway.is_open_to_gateways(&name, asked.starts) {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    reply::json(status, &serde_json::json!({"status": told}))
 }
 
 pub(crate) async fn ready(State(gateway): State<Gateway>) -> Response {

@@ -134,9 +134,17 @@ enum Message {
     Explain(Box<(Request, Prompt)>, oneshot::Sender<LaneExplanation>),
 }
 
+/// How many replicas take work.
+#[derive(Debug, Default)]
+struct Up {
+    all: AtomicU32,
+    /// Those that are no gateways of other regions.
+    near: AtomicU32,
+}
+
 struct Driver {
     name: String,
-    up: Arc<AtomicU32>,
+    up: Arc<Up>,
     /// The lane is gone from the configuration.
     retired: bool,
     scheduler: Scheduler,
@@ -156,6 +164,16 @@ struct Driver {
     reading: Option<(Client, LaneHandle)>,
     /// Where replicas are preferred.
     regions: Option<Regions>,
+}
+
+/// Whether a replica takes work.
+const fn takes(replica: &fleet::Replica) -> bool {
+    replica.up && replica.capacity.requests_max > 0
+}
+
+/// Whether one that is no gateway of another region does.
+const fn is_near(replica: &fleet::Replica) -> bool {
+    takes(replica) && !replica.site.passes_on
 }
 
 /// Between two looks at every tenant.
@@ -285,21 +303,28 @@ impl Driver {
         Some(all.map(|(id, _)| *id).collect())
     }
 
-    /// The replicas that take work and are no gateways of other regions; none where there are no such
-    /// gateways among them all.
-    fn near(&self) -> Option<Vec<ReplicaId>> {
-        let is_up = |id: ReplicaId| self.scheduler.fleet().get(id).is_some_and(|one| one.up);
-        let mut all = self.replicas.iter();
-        all.any(|(_, known)| known.door.is_gateway()).then(|| {
-            let near = self.replicas.iter().filter(|(_, known)| !known.door.is_gateway());
-            near.map(|(id, _)| *id).filter(|id| is_up(*id)).collect()
-        })
+    /// Whether any of its replicas is a gateway of another region.
+    fn has_gateways(&self) -> bool {
+        self.replicas.values().any(|known| known.door.is_gateway())
+    }
+
+    /// Whether a replica that is no gateway gets work, as far as its answers tell. Those that would not, were
+    /// there better ones, do not count.
+    fn works_near(&self) -> bool {
+        let gets_work =
+            |verdict: Verdict| verdict.is_open() && !matches!(verdict, Verdict::Panic { .. });
+        let idle = self.scheduler.standings().filter(|standing| !gets_work(standing.verdict));
+        let idle: Vec<ReplicaId> = idle.map(|standing| standing.replica).collect();
+        self.scheduler.fleet().iter().any(|one| is_near(one) && !idle.contains(&one.id))
     }
 
     fn show(&mut self) {
-        let takes = |replica: &&fleet::Replica| replica.up && replica.capacity.requests_max > 0;
-        let up = self.scheduler.fleet().iter().filter(takes).count();
-        self.up.store(u32::try_from(up).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let count = |takes: fn(&fleet::Replica) -> bool| {
+            let count = self.scheduler.fleet().iter().filter(|one| takes(one)).count();
+            u32::try_from(count).unwrap_or(u32::MAX)
+        };
+        self.up.all.store(count(takes), Ordering::Relaxed);
+        self.up.near.store(count(is_near), Ordering::Relaxed);
         self.gauges.show(&self.scheduler);
         if self.now().since(self.gap_shown) >= GAP_EVERY {
             self.gap_shown = self.now();
@@ -402,7 +427,8 @@ impl Driver {
         let region = replica.region.as_deref();
         let site = self.regions.as_ref().map(|regions| regions.site(region)).unwrap_or_default();
         let between = if replica.crosses_zones { ZONE_ROUND_TRIP } else { Span::ZERO };
-        let site = Site { network: site.network + between, ..site };
+        let (network, passes_on) = (site.network + between, replica.is_gateway);
+        let site = Site { network, passes_on, ..site };
         self.handle(Input::Located { replica: id, site });
     }
 

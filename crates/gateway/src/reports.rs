@@ -3,6 +3,7 @@
 //! themselves; nothing waits for it, and an engine that says nothing, or something strange, is
 //! scheduled by the ledger alone.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,12 +45,18 @@ pub struct HealthCheck {
     /// Whether nothing else will do than a status of 200 to 299. Otherwise an engine without such a
     /// path is up, too, and only errors of its own count.
     pub is_strict: bool,
+    /// Whether a gateway of another region is to take requests for a model that rests there, while nobody
+    /// works here.
+    pub starts: bool,
 }
+
+/// What asks a gateway of another region for models that rest there, too, behind the rest of the path.
+const STARTS: &str = "&starts=true";
 
 impl Default for HealthCheck {
     fn default() -> Self {
         let path = "/health".to_owned();
-        Self { path, interval: EVERY, timeout: PATIENCE, is_strict: false }
+        Self { path, interval: EVERY, timeout: PATIENCE, is_strict: false, starts: false }
     }
 }
 
@@ -91,7 +98,7 @@ pub(crate) async fn read(
             }
         }
         if look_at <= read_at {
-            let (probe, is_refused) = probe(&client, clock, &replica).await;
+            let (probe, is_refused) = probe(&client, clock, &lane, &replica).await;
             lane.replica_checked(id, probe);
             if is_refused {
                 lane.replica_refused(id);
@@ -123,7 +130,7 @@ async fn watch(
     let begun = clock.now_nanos();
     let mut until = begun.saturating_add(nanos(URGENT));
     while clock.now_nanos() < until {
-        if let (_, true) = probe(client, clock, replica).await {
+        if let (_, true) = probe(client, clock, lane, replica).await {
             lane.replica_refused(id);
             let longer = clock.now_nanos().saturating_add(nanos(URGENT));
             until = longer.min(begun.saturating_add(nanos(URGENT_MAX)));
@@ -166,11 +173,21 @@ impl HealthCheck {
 }
 
 /// How it is, and whether nobody listens there.
-async fn probe(client: &Client, clock: Clock, replica: &Replica) -> (Probe, bool) {
+async fn probe(
+    client: &Client,
+    clock: Clock,
+    lane: &LaneHandle,
+    replica: &Replica,
+) -> (Probe, bool) {
     let begun = clock.now_nanos();
     let health = &replica.health;
+    let path = if health.starts && !lane.works_near() {
+        Cow::Owned(format!("{}{STARTS}", health.path))
+    } else {
+        Cow::Borrowed(health.path.as_str())
+    };
     let asking = async {
-        let response = client.request(get(replica, &health.path)?).await;
+        let response = client.request(get(replica, &path)?).await;
         let response = match response {
             Ok(response) => response,
             Err(error) => return Some(Err(error)),

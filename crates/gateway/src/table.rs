@@ -40,9 +40,15 @@ impl Lane {
         self.handle.is_open() || self.config.rest.is_some()
     }
 
+    /// Whether a gateway of another region may send its requests here: they go to replicas of this one, or wait
+    /// for the first of them where `starts` allows that.
+    pub(crate) fn is_open_to_gateways(&self, starts: bool) -> bool {
+        self.handle.works_near() || (starts && self.config.rest.is_some())
+    }
+
     /// How long a request waits here for its turn, with what its route says of that.
     pub(crate) fn patience(&self, queue: Duration) -> Duration {
-        let rest = self.config.rest.filter(|_| !self.handle.is_open());
+        let rest = self.config.rest.filter(|_| !self.handle.is_open_near());
         rest.map_or(queue, |rest| queue.max(rest))
     }
 
@@ -146,6 +152,21 @@ impl Table {
     /// Routes that keep answers.
     pub(crate) fn cached(&self) -> impl Iterator<Item = &Name> {
         self.caches.keys()
+    }
+
+    /// The lanes that requests for a public name may go to; all lanes where it is empty.
+    pub(crate) fn behind(&self, name: &str) -> Vec<&Arc<Lane>> {
+        if name.is_empty() {
+            return self.lanes.iter().collect();
+        }
+        let of = |name: &str| {
+            let mut routes = self.router.routes().iter();
+            routes.find(|route| route.models.iter().any(|one| one.as_str() == name))
+        };
+        let Some(route) = of(name).or_else(|| of(ANY)) else { return Vec::new() };
+        let targets = route.rules.iter().flat_map(|rule| &rule.targets).chain(&route.targets);
+        let lanes = targets.map(|target| target.lane).chain(route.fallbacks.iter().copied());
+        lanes.filter_map(|lane| self.lane_at(lane)).collect()
     }
 
     /// Every public name, with the tokens of context behind it.

@@ -45,6 +45,9 @@ pub struct Prompt {
     pub streams: bool,
     /// The only replicas that it may go to; none where it may go to any.
     pub among: Option<Arc<[ReplicaId]>>,
+    /// Whether it came through a gateway, and goes to none of another region from here: see
+    /// [`crate::Site::passes_on`].
+    pub stays: bool,
 }
 
 impl Prompt {

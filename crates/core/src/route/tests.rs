@@ -207,7 +207,7 @@ fn equals_share_a_burst() {
 #[test]
 fn distance_and_adapters_are_seconds_too() {
     let mut world = World::new(&[(1, 50), (1, 50)]);
-    let far = crate::Site { network: Span::from_millis(50), region: 1 };
+    let far = crate::Site { network: Span::from_millis(50), region: 1, ..crate::Site::default() };
     world.fleet.locate(ReplicaId(0), far);
     assert_eq!(world.replica(Policy::Cost, 1, &Prompt::default()), Some(1));
     world.fleet.set_adapters(ReplicaId(0), vec![77]);
@@ -222,7 +222,7 @@ fn among_equals_the_nearest_share() {
     let chosen = |loads: [(u32, u64); 4]| {
         let mut world = World::new(&loads);
         for id in [0, 1] {
-            let site = crate::Site { network: ZONE_ROUND_TRIP, region: 0 };
+            let site = crate::Site { network: ZONE_ROUND_TRIP, ..crate::Site::default() };
             world.fleet.locate(ReplicaId(id), site);
         }
         let replica = |request: u64| world.replica(Policy::Cost, request, &prompt(0..0)).unwrap();

@@ -336,7 +336,7 @@ mod tests {
                     prefill_max: 600,
                     ..Capacity::of_requests(*places)
                 };
-                let site = Site { network: Span::from_millis(*network_ms), region: 0 };
+                let site = Site { network: Span::from_millis(*network_ms), ..Site::default() };
                 scheduler.handle(Time::ZERO, Input::ReplicaUp { replica: id, capacity });
                 scheduler.handle(Time::ZERO, Input::Located { replica: id, site });
             }

@@ -3,6 +3,7 @@
 //! kill replicas.
 
 use super::{Live, Output, Running, Scheduler};
+use crate::fleet::Replica;
 use crate::health::{Change, Ruling, Signal};
 use crate::{Failure, FailureKind, Refusal, ReplicaId, RequestId, Span, Time};
 
@@ -112,13 +113,14 @@ impl Scheduler {
         if live.doubt.is_some() {
             return None;
         }
-        let among = live.prompt.among.clone();
+        let (among, stays) = (live.prompt.among.clone(), live.prompt.stays);
         match self.apart(now, live.prompt.fingerprint) {
             Ok(mut barred) => {
-                if let Some(among) = among {
-                    let all = self.fleet.iter().map(|replica| replica.id);
-                    barred.extend(all.filter(|id| !among.contains(id)));
-                }
+                let is_barred = |replica: &&Replica| {
+                    let is_left_out = among.as_ref().is_some_and(|all| !all.contains(&replica.id));
+                    is_left_out || (stays && replica.site.passes_on)
+                };
+                barred.extend(self.fleet.iter().filter(is_barred).map(|replica| replica.id));
                 Some(barred)
             }
             Err(Apart::Calm { from }) => {

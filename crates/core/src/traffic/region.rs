@@ -97,7 +97,8 @@ impl Regions {
         };
         let waits = Span::from_nanos(self.spill_after.as_nanos().saturating_mul(tier));
         let number = listed.map_or(0, |at| at + 1);
-        Site { network: round_trip + waits, region: u16::try_from(number).unwrap_or(u16::MAX) }
+        let region = u16::try_from(number).unwrap_or(u16::MAX);
+        Site { network: round_trip + waits, region, ..Site::default() }
     }
 }
 

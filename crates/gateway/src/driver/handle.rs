@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Driver, Holders, LaneExplanation, LaneStatus, Message, Replica, Ticket, mailbox};
+use super::{Driver, Holders, LaneExplanation, LaneStatus, Message, Replica, Ticket, Up, mailbox};
 use crate::metrics::LaneGauges;
 
 /// The way to a lane. Clones are the same one.
@@ -26,8 +26,7 @@ use crate::metrics::LaneGauges;
 pub struct LaneHandle {
     name: Arc<str>,
     pub(super) shared: Arc<Shared>,
-    /// Replicas that take work.
-    up: Arc<AtomicU32>,
+    up: Arc<Up>,
     /// Whether its model has adapters, so that replicas are asked for which they have.
     has_adapters: Arc<AtomicBool>,
 }
@@ -130,10 +129,19 @@ impl LaneHandle {
         self.shared.driver.lock().carried(among)
     }
 
-    /// The replicas that take work and are no gateways of other regions; none where there are no such
-    /// gateways.
-    pub(crate) fn near(&self) -> Option<Vec<ReplicaId>> {
-        self.shared.driver.lock().near()
+    /// Whether any of its replicas is a gateway of another region.
+    pub(crate) fn has_gateways(&self) -> bool {
+        self.shared.driver.lock().has_gateways()
+    }
+
+    /// Whether any replica that is no gateway of another region takes work.
+    pub(crate) fn is_open_near(&self) -> bool {
+        self.up.near.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether any of those gets work, as far as its answers tell.
+    pub(crate) fn works_near(&self) -> bool {
+        self.is_open_near() && self.shared.driver.lock().works_near()
     }
 
     /// Its name: the model's.
@@ -148,7 +156,7 @@ impl LaneHandle {
 
     /// Replicas that take work.
     pub(crate) fn up(&self) -> u32 {
-        self.up.load(Ordering::Relaxed)
+        self.up.all.load(Ordering::Relaxed)
     }
 
     /// Limits and policies from now on.

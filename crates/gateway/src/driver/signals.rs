@@ -9,7 +9,7 @@ use pilotage_core::scale::{
 };
 use pilotage_core::{Band, Input, ReplicaId, Report, Request, RequestId, Span, Time, Tokens};
 
-use super::{Driver, Known, LaneHandle};
+use super::{Driver, Known, LaneHandle, is_near};
 
 const BANDS: usize = Band::ALL.len();
 
@@ -273,11 +273,9 @@ impl Driver {
         }
     }
 
-    /// Whether somebody waits, and no replica takes work.
+    /// Whether somebody waits, and no replica of this region takes work.
     pub(super) fn is_held(&self) -> bool {
-        let mut fleet = self.scheduler.fleet().iter();
-        let takes = fleet.any(|one| one.up && one.capacity.requests_max > 0);
-        !self.scheduler.queue().is_empty() && !takes
+        !self.scheduler.queue().is_empty() && !self.scheduler.fleet().iter().any(is_near)
     }
 
     /// What is to be seen of the lane now.
@@ -322,7 +320,9 @@ impl Driver {
     /// What one replica does, once that was measured.
     fn speed(&self) -> Option<Speed> {
         let (speed, measured) = self.scheduler.speed();
-        let serving = self.scheduler.fleet().iter().filter(|one| one.capacity.requests_max > 0);
+        // What a gateway of another region has room for says nothing of a replica.
+        let own = self.scheduler.fleet().iter().filter(|one| !one.site.passes_on);
+        let serving = own.filter(|one| one.capacity.requests_max > 0);
         let largest = serving.map(|one| one.capacity).max_by_key(|one| one.requests_max);
         let largest = largest.filter(|_| measured || self.counts.each.is_some())?;
         // Answers in one piece tell the scheduler nothing of steps.
@@ -341,7 +341,7 @@ impl Driver {
     }
 
     fn replicas_seen(&self) -> BTreeMap<ReplicaId, ReplicaSeen> {
-        let fleet = self.scheduler.fleet().iter().filter(|one| one.up);
+        let fleet = self.scheduler.fleet().iter().filter(|one| one.up && !one.site.passes_on);
         let seen = fleet.filter_map(|one| {
             let Known { since, kv_used, .. } = *self.replicas.get(&one.id)?;
             let drains = one.capacity.requests_max == 0;
@@ -370,9 +370,9 @@ impl LaneHandle {
         (signals, names)
     }
 
-    /// Whether requests wait, and no replica takes work.
+    /// Whether requests wait, and no replica of this region takes work.
     pub fn is_held(&self) -> bool {
-        self.up() == 0 && self.shared.driver.lock().is_held()
+        !self.is_open_near() && self.shared.driver.lock().is_held()
     }
 
     /// A replica served so long after it was started, or after it was woken.

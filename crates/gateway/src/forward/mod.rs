@@ -216,7 +216,7 @@ async fn turn(
 ) -> Result<Go, Missed> {
     let late = left(watch.now(), order.until);
     let turn = tokio::time::timeout(late, ticket.turn()).await;
-    let sleeps = order.rests && last.is_none() && !ticket.lane().is_open();
+    let sleeps = order.rests && last.is_none() && !ticket.lane().is_open_near();
     let turn = turn.map_err(|_| if sleeps { reply::starting() } else { out_of_time() })?;
     let go = turn.map_err(|refusal| {
         let refusal = blamed(refusal, last);

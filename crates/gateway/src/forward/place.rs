@@ -248,7 +248,8 @@ fn line_up(
     let Asking { endpoint, caller, body, peek, .. } = asking;
     let config = &lane.config;
     let hops = hops(&asking.headers);
-    let among = among(lane, sent, near(lane, hops)?)?;
+    let stays = stays(lane, hops)?;
+    let among = among(lane, sent)?;
     watch.lane(&config.name, config.price);
     let tokens = endpoint.estimate(peek, config.context_tokens);
     if sent.charged {
@@ -273,7 +274,7 @@ fn line_up(
     // Where all names go there, each is a model of its own.
     let own = (config.served_model == ANY).then_some(peek.model.value.as_str());
     let known = prompt(gateway, lane, asking, adapter.or(own));
-    let prompt = Prompt { among, ..known };
+    let prompt = Prompt { among, stays, ..known };
     let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);
@@ -311,38 +312,33 @@ fn hops(headers: &HeaderMap) -> u32 {
     said.map_or(0, |hops| hops.unwrap_or(1))
 }
 
-/// The replicas that a request may go to which came through a gateway already: none that is one itself, so
-/// that regions which send to each other never send in circles. None where all may have it.
+/// Whether a request came through a gateway already. Then it goes to none of another region from here, so that
+/// regions which send to each other never send in circles.
 ///
 /// # Errors
-/// It has come through too many, or none of its own is left to this gateway.
-fn near(lane: &Lane, hops: u32) -> Result<Option<Arc<[ReplicaId]>>, Refused> {
+/// It has come through too many, or no replica is left to this gateway, and none will be started for it.
+fn stays(lane: &Lane, hops: u32) -> Result<bool, Refused> {
     if hops == 0 {
-        return Ok(None);
+        return Ok(false);
     }
     if hops > HOPS_MAX {
         let message = "the request came through too many gateways: say of their endpoints that they are such (`gateway: true`)";
         return Err(ApiError { status: 508, ..ApiError::unavailable(message) }.into());
     }
-    match lane.handle.near() {
-        Some(near) if near.is_empty() => {
-            let message = "no replica of this region takes work, and the request comes from another one; retry later";
-            Err(ApiError::unavailable(message).into())
-        }
-        near => Ok(near.map(Arc::from)),
+    let is_open = lane.handle.is_open_near() || lane.config.rest.is_some();
+    if !is_open && lane.handle.has_gateways() {
+        let message = "no replica of this region takes work, and the request comes from another one; retry later";
+        return Err(ApiError::unavailable(message).into());
     }
+    Ok(true)
 }
 
 /// The replicas that a request may go to: those that it is kept to, as far as they have its adapter.
 ///
 /// # Errors
 /// None of them has it. Another model may.
-fn among(
-    lane: &Lane,
-    sent: &Sent<'_>,
-    near: Option<Arc<[ReplicaId]>>,
-) -> Result<Option<Arc<[ReplicaId]>>, Missed> {
-    let among = sent.among.cloned().or(near);
+fn among(lane: &Lane, sent: &Sent<'_>) -> Result<Option<Arc<[ReplicaId]>>, Missed> {
+    let among = sent.among.cloned();
     let Some(adapter) = sent.adapter else { return Ok(among) };
     let have = match lane.handle.holders(adapter) {
         Holders::Any => return Ok(among),

@@ -1,5 +1,9 @@
 //! Replicas in several regions: the near ones first, the others when those are gone.
 
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
 use pilotage_core::traffic::{Name, Region, Regions};
 use pilotage_core::{Capacity, Policy, ReplicaId, Span};
 use pilotage_gateway::{Gateway, Replica};
@@ -7,6 +11,7 @@ use pilotage_shell::secret::Secret;
 
 use crate::support::{
     Engine, KEY, answer, chat, config, ended, engine, gateway, listen, send, until_idle,
+    until_queued,
 };
 
 fn regions(order: [&str; 2]) -> Regions {
@@ -135,6 +140,78 @@ async fn what_came_through_a_gateway_goes_to_no_other() {
     elsewhere.json(200, "{}");
     gateway.lane("lane").unwrap().replica_down(ReplicaId(2));
     assert_eq!(send(&gateway, chat(r#"{"model":"public"}"#)).await.status(), 200);
+}
+
+/// What a gateway tells another one of the name that it would be asked by, and its status.
+async fn told(gateway: &Gateway, query: &str, key: &str) -> u16 {
+    let request = Request::get(format!("/health/ready?{query}"));
+    let request = request.header("authorization", format!("Bearer {key}"));
+    send(gateway, request.body(Body::empty()).unwrap()).await.status().as_u16()
+}
+
+/// Two regions that each have the other's gateway, and no replicas, are not ready for each other.
+#[tokio::test]
+async fn a_gateway_that_could_only_send_on_is_not_ready_for_others() {
+    let (elsewhere, near) = (engine().await, engine().await);
+    let gateway = gateway(config(), &[]);
+    up_gateway(&gateway, 1, &elsewhere.url);
+    let ready = async |query: &'static str| told(&gateway, query, KEY).await;
+    assert_eq!(ready("").await, 200, "its clients are served");
+    assert_eq!((ready("near=public").await, ready("near=").await), (503, 503));
+    assert_eq!(ready("near=public&starts=true").await, 503, "nothing will be started");
+    up(&gateway, 2, "near", &near);
+    assert_eq!((ready("near=public").await, ready("near=").await), (200, 200));
+    assert_eq!(ready("near=unknown").await, 503);
+    assert_eq!(told(&gateway, "near=public", "pk-nobody").await, 401);
+    gateway.drain();
+    assert_eq!(ready("near=public").await, 503);
+}
+
+#[tokio::test]
+async fn one_that_rests_is_started_for_other_regions_where_they_say_so() {
+    let (elsewhere, near) = (engine().await, engine().await);
+    let mut config = config();
+    config.lanes[0].rest = Some(Duration::from_secs(60));
+    let gateway = gateway(config, &[]);
+    up_gateway(&gateway, 1, &elsewhere.url);
+    let ready = async |query: &'static str| told(&gateway, query, KEY).await;
+    assert_eq!(ready("near=public").await, 503);
+    assert_eq!(ready("near=public&starts=true").await, 200);
+    // It waits for the start, and is not sent on meanwhile.
+    let mut request = chat(r#"{"model":"public"}"#);
+    request.headers_mut().insert("x-pilotage-hops", "1".parse().unwrap());
+    near.json(200, r#"{"by":"near"}"#);
+    let start = async {
+        until_queued(&gateway, 1).await;
+        assert!(gateway.lane("lane").unwrap().is_held());
+        up(&gateway, 2, "near", &near);
+    };
+    let (answer, ()) = tokio::join!(answer(&gateway, request), start);
+    assert_eq!(answer, (200, r#"{"by":"near"}"#.to_owned()));
+}
+
+/// What another gateway can take is neither a replica nor what one does.
+#[tokio::test]
+async fn gateways_of_other_regions_are_no_replicas_to_autoscalers() {
+    let (elsewhere, near) = (engine().await, engine().await);
+    let gateway = gateway(config(), &[]);
+    let lane = gateway.lane("lane").unwrap();
+    let replica = Replica {
+        is_gateway: true,
+        ..Replica::at("elsewhere", &elsewhere.url, Capacity::of_requests(256))
+    };
+    lane.replica_up(ReplicaId(1), replica);
+    elsewhere
+        .json(200, r#"{"usage":{"prompt_tokens":10,"completion_tokens":3,"total_tokens":13}}"#);
+    assert_eq!(send(&gateway, chat(r#"{"model":"public"}"#)).await.status(), 200);
+    until_idle(&gateway).await;
+    let (seen, _) = lane.signals();
+    assert_eq!((seen.replicas.unwrap().value.len(), seen.speed), (0, None));
+    assert!(seen.arrivals.unwrap().value[1].requests > 0.0, "somebody asks for it here");
+    up(&gateway, 2, "near", &near);
+    let (seen, _) = lane.signals();
+    assert_eq!(seen.replicas.unwrap().value.len(), 1);
+    assert_eq!(seen.speed.unwrap().value.sequences_max, 4);
 }
 
 #[tokio::test]

@@ -218,7 +218,7 @@ impl<'a> Simulation<'a> {
         let capacity = if direct { ENDLESS } else { capacity };
         let replica = self.ids[at];
         self.scheduler.handle(self.now, Input::ReplicaUp { replica, capacity });
-        let site = Site { network: *network, region: *region };
+        let site = Site { network: *network, region: *region, ..Site::default() };
         self.scheduler.handle(self.now, Input::Located { replica, site });
     }
 

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use pilotage_core::traffic::Zone;
+use pilotage_core::traffic::{ANY, Zone};
 use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, HealthCheck, Replica};
 use pilotage_plan::api::Dialect;
 use pilotage_plan::pods::{PodSpec, Stage};
-use pilotage_plan::{HealthSpec, Lane, ProcessSpec, Program};
+use pilotage_plan::{HealthSpec, Lane, ProcessSpec, Program, Route};
 use pilotage_shell::secret::Secret;
 
 use super::load::Load;
@@ -44,6 +44,10 @@ struct Of {
     region: Option<String>,
     /// How those that are not our own are asked whether they are well.
     health: HealthCheck,
+    /// A name by which clients ask for it, and other regions know it; empty where it has none.
+    public: String,
+    /// Whether there may be none that serves while nobody asks.
+    rests: bool,
     /// Where those tell how full they are.
     metrics: Option<String>,
     /// Which server those elsewhere are.
@@ -51,12 +55,15 @@ struct Of {
 }
 
 impl Of {
-    /// How one elsewhere is asked whether it is well: a gateway says at one path whether it serves.
+    /// How one elsewhere is asked whether it is well: a gateway says whether it has replicas of its own for the
+    /// name that it would be asked by. What rests there is started for us only where nothing can be here.
     fn health(&self, is_gateway: bool) -> HealthCheck {
         match is_gateway {
             true => HealthCheck {
-                path: "/health/ready".to_owned(),
+                // Of what names may have, only this one means something else in addresses.
+                path: format!("/health/ready?near={}", self.public.replace('+', "%2B")),
                 is_strict: true,
+                starts: !self.rests,
                 ..self.health.clone()
             },
             false => self.health.clone(),
@@ -143,12 +150,14 @@ impl Fleet {
     }
 
     /// What holds for lanes from now on; those of replicas that are there still and not in it keep what held.
-    pub(in crate::cmd) fn set_lanes(&mut self, lanes: &[Lane]) {
+    pub(in crate::cmd) fn set_lanes(&mut self, lanes: &[Lane], routes: &[Route]) {
         self.aside.retain(|up| lanes.iter().any(|lane| lane.name == up.lane));
         let of = |lane: &Lane| Of {
             context_tokens: lane.context_tokens,
             region: lane.region.clone(),
             health: health(&lane.health),
+            public: public_name(&lane.name, routes).to_owned(),
+            rests: lane.rest_seconds.is_some(),
             metrics: lane.metrics_path.clone(),
             dialect: lane.dialect,
         };
@@ -466,7 +475,20 @@ fn health(said: &HealthSpec) -> HealthCheck {
         interval: Duration::from_secs(said.interval_seconds.into()),
         timeout: Duration::from_secs(said.timeout_seconds.into()),
         is_strict: said.is_strict,
+        starts: false,
     }
+}
+
+/// A name by which clients ask for what a lane serves, the first of the first route that leads there; empty where
+/// there is none.
+fn public_name<'a>(lane: &str, routes: &'a [Route]) -> &'a str {
+    let leads = |route: &&Route| {
+        let rules = route.rules.iter().flat_map(|rule| &rule.targets);
+        let targets = rules.chain(&route.targets).map(|target| target.model.as_str());
+        targets.chain(route.fallbacks.iter().map(String::as_str)).any(|target| target == lane)
+    };
+    let names = routes.iter().filter(leads).flat_map(|route| &route.public_names);
+    names.map(String::as_str).find(|name| *name != ANY).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -516,7 +538,7 @@ mod tests {
         let (mut fleet, admin, key) = begin();
         let mut set = |endpoints: &str, secret: Option<&str>| {
             let plan = planned(endpoints);
-            fleet.set_lanes(&plan.lanes);
+            fleet.set_lanes(&plan.lanes, &plan.routes);
             let secret = secret.map(|secret| Secret::new(secret.to_owned()));
             let reached = |spec: &pilotage_plan::EndpointSpec| Reached {
                 spec: spec.clone(),
@@ -557,7 +579,7 @@ mod tests {
                 "{url: 'http://127.0.0.1:1', region: oslo, zone: a}, \
                  {url: 'http://127.0.0.1:2', region: oslo, zone: b}, {url: 'http://127.0.0.1:3'}",
             );
-            fleet.set_lanes(&plan.lanes);
+            fleet.set_lanes(&plan.lanes, &plan.routes);
             let reached: Vec<_> = (plan.endpoints.iter())
                 .map(|spec| Reached { spec: spec.clone(), key: None, trust: None })
                 .collect();
@@ -575,13 +597,38 @@ mod tests {
         check(Some("paris/a"), [true, true, true]);
     }
 
+    /// A gateway is asked for the name that clients write, and where nothing may be here anyway, only for what
+    /// serves there.
+    #[test]
+    fn gateways_are_asked_for_what_they_would_be_sent() {
+        let check = |model: &str, routes: &str, expect: (&str, bool)| {
+            let text = format!(
+                "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, spec: {{{model}}}}}\n---\n\
+                 {{apiVersion: pilotage.dev/v1alpha1, kind: Route, metadata: {{name: r}}, spec: {{{routes}}}}}"
+            );
+            let plan =
+                plan(&parse_all([("f", text.as_str())]).unwrap(), &World::with_cores(4)).unwrap();
+            let (mut fleet, ..) = begin();
+            fleet.set_lanes(&plan.lanes, &plan.routes);
+            let health = fleet.lanes["a"].health(true);
+            assert_eq!((health.path.as_str(), health.starts), expect);
+            assert!(health.is_strict);
+        };
+        let gateway = "endpoints: [{url: 'http://b', region: b, gateway: true}]";
+        check(gateway, "targets: [{model: a}]", ("/health/ready?near=r", true));
+        check(gateway, "models: [x+y], targets: [{model: a}]", ("/health/ready?near=x%2By", true));
+        let rests = "source: 'file:m.gguf', region: a, scaling: {min: 0, max: 1, zero: cold}";
+        let both = format!("{rests}, {gateway}");
+        check(&both, "targets: [{model: a}]", ("/health/ready?near=r", false));
+    }
+
     /// Pods by name, uid and stage: who is up with which number, how many requests may go there, and how
     /// many rest.
     #[tokio::test]
     async fn pods_come_rest_and_go() {
         let (mut fleet, ..) = begin();
         let mut plan = planned("{url: 'http://127.0.0.1:1'}");
-        fleet.set_lanes(&plan.lanes);
+        fleet.set_lanes(&plan.lanes, &plan.routes);
         let spec = plan.endpoints.remove(0);
         let mut set = |pods: &[(&str, &str, Stage)]| {
             let one = |(name, uid, stage): &(&str, &str, Stage)| Reached {
@@ -661,12 +708,12 @@ mod tests {
         let at = || ("http://127.0.0.1:1".to_owned(), None);
         let (mut fleet, ..) = begin();
         let mut moved = |lanes: &[Lane]| {
-            fleet.set_lanes(lanes);
+            fleet.set_lanes(lanes, &[]);
             fleet.process_up("a-0", &before, at(), None);
             fleet.move_aside("a-0");
             fleet.process_up("a-0", &spec, at(), None);
             assert_eq!((fleet.lane_of("a-0"), fleet.aside.len()), (Some("a"), 1));
-            fleet.set_lanes(lanes);
+            fleet.set_lanes(lanes, &[]);
             let was_up = fleet.rest(0, "a-0");
             (was_up, fleet.resting.len(), fleet.let_go(0, &Load::default()).len())
         };
@@ -717,7 +764,7 @@ mod tests {
             );
             let plan =
                 plan(&parse_all([("f", text.as_str())]).unwrap(), &World::with_cores(1)).unwrap();
-            fleet.set_lanes(&plan.lanes);
+            fleet.set_lanes(&plan.lanes, &plan.routes);
             let reached: Vec<_> = (plan.endpoints.iter())
                 .map(|spec| Reached { spec: spec.clone(), key: None, trust: None })
                 .collect();

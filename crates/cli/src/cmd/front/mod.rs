@@ -240,7 +240,7 @@ impl Front {
 
     fn raise_endpoints(&mut self) {
         let plan = self.current.served();
-        self.fleet.set_lanes(&plan.lanes);
+        self.fleet.set_lanes(&plan.lanes, &plan.routes);
         self.fleet.set_endpoints(self.clock.now_nanos(), &self.current.endpoints());
     }
 }

@@ -728,11 +728,11 @@ mod tests {
         let (mut fleet, ..) = begin();
         let lane = planned("{url: 'http://127.0.0.1:1'}").lanes.remove(0);
         let named = |name: String| Lane { name, ..lane.clone() };
-        fleet.set_lanes(&[named("a".to_owned())]);
+        fleet.set_lanes(&[named("a".to_owned())], &[]);
         let process = ProcessSpec { lane: "a".to_owned(), ..process() };
         fleet.process_up("a-0", &process, ("http://127.0.0.1:2".to_owned(), None), None);
         for round in 0..100 {
-            fleet.set_lanes(&[named(format!("m-{round}"))]);
+            fleet.set_lanes(&[named(format!("m-{round}"))], &[]);
         }
         let names = |fleet: &Fleet| {
             let mut names: Vec<String> = fleet.lanes.keys().cloned().collect();
@@ -741,10 +741,10 @@ mod tests {
         };
         assert_eq!(names(&fleet), ["a", "m-99"], "one that rests there keeps what holds");
         assert!(fleet.rest(0, "a-0"));
-        fleet.set_lanes(&[]);
+        fleet.set_lanes(&[], &[]);
         assert_eq!(names(&fleet), ["a"]);
         fleet.process_down("a-0");
-        fleet.set_lanes(&[]);
+        fleet.set_lanes(&[], &[]);
         assert_eq!(names(&fleet), [""; 0]);
     }
 

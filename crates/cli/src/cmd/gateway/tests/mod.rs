@@ -266,7 +266,8 @@ async fn an_http_route_leads_to_models() {
     rig.model(&vllm()).await;
     rig.put(slice(&[("p", "1", engine.at, true, false)])).await;
     rig.replicas(1, 1).await;
-    rig.define("gateway.networking.k8s.io", "HTTPRoute", "httproutes", "Namespaced").await;
+    let [.., routes, _] = pilotage_cluster::foreign::gateway_api();
+    rig.put(routes).await;
     let route = |name: &str, more: Value| {
         let mut spec = json!({"rules": [{"backendRefs":
             [{"group": "pilotage.dev", "kind": "Model", "name": "m"}]}]});

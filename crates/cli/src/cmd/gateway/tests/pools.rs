@@ -1,5 +1,6 @@
 //! InferencePools of a cluster in memory: for clients by HTTPRoutes, and for proxies by name.
 
+use pilotage_cluster::foreign::gateway_api;
 use pilotage_gateway::{Pick, Picked};
 
 use super::*;
@@ -29,12 +30,9 @@ fn pool(ports: &[u16]) -> Value {
 }
 
 async fn define_all(client: &kube::Client) {
-    let gateway = "gateway.networking.k8s.io";
-    define(client, (gateway, "HTTPRoute", "httproutes", "Namespaced")).await;
-    define(client, (gateway, "Gateway", "gateways", "Namespaced")).await;
-    define(client, (gateway, "GatewayClass", "gatewayclasses", "Cluster")).await;
-    let pools = ("inference.networking.k8s.io", "InferencePool", "inferencepools", "Namespaced");
-    define(client, pools).await;
+    for definition in gateway_api() {
+        put(client, definition).await;
+    }
 }
 
 fn of_gateway(kind: &str, name: &str, spec: Value) -> Value {

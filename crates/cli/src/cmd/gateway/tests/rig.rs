@@ -282,31 +282,9 @@ impl Rig {
         put(&self.client, object).await;
     }
 
-    /// A kind of others, without a schema.
-    pub(super) async fn define(&self, group: &str, kind: &str, plural: &str, scope: &str) {
-        define(&self.client, (group, kind, plural, scope)).await;
-    }
-
     pub(super) async fn model(&self, spec: &Value) {
         self.put(resource("Model", "n", "m", spec)).await;
     }
-}
-
-/// A kind of others, without a schema.
-pub(super) async fn define(
-    client: &Client,
-    (group, kind, plural, scope): (&str, &str, &str, &str),
-) {
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {"group": group, "scope": scope,
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-            "versions": [{"name": "v1", "served": true, "storage": true,
-                "subresources": {"status": {}}, "schema": {"openAPIV3Schema": schema}}]},
-    });
-    put(client, definition).await;
 }
 
 pub(super) fn cluster() -> (Server, Client) {

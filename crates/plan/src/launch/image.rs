@@ -68,6 +68,8 @@ pub(super) fn resource(vendor: Vendor, generation: &str) -> Option<&'static str>
         Vendor::Nvidia => Some("nvidia.com/gpu"),
         Vendor::Amd => Some("amd.com/gpu"),
         Vendor::Intel if generation.starts_with("gaudi") => Some("habana.ai/gaudi"),
+        // The kernel's driver has another name from Xe2 on, and Intel's plugin counts cards by that.
+        Vendor::Intel if generation.starts_with("xe2") => Some("gpu.intel.com/xe"),
         Vendor::Intel => Some("gpu.intel.com/i915"),
         Vendor::Google => Some("google.com/tpu"),
         Vendor::Apple | Vendor::Cpu => None,

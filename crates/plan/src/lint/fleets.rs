@@ -2,7 +2,8 @@
 
 use super::{Rule, Scene, Severity};
 use crate::api::{Model, Resource, ResourceName, Route};
-use crate::render::kubernetes::fleet_of;
+use crate::launch::Engine;
+use crate::render::kubernetes::{IMAGE, fleet_of};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -27,7 +28,23 @@ pub(super) const RULES: &[Rule] = &[
         field: "spec.fleet",
         look: no_hardware,
         why: "images, sizes and node labels are those of a generic accelerator, and pods go wherever one is free",
-        fix: "add a Fleet with `kind: nodes` and its `hardware`, and name it in `spec.fleet` where there are several",
+        fix: "add a Fleet with `kind: nodes` and its `hardware`, and name it in `spec.fleet`",
+    },
+    Rule {
+        name: "labels-of-nodes",
+        severity: Severity::Info,
+        field: "spec.fleet",
+        look: labels_of_nodes,
+        why: "pods that look for a label which no node has wait forever, and pods that look for none go wherever their resource is free",
+        fix: "compare with `kubectl get nodes --show-labels`, and write `nodeSelector` into the Fleet where they differ",
+    },
+    Rule {
+        name: "accelerator-unused",
+        severity: Severity::Warning,
+        field: "spec.fleet",
+        look: accelerator_unused,
+        why: "the engine in Pilotage's own image computes on processors: the accelerator is taken, paid for and idle",
+        fix: "leave out `fleet`, write an image that was built with CUDA into `spec.image`, or take `runtime: llama.cpp`",
     },
     Rule {
         name: "too-few-nodes",
@@ -83,6 +100,30 @@ fn no_hardware(scene: &Scene<'_>) -> Option<String> {
     let is_named = scene.settled.fleet.is_some_and(|fleet| fleet.spec.hardware.is_some());
     (scene.settled.accelerators() > 0 && !is_named)
         .then(|| "nobody says which accelerators it runs on".to_owned())
+}
+
+fn labels_of_nodes(scene: &Scene<'_>) -> Option<String> {
+    let fleet = &scene.settled.fleet?.spec;
+    let hardware = fleet.hardware.as_deref().filter(|_| fleet.node_selector.is_empty())?;
+    if scene.settled.accelerators() == 0 {
+        return None;
+    }
+    let Some(known) = scene.settled.known() else {
+        return Some(format!("nothing says which nodes have a {hardware} on this platform"));
+    };
+    let label = known.label.map(|(key, value)| format!("`{key}: {value}`"));
+    let keys = known.terms.iter().flat_map(|term| term["matchExpressions"].as_array());
+    let keys = keys.flatten().filter_map(|one| Some(format!("`{}`", one["key"].as_str()?)));
+    let keys: std::collections::BTreeSet<String> = keys.collect();
+    let all: Vec<String> = label.into_iter().chain(keys).collect();
+    Some(format!("its pods run on nodes with {}, as set by {}", all.join(", "), known.who))
+}
+
+fn accelerator_unused(scene: &Scene<'_>) -> Option<String> {
+    let is_own = scene.settled.spec.engine == Engine::Embedded && scene.model.spec.image.is_none();
+    (is_own && scene.settled.accelerators() > 0 && scene.settled.cluster.image == IMAGE).then(
+        || "the embedded engine takes an accelerator that its image has no use for".to_owned(),
+    )
 }
 
 /// Whole nodes that so many copies take.

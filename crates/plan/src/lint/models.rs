@@ -47,7 +47,7 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Info,
         field: "spec.replicas",
         look: one_copy,
-        why: "a budget for disruptions would keep nodes from being drained, so there is none: a drained node takes the model away until it has started elsewhere",
+        why: "a drain waits until the operator has started another one elsewhere; a node that dies takes the model away for as long as a start takes",
         fix: "write `replicas: 2`, or let a Route fall back to another Model",
     },
     Rule {
@@ -65,6 +65,14 @@ pub(super) const RULES: &[Rule] = &[
         look: each_copy_fetches,
         why: "a new copy starts as slowly as its download",
         fix: "write `storage: {kind: claim}`, which all copies share",
+    },
+    Rule {
+        name: "class-of-storage",
+        severity: Severity::Info,
+        field: "spec.storage.className",
+        look: class_of_storage,
+        why: "a claim of a class that is not there waits forever, and so do all copies",
+        fix: "make the class (`kubectl get storageclass` lists them), or write `storage.className`",
     },
     Rule {
         name: "cold-start-outlasts-queue",
@@ -131,6 +139,12 @@ fn each_copy_fetches(scene: &Scene<'_>) -> Option<String> {
     let pods = scene.settled.replicas_max().saturating_mul(scene.settled.spec.nodes);
     let is_much = kind == StorageKind::Ephemeral && bytes >= LARGE_BYTES && pods > 1;
     is_much.then(|| format!("{pods} pods fetch {} GiB each", bytes >> 30))
+}
+
+fn class_of_storage(scene: &Scene<'_>) -> Option<String> {
+    let class = scene.settled.usual_class()?;
+    (!scene.settled.cluster.platform.makes_class(class))
+        .then(|| format!("its claim asks for the class `{class}`, which somebody has to have made"))
 }
 
 fn cold_start(scene: &Scene<'_>) -> Option<String> {

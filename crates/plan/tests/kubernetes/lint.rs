@@ -2,13 +2,19 @@
 
 use pilotage_plan::lint::{Finding, lint};
 use pilotage_plan::parse_all;
-use pilotage_plan::render::kubernetes::Cluster;
+use pilotage_plan::render::kubernetes::{Cluster, Platform};
 
 const HEAD: &str = "apiVersion: pilotage.dev/v1alpha1\nkind: ";
 
 fn findings(model: &str, others: &str) -> Vec<Finding> {
-    let text = format!("{HEAD}Model\nmetadata: {{name: m}}\nspec: {{{model}}}\n{others}");
-    lint(&parse_all([("m.yaml", text.as_str())]).unwrap(), &Cluster::default()).unwrap()
+    on(&Cluster::default(), model, others)
+}
+
+/// The Model is on the Fleet, where there is one.
+fn on(cluster: &Cluster, model: &str, others: &str) -> Vec<Finding> {
+    let fleet = if others.contains("kind: Fleet") { ", fleet: f" } else { "" };
+    let text = format!("{HEAD}Model\nmetadata: {{name: m}}\nspec: {{{model}{fleet}}}\n{others}");
+    lint(&parse_all([("m.yaml", text.as_str())]).unwrap(), cluster).unwrap()
 }
 
 fn fleet(spec: &str) -> String {
@@ -32,7 +38,8 @@ fn good() -> String {
 
 #[test]
 fn what_is_well_has_no_findings() {
-    assert_eq!(findings(&good(), &fleet("hardware: h100-sxm, nodes: 4")), Vec::new());
+    let labelled = fleet("hardware: h100-sxm, nodes: 4, nodeSelector: {gpu: h100}");
+    assert_eq!(findings(&good(), &labelled), Vec::new());
 }
 
 #[test]
@@ -75,6 +82,38 @@ fn each_rule_finds_its_own() {
     check("spot-without-floor", &good, &spot);
     check("spot-without-floor", &good, &(spot + &route("policy: cost")));
     check("cannot-run", "source: 'hf:o/r', runtime: deepspeed", &h100);
+    check("labels-of-nodes", &good, &h100);
+    check("accelerator-unused", "source: 'https://h/w.gguf'", &h100);
+}
+
+#[test]
+fn what_a_platform_takes_for_granted_is_said() {
+    let check = |platform, model: &str, hardware: &str, rule: &str, expect: &str| {
+        let cluster = Cluster { platform, ..Cluster::default() };
+        let found = on(&cluster, model, &fleet(&format!("hardware: {hardware}")));
+        let told = found.iter().find(|finding| finding.rule == rule).map(|one| one.what.clone());
+        assert!(told.as_ref().is_some_and(|told| told.contains(expect)), "{expect}: {told:?}");
+    };
+    let (good, labels) = (good(), "labels-of-nodes");
+    check(
+        Platform::Plain,
+        &good,
+        "a100-80",
+        labels,
+        "`nvidia.com/gpu.family: ampere`, `nvidia.com/gpu.memory`",
+    );
+    check(Platform::Eks, &good, "a100-40", labels, "eks.amazonaws.com/instance-gpu-memory");
+    check(
+        Platform::Eks,
+        &good,
+        "rtx-pro-6000",
+        labels,
+        "nothing says which nodes have a rtx-pro-6000",
+    );
+    let claim = format!("{good}, storage: {{kind: claim}}");
+    check(Platform::Eks, &claim, "l4", "class-of-storage", "`efs-sc`");
+    let found = on(&Cluster { platform: Platform::Aks, ..Cluster::default() }, &claim, "");
+    assert!(found.iter().all(|finding| finding.rule != "class-of-storage"), "{found:#?}");
 }
 
 #[test]

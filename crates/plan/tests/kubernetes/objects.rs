@@ -55,7 +55,7 @@ pub(crate) fn all() -> Vec<Case> {
 
 /// A Model on the Fleet of H100.
 fn case(name: &'static str, model: &str, spec: &str, cluster: &Cluster) -> Case {
-    (name, rendered(&[FLEET, &manifest(model, spec)], cluster))
+    (name, rendered(&[FLEET, &manifest(model, &format!("{spec}, fleet: h100"))], cluster))
 }
 
 fn without_groups() -> Cluster {
@@ -263,7 +263,7 @@ fn pilotage_becomes_objects() {
 #[test]
 fn what_cannot_be_is_said() {
     let check = |spec: &str, cluster: &Cluster, expect: &str| {
-        let text = manifest("m", spec);
+        let text = manifest("m", &format!("{spec}, fleet: h100"));
         let files = [("m.yaml", text.as_str()), ("f.yaml", FLEET)];
         let errors = render(&parse_all(files).unwrap(), cluster).unwrap_err();
         let said = errors[0].to_string();

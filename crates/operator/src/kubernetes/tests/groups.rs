@@ -17,7 +17,7 @@ async fn wide(copies: u64, has_groups: bool) -> Stage {
     stage.apply("Fleet", "team-a", "h100", fleet).await;
     let spec = json!({
         "source": "hf:meta-llama/Llama-3.1-405B-Instruct-FP8", "runtime": "vllm",
-        "sizeBytes": 435_000_000_000_u64, "parallelism": {"tensor": 8, "pipeline": 2}, "replicas": copies,
+        "sizeBytes": 435_000_000_000_u64, "parallelism": {"tensor": 8, "pipeline": 2}, "replicas": copies, "fleet": "h100",
     });
     stage.apply("Model", "team-a", "wide", spec).await;
     stage

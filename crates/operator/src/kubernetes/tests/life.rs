@@ -159,7 +159,7 @@ async fn groups_take_over_when_they_are_installed() {
     stage.apply("Fleet", "team-a", "h100", fleet).await;
     let wide = json!({
         "source": "hf:meta-llama/Llama-3.1-405B-Instruct-FP8", "runtime": "vllm",
-        "sizeBytes": 435_000_000_000_u64, "parallelism": {"tensor": 8, "pipeline": 2}, "replicas": 1,
+        "sizeBytes": 435_000_000_000_u64, "parallelism": {"tensor": 8, "pipeline": 2}, "replicas": 1, "fleet": "h100",
     });
     stage.apply("Model", "team-a", "wide", wide).await;
     stage.pass(30).await;

@@ -1,6 +1,8 @@
 //! Containers: the program's, and the one that fetches weights before it, both with the rights of
 //! restricted Pod Security and no more.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::labels::Role;
@@ -122,7 +124,12 @@ impl Settled<'_> {
         let mut asked = Map::new();
         let said = self.model.spec.pod_template.as_ref();
         let accelerators = self.accelerators();
-        let own = if accelerators > 0 { accelerators * 4000 } else { self.threads * 1000 };
+        let own = match accelerators {
+            0 => self.threads * 1000,
+            // The smallest machines with an accelerator have four processors, and pods get less than that.
+            1 => 3000,
+            many => many * 4000,
+        };
         let millis = said.and_then(|pods| pods.cpu_millis).unwrap_or(own);
         asked.insert("cpu".to_owned(), cores(millis).into());
         let mut most = Map::new();
@@ -176,12 +183,36 @@ impl Settled<'_> {
         let weights = self.weight_bytes()?;
         let accelerators = u64::from(self.accelerators());
         let rest = if accelerators > 0 {
-            weights / u64::from(self.spec.nodes.max(1)) + accelerators * PROGRAM_BYTES
+            let part = weights / u64::from(self.spec.nodes.max(1));
+            // A copy that sleeps holds its weights here, in blocks whose sizes are powers of two.
+            let held = if self.is_warm() { part * 2 } else { part };
+            held + accelerators * PROGRAM_BYTES
         } else {
             weights + self.cache_bytes() + OWN_BYTES
         };
         let shared = self.spec.shared_memory_bytes.unwrap_or(0);
         Some((rest + shared).next_multiple_of(1 << 20))
+    }
+
+    /// Ports that weights and adapters are fetched from; none where nothing is fetched. Others than 443 are beside it,
+    /// to which hubs and registries send on.
+    pub(super) fn fetch_ports(&self) -> Vec<u16> {
+        self.ports_of(self.model.spec.adapter_sources.values())
+    }
+
+    /// The same of what the pod template knows: adapters that are loaded into running copies are not in it.
+    pub(super) fn template_fetch_ports(&self) -> Vec<u16> {
+        let adapters = self.model.spec.adapter_sources.values();
+        self.ports_of(adapters.filter(|_| !self.loads_adapters()))
+    }
+
+    fn ports_of<'a>(&'a self, adapters: impl Iterator<Item = &'a WeightsSource>) -> Vec<u16> {
+        if !self.fetches() {
+            return Vec::new();
+        }
+        let sources = self.model.spec.source.iter().chain(adapters);
+        let ports: BTreeSet<u16> = sources.filter_map(WeightsSource::port).chain([443]).collect();
+        ports.into_iter().collect()
     }
 
     /// Bytes of the weights, where somebody knows.

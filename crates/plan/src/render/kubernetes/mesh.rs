@@ -1,6 +1,8 @@
 //! Meshes: their proxies encrypt what gateway and engines say, and must not try again what the gateway
 //! tries again itself, nor stand between the ranks of one copy.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::object::Object;
@@ -15,6 +17,12 @@ pub enum Mesh {
     /// Linkerd.
     Linkerd,
 }
+
+/// By an empty list of addresses here, Istio leaves all that a pod sends to itself.
+const SENT: &str = "traffic.sidecar.istio.io/includeOutboundIPRanges";
+
+/// All ports, as Linkerd writes ranges.
+const EVERY_PORT: &str = "1-65535";
 
 impl Mesh {
     /// All of them.
@@ -61,44 +69,79 @@ impl Mesh {
         json!({ "to": [place], "ports": ports })
     }
 
-    /// Annotations of pods that are in it and have these ports. Those that `fetch` before they start do so past the
-    /// proxy, which is not there yet; a port that is only `probed` is reached past it.
+    /// Annotations of pods that are in it and have these ports. Those that fetch before they start, from the ports
+    /// `fetch`, do so past the proxy, which is not there yet; a port that is only `probed` is reached past it. Where one
+    /// copy has several nodes, proxies see what comes to the ports of requests and nothing else: ranks agree on ports by
+    /// themselves, and whoever sends past the proxy is not let in by one that wants certificates.
     pub(super) fn pod_annotations(
         self,
         ports: &[Port],
-        fetch: bool,
+        fetch: &[u16],
         probed: Option<u16>,
     ) -> Vec<(String, String)> {
-        let of = |roles: &[PortRole]| {
-            let ports = ports.iter().filter(|port| roles.contains(&port.role));
-            let ports: Vec<String> = ports.map(|port| port.default.to_string()).collect();
-            ports.join(",")
+        let is_group = ports.iter().any(|port| port.role == PortRole::Rendezvous);
+        let of = |is: &dyn Fn(PortRole) -> bool| -> BTreeSet<u16> {
+            ports.iter().filter(|port| is(port.role)).map(|port| port.default).collect()
         };
-        let around = of(&[PortRole::Rendezvous]);
-        let listed = |ports: [&str; 2]| {
-            let ports = ports.into_iter().filter(|ports| !ports.is_empty());
-            ports.collect::<Vec<_>>().join(",")
-        };
-        let past = listed([&around, if fetch { "443" } else { "" }]);
-        let around = listed([&around, &probed.map_or_else(String::new, |port| port.to_string())]);
-        let opaque = of(&[PortRole::KvEvents]);
+        let asked = of(&|role| role != PortRole::Rendezvous);
+        let opaque = join(&of(&|role| role == PortRole::KvEvents));
+        let past = join(&fetch.iter().copied().collect());
+        let probed = join(&probed.into_iter().collect());
         let mut all: Vec<(&str, String)> = match self {
-            Self::Istio => vec![
-                ("proxy.istio.io/config", "{\"holdApplicationUntilProxyStarts\": true}".to_owned()),
-                ("traffic.sidecar.istio.io/excludeInboundPorts", around),
-                ("traffic.sidecar.istio.io/excludeOutboundPorts", past),
-            ],
+            Self::Istio => {
+                vec![(
+                    "proxy.istio.io/config",
+                    "{\"holdApplicationUntilProxyStarts\": true}".to_owned(),
+                )]
+            }
             Self::Linkerd => vec![
                 ("linkerd.io/inject", "enabled".to_owned()),
                 ("config.linkerd.io/proxy-await", "enabled".to_owned()),
-                ("config.linkerd.io/skip-inbound-ports", around),
-                ("config.linkerd.io/skip-outbound-ports", past),
                 ("config.linkerd.io/opaque-ports", opaque),
             ],
         };
-        all.retain(|(_, value)| !value.is_empty());
+        all.extend(match (self, is_group) {
+            (Self::Istio, true) => vec![
+                ("traffic.sidecar.istio.io/includeInboundPorts", join(&asked)),
+                (SENT, String::new()),
+            ],
+            (Self::Istio, false) => vec![
+                ("traffic.sidecar.istio.io/excludeInboundPorts", probed),
+                ("traffic.sidecar.istio.io/excludeOutboundPorts", past),
+            ],
+            (Self::Linkerd, true) => vec![
+                ("config.linkerd.io/skip-inbound-ports", beside(&asked)),
+                ("config.linkerd.io/skip-outbound-ports", EVERY_PORT.to_owned()),
+            ],
+            (Self::Linkerd, false) => vec![
+                ("config.linkerd.io/skip-inbound-ports", probed),
+                ("config.linkerd.io/skip-outbound-ports", past),
+            ],
+        });
+        all.retain(|(key, value)| !value.is_empty() || *key == SENT);
         all.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
+}
+
+fn join(ports: &BTreeSet<u16>) -> String {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    ports.join(",")
+}
+
+/// The ranges of all other ports.
+fn beside(ports: &BTreeSet<u16>) -> String {
+    let ends = ports.iter().copied().map(u32::from).chain([65_536]);
+    let mut from = 1;
+    let mut ranges = Vec::new();
+    for port in ends {
+        match port.checked_sub(from) {
+            None | Some(0) => {}
+            Some(1) => ranges.push(from.to_string()),
+            Some(_) => ranges.push(format!("{from}-{}", port - 1)),
+        }
+        from = port + 1;
+    }
+    ranges.join(",")
 }
 
 /// What is said of a Model's Service.
@@ -121,4 +164,19 @@ pub(super) fn once(mesh: Option<Mesh>, metadata: Value, port: u16) -> Option<Obj
         "http": [{ "route": [{ "destination": destination }], "retries": { "attempts": 0 }, "timeout": "0s" }],
     });
     Some(Object::new("networking.istio.io/v1", "VirtualService", metadata, json!({ "spec": spec })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beside;
+
+    #[test]
+    fn ranges_leave_out_these_ports() {
+        let check = |ports: &[u16], expect: &str| {
+            assert_eq!(beside(&ports.iter().copied().collect()), expect);
+        };
+        check(&[], "1-65535");
+        check(&[8000], "1-7999,8001-65535");
+        check(&[1, 3, 65_535], "2,4-65534");
+    }
 }

@@ -68,6 +68,8 @@ pub struct Cluster {
     pub has: Installed,
     /// Pilotage's own image.
     pub image: String,
+    /// Labels of monitors, by which Prometheus' operator chooses among them.
+    pub monitor_labels: BTreeMap<String, String>,
     /// The UIDs of Models, so that what is made of them goes with them.
     pub owners: BTreeMap<String, String>,
     /// Material of secrets, by their names.
@@ -213,6 +215,7 @@ impl Default for Cluster {
                 vertical: false,
             },
             image: IMAGE.to_owned(),
+            monitor_labels: BTreeMap::new(),
             owners: BTreeMap::new(),
             material: BTreeMap::new(),
             facts: BTreeMap::new(),
@@ -262,16 +265,15 @@ pub fn replicas(model: &Model) -> u32 {
     }
 }
 
-/// The Fleet that a Model's copies run on: the one it names, or the only one of nodes.
+/// The Fleet that a Model's copies run on: the one it names, and none where it names none, so that a Fleet which comes
+/// or goes moves nobody who does not speak of it.
 pub fn fleet_of<'a>(model: &Model, resources: &'a [Resource]) -> Option<&'a Fleet> {
+    let name = model.spec.fleet.as_ref()?;
     let mut all = resources.iter().filter_map(|resource| match resource {
         Resource::Fleet(fleet) if fleet.spec.kind == FleetKind::Nodes => Some(fleet),
         Resource::Fleet(_) | Resource::Model(_) | Resource::Tenant(_) | Resource::Route(_) => None,
     });
-    match &model.spec.fleet {
-        Some(name) => all.find(|fleet| fleet.metadata.name == *name),
-        None => all.next().filter(|_| all.next().is_none()),
-    }
+    all.find(|fleet| fleet.metadata.name == *name)
 }
 
 fn in_cluster(resource: &Resource) -> Option<&Model> {

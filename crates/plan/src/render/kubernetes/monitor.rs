@@ -31,7 +31,10 @@ pub(super) fn objects(settled: &Settled<'_>) -> Option<Object> {
         "selector": { "matchLabels": settled.selector_of(Role::Serves) },
         "podMetricsEndpoints": [endpoint],
     });
-    let metadata = settled.metadata(&settled.named("engines"));
+    let mut metadata = settled.metadata(&settled.named("engines"));
+    for (key, value) in &settled.cluster.monitor_labels {
+        metadata["labels"][key] = value.as_str().into();
+    }
     Some(Object::new("monitoring.coreos.com/v1", "PodMonitor", metadata, json!({ "spec": spec })))
 }
 

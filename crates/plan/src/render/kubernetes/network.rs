@@ -100,9 +100,11 @@ fn policy(settled: &Settled<'_>) -> Object {
         // It says which adapters are there.
         ingress.push(json!({ "from": [operator], "ports": named(adapters::PORT_NAME) }));
     }
-    if settled.fetches() {
+    let from = settled.fetch_ports();
+    if !from.is_empty() {
         // Weights come from anywhere, encrypted.
-        egress.push(json!({ "ports": [{ "port": 443, "protocol": "TCP" }] }));
+        let ports = from.iter().map(|port| json!({ "port": port, "protocol": "TCP" }));
+        egress.push(json!({ "ports": ports.collect::<Vec<_>>() }));
     }
     let spec = json!({
         "podSelector": { "matchLabels": settled.selector() },

@@ -14,7 +14,7 @@ pub enum Platform {
     Plain,
     /// Red Hat OpenShift.
     OpenShift,
-    /// Amazon EKS, with nodes made by Karpenter or EKS Auto Mode.
+    /// Amazon EKS, with nodes made by Karpenter or EKS Auto Mode; those of node groups have no such labels.
     Eks,
     /// Google GKE.
     Gke,
@@ -102,26 +102,87 @@ impl Platform {
         }
     }
 
-    /// The labels that nodes with such accelerators have; none where the platform has none for them.
-    pub(super) fn hardware(self, class: &Accelerator) -> Option<(&'static str, String)> {
+    /// What nodes with such accelerators are known by; none where the platform has nothing for them.
+    pub(super) fn hardware(self, class: &Accelerator) -> Option<Known> {
         if class.vendor != Vendor::Nvidia {
             return None;
         }
+        let labelled = |key: &'static str, value: &str, who: &'static str| Known {
+            label: Some((key, value.to_owned())),
+            terms: Vec::new(),
+            who,
+        };
         match self {
-            // GPU feature discovery, which NVIDIA's operator brings along.
-            Self::Plain | Self::OpenShift => {
-                Some(("nvidia.com/gpu.family", family(class.generation).to_owned()))
-            }
-            Self::Eks => {
-                let name = class.id.split('-').next().unwrap_or(class.id);
-                Some(("karpenter.k8s.aws/instance-gpu-name", name.to_owned()))
-            }
+            Self::Plain | Self::OpenShift => Some(Known {
+                label: Some(("nvidia.com/gpu.family", family(class.generation).to_owned())),
+                // A generation has small ones, too.
+                terms: vec![json!({ "matchExpressions": sized("nvidia.com/gpu.memory", class) })],
+                who: "NVIDIA's GPU feature discovery",
+            }),
+            Self::Eks => amazon(class.id).map(|name| Known {
+                label: None,
+                terms: ["karpenter.k8s.aws", "eks.amazonaws.com"]
+                    .map(|whose| {
+                        let is = json!({ "key": format!("{whose}/instance-gpu-name"), "operator": "In", "values": [name] });
+                        let sized = sized(&format!("{whose}/instance-gpu-memory"), class);
+                        let all: Vec<Value> = std::iter::once(is).chain(sized).collect();
+                        json!({ "matchExpressions": all })
+                    })
+                    .to_vec(),
+                who: "Karpenter or EKS Auto Mode, and no node group",
+            }),
             Self::Gke => {
-                google(class.id).map(|name| ("cloud.google.com/gke-accelerator", name.to_owned()))
+                google(class.id).map(|name| labelled("cloud.google.com/gke-accelerator", name, "GKE"))
             }
-            Self::Aks => Some(("kubernetes.azure.com/accelerator", "nvidia".to_owned())),
+            Self::Aks => Some(labelled("kubernetes.azure.com/accelerator", "nvidia", "AKS")),
         }
     }
+
+    /// Whether the platform makes that class of storage by itself.
+    pub(crate) fn makes_class(self, name: &str) -> bool {
+        let made: &[&str] = match self {
+            Self::Gke => &["premium-rwo"],
+            Self::Aks => &["azurefile-csi-premium", "managed-csi-premium"],
+            Self::Plain | Self::OpenShift | Self::Eks => &[],
+        };
+        made.contains(&name)
+    }
+}
+
+/// What nodes with some accelerators are known by.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// A label that they all have.
+    pub(crate) label: Option<(&'static str, String)>,
+    /// What else holds for them: one of these terms of a node affinity.
+    pub(crate) terms: Vec<Value>,
+    /// Who sets these labels.
+    pub(crate) who: &'static str,
+}
+
+/// Expressions by which memory in MiB is that of a class, give or take a tenth: every program counts it another way.
+fn sized(key: &str, class: &Accelerator) -> [Value; 2] {
+    let mib = class.memory_bytes >> 20;
+    let (less, more) = (mib - mib / 10, mib + mib / 10);
+    [("Gt", less), ("Lt", more)].map(
+        |(operator, mib)| json!({ "key": key, "operator": operator, "values": [mib.to_string()] }),
+    )
+}
+
+/// What Amazon calls a class.
+fn amazon(id: &str) -> Option<&'static str> {
+    Some(match id {
+        "t4" => "t4",
+        "a10g" => "a10g",
+        "a100-40" | "a100-80" => "a100",
+        "v100-32" => "v100",
+        "l4" => "l4",
+        "l40s" => "l40s",
+        "h100-sxm" => "h100",
+        "h200" => "h200",
+        "b200" => "b200",
+        _ => return None,
+    })
 }
 
 const PLAIN: Row = Row {
@@ -148,11 +209,10 @@ fn google(id: &str) -> Option<&'static str> {
     Some(match id {
         "t4" => "nvidia-tesla-t4",
         "l4" => "nvidia-l4",
-        "v100-32" => "nvidia-tesla-v100",
         "a100-40" => "nvidia-tesla-a100",
         "a100-80" => "nvidia-a100-80gb",
         "h100-sxm" => "nvidia-h100-80gb",
-        "h200" | "h200-sxm" => "nvidia-h200-141gb",
+        "h200" => "nvidia-h200-141gb",
         "b200" => "nvidia-b200",
         _ => return None,
     })

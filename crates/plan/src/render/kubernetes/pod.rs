@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::adapters;
 use super::container::{LEAVE_SECONDS, USER, quantity};
 use super::labels::Role;
-use super::platform::{bears, toleration};
+use super::platform::{Known, bears, toleration};
 use super::settle::{Nodes, Settled, entry};
 use crate::WeightsSource;
 use crate::api::{Effect, StorageKind, Toleration};
@@ -18,6 +18,12 @@ const GONE: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unr
 /// controller has waited for most of a minute before it says so, copies take minutes to start, and a kubelet that
 /// starts again is back sooner.
 const GONE_SECONDS: u32 = 60;
+
+/// Most that programs compile and keep: beyond it a pod is put out before the disk of its node is full.
+const CACHE_MAX: &str = "64Gi";
+
+/// Most that they write beside that.
+const TMP_MAX: &str = "16Gi";
 
 impl Settled<'_> {
     /// The template of pods of that role.
@@ -75,7 +81,8 @@ impl Settled<'_> {
             theirs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         let mesh = self.cluster.mesh;
         let probed = self.loads_adapters().then_some(adapters::PORT);
-        let mesh = mesh.map(|mesh| mesh.pod_annotations(&self.spec.ports, self.fetches(), probed));
+        let mesh = mesh
+            .map(|mesh| mesh.pod_annotations(&self.spec.ports, &self.template_fetch_ports(), probed));
         for (key, value) in mesh.into_iter().flatten() {
             all.entry(key).or_insert_with(|| value.into());
         }
@@ -84,8 +91,8 @@ impl Settled<'_> {
 
     pub(super) fn volumes(&self) -> Vec<Value> {
         let mut volumes = vec![
-            json!({ "name": "cache", "emptyDir": {} }),
-            json!({ "name": "tmp", "emptyDir": {} }),
+            json!({ "name": "cache", "emptyDir": { "sizeLimit": CACHE_MAX } }),
+            json!({ "name": "tmp", "emptyDir": { "sizeLimit": TMP_MAX } }),
             self.weights_volume(),
         ];
         volumes.extend(self.adapter_volumes());
@@ -139,19 +146,27 @@ impl Settled<'_> {
         if let Some(fleet) = self.fleet.map(|fleet| &fleet.spec) {
             let said = fleet.node_selector.iter();
             all.extend(said.map(|(key, value)| (key.clone(), value.as_str().into())));
-            let usual = self.cluster.platform.hardware(&self.accelerator);
-            if let (true, true, Some((key, value))) =
-                (all.is_empty(), fleet.hardware.is_some(), usual)
-            {
+            if let Some((key, value)) = self.known().and_then(|known| known.label) {
                 all.insert(key.to_owned(), value.into());
             }
-            if let (true, Some(((key, value), _))) = (fleet.spot, row.spot) {
+            // Who says which nodes these are knows them by labels of their own.
+            let is_said = !fleet.node_selector.is_empty();
+            if let (true, false, Some(((key, value), _))) = (fleet.spot, is_said, row.spot) {
                 all.insert(key.to_owned(), value.into());
             }
         }
         let own = self.model.spec.pod_template.iter().flat_map(|pods| &pods.node_selector);
         all.extend(own.map(|(key, value)| (key.clone(), value.as_str().into())));
         all
+    }
+
+    /// What nodes with its accelerators are known by on this platform, where the Fleet says which they are and not how
+    /// its nodes are labelled.
+    pub(crate) fn known(&self) -> Option<Known> {
+        let fleet = &self.fleet?.spec;
+        let is_asked = fleet.hardware.is_some() && fleet.node_selector.is_empty();
+        let known = self.cluster.platform.hardware(&self.accelerator);
+        known.filter(|_| is_asked && self.accelerators() > 0)
     }
 
     fn tolerations(&self) -> Vec<Value> {
@@ -207,6 +222,12 @@ impl Settled<'_> {
         let selector = self.node_selector();
         if !selector.is_empty() {
             spec.insert("nodeSelector".to_owned(), Value::Object(selector));
+        }
+        if let Some(terms) = self.known().map(|known| known.terms).filter(|terms| !terms.is_empty())
+        {
+            let terms = json!({ "nodeSelectorTerms": terms });
+            let nodes = json!({ "requiredDuringSchedulingIgnoredDuringExecution": terms });
+            spec.insert("affinity".to_owned(), json!({ "nodeAffinity": nodes }));
         }
         spec.insert("tolerations".to_owned(), Value::Array(self.tolerations()));
         spec

@@ -142,7 +142,7 @@ fn adapters(model: &Model, launch: &mut Launch) {
         .collect();
 }
 
-/// A copy that sleeps is told so at its start.
+/// Whether its last copy sleeps, of which it is told at its start.
 fn is_warm(model: &Model, engine: Engine) -> bool {
     let zero = model.spec.scaling.map(|scaling| scaling.zero);
     engine == Engine::Vllm && zero == Some(Zero::Warm)
@@ -214,6 +214,11 @@ fn notes(model: &Model, spec: &LaunchSpec, cluster: &Cluster) -> Vec<String> {
 }
 
 impl Settled<'_> {
+    /// Whether its last copy sleeps when nobody asks.
+    pub(crate) fn is_warm(&self) -> bool {
+        is_warm(self.model, self.spec.engine)
+    }
+
     /// A name of an object of the Model.
     pub(crate) fn named(&self, suffix: &str) -> String {
         name::label(self.model.name(), suffix)

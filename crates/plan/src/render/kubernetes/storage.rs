@@ -15,6 +15,19 @@ const ROOM_DEFAULT: u64 = 100 << 30;
 const KEPT_SECONDS: u32 = 3600;
 
 impl Settled<'_> {
+    /// The class of its claim, where the platform's usual one is taken.
+    pub(crate) fn usual_class(&self) -> Option<&'static str> {
+        let storage = self.model.spec.storage.as_ref()?;
+        if storage.kind != StorageKind::Claim || storage.class_name.is_some() {
+            return None;
+        }
+        let row = self.cluster.platform.row();
+        match access(self) {
+            Access::ReadWriteMany => row.shared_class,
+            Access::ReadWriteOnce => row.single_class,
+        }
+    }
+
     /// Room for the weights: as it is said, or a quarter more than they take.
     pub(super) fn room_bytes(&self) -> Option<u64> {
         let said = self.model.spec.storage.as_ref().and_then(|storage| storage.size_bytes);
@@ -34,18 +47,13 @@ pub(super) fn objects(settled: &Settled<'_>) -> Vec<Object> {
     if storage.kind != StorageKind::Claim {
         return Vec::new();
     }
-    let row = settled.cluster.platform.row();
     let access = access(settled);
-    let usual = match access {
-        Access::ReadWriteMany => row.shared_class,
-        Access::ReadWriteOnce => row.single_class,
-    };
     let room = settled.room_bytes().unwrap_or(ROOM_DEFAULT);
     let mut spec = json!({
         "accessModes": [access.name()],
         "resources": { "requests": { "storage": quantity(room) } },
     });
-    if let Some(class) = storage.class_name.as_deref().or(usual) {
+    if let Some(class) = storage.class_name.as_deref().or_else(|| settled.usual_class()) {
         spec["storageClassName"] = class.into();
     }
     let metadata = settled.metadata(&settled.named_by_weights("weights"));

@@ -149,8 +149,7 @@ fn pod(installation: &Installation, component: &str, container: &Value, volumes:
         labels[*key] = (*value).into();
     }
     let mut metadata = json!({ "labels": labels });
-    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.pod_annotations(&[], false, None))
-    {
+    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.pod_annotations(&[], &[], None)) {
         metadata["annotations"][key] = value.into();
     }
     let mut spec = json!({

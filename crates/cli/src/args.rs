@@ -39,7 +39,7 @@ pub(crate) use front::FrontArgs;
 pub(crate) use gateway::Gateway;
 pub(crate) use install::{Diff, DiffForm, Install, Uninstall};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
-pub(crate) use kubernetes::{Crd, Form, Lint, Manifests, Operator, Render};
+pub(crate) use kubernetes::{Crd, Form, Lint, Manifests, Operator, Render, overlaid};
 pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;

@@ -6,14 +6,16 @@ use std::time::Duration;
 use clap::ValueEnum;
 use pilotage_plan::render::kubernetes::install;
 
-use super::kubernetes::{ClusterArgs, Form, namespace, overlays};
+use super::kubernetes::{ClusterArgs, Form, label, namespace, overlays};
 
 /// Install gateway and operator in the cluster that KUBECONFIG names.
 ///
-/// Looks first what hinders (rights, the cluster's release, what Helm or another installation has), then applies the
-/// namespace, the resource definitions and the rest, makes the key of operators' listeners by chance unless there is
-/// one, and waits until gateway and operator are available. Doing it again changes nothing. Which Kubernetes it is and
-/// which kinds it has is found out; flags that say so are for --dry-run.
+/// Looks first what hinders (rights, the cluster's release, what Helm or another installation has, fields of others),
+/// then applies the namespace, the resource definitions and the rest, makes the key of operators' listeners by chance
+/// unless there is one, and waits until gateway and operator are available. Doing it again changes nothing: what was
+/// said before holds until something else is said (--reset forgets it), and what is not wanted any more is deleted. A
+/// namespace that was there before is left as it is. Which Kubernetes it is and which kinds it has is found out; flags
+/// that say so are for --dry-run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = INSTALL_EXAMPLES)]
 pub(crate) struct Install {
@@ -34,24 +36,34 @@ pub(crate) struct Install {
     /// The namespace that Pilotage is put into
     #[arg(short, long, value_name = "NAME", default_value = install::NAMESPACE, value_parser = namespace)]
     pub(crate) namespace: String,
+    /// Take nothing over of what was said when it was installed before
+    #[arg(long)]
+    pub(crate) reset: bool,
     /// Look at the resources of that namespace alone, with rights there alone
-    #[arg(long)]
-    pub(crate) namespaced: bool,
-    /// Gateways at least
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) gateways_min: u32,
-    /// Gateways at most
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) gateways_max: u32,
+    #[arg(long, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) namespaced: Option<bool>,
+    /// Gateways at least: 2 where nobody says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) gateways_min: Option<u32>,
+    /// Gateways at most: 10 where nobody says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) gateways_max: Option<u32>,
     /// Reach the gateway by a load balancer of the platform
-    #[arg(long)]
-    pub(crate) load_balancer: bool,
+    #[arg(long, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) load_balancer: Option<bool>,
     /// Tell HorizontalPodAutoscalers how many copies there should be; a cluster has one such API
-    #[arg(long, conflicts_with = "namespaced")]
-    pub(crate) external_metrics: bool,
+    #[arg(long, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) external_metrics: Option<bool>,
     /// Refuse Models that are downloaded without a digest; for the whole cluster
-    #[arg(long, conflicts_with = "namespaced")]
-    pub(crate) require_digest: bool,
+    #[arg(long, value_name = "WHETHER", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) require_digest: Option<bool>,
+    /// A label of monitors, by which Prometheus' operator chooses them. May be given several times
+    #[arg(long = "monitor-label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) monitor_labels: Vec<(String, String)>,
+    /// A port of the API server that gateway and operator may reach; 443, 6443 and the one that the cluster names
+    /// without. May be given several times
+    #[arg(long = "api-server-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) api_server_ports: Vec<u16>,
     /// A Secret of the namespace that Pilotage's image is pulled with. May be given several times
     #[arg(long = "image-pull-secret", value_name = "NAME")]
     pub(crate) pull_secrets: Vec<String>,
@@ -67,13 +79,15 @@ const INSTALL_EXAMPLES: &str = "\
 Examples:
   pilotage install                                   into the namespace `pilotage`, for the whole cluster
   pilotage install --diff                            what that would change
+  pilotage install --external-metrics=false          as before, and that no more
   pilotage install --namespaced -n team-a --no-crds  with rights in one namespace alone
   pilotage install --dry-run --overlay openshift | kubectl apply --server-side -f -";
 
 /// Remove gateway and operator from the cluster that KUBECONFIG names.
 ///
-/// Models and what runs for them stay, and nobody serves or looks after them, until Pilotage is installed again.
-/// With --crds all resources of the whole cluster go, and all that was made of them. Shows what goes and asks before.
+/// Models and what runs for them stay, and nobody serves or looks after them, until Pilotage is installed again; budgets
+/// that keep nodes from being drained until copies have moved go, since nobody moves them. The namespace goes where
+/// `install` has made it and nothing of others is in it. With --crds all resources of the whole cluster go, and all that was made of them. Shows what goes and asks before.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  pilotage uninstall\n  pilotage uninstall --crds --yes    leaves nothing behind"

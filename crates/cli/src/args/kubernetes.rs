@@ -95,6 +95,9 @@ pub(crate) struct Operator {
     /// Pilotage's own image, which runs embedded engines
     #[arg(long, value_name = "IMAGE", default_value = kubernetes::IMAGE)]
     pub(crate) image: String,
+    /// A label of monitors of Models, by which Prometheus' operator chooses them. May be given several times
+    #[arg(long = "monitor-label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) monitor_labels: Vec<(String, String)>,
     /// Print what would be done, write nothing, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -108,12 +111,13 @@ Examples:
 impl Operator {
     /// What is rendered for; which kinds there are is found out.
     pub(crate) fn cluster(&self, system: &str) -> Cluster {
-        let named = |name: &String| Platform::parse(name);
+        let (platform, mesh) = overlaid(&self.overlays);
         Cluster {
             system: system.to_owned(),
-            platform: self.overlays.iter().filter_map(named).next_back().unwrap_or_default(),
-            mesh: self.overlays.iter().filter_map(|name| Mesh::parse(name)).next_back(),
+            platform,
+            mesh,
             image: self.image.clone(),
+            monitor_labels: self.monitor_labels.iter().cloned().collect(),
             ..Cluster::default()
         }
     }
@@ -151,9 +155,9 @@ pub(crate) struct ClusterArgs {
     /// Whether the recommender of VerticalPodAutoscaler is installed
     #[arg(long, value_enum, value_name = "WHETHER", default_value = "absent")]
     pub(crate) vpa: Presence,
-    /// Pilotage's own image
-    #[arg(long, value_name = "IMAGE", default_value = kubernetes::IMAGE)]
-    pub(crate) image: String,
+    /// Pilotage's own image; that of this release without
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
 }
 
 /// Whether something is installed.
@@ -179,22 +183,53 @@ impl ClusterArgs {
     /// The cluster with objects in that namespace, and Pilotage itself in the other.
     pub(crate) fn cluster(&self, namespace: &str, system: &str) -> Cluster {
         let is_there = |presence: Presence| presence == Presence::Present;
-        let named = |name: &String| Platform::parse(name);
+        let (platform, mesh) = overlaid(&self.overlays);
         Cluster {
             namespace: namespace.to_owned(),
             system: system.to_owned(),
             minor: self.kubernetes,
-            platform: self.overlays.iter().filter_map(named).next_back().unwrap_or_default(),
-            mesh: self.overlays.iter().filter_map(|name| Mesh::parse(name)).next_back(),
+            platform,
+            mesh,
             has: Installed {
                 leader_worker_set: is_there(self.lws),
                 keda: is_there(self.keda),
                 monitors: is_there(self.monitors),
                 vertical: is_there(self.vpa),
             },
-            image: self.image.clone(),
+            image: self.image.clone().unwrap_or_else(|| kubernetes::IMAGE.to_owned()),
             ..Cluster::default()
         }
+    }
+}
+
+/// Whose cluster it is and its mesh, by the names of overlays; the last one of each counts.
+pub(crate) fn overlaid(names: &[String]) -> (Platform, Option<Mesh>) {
+    let platform = names.iter().filter_map(|name| Platform::parse(name)).next_back();
+    let mesh = names.iter().filter_map(|name| Mesh::parse(name)).next_back();
+    (platform.unwrap_or_default(), mesh)
+}
+
+/// A label as `KEY=VALUE`, of the form that API servers take.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ends = |text: &str| {
+        let ends = [text.bytes().next(), text.bytes().last()];
+        ends.into_iter().flatten().all(|b| b.is_ascii_alphanumeric())
+    };
+    let is_word = |text: &str| text.len() <= 63 && text.bytes().all(inner) && ends(text);
+    let is_key = |key: &str| {
+        let (prefix, name) = key.split_once('/').unwrap_or(("x", key));
+        !name.is_empty()
+            && is_word(name)
+            && !prefix.is_empty()
+            && prefix.bytes().all(inner)
+            && ends(prefix)
+    };
+    match text.split_once('=') {
+        Some((key, value)) if is_key(key) && is_word(value) => {
+            Ok((key.to_owned(), value.to_owned()))
+        }
+        _ => Err("write a label such as release=prometheus".to_owned()),
     }
 }
 
@@ -232,7 +267,18 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{minor, namespace};
+    use super::{label, minor, namespace};
+
+    #[test]
+    fn labels_are_read() {
+        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(label("release=prometheus"), pair("release", "prometheus"));
+        assert_eq!(label("corp.io/team=a.b"), pair("corp.io/team", "a.b"));
+        assert_eq!(label("a="), pair("a", ""));
+        for bad in ["", "a", "=b", "a=b c", "-a=b", "/a=b", "a/=b", "a=b\n"] {
+            assert!(label(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn releases_are_read() {

@@ -50,6 +50,13 @@ fn show(args: &Uninstall, found: &Inventory) {
             "this stays: {resources}, and what runs for them, which nobody serves or looks after then"
         )),
     }
+    if found.budgets() > 0 {
+        output::note(&format!(
+            "this goes, too: the budgets of {} Models, since nobody moves copies before their nodes are drained then; a \
+             drain ends them, and installing again makes the budgets anew",
+            found.budgets()
+        ));
+    }
     if let Some(why) = &found.stays {
         output::note(&format!("the namespace {} stays: {why}", args.namespace));
     }

@@ -7,8 +7,9 @@ use pilotage_plan::render::kubernetes::install;
 use pilotage_shell::secret::Secret;
 use serde_json::Value;
 
+use super::own::There;
 use super::place::Place;
-use super::{Done, InstallError, Installer, TRIES_MAX, Wish, words};
+use super::{Done, InstallError, Installer, TRIES_MAX, Wish, asked, words};
 use crate::kubernetes::change::{Change, tried};
 
 /// How long the API server may take to serve new definitions.
@@ -20,20 +21,29 @@ impl Installer {
     /// # Errors
     /// What hinders. What was applied until then stays, and doing it again goes on from there.
     pub async fn install(&self, wish: &Wish) -> Result<Done, InstallError> {
-        let there = self.preflight(wish).await?;
+        let ready = self.preflight(wish).await?;
+        self.conflicts(wish, &ready).await?;
         let mut done = Done::default();
-        let mut all = wish.objects().into_iter().zip(there).peekable();
+        // Whom the API server asks goes while it still answers.
+        let (first, rest): (Vec<&There>, Vec<&There>) =
+            ready.leftovers.iter().partition(|there| there.place.plural == "apiservices");
+        done.gone += self.delete(first.into_iter()).await?;
+        if !ready.objects.iter().any(|(object, _)| object["kind"] == "Namespace") {
+            done.key_made = self.admin_key(wish).await?;
+        }
+        let mut all = ready.objects.iter().peekable();
         while let Some((object, is)) = all.next() {
-            self.apply(wish, &object, is.as_ref(), &mut done).await?;
+            self.apply(wish, object, is.as_ref(), &mut done).await?;
             let is_definition = |object: &Value| object["kind"] == "CustomResourceDefinition";
             let is_last = !all.peek().is_some_and(|(next, _)| is_definition(next));
-            if is_definition(&object) && is_last {
+            if is_definition(object) && is_last {
                 self.served(wish).await?;
             }
             if object["kind"] == "Namespace" {
                 done.key_made = self.admin_key(wish).await?;
             }
         }
+        done.gone += self.delete(rest.into_iter()).await?;
         if !wish.wait.is_zero() {
             self.available(wish).await?;
         }
@@ -45,18 +55,19 @@ impl Installer {
     /// # Errors
     /// What hinders.
     pub async fn preview(&self, wish: &Wish) -> Result<Vec<Change>, InstallError> {
-        self.preflight(wish).await?;
+        let ready = self.preflight(wish).await?;
         let mut all = Vec::new();
-        for object in wish.objects() {
-            let place = Place::of(&object);
-            let change = tried(&self.calls, place.path(), &object, wish.manner()).await;
-            all.push(change.map_err(InstallError::Server)?);
+        for (object, _) in &ready.objects {
+            let place = Place::of(object);
+            let change = tried(&self.calls, place.path(), object, wish.manner()).await;
+            all.push(change.map_err(asked)?);
         }
         let secret = self.admin_secret(wish);
-        if self.calls.get(secret.path()).await.map_err(InstallError::Server)?.is_none() {
+        if self.calls.get(secret.path()).await.map_err(asked)?.is_none() {
             let after = install::admin_secret(&secret.namespace, "");
             all.push(Change { before: None, after: Some(after), is_exact: false, refusal: None });
         }
+        all.extend(ready.leftovers.into_iter().map(|there| Change::end(there.is)));
         Ok(all)
     }
 
@@ -103,7 +114,7 @@ impl Installer {
     /// Makes the key of operators' listeners, unless there is one; whether it did.
     async fn admin_key(&self, wish: &Wish) -> Result<bool, InstallError> {
         let place = self.admin_secret(wish);
-        if let Some(is) = self.calls.get(place.path()).await.map_err(InstallError::Server)? {
+        if let Some(is) = self.calls.get(place.path()).await.map_err(asked)? {
             return match is["data"]["key"].as_str().filter(|key| !key.is_empty()) {
                 Some(_) => Ok(false),
                 None => Err(InstallError::NoKey),
@@ -128,7 +139,7 @@ impl Installer {
         for definition in &wish.definitions {
             let place = Place::of(definition);
             loop {
-                let is = self.calls.get(place.path()).await.map_err(InstallError::Server)?;
+                let is = self.calls.get(place.path()).await.map_err(asked)?;
                 if is.is_some_and(|is| holds(&is, "Established")) {
                     break;
                 }
@@ -157,7 +168,7 @@ fn passes(failure: &Failure) -> bool {
     matches!(failure.code, 0 | 429 | 500..=504)
 }
 
-fn refused(what: String, failure: Failure) -> InstallError {
+pub(super) fn refused(what: String, failure: Failure) -> InstallError {
     match failure.code {
         0 | 429 | 500.. => InstallError::Server(failure),
         409 => InstallError::Conflict { what, message: failure.message },

@@ -8,9 +8,11 @@
 //! left alone; doing it again changes nothing. The key of operators' listeners is made once and never shown.
 
 mod apply;
+mod own;
 mod place;
 mod preflight;
 mod remove;
+mod said;
 mod wait;
 
 #[cfg(test)]
@@ -22,12 +24,15 @@ use std::time::Duration;
 use kube::Client;
 use pilotage_plan::cluster::Failure;
 use pilotage_plan::render::kubernetes::install::{self, Installation};
-use pilotage_plan::render::kubernetes::{Cluster, Installed, MINOR_MIN, Mesh, Object, Platform};
+use pilotage_plan::render::kubernetes::{
+    Cluster, IMAGE, Installed, MINOR_MIN, Mesh, Object, Platform,
+};
 use pilotage_shell::clock::Clock;
 use serde_json::Value;
 use thiserror::Error;
 
 pub use remove::Inventory;
+pub use said::Said;
 
 use self::place::Place;
 use crate::kubernetes::call::{Calls, Manner};
@@ -38,6 +43,9 @@ pub const MANAGER: &str = "pilotage-install";
 
 /// How long a call may take: definitions have rules that API servers compile.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The operator's Deployment, at which is kept what was said.
+const OPERATOR: &str = "pilotage-operator";
 
 /// Calls that are tried again when the API server has too much to do.
 const TRIES_MAX: u32 = 6;
@@ -53,10 +61,12 @@ pub struct Wish {
     pub force: bool,
     /// How long is waited for the parts to be available.
     pub wait: Duration,
+    /// What was said, which is kept for who installs again.
+    pub said: Said,
 }
 
 /// What a cluster is, as far as it decides what is installed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Surroundings {
     /// Its Kubernetes: 1.`minor`.
     pub minor: u32,
@@ -64,6 +74,8 @@ pub struct Surroundings {
     pub has: Installed,
     /// Whether it is OpenShift.
     pub is_openshift: bool,
+    /// Ports at which its API server is reached behind its Service; none where that may not be seen.
+    pub api_ports: Vec<u16>,
 }
 
 /// What was done.
@@ -75,6 +87,8 @@ pub struct Done {
     pub changed: usize,
     /// Objects that were as they were to be.
     pub kept: usize,
+    /// Objects that the installation before had and this one has not.
+    pub gone: usize,
     /// Whether the key of operators' listeners was made.
     pub key_made: bool,
 }
@@ -85,6 +99,9 @@ pub enum InstallError {
     /// The API server does not answer as it should.
     #[error("the cluster's API server does not answer as it should: {}", .0.message)]
     Server(Failure),
+    /// The API server does not let this user look.
+    #[error("the API server refuses: {0}")]
+    Forbidden(String),
     /// It is too old.
     #[error("the cluster has Kubernetes 1.{0}, and 1.{min} is the oldest that this works with", min = MINOR_MIN)]
     TooOld(u32),
@@ -110,6 +127,11 @@ pub enum InstallError {
     /// There is one for the whole cluster in another namespace.
     #[error("Pilotage is installed for the whole cluster in the namespace `{0}` already")]
     Elsewhere(String),
+    /// Somebody else serves external metrics.
+    #[error(
+        "the external metrics API of this cluster is served by {0} already, and a cluster has one"
+    )]
+    MetricsTaken(String),
     /// Objects are stored in a version that these definitions do not have.
     #[error("the definition {name} stores objects as {versions}, which this release does not know")]
     OtherVersion {
@@ -152,8 +174,12 @@ impl InstallError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Rights(_) => {
-                "ask for these rights, or for `--dry-run`'s output to be applied by who has them"
+            Self::Rights(_) | Self::Forbidden(_) => {
+                "ask for these rights, or for `--dry-run`'s output to be applied by who has them; --no-crds leaves the \
+                 resource definitions out"
+            }
+            Self::MetricsTaken(_) => {
+                "leave out --external-metrics, and write `scaling.by: keda` or `pilotage` in Models"
             }
             Self::Helm { .. } => {
                 "go on with `helm upgrade` and `helm uninstall`, or remove the release before"
@@ -211,14 +237,41 @@ impl Installer {
     /// # Errors
     /// The API server does not say, or is too old.
     pub async fn surroundings(&self) -> Result<Surroundings, InstallError> {
-        let offered = discover::offered(&self.calls).await.map_err(InstallError::Server)?;
+        let offered = discover::offered(&self.calls).await.map_err(asked)?;
         if offered.minor < MINOR_MIN {
             return Err(InstallError::TooOld(offered.minor));
         }
-        let groups = self.calls.read("/apis").await.map_err(InstallError::Server)?;
+        let groups = self.calls.read("/apis").await.map_err(asked)?;
         let mut groups = groups["groups"].as_array().into_iter().flatten();
         let is_openshift = groups.any(|group| group["name"] == "security.openshift.io");
-        Ok(Surroundings { minor: offered.minor, has: offered.has, is_openshift })
+        let api_ports = self.api_ports().await?;
+        Ok(Surroundings { minor: offered.minor, has: offered.has, is_openshift, api_ports })
+    }
+
+    /// Where the API server is behind its Service: policies of the network see that port, and not the Service's.
+    async fn api_ports(&self) -> Result<Vec<u16>, InstallError> {
+        let sort = ("discovery.k8s.io/v1", "endpointslices");
+        let slice = Place::named(sort, "default", "kubernetes");
+        let slice = match self.calls.get(slice.path()).await {
+            Ok(slice) => slice.unwrap_or_default(),
+            Err(failure) if failure.code == 403 => Value::Null,
+            Err(failure) => return Err(asked(failure)),
+        };
+        let ports = slice["ports"].as_array().into_iter().flatten();
+        let ports = ports.filter_map(|one| one["port"].as_u64());
+        Ok(ports.filter_map(|port| u16::try_from(port).ok()).collect())
+    }
+
+    /// What was said when Pilotage was installed in that namespace, if it is there.
+    ///
+    /// # Errors
+    /// The API server does not say.
+    pub async fn said(&self, namespace: &str) -> Result<Option<Said>, InstallError> {
+        let place = Place::named(("apps/v1", "deployments"), namespace, OPERATOR);
+        let is = self.calls.get(place.path()).await.map_err(asked)?;
+        // The release's own image has another tag in each.
+        let own = IMAGE.rsplit_once(':').map_or(IMAGE, |(own, _)| own);
+        Ok(is.map(|is| Said::read(&is, &format!("{own}:"))))
     }
 
     /// What the operator in that namespace renders for, if there is one: its overlays and its image.
@@ -226,8 +279,8 @@ impl Installer {
     /// # Errors
     /// The API server does not say.
     pub async fn operator(&self, namespace: &str) -> Result<Option<Cluster>, InstallError> {
-        let place = Place::named(("apps/v1", "deployments"), namespace, "pilotage-operator");
-        let is = self.calls.get(place.path()).await.map_err(InstallError::Server)?;
+        let place = Place::named(("apps/v1", "deployments"), namespace, OPERATOR);
+        let is = self.calls.get(place.path()).await.map_err(asked)?;
         Ok(is.map(|is| rendered_for(&is)))
     }
 
@@ -245,6 +298,12 @@ impl Wish {
         let is_first = |object: &&Object| object.kind() == "Namespace";
         let first = all.iter().filter(is_first).map(Object::value).cloned();
         let rest = all.iter().filter(|object| !is_first(object)).map(Object::value).cloned();
+        let rest = rest.map(|mut object| {
+            if object["kind"] == "Deployment" && object["metadata"]["name"] == OPERATOR {
+                self.said.write(&mut object);
+            }
+            object
+        });
         first.chain(self.definitions.iter().cloned()).chain(rest).collect()
     }
 
@@ -260,6 +319,11 @@ fn rendered_for(deployment: &Value) -> Cluster {
     for pair in args.windows(2) {
         match pair {
             ["--image", image] => cluster.image = (*image).to_owned(),
+            ["--monitor-label", label] => {
+                let pair = label.split_once('=');
+                let pair = pair.map(|(key, value)| (key.to_owned(), value.to_owned()));
+                cluster.monitor_labels.extend(pair);
+            }
             ["--overlay", name] => {
                 cluster.platform = Platform::parse(name).unwrap_or(cluster.platform);
                 cluster.mesh = Mesh::parse(name).or(cluster.mesh);
@@ -268,6 +332,14 @@ fn rendered_for(deployment: &Value) -> Cluster {
         }
     }
     cluster
+}
+
+/// What a call that asks could not learn.
+fn asked(failure: Failure) -> InstallError {
+    match failure.code {
+        401 | 403 => InstallError::Forbidden(failure.message),
+        _ => InstallError::Server(failure),
+    }
 }
 
 /// An object in words.

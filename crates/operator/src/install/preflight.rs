@@ -7,42 +7,119 @@ use pilotage_plan::crd::VERSION;
 use pilotage_plan::render::kubernetes::install::Scope;
 use serde_json::{Value, json};
 
+use super::apply::refused;
+use super::own::{MADE_HERE, There, is_made_here};
 use super::place::Place;
-use super::{InstallError, Installer, Wish, words};
+use super::{InstallError, Installer, Wish, asked, words};
+use crate::kubernetes::call::Manner;
 
 /// The release from which on policies in CEL are there without more.
 const POLICIES_MINOR: u32 = 30;
 
+/// The label of everything that is ours.
+const PART_OF: &str = "app.kubernetes.io/part-of";
+
 /// Where Helm says which release an object is of.
 const RELEASE: &str = "meta.helm.sh/release-name";
 
+/// What is applied, and what goes.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    /// Objects in order, each as it is to be and as it is.
+    pub(super) objects: Vec<(Value, Option<Value>)>,
+    /// What an installation before has and this one has not.
+    pub(super) leftovers: Vec<There>,
+}
+
 impl Installer {
-    /// What hinders, if something does; else all objects as they are, in the order of what is wished for.
+    /// What hinders, if something does; else all that is to be done, in the order of what is wished for.
     ///
     /// # Errors
     /// What hinders.
-    pub(super) async fn preflight(&self, wish: &Wish) -> Result<Vec<Option<Value>>, InstallError> {
+    pub(super) async fn preflight(&self, wish: &Wish) -> Result<Ready, InstallError> {
         let installation = &wish.installation;
         if installation.requires_digest && installation.cluster.minor < POLICIES_MINOR {
             let what = "a policy that refuses Models without a digest";
             return Err(InstallError::Version { what, minor: POLICIES_MINOR });
         }
-        let objects = wish.objects();
+        let namespace = &installation.cluster.namespace;
+        let mut objects = wish.objects();
+        match self.namespace(namespace).await? {
+            None => mark(&mut objects),
+            Some(home) if is_made_here(&home.is) => mark(&mut objects),
+            // Labels in a namespace of others would hold to them what is theirs.
+            Some(_) => objects.retain(|object| object["kind"] != "Namespace"),
+        }
         self.rights(&objects).await?;
-        let mut there = Vec::new();
-        for object in &objects {
-            let place = Place::of(object);
-            let is = self.calls.get(place.path()).await.map_err(InstallError::Server)?;
+        let mut ready = Ready::default();
+        for object in objects {
+            let place = Place::of(&object);
+            let is = self.calls.get(place.path()).await.map_err(asked)?;
             if let Some(is) = &is {
                 free(is)?;
                 if installation.scope == Scope::Cluster {
-                    here(is, &installation.cluster.namespace)?;
+                    here(is, namespace)?;
                 }
                 known(is)?;
             }
-            there.push(is);
+            ready.objects.push((object, is));
         }
-        Ok(there)
+        ready.leftovers = self.leftovers(namespace, &ready.objects).await?;
+        Ok(ready)
+    }
+
+    /// The namespace as it is. One that may not be looked at is there, and somebody else's.
+    pub(super) async fn namespace(&self, name: &str) -> Result<Option<There>, InstallError> {
+        let place = Place::named(("v1", "namespaces"), "", name);
+        match self.calls.get(place.path()).await {
+            Ok(is) => Ok(is.map(|is| There { place, is })),
+            Err(failure) if failure.code == 403 => Ok(Some(There { place, is: Value::Null })),
+            Err(failure) => Err(asked(failure)),
+        }
+    }
+
+    /// What an installation before has and this one has not; who calls ours by the API server first, since those
+    /// calls fail as soon as nobody answers them.
+    async fn leftovers(
+        &self,
+        namespace: &str,
+        objects: &[(Value, Option<Value>)],
+    ) -> Result<Vec<There>, InstallError> {
+        let wanted: BTreeSet<Place> = objects.iter().map(|(object, _)| Place::of(object)).collect();
+        let own = self.own(namespace).await?;
+        let is_whole = own.is_whole;
+        let goes = |there: &There| {
+            let place = &there.place;
+            let stays =
+                ["namespaces", "customresourcedefinitions"].contains(&place.plural.as_str());
+            !stays
+                && !wanted.contains(place)
+                && (place.namespace == namespace || is_whole)
+                && free(&there.is).is_ok()
+        };
+        let mut all: Vec<There> = own.all.into_iter().filter(goes).collect();
+        // By this binding what is of the whole cluster is known for ours.
+        let is_last = |there: &There| {
+            there.place.plural == "clusterrolebindings" && there.place.name == "pilotage-operator"
+        };
+        all.sort_by_key(|there| (there.place.plural != "apiservices", is_last(there)));
+        Ok(all)
+    }
+
+    /// Whether nobody else's fields are in the way, which is known by trying.
+    pub(super) async fn conflicts(&self, wish: &Wish, ready: &Ready) -> Result<(), InstallError> {
+        let manner = Manner { dry_run: true, ..wish.manner() };
+        for (object, _) in ready.objects.iter().filter(|(_, is)| is.is_some()) {
+            let tried = self.calls.apply_as(Place::of(object).path(), object, manner).await;
+            match tried {
+                Err(failure) if matches!(failure.code, 409 | 422) => {
+                    return Err(refused(words(object), failure));
+                }
+                // What else there is, the API server says again where it is meant.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether all may be written that is to be. An API server that does not say is asked by writing.
@@ -91,8 +168,20 @@ pub(super) fn serves(is: &Value) -> Option<&str> {
     }
 }
 
+/// Says in a namespace that it is made by this.
+fn mark(objects: &mut [Value]) {
+    for object in objects.iter_mut().filter(|object| object["kind"] == "Namespace") {
+        object["metadata"]["annotations"][MADE_HERE] = "true".into();
+    }
+}
+
 /// Whether it is of this installation.
 fn here(is: &Value, namespace: &str) -> Result<(), InstallError> {
+    if is["kind"] == "APIService" && is["metadata"]["labels"][PART_OF] != "pilotage" {
+        let text = |field: &str| is["spec"]["service"][field].as_str().unwrap_or("somebody");
+        let who = format!("`{}` in the namespace `{}`", text("name"), text("namespace"));
+        return Err(InstallError::MetricsTaken(who));
+    }
     let is_autoscalers = is["subjects"][0]["name"] == "horizontal-pod-autoscaler";
     match serves(is).filter(|_| !is_autoscalers) {
         Some(other) if other != namespace => Err(InstallError::Elsewhere(other.to_owned())),

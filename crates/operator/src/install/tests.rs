@@ -17,8 +17,10 @@ use pilotage_shell::tasks;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Done, InstallError, Installer, MANAGER, Wish};
+use super::{Done, InstallError, Installer, MANAGER, Said, Wish};
 use crate::kubernetes::{Change, Deed};
+
+mod others;
 
 /// A cluster with a node and its controllers, and what was told.
 struct Ground {
@@ -93,7 +95,13 @@ impl Ground {
 
 fn wish() -> Wish {
     let installation = Installation { external_metrics: true, ..Installation::default() };
-    Wish { installation, definitions: crd::all(), force: false, wait: Duration::from_secs(60) }
+    Wish {
+        installation,
+        definitions: crd::all(),
+        force: false,
+        wait: Duration::from_secs(60),
+        said: Said::default(),
+    }
 }
 
 fn deeds(changes: &[Change]) -> BTreeSet<&'static str> {
@@ -141,6 +149,13 @@ async fn what_others_wrote_is_taken_over_only_where_that_is_said() {
     let refused: Vec<&Change> = changes.iter().filter(|one| one.refusal.is_some()).collect();
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].of()[1..], ["Deployment", "pilotage", "pilotage-gateway"]);
+    // It is known before others are written, which are applied before it.
+    ground.written();
+    let mut more = wish();
+    more.installation.pull_secrets = vec!["registry".to_owned()];
+    more.installation.balanced = true;
+    ground.install(&more).await.unwrap_err();
+    assert_eq!(ground.written(), []);
     let failed = ground.install(&wish()).await.unwrap_err();
     let InstallError::Conflict { what, message } = &failed else { panic!("{failed}") };
     assert!(what.contains("pilotage-gateway") && message.contains("somebody"), "{failed}");
@@ -173,16 +188,13 @@ async fn what_hinders_is_known_before_anything_is_written() {
     check("no right to patch clusterroles").await;
     ground.server.with(|cluster, _| cluster.faults().clear());
 
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
-        {"name": "pilotage", "annotations": {"meta.helm.sh/release-name": "ours"}}});
-    ground.ask(Method::POST, "/api/v1/namespaces", "application/json", &namespace).await.unwrap();
-    check("Namespace pilotage belongs to the Helm release `ours`").await;
-    ground
-        .merge(
-            NAMESPACE,
-            &json!({"metadata": {"annotations": {"meta.helm.sh/release-name": null}}}),
-        )
-        .await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": [], "metadata":
+        {"name": "pilotage-operator", "annotations": {"meta.helm.sh/release-name": "ours"}}});
+    ground.ask(Method::POST, roles, "application/json", &role).await.unwrap();
+    check("ClusterRole pilotage-operator belongs to the Helm release `ours`").await;
+    let target = format!("{roles}/pilotage-operator");
+    ground.ask(Method::DELETE, &target, "", &Value::Null).await.unwrap();
 
     let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
@@ -230,7 +242,7 @@ async fn nothing_is_left_behind() {
     let found = installer.inventory("pilotage").await.unwrap();
     assert_eq!((found.definitions(), found.resources.get("Model")), (4, Some(&1)));
     assert_eq!(found.stays, None);
-    let first: Vec<&str> = found.objects().take(2).collect();
+    let first: Vec<String> = found.objects().take(2).collect();
     assert!(first.iter().all(|one| one.starts_with("Deployment")), "{first:?}");
     // Models stay with their definitions.
     assert!(installer.remove(&found, false).await.unwrap() > 20);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::apply::{holds, nanos};
 use super::place::Place;
-use super::{InstallError, Installer, Wish};
+use super::{InstallError, Installer, Wish, asked};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ impl Installer {
     /// Why a part is not available, if it is not.
     async fn hindrance(&self, namespace: &str, part: &str) -> Result<Option<String>, InstallError> {
         let place = Place::named(("apps/v1", "deployments"), namespace, part);
-        let is = self.calls.get(place.path()).await.map_err(InstallError::Server)?;
+        let is = self.calls.get(place.path()).await.map_err(asked)?;
         let is = is.unwrap_or_default();
         let Some(count) = missing(&is) else { return Ok(None) };
         if let Some(why) = cannot_make(&is) {
@@ -55,7 +55,7 @@ impl Installer {
             "app.kubernetes.io%2Fname%3Dpilotage%2Capp.kubernetes.io%2Fcomponent%3D{component}"
         );
         let target = format!("/api/v1/namespaces/{namespace}/pods?limit=50&labelSelector={labels}");
-        let pods = self.calls.read(&target).await.map_err(InstallError::Server)?;
+        let pods = self.calls.read(&target).await.map_err(asked)?;
         let trouble = pods["items"].as_array().into_iter().flatten().find_map(pod_trouble);
         Ok(Some(format!("{part}: {}", trouble.unwrap_or(count))))
     }

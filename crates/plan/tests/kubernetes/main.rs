@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod adapters;
+mod chart;
 mod decided;
 mod definitions;
 mod lint;

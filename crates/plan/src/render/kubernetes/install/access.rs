@@ -59,7 +59,33 @@ pub(super) fn objects(installation: &Installation) -> Vec<Object> {
         all.extend(metrics(installation));
     }
     all.extend(gateway(installation));
+    if installation.scope == Scope::Cluster {
+        all.extend(people());
+    }
     all
+}
+
+/// What our kinds add to the roles that people have in their namespaces: who edits there writes Models and Routes,
+/// who looks sees them, and who has a namespace is a Tenant's and a Fleet's master.
+fn people() -> [Object; 3] {
+    let aggregated = |name: &str, into: &str, rules: Vec<Value>| {
+        let mut labels = labels::own(OPERATOR);
+        labels[format!("rbac.authorization.k8s.io/aggregate-to-{into}")] = "true".into();
+        let about = json!({ "name": name, "labels": labels });
+        Object::new(RBAC, "ClusterRole", about, json!({ "rules": rules }))
+    };
+    let of = |kinds: &[Kind]| -> Vec<&'static str> {
+        kinds.iter().map(|kind| Names::of(*kind).plural).collect()
+    };
+    let (theirs, masters) = ([Kind::Model, Kind::Route], [Kind::Tenant, Kind::Fleet]);
+    let write = ["create", "delete", "deletecollection", "patch", "update"];
+    let scale = rule(GROUP, &["models/scale"], &["get", "patch", "update"]);
+    // A Kubernetes' own admin has what edit has, and edit what view has.
+    [
+        aggregated("pilotage-view", "view", vec![rule(GROUP, &of(&Kind::ALL), &LOOK)]),
+        aggregated("pilotage-edit", "edit", vec![rule(GROUP, &of(&theirs), &write), scale]),
+        aggregated("pilotage-admin", "admin", vec![rule(GROUP, &of(&masters), &write)]),
+    ]
 }
 
 /// What the gateway looks at, and nothing that it writes: resources, where pods are reached, and of all

@@ -6,8 +6,8 @@ use super::super::network::{METRICS_LABEL, lookups};
 use super::super::object::Object;
 use super::super::{labels, mesh, monitor};
 use super::{
-    ADMIN, ADMIN_SECRET, CLIENTS, Installation, Part, Scope, budget, deployment, metadata, named,
-    pod, policy, vertical,
+    ADMIN, ADMIN_SECRET, CLIENTS, Installation, Part, Scope, api_ports, budget, deployment, folder,
+    metadata, monitored, named, pod, policy, vertical,
 };
 
 const COMPONENT: &str = "gateway";
@@ -29,7 +29,7 @@ pub(super) fn objects(installation: &Installation) -> Vec<Object> {
     if installation.cluster.has.monitors {
         let credentials = json!({ "name": ADMIN_SECRET, "key": "key" });
         let authorization = json!({ "type": "Bearer", "credentials": credentials });
-        let metadata = metadata(installation, COMPONENT);
+        let metadata = monitored(installation, COMPONENT);
         let mut selector = labels::own_selector(COMPONENT);
         selector[LISTENER] = "admin".into();
         let namespace = &installation.cluster.namespace;
@@ -85,10 +85,7 @@ fn container(installation: &Installation) -> Value {
 }
 
 fn volumes() -> Value {
-    json!([
-        { "name": "data", "emptyDir": {} },
-        { "name": "tmp", "emptyDir": {} },
-    ])
+    json!([folder("data", "10Gi"), folder("tmp", "1Gi")])
 }
 
 fn service(installation: &Installation) -> Object {
@@ -156,11 +153,12 @@ fn network(installation: &Installation) -> Object {
         { "from": [operator, readers], "ports": port("admin") },
     ]);
     let mut egress = lookups(&installation.cluster);
-    // Endpoints, providers of identities and media are outside, encrypted; the API server is there, too, or
-    // at 6443 behind that. Endpoints at other ports want a policy of their own beside this one.
+    // Endpoints, providers of identities and media are outside, encrypted. Endpoints at other ports want a policy of
+    // their own beside this one.
     egress.extend([
         json!({ "to": [engines] }),
-        json!({ "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 6443, "protocol": "TCP" }] }),
+        json!({ "ports": [{ "port": 443, "protocol": "TCP" }] }),
+        api_ports(installation),
     ]);
     policy(installation, COMPONENT, &ingress, &Value::Array(egress))
 }

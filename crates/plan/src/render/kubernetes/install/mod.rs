@@ -31,6 +31,8 @@ pub struct Installation {
     pub balanced: bool,
     /// Secrets of its namespace that Pilotage's own image is pulled with.
     pub pull_secrets: Vec<String>,
+    /// Ports of the API server, before and behind its Service: policies of the network see the ones behind it.
+    pub api_ports: Vec<u16>,
 }
 
 /// Whose resources the operator looks at.
@@ -44,6 +46,9 @@ pub enum Scope {
 
 /// The namespace when nothing is said.
 pub const NAMESPACE: &str = "pilotage";
+
+/// Ports of API servers where nothing else is known: that of their Service, and the usual one behind it.
+pub const API_PORTS: [u16; 2] = [443, 6443];
 
 /// The port of clients.
 pub(super) const CLIENTS: u16 = 8080;
@@ -65,6 +70,7 @@ impl Default for Installation {
             requires_digest: false,
             balanced: false,
             pull_secrets: Vec::new(),
+            api_ports: API_PORTS.to_vec(),
         }
     }
 }
@@ -275,6 +281,28 @@ fn policy(installation: &Installation, component: &str, ingress: &Value, egress:
     });
     let metadata = metadata(installation, component);
     Object::new("networking.k8s.io/v1", "NetworkPolicy", metadata, json!({ "spec": spec }))
+}
+
+/// Ports of the API server, in a policy.
+fn api_ports(installation: &Installation) -> Value {
+    let ports = installation.api_ports.iter();
+    let ports: Vec<Value> = ports.map(|port| json!({ "port": port, "protocol": "TCP" })).collect();
+    json!({ "ports": ports })
+}
+
+/// Metadata of a part's monitor: with the labels by which Prometheus' operator chooses among them.
+fn monitored(installation: &Installation, component: &str) -> Value {
+    let mut metadata = metadata(installation, component);
+    for (key, value) in &installation.cluster.monitor_labels {
+        metadata["labels"][key] = value.as_str().into();
+    }
+    metadata
+}
+
+/// A folder of a part that is empty at its start, with a limit, beyond which the pod is put out before the node's
+/// disk is full.
+fn folder(name: &str, size: &str) -> Value {
+    json!({ "name": name, "emptyDir": { "sizeLimit": size } })
 }
 
 /// A probe of the listener for operators.

@@ -6,8 +6,8 @@ use super::super::network::{METRICS_LABEL, lookups};
 use super::super::object::Object;
 use super::super::{Mesh, Platform, labels, monitor};
 use super::{
-    ADMIN, Installation, METRICS_API, Part, SCALER, Scope, budget, deployment, metadata, named,
-    pod, policy, vertical,
+    ADMIN, Installation, METRICS_API, Part, SCALER, Scope, api_ports, budget, deployment, folder,
+    metadata, monitored, named, pod, policy, vertical,
 };
 
 const COMPONENT: &str = "operator";
@@ -16,7 +16,7 @@ const COMPONENT: &str = "operator";
 const PODS: u32 = 2;
 
 pub(super) fn objects(installation: &Installation) -> Vec<Object> {
-    let volumes = json!([{ "name": "tmp", "emptyDir": {} }]);
+    let volumes = json!([folder("tmp", "1Gi")]);
     let template = pod(installation, COMPONENT, &container(installation), &volumes);
     let mut all = vec![service(installation)];
     all.push(deployment(installation, COMPONENT, Some(PODS), &template));
@@ -24,7 +24,7 @@ pub(super) fn objects(installation: &Installation) -> Vec<Object> {
     all.extend(vertical(installation, COMPONENT));
     all.push(network(installation));
     if installation.cluster.has.monitors {
-        let metadata = metadata(installation, COMPONENT);
+        let metadata = monitored(installation, COMPONENT);
         let selector = labels::own_selector(COMPONENT);
         all.push(monitor::service(metadata, &selector, &installation.cluster.namespace, None));
     }
@@ -56,11 +56,18 @@ fn container(installation: &Installation) -> Value {
     for overlay in overlays.chain(installation.cluster.mesh.map(Mesh::name)) {
         words.extend(["--overlay".to_owned(), overlay.to_owned()]);
     }
+    for (key, value) in &installation.cluster.monitor_labels {
+        words.extend(["--monitor-label".to_owned(), format!("{key}={value}")]);
+    }
+    let mut ports = vec![("admin", ADMIN), ("scaler", SCALER)];
+    if installation.external_metrics {
+        ports.push(("metrics-api", METRICS_API));
+    }
     let part = Part {
         component: COMPONENT,
         args: words,
         home: "/tmp",
-        ports: &[("admin", ADMIN), ("scaler", SCALER), ("metrics-api", METRICS_API)],
+        ports: &ports,
         resources: json!({
             "requests": { "cpu": "100m", "memory": "128Mi" },
             "limits": { "memory": "512Mi" },
@@ -125,9 +132,7 @@ fn network(installation: &Installation) -> Object {
         // The API server has no labels to be told by; what it sends is signed.
         ingress.push(json!({ "ports": port("metrics-api") }));
     }
-    // The API server is at 443 from inside, or at 6443 behind that.
-    let api = json!({ "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 6443, "protocol": "TCP" }] });
     let mut egress = lookups(&installation.cluster);
-    egress.extend([api, json!({ "to": [gateway, engines] })]);
+    egress.extend([api_ports(installation), json!({ "to": [gateway, engines] })]);
     policy(installation, COMPONENT, &Value::Array(ingress), &Value::Array(egress))
 }

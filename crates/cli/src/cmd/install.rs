@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn what_cannot_be_together_is_said() {
         let check = |flags: &str, expect: Option<&str>| {
-            let found = super::check(&said(&parsed(flags))).err().map(|error| error.to_string());
+            let found = check(&said(&parsed(flags))).err().map(|error| error.to_string());
             assert!(found.as_deref().is_some() == expect.is_some(), "{flags}: {found:?}");
             assert!(found.unwrap_or_default().contains(expect.unwrap_or_default()), "{flags}");
         };

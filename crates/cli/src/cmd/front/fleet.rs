@@ -599,8 +599,8 @@ mod tests {
 
     /// A gateway is asked for the name that clients write, and where nothing may be here anyway, only for what
     /// serves there.
-    #[test]
-    fn gateways_are_asked_for_what_they_would_be_sent() {
+    #[tokio::test]
+    async fn gateways_are_asked_for_what_they_would_be_sent() {
         let check = |model: &str, routes: &str, expect: (&str, bool)| {
             let text = format!(
                 "{{apiVersion: pilotage.dev/v1alpha1, kind: Model, metadata: {{name: a}}, spec: {{{model}}}}}\n---\n\

@@ -33,6 +33,9 @@ const RESTING_MAX: usize = 64;
 /// How long an engine that did not fall asleep is left alone.
 const SLEEP_AGAIN: Span = Span::from_secs(60);
 
+/// How often an engine is asked to wake up before its pod makes room for a new one: requests wait for it.
+const WAKES_MAX: u32 = 3;
+
 /// The reason where nobody says what comes.
 const BLIND: &str = "SignalsMissing";
 
@@ -67,6 +70,8 @@ struct Kept {
     said: Option<ModelScaling>,
     /// Pods that sleep, or are on their way from there.
     resting: BTreeMap<String, (Stage, Time)>,
+    /// How often pods did not wake up that were to.
+    wakeless: BTreeMap<String, u32>,
     /// When to decide again.
     due: Time,
     /// When pods may be put to sleep again, after one was not.
@@ -321,13 +326,15 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
         let Some(model) = view.models.iter().find(|model| model.name == done.model) else { return };
         kept.due = now;
         match (done.result, done.asleep) {
-            (Ok(()), Asleep::Wake) => _ = kept.resting.remove(&done.pod),
+            (Ok(()), Asleep::Wake) => {
+                kept.resting.remove(&done.pod);
+                kept.wakeless.remove(&done.pod);
+            }
             (Ok(()), Asleep::Sleep) => {}
             (Err(error), Asleep::Wake) => {
-                // It is tried again, and stays known as one that takes nothing.
+                // It stays known as one that takes nothing.
                 kept.resting.insert(done.pod.clone(), (Stage::Asleep, now));
-                let note = format!("{} did not wake up: {error}; it is tried again", done.pod);
-                self.fail(kept, model, ("WakeFailed", "Wake"), note).await;
+                self.wakeless(kept, model, &done.pod, &error).await;
             }
             (Err(error), Asleep::Sleep) => {
                 kept.resting.remove(&done.pod);
@@ -336,6 +343,23 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
                 self.fail(kept, model, ("SleepFailed", "Sleep"), note).await;
             }
         }
+    }
+
+    /// A pod did not wake up: it is tried again, and makes room for a new one when that is of no use.
+    async fn wakeless(&self, kept: &mut Kept, model: &ModelView, pod: &str, error: &ReachError) {
+        let times = kept.wakeless.entry(pod.to_owned()).or_default();
+        *times += 1;
+        let again = if *times < WAKES_MAX {
+            "it is tried again".to_owned()
+        } else {
+            *times = 0;
+            match self.writer.end(model, pod).await {
+                Ok(()) => "it makes room for a new one".to_owned(),
+                Err(error) => format!("it cannot be replaced either: {error}"),
+            }
+        };
+        let note = format!("{pod} did not wake up: {error}; {again}");
+        self.fail(kept, model, ("WakeFailed", "Wake"), note).await;
     }
 
     /// Tells once that something cannot be done. It is tried again.
@@ -375,6 +399,7 @@ impl Course {
                 uid: model.uid.clone(),
                 said: model.said.clone(),
                 resting: asleep.map(|pod| (pod.clone(), (Stage::Asleep, now))).collect(),
+                wakeless: BTreeMap::new(),
                 due: now,
                 sleeps: now,
                 failure: None,
@@ -383,7 +408,9 @@ impl Course {
         }
         let kept = self.models.entry(model.name.clone());
         let kept = kept.or_insert_with(|| Kept::new(model.uid.clone()));
-        kept.resting.retain(|pod, _| model.pods.iter().any(|one| one.name == *pod));
+        let is_there = |pod: &String| model.pods.iter().any(|one| one.name == *pod);
+        kept.resting.retain(|pod, _| is_there(pod));
+        kept.wakeless.retain(|pod, _| is_there(pod));
         kept
     }
 }
@@ -391,7 +418,15 @@ impl Course {
 impl Kept {
     const fn new(uid: String) -> Self {
         let (due, sleeps) = (Time::ZERO, Time::ZERO);
-        Self { uid, said: None, resting: BTreeMap::new(), due, sleeps, failure: None }
+        Self {
+            uid,
+            said: None,
+            resting: BTreeMap::new(),
+            wakeless: BTreeMap::new(),
+            due,
+            sleeps,
+            failure: None,
+        }
     }
 
     /// Whether that pod is to be woken: not while it is.

@@ -1,7 +1,7 @@
 //! Writes to the API server: the scale of a workload, what a Model's status says of it, and events.
 
-use k8s_openapi::api::core::v1::{ObjectReference, Secret as Stored};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Secret as Stored};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, ResourceExt as _};
 use pilotage_plan::api::API_VERSION;
@@ -96,6 +96,16 @@ impl Writer {
         };
         if let Err(error) = self.recorder.publish(&event, &reference).await {
             tracing::warn!(model = model.name, %error, "cannot write an event");
+        }
+    }
+
+    /// Ends a pod, for what keeps it running to start another one.
+    pub(super) async fn end(&self, model: &ModelView, pod: &str) -> Result<(), kube::Error> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &model.namespace);
+        match pods.delete(pod, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(refused)) if refused.code == 404 => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

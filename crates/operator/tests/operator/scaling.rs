@@ -130,6 +130,30 @@ async fn warm_models_sleep_and_wake() {
     assert!(has("SleepFailed") && has("PutToSleep") && has("Woken"), "{events:?}");
 }
 
+/// Somebody waits for a pod whose engine does not wake: another one takes its place.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_does_not_wake_is_replaced() {
+    let scaling = json!({ "max": 3, "zero": "warm", "idleSeconds": 60 });
+    let stand = Stand::new(scaling, 1, 1).await;
+    let _pilot = stand.pilot(true);
+    stand.run(400).await;
+    let asleep = stand.status().await.unwrap().asleep;
+    assert_eq!(asleep.len(), 1);
+    stand.engines.refuse.store(true, Ordering::SeqCst);
+    stand.all(ASKED);
+    stand.run(120).await;
+    let said = stand.status().await.unwrap();
+    assert_eq!((said.wanted, said.asleep.len()), (1, 0), "{said:?}");
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
+        kube::Api::default_namespaced(stand.client.clone());
+    let pods = pods.list(&kube::api::ListParams::default()).await.unwrap();
+    let names: Vec<_> = pods.into_iter().filter_map(|pod| pod.metadata.name).collect();
+    assert!(names.len() == 1 && !asleep.contains(&names[0]), "{names:?} beside {asleep:?}");
+    let events = stand.events().await;
+    let has = |part: &str| events.iter().any(|(_, note)| note.contains(part));
+    assert!(has("it is tried again") && has("it makes room for a new one"), "{events:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn others_are_told_and_not_overruled() {
     for by in ["hpa", "keda"] {

@@ -13,7 +13,7 @@ use pilotage_core::{TenantId, TenantTree, TreeError};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::api::{self, Fleet, FleetKind, Model, RouteSpec, ScaleBy};
+use crate::api::{self, Fleet, FleetKind, Model, RouteSpec, ScaleBy, Scaling};
 use crate::lane::{self, EndpointSpec, Lane};
 use crate::machine::{self, Machine, Mistake};
 use crate::manifest::{Problem, mistake};
@@ -258,18 +258,19 @@ impl<'a> Wanted<'a> {
         }
         let mut processes = Vec::new();
         let mut errors = Vec::new();
-        // What has to be there goes before what only comes when there is work for it.
-        for must in [true, false] {
+        for turn in [Turn::Always, Turn::First, Turn::Shared, Turn::More] {
+            machine.share(turn == Turn::Shared);
             for (at, (model, source, threads, tag)) in all.iter().enumerate() {
-                let least = model.spec.processes_min();
                 for (index, threads) in (0..).zip(threads) {
-                    if (index < least) != must {
+                    let is_there = processes.iter().any(|(place, _)| *place == (at, index));
+                    if is_there || !turn.has(model, index) {
                         continue;
                     }
                     let name = render::process::name_of(model, tag, index);
                     match machine.replica(model, source, (name, index, *threads)) {
                         Ok(process) => processes.push(((at, index), process)),
-                        Err(_) if !must => break,
+                        // What takes turns is tried once more, with the accelerators of others.
+                        Err(_) if matches!(turn, Turn::First | Turn::More) => break,
                         Err(Mistake { field, text }) => {
                             errors.push(mistake(&model.origin, field, Problem::Value(text)));
                             break;
@@ -364,6 +365,17 @@ impl<'a> Wanted<'a> {
                     "{name}: this machine has room for {room} of at most {max} copies"
                 ));
             }
+            let own = processes.iter().filter(|process| process.lane == name);
+            let devices: BTreeSet<&String> = own.flat_map(|process| &process.devices).collect();
+            let others = processes.iter().filter(|process| process.lane != name);
+            let meets =
+                |process: &&ProcessSpec| process.devices.iter().any(|id| devices.contains(id));
+            if let Some(other) = others.into_iter().find(meets) {
+                notes.push(format!(
+                    "{name} and {} take turns: this machine has accelerators for one of them at a time",
+                    other.lane
+                ));
+            }
             if scaling.by != ScaleBy::Pilotage {
                 notes
                     .push(format!("{name}: `scaling.by` is for Kubernetes; here Pilotage decides"));
@@ -387,6 +399,30 @@ impl<'a> Wanted<'a> {
                     ));
                 }
             }
+        }
+    }
+}
+
+/// In which order copies get a place: what has to be there goes before what only comes when there is work for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Turn {
+    /// Copies that have to be there.
+    Always,
+    /// The first ones of models that take turns, each with accelerators of its own,
+    First,
+    /// or with those of others.
+    Shared,
+    /// All beyond that.
+    More,
+}
+
+impl Turn {
+    fn has(self, model: &Model, index: u32) -> bool {
+        let takes_turns = model.spec.scaling.as_ref().is_some_and(Scaling::takes_turns);
+        match self {
+            Self::Always => !takes_turns && index < model.spec.processes_min(),
+            Self::First | Self::Shared => takes_turns && index < model.spec.processes_min(),
+            Self::More => index >= model.spec.processes_min(),
         }
     }
 }

@@ -243,6 +243,11 @@ impl Scaling {
             Zero::Always | Zero::Warm => self.min.max(1),
         }
     }
+
+    /// Whether nothing is left of it while nobody asks, so that it can give its place to another one.
+    pub fn takes_turns(&self) -> bool {
+        self.zero == Zero::Cold && self.min == 0
+    }
 }
 
 impl Effect {

@@ -1,7 +1,7 @@
 //! Which accelerators of a machine each process gets. Who has some keeps them: another plan must not move what
-//! it does not change.
+//! it does not change. Models that take turns may have the same ones, where there are too few for all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::World;
 use crate::hardware::Accelerator;
@@ -12,6 +12,19 @@ pub(super) struct Devices<'a> {
     world: &'a World,
     /// Those that no process has that is there or is wanted.
     free: Vec<(String, &'a Gpu)>,
+    /// Those that were given out, and whether to one that takes turns.
+    given: BTreeMap<String, bool>,
+    /// What those have that take turns, each with its model; who was given the same last comes last.
+    lent: Vec<(String, Vec<String>)>,
+}
+
+/// Who asks for accelerators.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asks<'a> {
+    pub(super) process: &'a str,
+    pub(super) model: &'a str,
+    /// Whether the model gives its place to others while nobody asks for it.
+    pub(super) takes_turns: bool,
 }
 
 /// What a process has to itself.
@@ -34,27 +47,56 @@ impl<'a> Devices<'a> {
     pub(super) fn of(world: &'a World) -> Self {
         let held: BTreeSet<&String> = world.devices.values().flatten().collect();
         let all = named(world);
-        Self { world, free: all.into_iter().filter(|(id, _)| !held.contains(id)).collect() }
+        let free = all.into_iter().filter(|(id, _)| !held.contains(id)).collect();
+        Self { world, free, given: BTreeMap::new(), lent: Vec::new() }
     }
 
     /// So many for a process, those that it has if these are as many.
-    pub(super) fn take(&mut self, process: &str, wanted: usize) -> Result<Taken, TooFew> {
+    pub(super) fn take(&mut self, asks: Asks<'_>, wanted: usize) -> Result<Taken, TooFew> {
         let all = named(self.world);
-        let kept = self.world.devices.get(process).map(|ids| {
-            let is_own = |(id, _): &(String, &Gpu)| ids.contains(id);
+        let kept = self.world.devices.get(asks.process).map(|ids| {
+            // Others may have been given them since, unless both take turns.
+            let given = |id: &String| self.given.get(id).copied();
+            let may = |id: &String| given(id).is_none_or(|turns| turns && asks.takes_turns);
+            let is_own = |(id, _): &(String, &Gpu)| ids.contains(id) && may(id);
             all.iter().filter(|one| is_own(one)).cloned().collect::<Vec<_>>()
         });
         let mut own = kept.unwrap_or_default();
         if own.len() != wanted {
             // What it has is free again once it is replaced, which it is now.
+            own.retain(|(id, _)| !self.given.contains_key(id));
             own.append(&mut self.free);
             if own.len() < wanted {
-                return Err(TooFew { wanted, free: own.len(), there: all.len() });
+                let few = TooFew { wanted, free: own.len(), there: all.len() };
+                self.free = own;
+                return Err(few);
             }
             self.free = own.split_off(wanted);
         }
+        Ok(self.give(asks, own))
+    }
+
+    /// So many that processes of other models have which take turns as this one does: they never run at the same
+    /// time.
+    pub(super) fn share(&mut self, asks: Asks<'_>, wanted: usize) -> Option<Taken> {
+        let fits =
+            |(model, ids): &(String, Vec<String>)| model != asks.model && ids.len() == wanted;
+        let at = self.lent.iter().position(fits).filter(|_| asks.takes_turns)?;
+        let lent = self.lent.remove(at);
+        let own = named(self.world).into_iter().filter(|(id, _)| lent.1.contains(id)).collect();
+        self.lent.push(lent);
+        Some(self.give(asks, own))
+    }
+
+    fn give(&mut self, asks: Asks<'_>, own: Vec<(String, &'a Gpu)>) -> Taken {
         let class = own.first().and_then(|(_, gpu)| class(gpu)).unwrap_or(Accelerator::GENERIC);
-        Ok(Taken { ids: own.into_iter().map(|(id, _)| id).collect(), class })
+        let ids: Vec<String> = own.into_iter().map(|(id, _)| id).collect();
+        self.given.extend(ids.iter().map(|id| (id.clone(), asks.takes_turns)));
+        let is_new = self.lent.iter().all(|(_, lent)| *lent != ids);
+        if asks.takes_turns && is_new && !ids.is_empty() {
+            self.lent.push((asks.model.to_owned(), ids.clone()));
+        }
+        Taken { ids, class }
     }
 }
 

@@ -7,7 +7,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use crate::api::model::BATCH_TOKENS_DEFAULT;
-use crate::api::{Model, Resource, Runtime, Zero};
+use crate::api::{Model, Resource, Runtime, Scaling, Zero};
 use crate::hardware::Accelerator;
 use crate::launch::{self, Engine, Features, Launch, LaunchSpec, Version, Weights};
 use crate::render::{self, AdapterSpec, ProcessSpec, Program, WeightsSpec};
@@ -16,7 +16,7 @@ use crate::size::memory::memory;
 use crate::size::{Dtype, ModelFacts, Shape, Task};
 use crate::world::{Found, Sought};
 use crate::{WeightsSource, World};
-use devices::Devices;
+use devices::{Asks, Devices};
 
 /// Seconds that a runtime of others gets to start at least: its own compilation takes minutes.
 const START_SECONDS_MIN: u32 = 600;
@@ -78,6 +78,8 @@ pub(crate) struct Machine<'a> {
     devices: Devices<'a>,
     /// The process that has ports to itself which nobody can choose.
     alone: Option<String>,
+    /// Whether models that take turns get the same accelerators from now on.
+    shares: bool,
     /// What a reader of the plan had better know of what runtimes are told.
     pub(crate) notes: Vec<String>,
 }
@@ -85,7 +87,12 @@ pub(crate) struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// With what runs on it now.
     pub(crate) fn of(world: &'a World) -> Self {
-        Self { world, devices: Devices::of(world), alone: None, notes: Vec::new() }
+        Self { world, devices: Devices::of(world), alone: None, shares: false, notes: Vec::new() }
+    }
+
+    /// Whether those that take turns get what others of them have, from now on.
+    pub(crate) const fn share(&mut self, shares: bool) {
+        self.shares = shares;
     }
 
     /// The process of a model's replica of that name and number, with so many threads.
@@ -144,6 +151,8 @@ impl<'a> Machine<'a> {
         }
         match self.alone.replace(name.to_owned()) {
             None => Ok(()),
+            // It is tried once more.
+            Some(first) if first == name => Ok(()),
             Some(first) => Err(Mistake::runtime(format!(
                 "{first} and {name} would meet at ports of DeepSpeed-MII that cannot be chosen (50050, 29500): one \
                  machine runs one of them; use vLLM or SGLang, or run one elsewhere and list it under `spec.endpoints`"
@@ -158,7 +167,14 @@ impl<'a> Machine<'a> {
             // Ranks share its cores.
             return Ok((Accelerator { per_node: ranks, ..Accelerator::PROCESSOR }, Vec::new()));
         };
-        let taken = self.devices.take(name, ranks as usize).map_err(|few| Mistake {
+        let takes_turns = model.spec.scaling.as_ref().is_some_and(Scaling::takes_turns);
+        let asks = Asks { process: name, model: model.name(), takes_turns };
+        let shared = self.shares.then(|| self.devices.share(asks, ranks as usize)).flatten();
+        let taken = match shared {
+            Some(taken) => Ok(taken),
+            None => self.devices.take(asks, ranks as usize),
+        };
+        let taken = taken.map_err(|few| Mistake {
             field: "spec.replicas",
             text: format!(
                 "{name} wants {} accelerators, and {} of this machine's {} are free ({}); lower `replicas` or `parallelism`",

@@ -187,6 +187,48 @@ fn who_has_accelerators_keeps_them() {
     assert!(devices("replicas: 4").unwrap_err().contains("m-3 wants 1 accelerators, and 0"));
 }
 
+/// Models that go to nothing share what there is; one that is always there has it to itself.
+#[test]
+fn models_that_take_turns_share_accelerators() {
+    let cold = "scaling: {min: 0, max: 2, zero: cold}";
+    let check = |specs: [&str; 3], world: &World, expect: Result<&[&str], &str>| {
+        let one = |(name, spec): (&str, &str)| {
+            format!(
+                "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: {name}}}\nspec: {{source: \
+                 'file:weights', runtime: vllm, {spec}}}\n"
+            )
+        };
+        let text =
+            ["a", "b", "c"].into_iter().zip(specs).map(one).collect::<Vec<_>>().join("---\n");
+        let got = plan(&parse_all([("f.yaml", text.as_str())]).unwrap(), world);
+        let got = got.map_err(|error| error.to_string());
+        let told = got.as_ref().map(|plan| {
+            let told = |one: &ProcessSpec| format!("{} {}", one.name, one.devices.join(","));
+            plan.processes.iter().map(told).collect::<Vec<_>>()
+        });
+        match expect {
+            Ok(expect) => assert_eq!(told.unwrap(), expect),
+            Err(part) => assert!(told.unwrap_err().contains(part), "{got:?}"),
+        }
+        got.map(|plan| plan.notes).unwrap_or_default()
+    };
+    let notes = check([cold; 3], &gpus(1), Ok(&["a-0 gpu-0", "b-0 gpu-0", "c-0 gpu-0"]));
+    assert!(notes.iter().any(|note| note.starts_with("a and b take turns")), "{notes:?}");
+    check([cold; 3], &gpus(2), Ok(&["a-0 gpu-0", "b-0 gpu-1", "c-0 gpu-0"]));
+    check([cold; 3], &gpus(4), Ok(&["a-0 gpu-0", "a-1 gpu-3", "b-0 gpu-1", "c-0 gpu-2"]));
+    let always = "replicas: 1";
+    check([cold, always, cold], &gpus(2), Ok(&["a-0 gpu-1", "b-0 gpu-0", "c-0 gpu-1"]));
+    check([cold, always, cold], &gpus(1), Err("wants 1 accelerators, and 0"));
+    let wide = "parallelism: {tensor: 2}, scaling: {min: 0, max: 1, zero: cold}";
+    check([cold, wide, cold], &gpus(2), Err("b-0 wants 2 accelerators"));
+    // What runs stays where it is, also where another one is always there from now on.
+    let mut world = gpus(2);
+    let had = |name: &str, id: &str| (name.to_owned(), vec![id.to_owned()]);
+    world.devices = [had("a-0", "gpu-1"), had("b-0", "gpu-1"), had("c-0", "gpu-0")].into();
+    check([cold; 3], &world, Ok(&["a-0 gpu-1", "b-0 gpu-1", "c-0 gpu-0"]));
+    check([always, cold, cold], &world, Ok(&["a-0 gpu-1", "b-0 gpu-0", "c-0 gpu-0"]));
+}
+
 #[test]
 fn what_has_no_room_is_not_started() {
     let facts = |config: &str| Config::parse(config.as_bytes()).unwrap().facts().unwrap();

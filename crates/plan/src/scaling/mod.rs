@@ -19,3 +19,4 @@ mod turns;
 
 pub use policy::{copies, goals, of, policy};
 pub use regulator::{PodSeen, Regulator, Said, Sight, Verdict};
+pub use turns::{Look, Turns};

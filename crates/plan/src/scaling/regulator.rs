@@ -283,13 +283,15 @@ fn mean<'a>(all: impl Iterator<Item = &'a ReplicaSeen>) -> Option<Seen<f64>> {
 
 /// A Model whose copies may give way; none where some are to be there always.
 fn look<'a>(sight: &Sight<'a>, decision: &Decision) -> Option<Look<'a>> {
-    sight.spec.scaling.filter(|it| it.zero == Zero::Cold && it.min == 0)?;
+    sight.spec.scaling.filter(Scaling::takes_turns)?;
     let there = || sight.pods.iter().filter(|pod| pod.stage != Stage::Draining);
     let serves = there().filter(|pod| pod.stage == Stage::Ready).map(|pod| pod.since).min();
     Some(Look {
         fleet: sight.spec.fleet.as_ref().map(|name| name.as_str()),
         serves,
         is_asked: decision.why.waiting > 0.0,
+        // Nodes may be on their way to who waits, and starts on others take long.
+        is_busy: true,
         is_unplaced: there().next().is_some() && there().all(|pod| pod.is_unplaced),
     })
 }

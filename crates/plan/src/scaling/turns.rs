@@ -1,19 +1,22 @@
 //! Who gives way where there is no room for all: Models that go to nothing anyway (`zero: cold`) take turns
-//! on a Fleet that is full.
+//! on a Fleet that is full, or on one machine.
 //!
-//! Contract: nobody gives way before it served for [`STAY`], one gives way at a time and to the one that
-//! waits longest, and it comes back when that one has a place, or turns out not to fit there. A place that is
-//! free, or comes free by itself, is nobody's turn.
+//! Contract: nobody gives way before it served for [`STAY`], or for [`STAY_IDLE`] where nobody uses it, one gives
+//! way at a time and to the one that waits longest, and it comes back when that one has a place, or turns out not
+//! to fit there. A place that is free, or comes free by itself, is nobody's turn.
 
 use std::collections::BTreeMap;
 
 use pilotage_core::{Span, Time};
 
 /// How long whoever has a place keeps it at least: a turn costs an end and a start.
-pub(super) const STAY: Span = Span::from_secs(300);
+const STAY: Span = Span::from_secs(300);
 
-/// How long one waits for a place before others are asked for theirs: nodes may be on their way.
-pub(super) const PATIENCE: Span = Span::from_secs(60);
+/// The same of one that nobody uses at the moment: those who come in turn to two of them wait for a start each time.
+const STAY_IDLE: Span = Span::from_secs(30);
+
+/// How long one waits for a place before those are asked for theirs that somebody uses: nodes may be on their way.
+const PATIENCE: Span = Span::from_secs(60);
 
 /// How long a place that was given up may stay unused; then it was of no use.
 const UNUSED_MAX: Span = Span::from_secs(300);
@@ -22,21 +25,23 @@ const UNUSED_MAX: Span = Span::from_secs(300);
 const HOPELESS: Span = Span::from_secs(3600);
 
 /// A Model, as far as turns are concerned.
-#[derive(Clone, Debug)]
-pub(super) struct Look<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
     /// The Fleet that it is on; those without one are on one together.
-    pub(super) fleet: Option<&'a str>,
+    pub fleet: Option<&'a str>,
     /// Since when it serves, if it does.
-    pub(super) serves: Option<Time>,
+    pub serves: Option<Time>,
     /// Whether somebody waits for it.
-    pub(super) is_asked: bool,
-    /// Whether no node has room for any of its copies.
-    pub(super) is_unplaced: bool,
+    pub is_asked: bool,
+    /// Whether somebody uses it at the moment, or may: then it is not asked for its place so soon.
+    pub is_busy: bool,
+    /// Whether there is no room for any of its copies.
+    pub is_unplaced: bool,
 }
 
 /// Whose turn it is.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Turns {
+pub struct Turns {
     all: BTreeMap<String, Turn>,
     /// Until when nobody gives way to them.
     hopeless: BTreeMap<String, Time>,
@@ -50,7 +55,8 @@ struct Turn {
 
 #[derive(Clone, Debug, PartialEq)]
 enum State {
-    Serves(Time),
+    /// Whether somebody uses it, and since when it serves.
+    Serves(bool, Time),
     /// Since when it waits for a place.
     Waits(Time),
     /// To whom, and when.
@@ -59,7 +65,7 @@ enum State {
 
 impl Turns {
     /// To whom a Model gives its place now, or gave it; none where it may have copies.
-    pub(super) fn gives_way(&mut self, now: Time, name: &str, look: &Look<'_>) -> Option<String> {
+    pub fn gives_way(&mut self, now: Time, name: &str, look: &Look<'_>) -> Option<String> {
         if let Some((to, at)) = self.gave(name) {
             if self.is_due(now, &to, at) {
                 return Some(to);
@@ -68,7 +74,7 @@ impl Turns {
         }
         let before = self.all.get(name).map(|turn| turn.state.clone());
         let state = match (look.serves, look.is_asked && look.is_unplaced, before) {
-            (Some(since), ..) => State::Serves(since),
+            (Some(since), ..) => State::Serves(look.is_busy, since),
             (None, true, Some(State::Waits(since))) => State::Waits(since),
             (None, true, _) => State::Waits(now),
             (None, false, _) => {
@@ -78,7 +84,7 @@ impl Turns {
         };
         let fleet = look.fleet.map(str::to_owned);
         let to = match &state {
-            State::Serves(since) => self.to(now, name, fleet.as_ref(), *since),
+            State::Serves(is_busy, since) => self.to(now, (name, *is_busy), fleet.as_ref(), *since),
             State::Waits(_) | State::GaveWay(..) => None,
         };
         let state = to.clone().map_or(state, |to| State::GaveWay(to, now));
@@ -87,7 +93,7 @@ impl Turns {
     }
 
     /// Forgets all but those.
-    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.all.retain(|name, _| keep(name));
         self.hopeless.retain(|name, _| keep(name));
     }
@@ -95,7 +101,7 @@ impl Turns {
     fn gave(&self, name: &str) -> Option<(String, Time)> {
         match &self.all.get(name)?.state {
             State::GaveWay(to, at) => Some((to.clone(), *at)),
-            State::Serves(_) | State::Waits(_) => None,
+            State::Serves(..) | State::Waits(_) => None,
         }
     }
 
@@ -112,25 +118,34 @@ impl Turns {
     }
 
     /// To whom one that serves since then has to give way, if it has to.
-    fn to(&self, now: Time, name: &str, fleet: Option<&String>, since: Time) -> Option<String> {
+    fn to(
+        &self,
+        now: Time,
+        (name, is_busy): (&str, bool),
+        fleet: Option<&String>,
+        since: Time,
+    ) -> Option<String> {
+        let (stay, patience) = if is_busy { (STAY, PATIENCE) } else { (STAY_IDLE, Span::ZERO) };
         let there = || self.all.iter().filter(move |(_, turn)| turn.fleet.as_ref() == fleet);
-        if now.since(since) < STAY
+        if now.since(since) < stay
             || there().any(|(_, turn)| matches!(turn.state, State::GaveWay(..)))
         {
             return None;
         }
-        // Who serves longest goes first.
-        let is_longest = there().all(|(other, turn)| match &turn.state {
-            State::Serves(began) => (*began, other.as_str()) >= (since, name) || other == name,
+        // Who is used by nobody goes first, and of those alike who serves longest.
+        let is_first = there().all(|(other, turn)| match &turn.state {
+            State::Serves(other_busy, began) => {
+                (*other_busy, *began, other.as_str()) >= (is_busy, since, name) || other == name
+            }
             State::Waits(_) | State::GaveWay(..) => true,
         });
         let waiting = there().filter_map(|(other, turn)| match &turn.state {
-            State::Waits(began) if now.since(*began) >= PATIENCE => Some((*began, other)),
+            State::Waits(began) if now.since(*began) >= patience => Some((*began, other)),
             _ => None,
         });
         let helped = |name: &str| self.hopeless.get(name).is_none_or(|until| now >= *until);
         let first = waiting.filter(|(_, other)| helped(other)).min();
-        first.filter(|_| is_longest).map(|(_, other)| other.clone())
+        first.filter(|_| is_first).map(|(_, other)| other.clone())
     }
 }
 
@@ -180,7 +195,8 @@ mod tests {
             let serves = since.filter(|at| *at <= self.now);
             *self.served.entry(name.to_owned()).or_default() += u64::from(serves.is_some()) * 5;
             let is_unplaced = !self.placed.contains_key(name);
-            let look = Look { fleet: None, serves, is_asked: serves.is_none(), is_unplaced };
+            let (fleet, is_asked, is_busy) = (None, serves.is_none(), true);
+            let look = Look { fleet, serves, is_asked, is_busy, is_unplaced };
             if self.turns.gives_way(self.now, name, &look).is_some() {
                 self.placed.remove(name);
             } else if is_unplaced && self.placed.len() < self.room && self.large != Some(name) {
@@ -223,16 +239,64 @@ mod tests {
         assert!(stand.served["a"] > 8 * 3600 * 8 / 10, "{:?}", stand.served);
     }
 
+    /// One that nobody uses goes at once, before one that somebody does, and not as soon as it came.
+    #[test]
+    fn one_that_nobody_uses_gives_way_at_once() {
+        let check = |busy: [bool; 2], served: u64, expect: [bool; 2]| {
+            let mut turns = Turns::default();
+            let now = Time::from_millis(10_000_000);
+            let idle = Look {
+                fleet: None,
+                serves: None,
+                is_asked: true,
+                is_busy: true,
+                is_unplaced: true,
+            };
+            let mut gave = [false; 2];
+            // Twice: who serves is known only then.
+            for _ in 0..2 {
+                assert_eq!(turns.gives_way(now, "c", &idle), None);
+                for (at, name) in ["a", "b"].into_iter().enumerate() {
+                    let since = now - Span::from_secs(served - at as u64);
+                    let look = Look {
+                        serves: Some(since),
+                        is_asked: false,
+                        is_busy: busy[at],
+                        is_unplaced: false,
+                        ..idle
+                    };
+                    gave[at] |= turns.gives_way(now, name, &look).is_some();
+                }
+            }
+            assert_eq!(gave, expect, "{busy:?} {served}");
+        };
+        check([true, true], 200, [false, false]);
+        check([true, false], 200, [false, true]);
+        check([false, true], 200, [true, false]);
+        check([true, false], 20, [false, false]);
+    }
+
     #[test]
     fn other_fleets_are_no_matter() {
         let mut turns = Turns::default();
         let now = Time::from_millis(10_000_000);
-        let waits = Look { fleet: Some("x"), serves: None, is_asked: true, is_unplaced: true };
+        let waits = Look {
+            fleet: Some("x"),
+            serves: None,
+            is_asked: true,
+            is_busy: true,
+            is_unplaced: true,
+        };
         assert_eq!(turns.gives_way(now, "b", &waits), None);
         let later = now + Span::from_secs(600);
         assert_eq!(turns.gives_way(later, "b", &waits), None);
-        let serves =
-            |fleet| Look { fleet, serves: Some(Time::ZERO), is_asked: false, is_unplaced: false };
+        let serves = |fleet| Look {
+            fleet,
+            serves: Some(Time::ZERO),
+            is_asked: false,
+            is_busy: true,
+            is_unplaced: false,
+        };
         assert_eq!(turns.gives_way(later, "a", &serves(Some("y"))), None);
         assert_eq!(turns.gives_way(later, "a", &serves(Some("x"))), Some("b".to_owned()));
     }

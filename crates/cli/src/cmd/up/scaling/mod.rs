@@ -16,6 +16,7 @@ use pilotage_core::{Span, Time};
 use pilotage_gateway::Gateway;
 use pilotage_operator::local::{Placed, State};
 use pilotage_plan::Plan;
+use pilotage_plan::scaling::Turns;
 use pilotage_plan::update::model_of;
 use pilotage_shell::clock::Clock;
 use serde::Serialize;
@@ -40,6 +41,8 @@ pub(super) struct Scaling {
     /// How many processes the others have.
     fixed: BTreeMap<String, usize>,
     shown: Arc<Mutex<BTreeMap<String, Shown>>>,
+    /// Who has a place where there is none for all.
+    turns: Turns,
     memory: Memory,
     clock: Clock,
 }
@@ -75,7 +78,8 @@ pub(super) enum Task {
 impl Scaling {
     pub(super) fn new(clock: Clock, memory: Memory) -> Self {
         let (models, fixed) = (BTreeMap::new(), BTreeMap::new());
-        Self { models, fixed, shown: Arc::default(), memory, clock }
+        let (shown, turns) = (Arc::default(), Turns::default());
+        Self { models, fixed, shown, turns, memory, clock }
     }
 
     /// The models from now on. `served` has those of plans before as well, whose copies stay as they
@@ -84,6 +88,7 @@ impl Scaling {
         let now = self.now();
         self.models.retain(|name, _| served.lane(name).is_some());
         self.fixed.retain(|name, _| served.lane(name).is_some());
+        self.turns.retain(|name| plan.lane(name).is_some());
         for lane in &served.lanes {
             if plan.lane(&lane.name).is_none() {
                 self.models.get_mut(&lane.name).into_iter().for_each(Scaled::freeze);
@@ -99,6 +104,9 @@ impl Scaling {
                 self.fixed.insert(lane.name.clone(), there);
                 continue;
             };
+            let first = plan.processes.iter().find(|process| process.lane == lane.name);
+            let place = first.map(|process| process.devices.join(","));
+            let place = place.filter(|devices| !devices.is_empty());
             match self.models.get_mut(&lane.name) {
                 Some(model) => model.set(said, names),
                 None => {
@@ -108,6 +116,10 @@ impl Scaling {
                     self.models.extend(model.map(|model| (lane.name.clone(), model)));
                 }
             }
+            self.models
+                .get_mut(&lane.name)
+                .into_iter()
+                .for_each(|model| model.settle(place.clone()));
         }
         self.show(now);
     }
@@ -140,6 +152,8 @@ impl Scaling {
         processes: &[Placed],
     ) -> Vec<Task> {
         let (now, memory) = (self.now(), self.memory);
+        let coming = self.models.iter().filter(|(_, model)| model.is_coming(now));
+        let mut coming: Vec<String> = coming.map(|(name, _)| name.clone()).collect();
         let mut tasks = Vec::new();
         for (name, model) in &mut self.models {
             let Some(lane) = gateway.lane(name) else { continue };
@@ -147,12 +161,23 @@ impl Scaling {
                 continue;
             }
             let (signals, _) = lane.signals();
-            let room = |pid: u32| {
-                let own = processes.iter().find(|placed| placed.spec.lane == *name);
-                own.is_none_or(|own| !own.spec.devices.is_empty() || memory(pid, &own.weights))
+            let hindrance = |pid: u32| {
+                let own = processes.iter().find(|placed| placed.spec.lane == *name)?;
+                // Who has accelerators starts when nobody else has them.
+                let shares_memory = own.spec.devices.is_empty();
+                let others_come = coming.iter().any(|other| other != name);
+                match shares_memory {
+                    true if others_come => Some("another model is just starting"),
+                    true if !memory(pid, &own.weights) => {
+                        Some("this machine has no memory for one more")
+                    }
+                    _ => None,
+                }
             };
-            let view = View { states, naps, room: &room };
-            tasks.extend(model.decide(now, name, signals, &view));
+            let (view, before) = (View { states, naps, hindrance: &hindrance }, model.runs());
+            tasks.extend(model.decide(now, name, signals, &view, &mut self.turns));
+            // It has not taken its memory yet.
+            coming.extend((model.runs() > before).then(|| name.clone()));
         }
         self.show(now);
         tasks

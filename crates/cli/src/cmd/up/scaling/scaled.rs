@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pilotage_core::scale::{Policy, ReplicaSeen, Scaler, Signals, Stage};
-use pilotage_core::{ReplicaId, Span, Time};
+use pilotage_core::scale::{Policy, ReplicaSeen, Scaler, Seen, Signals, Stage, Waiting};
+use pilotage_core::{Band, ReplicaId, Span, Time};
 use pilotage_operator::local::State;
 use pilotage_plan::api;
-use pilotage_plan::scaling::{copies, of};
+use pilotage_plan::scaling::{Look, Turns, copies, of};
 
 use super::{EVERY, Naps, START, Shown, Task};
 
@@ -20,8 +20,8 @@ pub(super) struct View<'a> {
     pub(super) states: &'a BTreeMap<String, State>,
     /// Those that sleep.
     pub(super) naps: &'a Naps,
-    /// Whether one more like the one with that id has room.
-    pub(super) room: &'a dyn Fn(u32) -> bool,
+    /// Why one more like the one with that id has no room; none where it has.
+    pub(super) hindrance: &'a dyn Fn(u32) -> Option<&'static str>,
 }
 
 /// A model.
@@ -41,6 +41,10 @@ pub(super) struct Scaled {
     due: Time,
     /// Processes on their way, by their own names, and since when.
     coming: BTreeMap<String, Time>,
+    /// Those that take requests, and since when.
+    ready: BTreeMap<String, Time>,
+    /// The accelerators that it may share with other models; none where it shares the machine's memory.
+    place: Option<String>,
     /// Processes that are started anew: they end first.
     replaced: BTreeSet<String>,
     /// The plan does not have it: everything stays as it is.
@@ -81,6 +85,8 @@ impl Scaled {
             since: now,
             due: now,
             coming: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            place: None,
             replaced: BTreeSet::new(),
             frozen: false,
             crowded: false,
@@ -94,6 +100,16 @@ impl Scaled {
         }
         self.run = self.run.clamp(said.floor(), said.max).min(count(names.len()));
         (self.said, self.names, self.frozen) = (said, names, false);
+    }
+
+    /// Where its processes run.
+    pub(super) fn settle(&mut self, place: Option<String>) {
+        self.place = place;
+    }
+
+    /// Whether one is on its way that may yet come.
+    pub(super) fn is_coming(&self, now: Time) -> bool {
+        self.coming.values().any(|since| now.since(*since) <= PATIENCE)
     }
 
     pub(super) const fn freeze(&mut self) {
@@ -145,6 +161,7 @@ impl Scaled {
         model: &str,
         signals: Signals,
         view: &View<'_>,
+        turns: &mut Turns,
     ) -> Vec<Task> {
         self.due = now + EVERY;
         if self.frozen {
@@ -152,14 +169,33 @@ impl Scaled {
         }
         let mut there = self.there(now, view);
         self.there = count(there.len());
+        let is_busy = is_busy(&signals);
         self.scaler.observe(now, with(signals, &there));
         let Some(decision) = self.scaler.decide(now) else { return Vec::new() };
         self.due = self.due.min(decision.again);
         let (wanted, asleep) = copies(&self.said, &decision);
         let wanted = wanted.min(count(self.names.len()));
-        self.tell(now, model, (wanted, asleep), &decision.why.to_string());
         let run = wanted.saturating_add(asleep).min(count(self.names.len()));
-        let run = self.with_room(now, model, run, &there, view);
+        let is_unplaced = there.is_empty() && run > 0;
+        let look = self.said.takes_turns().then(|| Look {
+            fleet: self.place.as_deref(),
+            serves: there.iter().filter(|one| one.stage == Stage::Ready).map(|one| one.since).min(),
+            is_asked: decision.why.waiting > 0.0,
+            is_busy,
+            is_unplaced,
+        });
+        let why = decision.why.to_string();
+        let run = match look.and_then(|look| turns.gives_way(now, model, &look)) {
+            Some(to) => {
+                let why = format!("it gave its place to `{to}`, which waited for one: {why}");
+                self.tell(now, model, (0, 0), &why);
+                0
+            }
+            None => {
+                self.tell(now, model, (wanted, asleep), &why);
+                self.with_room(now, model, run, &there, view)
+            }
+        };
         let mut tasks = Vec::new();
         if run != self.run {
             self.run = run;
@@ -207,21 +243,22 @@ impl Scaled {
             return self.run.min(run);
         }
         let pid = there.iter().find_map(|one| one.pid).unwrap_or_else(std::process::id);
-        if (view.room)(pid) {
+        let Some(hindrance) = (view.hindrance)(pid) else {
             self.crowded = false;
             return is_there.saturating_add(1).min(run);
-        }
+        };
         if !std::mem::replace(&mut self.crowded, true) {
-            tracing::warn!(model, "another copy is wanted, and this machine has no memory for it");
+            tracing::warn!(model, hindrance, "another copy is wanted, and cannot be started");
         }
-        self.why.push_str("; this machine has no memory for one more");
+        self.why.push_str("; ");
+        self.why.push_str(hindrance);
         is_there
     }
 
     /// The processes there are, but for those that end.
     fn there<'a>(&mut self, now: Time, view: &View<'a>) -> Vec<One<'a>> {
         let mut there = Vec::new();
-        let mut coming = BTreeMap::new();
+        let (mut coming, mut ready) = (BTreeMap::new(), BTreeMap::new());
         for (name, state) in view.states {
             if !self.names.iter().any(|own| is_of(name, own)) {
                 continue;
@@ -229,7 +266,11 @@ impl Scaled {
             let (stage, since) = match (state.phase, view.naps.stage(name)) {
                 ("retiring" | "stopped", _) => continue,
                 ("ready", Some((stage, since))) => (stage, since),
-                ("ready", None) => (Stage::Ready, now),
+                ("ready", None) => {
+                    let since = self.ready.get(name).copied().unwrap_or(now);
+                    ready.insert(name.clone(), since);
+                    (Stage::Ready, since)
+                }
                 _ => {
                     let since = self.coming.get(name).copied().unwrap_or(now);
                     coming.insert(name.clone(), since);
@@ -238,9 +279,19 @@ impl Scaled {
             };
             there.push(One { name, stage, since, pid: state.pid });
         }
-        self.coming = coming;
+        (self.coming, self.ready) = (coming, ready);
         there
     }
+}
+
+/// Whether anybody comes, waits or is answered.
+fn is_busy(signals: &Signals) -> bool {
+    let comes = signals.arrivals.is_none_or(|seen| seen.value.iter().any(|it| it.requests > 0.0));
+    let runs = signals.running.is_none_or(|seen| seen.value.requests > 0.0);
+    let waits = |seen: Seen<[Waiting; Band::ALL.len()]>| {
+        seen.value.iter().any(|band| band.work.requests > 0.0)
+    };
+    comes || runs || signals.waiting.is_none_or(waits)
 }
 
 /// What the gateway sees, and the processes that it does not.
@@ -295,7 +346,7 @@ fn count(of: usize) -> u32 {
 mod tests {
     use std::path::PathBuf;
 
-    use pilotage_core::scale::{Running, Seen, Waiting, Work};
+    use pilotage_core::scale::{Running, Work};
     use pilotage_shell::client::Client;
     use pilotage_shell::clock::Clock;
 
@@ -305,7 +356,9 @@ mod tests {
     struct Rig {
         model: Scaled,
         naps: Naps,
+        name: String,
         states: BTreeMap<String, State>,
+        turns: Turns,
         room: bool,
     }
 
@@ -316,7 +369,9 @@ mod tests {
             Self {
                 model: Scaled::new(Time::ZERO, said, (names, 0)).unwrap(),
                 naps: Naps::new(Client::new().unwrap(), Clock::start()),
+                name: "m".to_owned(),
                 states: BTreeMap::new(),
+                turns: Turns::default(),
                 room: true,
             }
         }
@@ -347,9 +402,10 @@ mod tests {
                 ..Signals::default()
             };
             let has_room = self.room;
-            let room = |_: u32| has_room;
-            let view = View { states: &self.states, naps: &self.naps, room: &room };
-            self.model.decide(now, "m", signals, &view)
+            let hindrance =
+                |_: u32| (!has_room).then_some("this machine has no memory for one more");
+            let view = View { states: &self.states, naps: &self.naps, hindrance: &hindrance };
+            self.model.decide(now, &self.name, signals, &view, &mut self.turns)
         }
 
         fn wants(&self) -> (bool, bool) {
@@ -415,14 +471,46 @@ mod tests {
     #[tokio::test]
     async fn those_that_have_to_be_there_are_not_counted_twice() {
         let mut rig = Rig::new(r#"{"min": 2, "max": 3, "zero": "warm", "idleSeconds": 7200}"#);
-        rig.at(0, 0.0);
-        rig.at(1, 1.0);
         rig.phase("m-0", "ready");
         rig.phase("m-1", "ready");
+        assert_eq!(rig.at(1, 1.0), vec![]);
         for second in (2..3600).step_by(10) {
             assert_eq!(rig.at(second, 0.0), vec![], "at {second}");
         }
         assert_eq!((rig.wants(), rig.model.wants("m-2")), ((true, true), false));
+    }
+
+    /// Two for one place: who is used by nobody ends for the one that somebody waits for, and comes back.
+    #[tokio::test]
+    async fn one_gives_its_place_to_one_that_somebody_waits_for() {
+        let scaling = r#"{"min": 0, "max": 1, "zero": "cold", "idleSeconds": 7200}"#;
+        let (mut one, mut other) = (Rig::new(scaling), Rig::new(scaling));
+        let mut turns = Turns::default();
+        let mut at = |one: &mut Rig, name: &str, second: u64, waiting: f64| {
+            std::mem::swap(&mut one.turns, &mut turns);
+            one.name = name.to_owned();
+            let tasks = one.at(second, waiting);
+            std::mem::swap(&mut one.turns, &mut turns);
+            (tasks, one.wants().0)
+        };
+        assert_eq!(at(&mut one, "one", 1, 1.0), (vec![Task::Set], true));
+        one.phase("m-0", "ready");
+        assert!(at(&mut one, "one", 2, 0.0).1);
+        // The other one has no room as long as this one is there.
+        other.room = false;
+        for second in 3..32 {
+            assert_eq!(at(&mut other, "other", second, 1.0), (vec![], false));
+            assert_eq!(at(&mut one, "one", second, 0.0), (vec![], true), "at {second}");
+        }
+        assert_eq!(at(&mut one, "one", 32, 0.0), (vec![Task::Set], false));
+        let why = one.model.shown(Time::ZERO).why;
+        assert!(why.starts_with("it gave its place to `other`"), "{why}");
+        one.states.clear();
+        other.room = true;
+        assert_eq!(at(&mut other, "other", 33, 1.0), (vec![Task::Set], true));
+        other.phase("m-0", "starting");
+        assert!(at(&mut other, "other", 34, 1.0).1);
+        assert_eq!(at(&mut one, "one", 35, 1.0), (vec![Task::Set], true), "its turn is over");
     }
 
     /// One that is replaced ends first, and is started again when it is gone.

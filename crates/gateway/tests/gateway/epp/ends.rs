@@ -38,7 +38,7 @@ async fn code(shown: &mut Shown) -> String {
 
 /// Has time pass in small steps, so that what is said over the connection keeps up with it.
 async fn step_by_step() {
-    let mut steps = tokio::time::interval(Duration::from_millis(100));
+    let mut steps = tokio::time::interval(Duration::from_millis(5));
     loop {
         steps.tick().await;
     }

@@ -81,8 +81,9 @@ impl Settled<'_> {
             theirs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         let mesh = self.cluster.mesh;
         let probed = self.loads_adapters().then_some(adapters::PORT);
-        let mesh = mesh
-            .map(|mesh| mesh.pod_annotations(&self.spec.ports, &self.template_fetch_ports(), probed));
+        let mesh = mesh.map(|mesh| {
+            mesh.pod_annotations(&self.spec.ports, &self.template_fetch_ports(), probed)
+        });
         for (key, value) in mesh.into_iter().flatten() {
             all.entry(key).or_insert_with(|| value.into());
         }

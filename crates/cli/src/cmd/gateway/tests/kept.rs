@@ -19,7 +19,7 @@ async fn budgets_and_canaries_survive_a_restart() {
     rig.put(slice(&[("p", "1", engine.at, true, false)])).await;
     rig.until(|status| status["routes"].as_array().is_some_and(|routes| !routes.is_empty())).await;
     rig.replicas(1, 1).await;
-    assert_eq!(rig.answered("m").await, Ok(engine.at.port()));
+    assert_eq!(rig.answered("chat").await, Ok(engine.at.port()));
     rig.during(tokio::time::sleep(SAVE_EVERY * 2)).await;
     let gateway = rig.serving.front().gateway.clone();
     let (spent, seed) = (gateway.spent(), gateway.trials()["chat"]["seed"].clone());

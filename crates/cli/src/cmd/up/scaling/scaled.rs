@@ -360,6 +360,8 @@ mod tests {
         states: BTreeMap<String, State>,
         turns: Turns,
         room: bool,
+        /// For how many seconds has waited who waits.
+        waits: u64,
     }
 
     impl Rig {
@@ -373,6 +375,7 @@ mod tests {
                 states: BTreeMap::new(),
                 turns: Turns::default(),
                 room: true,
+                waits: 120,
             }
         }
 
@@ -393,7 +396,7 @@ mod tests {
             let replicas = ids.map(|(id, _)| (id, ReplicaSeen::new(Stage::Ready, Time::ZERO)));
             let mut bands = [Waiting::default(); 4];
             bands[1].work = Work { requests: waiting, prompt: 100.0, answer: 100.0 };
-            bands[1].oldest = Span::from_secs(if waiting > 0.0 { 120 } else { 0 });
+            bands[1].oldest = Span::from_secs(if waiting > 0.0 { self.waits } else { 0 });
             let signals = Signals {
                 arrivals: Some(Seen::new(now, Default::default())),
                 waiting: Some(Seen::new(now, bands)),
@@ -471,6 +474,7 @@ mod tests {
     #[tokio::test]
     async fn those_that_have_to_be_there_are_not_counted_twice() {
         let mut rig = Rig::new(r#"{"min": 2, "max": 3, "zero": "warm", "idleSeconds": 7200}"#);
+        rig.waits = 0;
         rig.phase("m-0", "ready");
         rig.phase("m-1", "ready");
         assert_eq!(rig.at(1, 1.0), vec![]);

@@ -168,6 +168,8 @@ rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding - c
 coordination.k8s.io/v1 leases Lease - v
 apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition crd,crds csgv
 apiregistration.k8s.io/v1 apiservices APIService - csv
+admissionregistration.k8s.io/v1 validatingadmissionpolicies ValidatingAdmissionPolicy - csg
+admissionregistration.k8s.io/v1 validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding - cg
 ";
 
 /// Fields that selectors may name, by plural.

@@ -65,6 +65,14 @@ async fn proxy(gateway: &Gateway, config: PickerConfig) -> SendRequest<Bytes> {
     client
 }
 
+/// Has time pass in small steps, so that what is said over the connection keeps up with it.
+async fn step_by_step() {
+    let mut steps = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        steps.tick().await;
+    }
+}
+
 /// One request of a proxy.
 struct Shown {
     to: SendStream<Bytes>,
@@ -439,6 +447,7 @@ async fn what_replicas_do_not_serve_is_answered_by_the_gateway() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
+    drop(pilotage_shell::tasks::spawn("time", step_by_step()));
     let gateway = usual(1, 4);
     let client = proxy(&gateway, PickerConfig::default()).await;
     let mut shown = open(&client).await;

@@ -349,17 +349,19 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
     async fn wakeless(&self, kept: &mut Kept, model: &ModelView, pod: &str, error: &ReachError) {
         let times = kept.wakeless.entry(pod.to_owned()).or_default();
         *times += 1;
-        let again = if *times < WAKES_MAX {
-            "it is tried again".to_owned()
+        // Another reason for each: events that share one are told as the first of them.
+        let (why, again) = if *times < WAKES_MAX {
+            (("WakeFailed", "Wake"), "it is tried again".to_owned())
         } else {
             *times = 0;
-            match self.writer.end(model, pod).await {
+            let again = match self.writer.end(model, pod).await {
                 Ok(()) => "it makes room for a new one".to_owned(),
                 Err(error) => format!("it cannot be replaced either: {error}"),
-            }
+            };
+            (("WakeGivenUp", "Replace"), again)
         };
         let note = format!("{pod} did not wake up: {error}; {again}");
-        self.fail(kept, model, ("WakeFailed", "Wake"), note).await;
+        self.fail(kept, model, why, note).await;
     }
 
     /// Tells once that something cannot be done. It is tried again.

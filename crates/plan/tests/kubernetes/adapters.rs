@@ -67,7 +67,7 @@ proptest! {
 #[test]
 fn copies_of_several_nodes_have_theirs_from_the_start() {
     let adapters = pairs(&[("sql", "hf:o/sql")]);
-    let wide = with(WIDE, &adapters, &Cluster::default());
+    let wide = with(&format!("{WIDE}, fleet: h100"), &adapters, &Cluster::default());
     assert_eq!(one(&wide, "ConfigMap", "llama-adapters"), &Value::Null);
     let group = one(&wide, "LeaderWorkerSet", "llama");
     for role in ["leaderTemplate", "workerTemplate"] {

@@ -102,13 +102,15 @@ fn nodes_are_those_of_the_class_and_of_no_smaller_one() {
 
 #[test]
 fn weights_come_from_the_ports_of_their_sources() {
-    let spec = "source: 'https://files.internal:8443/w.gguf', adapterSources: {sql: 'oci://registry:5000/a/b:c'}";
+    let spec = "source: 'https://files.internal:8443/w.gguf'";
+    let adapters = format!("{VLLM}, adapterSources: {{sql: 'oci://registry:5000/a/b:c'}}");
     let ports = |rendered: &Rendered| {
         let egress = of(rendered, "NetworkPolicy")["spec"]["egress"].clone();
         let last = egress.as_array().unwrap().last().unwrap()["ports"].clone();
         last.as_array().unwrap().iter().map(|one| one["port"].as_u64().unwrap()).collect::<Vec<_>>()
     };
-    assert_eq!(ports(&rendered(&Cluster::default(), spec, &[])), [443, 5000, 8443]);
+    assert_eq!(ports(&rendered(&Cluster::default(), spec, &[])), [443, 8443]);
+    assert_eq!(ports(&rendered(&Cluster::default(), &adapters, &[])), [443, 5000]);
     assert_eq!(ports(&rendered(&Cluster::default(), "source: 'hf:o/r/w.gguf'", &[])), [443]);
     let key = |mesh| match mesh {
         Mesh::Istio => "traffic.sidecar.istio.io/excludeOutboundPorts",
@@ -116,8 +118,10 @@ fn weights_come_from_the_ports_of_their_sources() {
     };
     for mesh in Mesh::ALL {
         let cluster = Cluster { mesh: Some(mesh), ..Cluster::default() };
-        let annotations = pod(&cluster, spec, &[])["metadata"]["annotations"].clone();
-        assert_eq!(annotations[key(mesh)], "443,5000,8443");
+        let past =
+            |spec: &str| pod(&cluster, spec, &[])["metadata"]["annotations"][key(mesh)].clone();
+        assert_eq!(past(spec), "443,8443");
+        assert_eq!(past(&adapters), "443", "another list of adapters is no other pod");
     }
 }
 

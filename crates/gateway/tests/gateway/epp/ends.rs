@@ -36,14 +36,6 @@ async fn code(shown: &mut Shown) -> String {
     trailers["grpc-status"].to_str().unwrap().to_owned()
 }
 
-/// Has time pass in small steps, so that what is said over the connection keeps up with it.
-async fn step_by_step() {
-    let mut steps = tokio::time::interval(Duration::from_millis(5));
-    loop {
-        steps.tick().await;
-    }
-}
-
 const DUPLEX: BodySendMode = BodySendMode::FullDuplexStreamed;
 
 #[tokio::test(start_paused = true)]

@@ -231,7 +231,8 @@ fn divisible(offers: &[Offer], wish: &Wish) -> f64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Where there are too many mixes to look at all: what stays and what may go are each off by one at most.
+    /// Where there are too many mixes to look at all: what stays and what may go are each off by one at most, and each
+    /// Fleet that may go by what its share is short of whole replicas.
     #[test]
     fn many_large_fleets_are_near_the_cheapest(
         parts in prop::collection::vec((0.5..5.0_f64, 1.0..9.0_f64, 1_u32..=COUNT_MAX, prop::option::of(0.0..1.0_f64)), 5..=OFFERS_MAX),
@@ -246,7 +247,8 @@ proptest! {
         let dearest = offers.iter().map(|one| one.price).fold(0.0, f64::max);
         let bound = divisible(&offers, &wish);
         let found = found[0].price;
-        prop_assert!(found <= bound + 2.0 * dearest + 1e-6, "{found} beside {bound}");
+        let shares = offers.iter().filter(|one| one.interruptions.is_some()).count() as f64;
+        prop_assert!(found <= bound + (2.0 + shares) * dearest + 1e-6, "{found} beside {bound}");
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub struct Site {
     pub region: u16,
     /// Whether it is a gateway of another region, which passes requests on to replicas of its own.
     pub passes_on: bool,
+    /// Whether a proxy that carries requests itself cannot speak with it, as it is behind a door that only we
+    /// can open.
+    pub only_by_us: bool,
 }
 
 /// What an engine says about itself.
@@ -124,6 +127,10 @@ pub struct Replica {
     warmth: f32,
     /// LoRA adapters that it has loaded; none where it does not say.
     adapters: Option<Vec<u64>>,
+    /// LoRA adapters that it can be asked for; none where it does not list them.
+    listed: Option<Vec<u64>>,
+    /// Those that it refused, and until when that is believed.
+    refused: Vec<(u64, Time)>,
 }
 
 impl Replica {
@@ -146,6 +153,8 @@ impl Replica {
             soon: true,
             warmth: 1.0,
             adapters: None,
+            listed: None,
+            refused: Vec::new(),
         }
     }
 
@@ -168,6 +177,13 @@ impl Replica {
     /// Whether an adapter need not be loaded there; one that does not say has them all.
     pub fn has_adapter(&self, adapter: u64) -> bool {
         self.adapters.as_ref().is_none_or(|adapters| adapters.contains(&adapter))
+    }
+
+    /// Whether it can be asked for an adapter, as far as is known.
+    pub fn answers_for(&self, now: Time, adapter: u64) -> bool {
+        let refused = |(which, until): &(u64, Time)| *which == adapter && now < *until;
+        let lists = self.listed.as_ref().is_none_or(|listed| listed.contains(&adapter));
+        lists && !self.refused.iter().any(refused)
     }
 
     fn is_reported(&self, now: Time) -> bool {
@@ -293,6 +309,22 @@ impl Fleet {
     pub(crate) fn locate(&mut self, id: ReplicaId, site: Site) {
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.site = site;
+        }
+    }
+
+    /// Which adapters a replica can be asked for, as it lists them. What it refused before is forgotten.
+    pub(crate) fn list(&mut self, id: ReplicaId, adapters: Vec<u64>) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.refused.retain(|(adapter, _)| !adapters.contains(adapter));
+            replica.listed = Some(adapters);
+        }
+    }
+
+    /// A replica refused an adapter: that is believed until then, or until it lists it.
+    pub(crate) fn refuse(&mut self, now: Time, id: ReplicaId, (adapter, until): (u64, Time)) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.refused.retain(|(which, until)| *which != adapter && now < *until);
+            replica.refused.push((adapter, until));
         }
     }
 

@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 use crate::metrics::LaneGauges;
 use crate::reports::HealthCheck;
 use crate::{kv_events, reports};
-pub(crate) use adapters::Holders;
+pub(crate) use adapters::Lack;
 pub(crate) use door::Door;
 pub(crate) use explain::LaneExplanation;
 pub use handle::LaneHandle;
@@ -194,8 +194,6 @@ struct Known {
     since: Time,
     /// The part of its KV cache that is used, as it said last.
     kv_used: Option<Seen<f64>>,
-    /// The adapters that it can be asked for, where it lists them.
-    listed: Option<BTreeSet<String>>,
 }
 
 /// What became of a replica in the eyes of its lane.
@@ -285,22 +283,16 @@ impl Driver {
         (late, std::mem::take(&mut self.news))
     }
 
-    /// The replicas that take work and that a proxy can take requests to, at these addresses where any are
-    /// given; none where all may have one.
-    fn carried(&self, among: Option<&[String]>) -> Option<Vec<ReplicaId>> {
-        if among.is_none() && self.replicas.values().all(|known| known.door.is_plain()) {
-            return None;
-        }
+    /// The replicas at these addresses: host and port, or a host with whichever port.
+    fn at(&self, addresses: &[String]) -> Vec<ReplicaId> {
         let is_up = |id: ReplicaId| self.scheduler.fleet().get(id).is_some_and(|one| one.up);
-        let is_among = |known: &Known| {
-            let Some(among) = among else { return true };
+        let is_at = |known: &Known| {
             let Some(address) = known.door.address() else { return false };
             let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-            among.iter().any(|one| *one == address || one == host)
+            addresses.iter().any(|one| *one == address || one == host)
         };
-        let may = |known: &Known| known.door.is_plain() && is_among(known);
-        let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && may(known));
-        Some(all.map(|(id, _)| *id).collect())
+        let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && is_at(known));
+        all.map(|(id, _)| *id).collect()
     }
 
     /// Whether any of its replicas is a gateway of another region.
@@ -377,7 +369,7 @@ impl Driver {
             Message::Adapters(replica, adapters) => {
                 self.scheduler.set_adapters(replica, adapters);
             }
-            Message::Listed(replica, adapters) => self.listed(replica, adapters),
+            Message::Listed(replica, adapters) => self.listed(replica, &adapters),
             Message::Retire => {
                 self.retired = true;
                 self.handle(Input::Drain);
@@ -412,9 +404,8 @@ impl Driver {
         let listeners = self.listen(id, &replica, (&sent, &look));
         let door = Arc::new(Door::of(&replica));
         let since = self.now();
-        let (last_failure, kv_used, listed) = (None, None, None);
-        let known =
-            Known { replica, door, last_failure, sent, look, listeners, since, kv_used, listed };
+        let (last_failure, kv_used) = (None, None);
+        let known = Known { replica, door, last_failure, sent, look, listeners, since, kv_used };
         self.replicas.insert(id, known);
         // What waits must not go there before it is known where that is.
         self.scheduler.handle(self.now(), Input::ReplicaUp { replica: id, capacity });
@@ -423,12 +414,12 @@ impl Driver {
 
     /// Tells how far a replica is.
     fn locate(&mut self, id: ReplicaId) {
-        let Some(replica) = self.replicas.get(&id).map(|known| &known.replica) else { return };
+        let Some(Known { replica, door, .. }) = self.replicas.get(&id) else { return };
         let region = replica.region.as_deref();
         let site = self.regions.as_ref().map(|regions| regions.site(region)).unwrap_or_default();
         let between = if replica.crosses_zones { ZONE_ROUND_TRIP } else { Span::ZERO };
         let (network, passes_on) = (site.network + between, replica.is_gateway);
-        let site = Site { network, passes_on, ..site };
+        let site = Site { network, passes_on, only_by_us: !door.is_plain(), ..site };
         self.handle(Input::Located { replica: id, site });
     }
 

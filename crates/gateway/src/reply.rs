@@ -8,7 +8,7 @@ use pilotage_core::{FailureKind, Refusal, Span};
 use pilotage_lens::Termination;
 use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::quotas::{self, Header};
 
@@ -82,15 +82,34 @@ pub(crate) fn starting() -> Refused {
 /// When to come back for an adapter: it may have to be fetched.
 const LOADING_RETRY: Span = Span::from_secs(5);
 
+/// The code of that error.
+const NOT_LOADED: &str = "adapter_not_loaded";
+
 /// A request for an adapter that no replica has loaded yet.
 pub(crate) fn not_loaded(adapter: &str) -> Refused {
     let message = format!(
         "no replica that takes work has loaded the adapter `{adapter}` yet; retry later, and if that goes on, the \
          Model's status says why"
     );
-    let error = ApiError::unavailable(message).with_code("adapter_not_loaded");
+    let error = ApiError::unavailable(message).with_code(NOT_LOADED);
     let refused = Refused::new(error, Termination::UpstreamError);
     Refused { retry_after: Some(LOADING_RETRY), ..refused }
+}
+
+/// Whether a gateway answered with [`not_loaded`].
+pub(crate) fn says_not_loaded(body: &[u8]) -> bool {
+    let told: Result<Said, _> = serde_json::from_slice(body);
+    told.is_ok_and(|told| told.error.code.as_deref() == Some(NOT_LOADED))
+}
+
+#[derive(Deserialize)]
+struct Said {
+    error: SaidError,
+}
+
+#[derive(Deserialize)]
+struct SaidError {
+    code: Option<String>,
 }
 
 /// What the client is told, and how it counts.

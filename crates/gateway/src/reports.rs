@@ -3,6 +3,8 @@
 //! themselves; nothing waits for it, and an engine that says nothing, or something strange, is
 //! scheduled by the ledger alone.
 
+mod lists;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use pilotage_wire::dialect::loaded;
 use pilotage_wire::dialect::observe::{self, Observation, PAGE_BYTES_MAX};
 use tokio::sync::Notify;
 
+use lists::Lists;
+
 use crate::driver::{LaneHandle, Replica};
 
 /// Between two readings of an engine that has work.
@@ -27,8 +31,11 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Between two readings of one that has none.
 const EVERY_IDLE: Duration = Duration::from_secs(5);
 
-/// Between two looks at which adapters an engine has.
+/// Between two looks at which adapters an engine has,
 const EVERY_LIST: Duration = Duration::from_secs(5);
+
+/// and where one is missing that was there before.
+const EVERY_LIST_SOON: Duration = Duration::from_secs(1);
 
 /// How long a reading may take. Engines that are busy answer late.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,6 +95,7 @@ pub(crate) async fn read(
     let mut look_at = after(replica.health.interval);
     let mut read_at = if replica.metrics.is_some() { after(EVERY) } else { u64::MAX };
     let mut list_at = look_at;
+    let mut lists = Lists::default();
     let mut adapters = Vec::new();
     loop {
         tokio::select! {
@@ -105,10 +113,10 @@ pub(crate) async fn read(
             }
             look_at = after(replica.health.interval);
             if list_at < look_at && lane.has_adapters() {
-                list_at = after(EVERY_LIST);
                 if let Some(listed) = listed(&client, &replica).await {
-                    lane.replica_lists(id, listed);
+                    lane.replica_lists(id, lists.take(clock.now_nanos(), listed));
                 }
+                list_at = after(if lists.waits() { EVERY_LIST_SOON } else { EVERY_LIST });
             }
             continue;
         }

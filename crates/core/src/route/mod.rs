@@ -8,6 +8,7 @@
 //! elsewhere, the answer is [`Decision::Wait`]: a place that is free is not taken at any price, so
 //! that affinity survives load. The wait is bounded by what it can save.
 
+mod bounds;
 mod by_cost;
 pub mod cost;
 mod least_requests;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::fleet::{Claim, Replica};
 use crate::prefix::{BLOCK_TOKENS, Found, Index};
 use crate::{Fleet, ReplicaId, RequestId, Span, Time, Tokens, Why};
+pub use bounds::{Bar, Bounds};
 pub use cost::Costs;
 pub use speed::{InitialSpeed, Speeds};
 
@@ -43,11 +45,8 @@ pub struct Prompt {
     pub fingerprint: u64,
     /// Whether its answer comes piece by piece.
     pub streams: bool,
-    /// The only replicas that it may go to; none where it may go to any.
-    pub among: Option<Arc<[ReplicaId]>>,
-    /// Whether it came through a gateway, and goes to none of another region from here: see
-    /// [`crate::Site::passes_on`].
-    pub stays: bool,
+    /// Where it may go.
+    pub bounds: Bounds,
 }
 
 impl Prompt {

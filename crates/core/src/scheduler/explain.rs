@@ -8,7 +8,7 @@ pub use super::judge::Apart;
 use super::{Scheduler, turn};
 use crate::fleet::{Claim, Replica};
 use crate::health::{Ruling, Verdict};
-use crate::route::{self, Candidate, Costs, Decision, Knowledge, Placement, Policy, Prompt};
+use crate::route::{self, Bar, Candidate, Costs, Decision, Knowledge, Placement, Policy, Prompt};
 use crate::{Refusal, ReplicaId, Request, Span, Time};
 
 /// What would become of a request.
@@ -118,6 +118,8 @@ pub enum Closed {
     Judged(Verdict),
     /// Another request runs there that may kill replicas, as this one.
     Watched,
+    /// The request may not go there.
+    Barred(Bar),
     /// An attempt there failed a moment ago.
     Suspended {
         /// For so long still.
@@ -141,6 +143,7 @@ impl fmt::Display for Closed {
         match self {
             Self::Down => f.write_str("it is being taken away"),
             Self::Judged(verdict) => write!(f, "{verdict}"),
+            Self::Barred(bar) => write!(f, "{bar}"),
             Self::Watched => f.write_str("another request that may kill replicas runs there"),
             Self::Suspended { left } => {
                 write!(f, "an attempt there failed, left alone for {} ms", left.as_millis())
@@ -174,11 +177,12 @@ impl Scheduler {
         };
         let suspicion = self.suspicion(now, prompt.fingerprint);
         let apart = suspicion.is_some_and(|suspicion| suspicion.apart.is_some());
-        let barred = match self.apart(now, prompt.fingerprint) {
+        let mut barred = match self.apart(now, prompt.fingerprint) {
             Ok(barred) => barred,
             Err(Apart::Watched) => self.poison.watched_at(),
             Err(Apart::Calm { .. } | Apart::Copy | Apart::Refused) => Vec::new(),
         };
+        barred.extend(self.out_of_bounds(now, prompt));
         let placement = Placement {
             barred: &barred,
             id: request.id,
@@ -250,7 +254,7 @@ impl Scheduler {
                 id: replica.id,
                 closed: match seen {
                     Some(candidate) => no_room(candidate, claim),
-                    None => Some(self.closed(now, replica, placement.barred)),
+                    None => Some(self.closed(now, replica, placement)),
                 },
                 costs: seen.map(|candidate| candidate.costs),
                 cached: seen.map_or(0, |candidate| candidate.cached),
@@ -266,15 +270,18 @@ impl Scheduler {
     }
 
     /// Why a replica takes no work.
-    fn closed(&self, now: Time, replica: &Replica, barred: &[ReplicaId]) -> Closed {
+    fn closed(&self, now: Time, replica: &Replica, placement: &Placement<'_>) -> Closed {
         if !replica.up {
             return Closed::Down;
+        }
+        if let Some(bar) = placement.prompt.bounds.bar(now, replica) {
+            return Closed::Barred(bar);
         }
         let standing = self.standings().find(|standing| standing.replica == replica.id);
         let left = replica.suspended_until.since(now);
         match standing {
             Some(standing) if !standing.verdict.is_open() => Closed::Judged(standing.verdict),
-            _ if barred.contains(&replica.id) => Closed::Watched,
+            _ if placement.barred.contains(&replica.id) => Closed::Watched,
             // Its trial runs.
             Some(standing) if left == Span::ZERO => Closed::Judged(standing.verdict),
             _ => Closed::Suspended { left },

@@ -132,7 +132,7 @@ impl Scheduler {
                 self.outputs.push_back(output);
                 true
             }
-            Placed::Waits(_) | Placed::Apart | Placed::Full => false,
+            Placed::Waits(_) | Placed::Apart | Placed::Kept | Placed::Full => false,
         }
     }
 

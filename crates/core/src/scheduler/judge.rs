@@ -5,6 +5,7 @@
 use super::{Live, Output, Running, Scheduler};
 use crate::fleet::Replica;
 use crate::health::{Change, Ruling, Signal};
+use crate::route::Prompt;
 use crate::{Failure, FailureKind, Refusal, ReplicaId, RequestId, Span, Time};
 
 /// Why a request whose like may have killed replicas runs nowhere now.
@@ -113,14 +114,9 @@ impl Scheduler {
         if live.doubt.is_some() {
             return None;
         }
-        let (among, stays) = (live.prompt.among.clone(), live.prompt.stays);
         match self.apart(now, live.prompt.fingerprint) {
             Ok(mut barred) => {
-                let is_barred = |replica: &&Replica| {
-                    let is_left_out = among.as_ref().is_some_and(|all| !all.contains(&replica.id));
-                    is_left_out || (stays && replica.site.passes_on)
-                };
-                barred.extend(self.fleet.iter().filter(is_barred).map(|replica| replica.id));
+                barred.extend(self.out_of_bounds(now, &live.prompt));
                 Some(barred)
             }
             Err(Apart::Calm { from }) => {
@@ -129,6 +125,16 @@ impl Scheduler {
             }
             Err(Apart::Copy | Apart::Watched | Apart::Refused) => None,
         }
+    }
+
+    /// Where a request may not go, whatever others run there.
+    pub(super) fn out_of_bounds<'a>(
+        &'a self,
+        now: Time,
+        prompt: &'a Prompt,
+    ) -> impl Iterator<Item = ReplicaId> + 'a {
+        let barred = move |one: &&Replica| prompt.bounds.bar(now, one).is_some();
+        self.fleet.iter().filter(barred).map(|replica| replica.id)
     }
 
     /// Where a request with this body does not run now, as others are watched there.

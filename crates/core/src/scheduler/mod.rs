@@ -1,6 +1,8 @@
 //! The loop's pure half: takes one input, changes state once, and offers outputs until drained.
 
 mod arrive;
+#[cfg(test)]
+mod bounded;
 mod config;
 mod event;
 pub mod explain;
@@ -248,6 +250,21 @@ impl Scheduler {
     /// The LoRA adapters that a replica has loaded, by their numbers in [`Prompt::adapter`].
     pub fn set_adapters(&mut self, replica: ReplicaId, adapters: Vec<u64>) {
         self.fleet.set_adapters(replica, adapters);
+    }
+
+    /// The LoRA adapters that a replica can be asked for, by their numbers in [`Bounds::adapter`].
+    ///
+    /// [`Bounds::adapter`]: crate::route::Bounds::adapter
+    pub fn list_adapters(&mut self, replica: ReplicaId, adapters: Vec<u64>) {
+        self.fleet.list(replica, adapters);
+        self.unlooked = true;
+    }
+
+    /// A replica refused an adapter that it was believed to have: it is asked for it again after so long, or
+    /// when it lists it.
+    pub fn adapter_refused(&mut self, now: Time, replica: ReplicaId, adapter: u64, pause: Span) {
+        self.fleet.refuse(now, replica, (adapter, now + pause));
+        self.unlooked = true;
     }
 
     /// Another way to pick than those of [`crate::Policy`]: for simulations that compare.

@@ -4,7 +4,7 @@
 //! prompt in its cache than take one that is free lets others take that, and keeps its turn.
 
 use super::{Held, Live, Output, Running, Scheduler};
-use crate::fleet::{Claim, Fleet, Replica};
+use crate::fleet::{Claim, Fleet};
 use crate::preempt::{self, Candidate, Victim};
 use crate::prefix::BLOCK_TOKENS;
 use crate::route::{self, Choice, Decision, Knowledge, Placement};
@@ -31,6 +31,8 @@ pub(super) enum Placed {
     Waits(ReplicaId),
     /// It waits for a replica that is not there, and takes none of those that are.
     Apart,
+    /// Others have room, and none of those that it may go to.
+    Kept,
     /// Nobody has room for it.
     Full,
 }
@@ -59,6 +61,10 @@ impl Scheduler {
             return match self.place(now, &ticket, &ahead) {
                 Placed::Sent(output) => Some(output),
                 Placed::Full => self.make_room(now, (ticket.id, ticket.band)),
+                // What runs where it may go makes room for it, and nobody waits for that who may go elsewhere.
+                Placed::Kept => self
+                    .make_room(now, (ticket.id, ticket.band))
+                    .or_else(|| self.pass(now, &ticket, &Band::ALL[ticket.band as usize..], ahead)),
                 // Who can go nowhere holds nobody up, however urgent it is.
                 Placed::Apart => self.pass(now, &ticket, &Band::ALL[ticket.band as usize..], ahead),
                 Placed::Waits(replica) => {
@@ -91,7 +97,7 @@ impl Scheduler {
             match placed {
                 Placed::Sent(output) => return Some(output),
                 Placed::Full => break,
-                Placed::Apart => {}
+                Placed::Apart | Placed::Kept => {}
                 Placed::Waits(replica) => match ahead.iter_mut().find(|(id, _)| *id == replica) {
                     Some((_, count)) => *count += 1,
                     None => ahead.push((replica, 1)),
@@ -208,11 +214,13 @@ impl Scheduler {
             return Placed::Full;
         };
         match decision {
-            Decision::Full if self.has_nobody(now, ticket.id, &barred) => {
-                self.be_patient(ticket.deadline.unwrap_or(now));
-                Placed::Apart
+            Decision::Full => {
+                let full = self.full(now, ticket.id, &claim, &barred);
+                if !matches!(full, Placed::Full) {
+                    self.be_patient(ticket.deadline.unwrap_or(now));
+                }
+                full
             }
-            Decision::Full => Placed::Full,
             Decision::Go(choice) => {
                 self.note_cached(ticket.id, choice.cached);
                 let prefill = claim.prefill.saturating_sub(u64::from(choice.cached));
@@ -226,13 +234,17 @@ impl Scheduler {
         }
     }
 
-    /// Whether there is room, but none where this request may go: it waits for replicas that are not there, and
-    /// others must not wait for it.
-    fn has_nobody(&self, now: Time, id: RequestId, barred: &[ReplicaId]) -> bool {
-        let Some(live) = self.live.get(&id) else { return false };
-        let is_open = |replica: &Replica| replica.is_open(now) && replica.has_place();
-        self.fleet.iter().any(is_open)
-            && route::eligible(now, &self.fleet, &live.tried, barred).next().is_none()
+    /// What it means for others that a request found no room: where there is some, but none where this one may
+    /// go, they must not wait for it.
+    fn full(&self, now: Time, id: RequestId, claim: &Claim, barred: &[ReplicaId]) -> Placed {
+        let Some(live) = self.live.get(&id) else { return Placed::Full };
+        let may = route::eligible(now, &self.fleet, &live.tried, barred);
+        let may: Vec<ReplicaId> = may.map(|replica| replica.id).collect();
+        let mut elsewhere = self.fleet.iter().filter(|replica| !may.contains(&replica.id));
+        if !elsewhere.any(|replica| self.fleet.has_room(now, replica, claim)) {
+            return Placed::Full;
+        }
+        if may.is_empty() { Placed::Apart } else { Placed::Kept }
     }
 
     /// What a waiting request asks of a replica that has nothing of it.
@@ -316,7 +328,10 @@ impl Scheduler {
         if !self.config.preempt.enabled || self.is_making_room(now) || !self.looks_again(now, id) {
             return None;
         }
-        let candidates = self.candidates(now, band);
+        // What runs where it may not go makes no room for it.
+        let barred = self.barred(now, id)?;
+        let mut candidates = self.candidates(now, band);
+        candidates.retain(|candidate| !barred.contains(&candidate.replica));
         let ranked = preempt::rank(now, &self.config.preempt, &self.queue, (id, band), candidates);
         if ranked.is_empty() {
             return None;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pilotage_core::health::Probe;
+use pilotage_core::route::Bounds;
 use pilotage_core::traffic::Regions;
 use pilotage_core::{
     Input, Prompt, ReplicaId, Report, Request, RequestId, Scheduler, SchedulerConfig, TenantTree,
@@ -18,7 +19,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Driver, Holders, LaneExplanation, LaneStatus, Message, Replica, Ticket, Up, mailbox};
+use super::{Driver, Lack, LaneExplanation, LaneStatus, Message, Replica, Ticket, Up, mailbox};
 use crate::metrics::LaneGauges;
 
 /// The way to a lane. Clones are the same one.
@@ -123,10 +124,9 @@ impl LaneHandle {
         self.send(Message::Died(id));
     }
 
-    /// The replicas that take work and that a proxy can take requests to, at these addresses where any are
-    /// given: host and port, or a host with whichever port. None where all may have one.
-    pub(crate) fn carried(&self, among: Option<&[String]>) -> Option<Vec<ReplicaId>> {
-        self.shared.driver.lock().carried(among)
+    /// The replicas at these addresses: host and port, or a host with whichever port.
+    pub(crate) fn at(&self, addresses: &[String]) -> Vec<ReplicaId> {
+        self.shared.driver.lock().at(addresses)
     }
 
     /// Whether any of its replicas is a gateway of another region.
@@ -199,9 +199,19 @@ impl LaneHandle {
         self.send(Message::Listed(replica, adapters));
     }
 
-    /// Who can be asked for an adapter.
-    pub(crate) fn holders(&self, adapter: &str) -> Holders {
-        self.shared.driver.lock().holders(adapter)
+    /// The replica that a request is at refused its adapter.
+    pub(crate) fn adapter_refused(&self, id: RequestId, adapter: u64) {
+        self.shared.driver.lock().refused(id, adapter);
+    }
+
+    /// What those that take work lack for a request.
+    pub(crate) fn lack(&self, bounds: &Bounds) -> Option<Lack> {
+        self.shared.driver.lock().lack(bounds)
+    }
+
+    /// Whether a request may go to another replica than the one that it is at.
+    pub(crate) fn others_may(&self, id: RequestId, bounds: &Bounds) -> bool {
+        self.shared.driver.lock().others_may(id, bounds)
     }
 
     /// Whether its model has adapters.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::mailbox;
 use super::{Door, LaneHandle, Message, Replica};
 use pilotage_core::preempt;
+use pilotage_core::route::Bounds;
 use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Told, Why};
 use tokio::sync::Notify;
 
@@ -191,6 +192,11 @@ impl Ticket {
     pub(crate) fn finished(&mut self, tokens: Option<Tokens>) {
         self.ended = true;
         self.lane.send(Message::Happened(Input::Finished { id: self.id, tokens }));
+    }
+
+    /// Whether it may go to another replica than the one that it is at.
+    pub(crate) fn others_may(&self, bounds: &Bounds) -> bool {
+        self.lane.others_may(self.id, bounds)
     }
 
     /// The attempt was stopped to make room; another turn will come.

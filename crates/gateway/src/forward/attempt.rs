@@ -27,6 +27,7 @@ use super::{Order, Watch, span};
 use crate::app::Gateway;
 use crate::driver::{Door, Go, Interruption, Ticket};
 use crate::names;
+use crate::reply;
 
 /// What an attempt brought.
 #[expect(clippy::large_enum_variant, reason = "it is moved once, and a stream is most often it")]
@@ -161,18 +162,22 @@ pub(super) async fn run(
         // It would be told to no other of them.
         Err(error) => return Ok(Answer::Whole(error.into())),
     };
+    let lane = ticket.lane().clone();
     let asking = async {
         let client = to.door.client(&gateway.inner.client);
         let over = watch.now() + span(ABSENT_PATIENCE);
-        // Who is asked in an API of its own has no adapters.
-        let waits = reader.is_none();
+        // Who is asked in an API of its own has no adapters, and gateways wait themselves.
+        let waits = reader.is_none() && !to.door.is_gateway();
         let mut reader = reader;
         loop {
             let request = request(order, to, (path.clone(), body.clone()), watch.now());
             let response = client.request(request).await?;
             watch.mark(Mark::Answered);
             let answer = read(gateway, order, (response, reader.take(), to.door), watch).await?;
-            if !matches!(answer, Answer::Absent) || !waits || watch.now() >= over {
+            let Answer::Absent = answer else { return Ok(answer) };
+            let others_may = || lane.others_may(to.id, &order.bounds);
+            if !waits || watch.now() >= over || others_may() {
+                lane.adapter_refused(to.id, order.bounds.adapter);
                 return Ok(answer);
             }
             tokio::time::sleep(ABSENT_PAUSE).await;
@@ -218,6 +223,11 @@ async fn read(
             }
             None => Err(FailureKind::Server.into()),
         },
+        503 if order.bounds.adapter != 0 && door.is_gateway() => {
+            let told = Failed::sent_away(gateway, &parts.headers);
+            let whole = collect(gateway, parts, body).await?;
+            if reply::says_not_loaded(&whole.body) { Ok(Answer::Absent) } else { Err(told) }
+        }
         429 | 503 => Err(Failed::sent_away(gateway, &parts.headers)),
         // Our own key was refused, or the path is not there: the replica is not what we think.
         401 | 403 | 405 => Err(FailureKind::Server.into()),
@@ -229,7 +239,7 @@ async fn read(
         // The request is wrong, and would be anywhere: that is the answer.
         400..=499 => {
             let whole = collect(gateway, parts, body).await?;
-            if order.is_adapter && is_unknown(door, &whole) {
+            if order.bounds.adapter != 0 && is_unknown(door, &whole) {
                 return Ok(Answer::Absent);
             }
             let own = reader.map(|reader| reader.own());
@@ -316,7 +326,7 @@ pub(super) async fn named(gateway: &Gateway, order: &Order, door: &Door, body: B
     if door.is_gateway() {
         return renamed(body, &order.public);
     }
-    if order.is_adapter {
+    if order.bounds.adapter != 0 {
         let name = loaded::asked_for(door.dialect(), &order.model, &order.served);
         return if name == order.served { body } else { renamed(body, &name) };
     }

@@ -11,15 +11,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pilotage_core::traffic::{Choice, Explained, NoRoute, Offer};
-use pilotage_core::{RequestId, Time};
+use pilotage_core::{Prompt, RequestId, Time};
 use pilotage_wire::openai::error::ApiError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::bounds::{Asks, bounds, hops};
 use super::endpoint::CHAT;
 use super::protocol::Translator;
-use super::{Asking, ENDPOINTS, body, deadline, media, place, reply, span};
+use super::{Asking, ENDPOINTS, Missed, body, deadline, media, place, reply, span};
 use crate::app::Gateway;
 use crate::config::Timeouts;
 use crate::table::{Lane, Table};
@@ -146,7 +147,17 @@ async fn in_lanes(
         }
         let tokens = asking.endpoint.estimate(&asking.peek, lane.config.context_tokens);
         let request = place::request(asking, (id, tokens), (now, until), &timeouts);
-        let prompt = place::prompt(gateway, &lane, asking, adapter);
+        let asks = Asks { hops: hops(&asking.headers), adapter, ..Asks::default() };
+        let bounds = match bounds(&lane, asks) {
+            Ok(bounds) => bounds,
+            Err(Missed { refused, .. }) => {
+                let refusal = &refused.error.message;
+                told.push(json!({"name": lane.config.name, "refusal": refusal}));
+                continue;
+            }
+        };
+        let known = place::prompt(gateway, &lane, asking, adapter);
+        let prompt = Prompt { bounds, ..known };
         if let Some(lane) = lane.handle.explain(request, prompt).await {
             told.push(json!(lane));
         }

@@ -90,14 +90,18 @@ async fn race(
         tokio::select! {
             biased;
             answer = &mut first => {
-                let Err(kind) = answer else { return Race::First(Box::new(answer), is_over) };
+                let failed = match &answer {
+                    Err(kind) => Some(*kind),
+                    Ok(Answer::Absent) => None,
+                    Ok(_) => return Race::First(Box::new(answer), is_over),
+                };
                 if is_over || !second.sent.load(Ordering::Relaxed) {
-                    return Race::First(Box::new(Err(kind)), is_over);
+                    return Race::First(Box::new(answer), is_over);
                 }
                 // One that is under way has begun already what a further one would begin.
                 return match other.await {
-                    Some(won) => Race::Second(Box::new(won), Some(kind)),
-                    None => Race::First(Box::new(Err(kind)), true),
+                    Some(won) => Race::Second(Box::new(won), failed),
+                    None => Race::First(Box::new(answer), true),
                 };
             }
             won = &mut other, if !is_over => match won {
@@ -128,7 +132,7 @@ impl Second {
         self.sent.store(true, Ordering::Relaxed);
         let to = Target { door: &go.door, id: ticket.id(), displaces: go.displaces };
         match attempt::run(gateway, order, to, &mut ticket, watch).await {
-            Ok(Answer::Stopped) => None,
+            Ok(Answer::Stopped | Answer::Absent) => None,
             Ok(answer) => {
                 ticket.won();
                 Some(Won { ticket, go, answer })

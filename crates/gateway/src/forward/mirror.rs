@@ -73,7 +73,7 @@ async fn run(
         charged: false,
         is_copy: true,
         hedge: false,
-        elsewhere: false,
+        by_proxy: false,
         seen: true,
         among: None,
     };

@@ -2,6 +2,7 @@
 //! record.
 
 mod attempt;
+mod bounds;
 mod cache;
 mod chunk;
 mod endpoint;
@@ -27,6 +28,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
+use pilotage_core::route::Bounds;
 use pilotage_core::traffic::Miss;
 use pilotage_core::{FailureKind, Refusal, Span, Time};
 use pilotage_lens::{Mark, Termination};
@@ -44,6 +46,7 @@ use crate::driver::{Go, Replica, Ticket};
 use crate::names;
 use crate::reply::{self, Refused};
 use attempt::{Answer, Target, Whole, left};
+pub(crate) use bounds::adapter_key;
 pub(crate) use cache::Cache;
 pub(crate) use endpoint::{ENDPOINTS, Endpoint};
 pub(crate) use hedge::OUTCOMES as HEDGE_OUTCOMES;
@@ -80,8 +83,8 @@ pub(crate) struct Order {
     public: String,
     /// How many gateways it came through.
     hops: u32,
-    /// Whether that is an adapter's.
-    is_adapter: bool,
+    /// Where it may go.
+    bounds: Bounds,
     /// The request, where its stream can go on in another attempt.
     resume: Option<Resumable>,
     /// Whether it is a copy, whose answer nobody sees: it is not tried twice.
@@ -175,9 +178,14 @@ async fn attempts(
                 ticket.finished(watch.exact_tokens());
                 return Ok(response);
             }
+            // Another one has the adapter: it waits for its turn there.
+            Ok(Answer::Absent) if !order.copy && ticket.others_may(&order.bounds) => {
+                ticket.stopped();
+            }
             Ok(Answer::Absent) => {
                 ticket.finished(watch.exact_tokens());
-                return Err(reply::not_loaded(&order.served).into());
+                let refused = reply::not_loaded(&order.served);
+                return Err(Missed { refused, miss: Some(Miss::NoReplica) });
             }
             Ok(Answer::Stopped) => {
                 watch.stopped();

@@ -13,22 +13,22 @@ use pilotage_core::traffic::router::NoRoute;
 use pilotage_core::traffic::{
     ANY, Asked, Choice, LaneId, Live, Miss, Needs, Shadow, Tag, fallback,
 };
-use pilotage_core::{Prompt, ReplicaId, Request, RequestId, RetryLimit, Stop, Time, Tokens};
+use pilotage_core::{Prompt, Request, RequestId, RetryLimit, Stop, Time, Tokens};
 use pilotage_lens::Mark;
-use pilotage_wire::envelope::HOPS_MAX;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek::{self, Peek};
 use pilotage_wire::resume::{Resumable, Way};
 
+use super::bounds::{Asks, bounds, hops};
 use super::mirror::Copied;
 use super::{Asking, Cache, Endpoint, Missed, Order, Watch, attempts, merge, mirror, span, turn};
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::config::{Price, Resume, Retries, RouteConfig, Timeouts};
-use crate::driver::{Go, Holders, Ticket};
+use crate::driver::{Go, Ticket};
 use crate::names;
 use crate::quotas::{self, Lease};
-use crate::reply::{self, Refused};
+use crate::reply::Refused;
 use crate::table::{Lane, Now, Table};
 
 /// Serves a request: by what there is already, where its route allows that, or by the first lane that
@@ -139,15 +139,9 @@ pub(super) async fn turned(
             last = Some(Refused::from(gateway.no_model(public)));
             continue;
         }
-        let among = lane.handle.carried(among).map(Arc::from);
-        if among.as_ref().is_some_and(|among: &Arc<[ReplicaId]>| among.is_empty()) {
-            let message = "none of the replicas that the proxy allows and can take requests to takes work; retry later";
-            last = Some(ApiError::unavailable(message).into());
-            continue;
-        }
         let copy = placed.copy.take();
         let sent = Sent { now, ..placed.sent(gateway, (at, lane)) };
-        let sent = Sent { elsewhere: true, seen, among: among.as_ref(), hedge: false, ..sent };
+        let sent = Sent { by_proxy: true, seen, among, hedge: false, ..sent };
         let turned = match line_up(gateway, asking, &sent, copy, watch) {
             Ok((order, mut ticket)) => {
                 turn(&order, &mut ticket, None, watch).await.map(|go| (order, ticket, go))
@@ -192,7 +186,7 @@ impl Placed {
             charged: self.charged,
             is_copy: false,
             hedge: self.route.hedge,
-            elsewhere: false,
+            by_proxy: false,
             seen: true,
             among: None,
         }
@@ -214,12 +208,12 @@ pub(super) struct Sent<'a> {
     pub(super) is_copy: bool,
     /// Whether its route lets it have second attempts.
     pub(super) hedge: bool,
-    /// Whether somebody else carries it, who neither stops nor goes on elsewhere.
-    pub(super) elsewhere: bool,
+    /// Whether a proxy carries it, which neither stops nor goes on elsewhere.
+    pub(super) by_proxy: bool,
     /// Whether its answer is seen, so that its engine is to tell what it took.
     pub(super) seen: bool,
-    /// The only replicas that it may go to.
-    pub(super) among: Option<&'a Arc<[ReplicaId]>>,
+    /// The only addresses that the proxy may take it to.
+    pub(super) among: Option<&'a [String]>,
 }
 
 pub(super) async fn send(
@@ -248,21 +242,21 @@ fn line_up(
     let Asking { endpoint, caller, body, peek, .. } = asking;
     let config = &lane.config;
     let hops = hops(&asking.headers);
-    let stays = stays(lane, hops)?;
-    let among = among(lane, sent)?;
+    let asks = Asks { hops, by_proxy: sent.by_proxy, among: sent.among, adapter };
+    let bounds = bounds(lane, asks)?;
     watch.lane(&config.name, config.price);
     let tokens = endpoint.estimate(peek, config.context_tokens);
     if sent.charged {
         let (lease, left) = lease(gateway, caller, id, tokens, (body.len(), config.price))?;
         watch.lease(lease, tokens.input, quotas::headers(&left));
     }
-    let goes_on = endpoint.generates && !is_copy && !sent.elsewhere;
+    let goes_on = endpoint.generates && !is_copy && !sent.by_proxy;
     let way = way(lane, peek).filter(|_| goes_on);
     let resume = way.and_then(|way| Resumable::new(body, endpoint.is_chat(), way));
     // What goes on as text may become another answer: only a failure is worth that.
     let exact = resume.as_ref().is_some_and(|resume| resume.way() == Way::Tokens);
     let request = Request {
-        stop: match (sent.elsewhere, exact) {
+        stop: match (sent.by_proxy, exact) {
             (true, _) => Stop::Never,
             (false, true) => Stop::Anytime,
             (false, false) => Stop::BeforeFirstToken,
@@ -274,7 +268,7 @@ fn line_up(
     // Where all names go there, each is a model of its own.
     let own = (config.served_model == ANY).then_some(peek.model.value.as_str());
     let known = prompt(gateway, lane, asking, adapter.or(own));
-    let prompt = Prompt { among, stays, ..known };
+    let prompt = Prompt { bounds: bounds.clone(), ..known };
     let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);
@@ -297,60 +291,13 @@ fn line_up(
         model: config.served_model.clone(),
         public: peek.model.value.as_str().to_owned(),
         hops,
-        is_adapter: adapter.is_some(),
+        bounds,
         resume,
         copy: is_copy,
         hedge,
         rests: config.rest.is_some(),
     };
     Ok((order, ticket))
-}
-
-/// How many gateways a request came through, as it says. What cannot be read came through one.
-fn hops(headers: &HeaderMap) -> u32 {
-    let said = headers.get(&names::HOPS).map(|hops| hops.to_str().ok()?.parse().ok());
-    said.map_or(0, |hops| hops.unwrap_or(1))
-}
-
-/// Whether a request came through a gateway already. Then it goes to none of another region from here, so that
-/// regions which send to each other never send in circles.
-///
-/// # Errors
-/// It has come through too many, or no replica is left to this gateway, and none will be started for it.
-fn stays(lane: &Lane, hops: u32) -> Result<bool, Refused> {
-    if hops == 0 {
-        return Ok(false);
-    }
-    if hops > HOPS_MAX {
-        let message = "the request came through too many gateways: say of their endpoints that they are such (`gateway: true`)";
-        return Err(ApiError { status: 508, ..ApiError::unavailable(message) }.into());
-    }
-    let is_open = lane.handle.is_open_near() || lane.config.rest.is_some();
-    if !is_open && lane.handle.has_gateways() {
-        let message = "no replica of this region takes work, and the request comes from another one; retry later";
-        return Err(ApiError::unavailable(message).into());
-    }
-    Ok(true)
-}
-
-/// The replicas that a request may go to: those that it is kept to, as far as they have its adapter.
-///
-/// # Errors
-/// None of them has it. Another model may.
-fn among(lane: &Lane, sent: &Sent<'_>) -> Result<Option<Arc<[ReplicaId]>>, Missed> {
-    let among = sent.among.cloned();
-    let Some(adapter) = sent.adapter else { return Ok(among) };
-    let have = match lane.handle.holders(adapter) {
-        Holders::Any => return Ok(among),
-        Holders::Only(have) => have,
-    };
-    let may = |id: &ReplicaId| among.as_ref().is_none_or(|among| among.contains(id));
-    let left: Vec<ReplicaId> = have.into_iter().filter(may).collect();
-    if left.is_empty() {
-        let refused = reply::not_loaded(adapter);
-        return Err(Missed { refused, miss: Some(Miss::NoReplica) });
-    }
-    Ok(Some(left.into()))
 }
 
 /// A request as its lane gets it.

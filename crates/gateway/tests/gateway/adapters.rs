@@ -27,13 +27,15 @@ struct Script {
     lists: bool,
     /// The names that it was asked for.
     asked: Vec<String>,
+    /// Whether it has listed them without this one.
+    read_without_sql: bool,
 }
 
 type Scripted = Arc<Mutex<Script>>;
 
 async fn replica(has: &[&'static str], lists: bool) -> (String, Scripted) {
     let has = has.iter().copied().collect();
-    let script = Arc::new(Mutex::new(Script { has, lists, asked: Vec::new() }));
+    let script = Arc::new(Mutex::new(Script { has, lists, ..Script::default() }));
     let router = Router::new().fallback(reply).with_state(Arc::clone(&script));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -54,6 +56,7 @@ async fn reply(State(script): State<Scripted>, request: Request<Body>) -> Respon
     };
     match parts.uri.path() {
         "/v1/models" => {
+            script.read_without_sql |= !script.has.contains("sql");
             let base = json!({ "id": "served", "root": "/w", "parent": null });
             let own = script.has.iter().filter(|_| script.lists);
             let own = own.map(|name| json!({ "id": name, "root": "/a", "parent": "served" }));
@@ -63,14 +66,27 @@ async fn reply(State(script): State<Scripted>, request: Request<Body>) -> Respon
         "/v1/chat/completions" => {
             let asked: Value = serde_json::from_slice(&body).unwrap();
             let name = asked["model"].as_str().unwrap().to_owned();
-            let has = name == "served" || script.has.contains(name.as_str());
+            let has =
+                matches!(name.as_str(), "served" | "public") || script.has.contains(name.as_str());
             script.asked.push(name.clone());
             if has {
                 return told(200, ANSWER.to_owned());
             }
-            let message = format!("The model `{name}` does not exist.");
-            let error = json!({ "message": message, "type": "NotFoundError", "code": 404 });
-            told(404, json!({ "error": error }).to_string())
+            if name.starts_with("public:") {
+                let error = json!({ "message": "no", "code": "adapter_not_loaded" });
+                return told(503, json!({ "error": error }).to_string());
+            }
+            // As SGLang says it, where it was asked as that wants it, and as vLLM does.
+            let Some((_, adapter)) = name.split_once(':') else {
+                let message = format!("The model `{name}` does not exist.");
+                let error = json!({ "message": message, "type": "NotFoundError", "code": 404 });
+                return told(404, json!({ "error": error }).to_string());
+            };
+            let message = format!(
+                "The following requested LoRA adapters are not loaded: {adapter}\nLoaded adapters: dict_keys([])."
+            );
+            let error = json!({ "object": "error", "message": message, "type": "BadRequestError", "code": 400 });
+            told(400, error.to_string())
         }
         _ => Response::new(Body::empty()),
     }
@@ -170,4 +186,99 @@ async fn sglang_is_asked_for_an_adapter_behind_a_colon() {
     assert_eq!(ask(&gateway, "public:sql").await.0, 200);
     assert_eq!(ask(&gateway, "public").await.0, 200);
     assert_eq!(script.lock().asked, ["served:sql", "served"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_refuses_an_adapter_gives_way_to_one_that_has_it() {
+    let (first, without) = replica(&[], false).await;
+    let (second, with) = replica(&["served:sql"], false).await;
+    // Neither says what it has.
+    let gateway = before(Dialect::Sglang, &[&first, &second]);
+    pass(20).await;
+    let begun = tokio::time::Instant::now();
+    for _ in 0..8 {
+        assert_eq!(ask(&gateway, "public:sql").await.0, 200);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(with.lock().asked.len(), 8);
+    assert!(without.lock().asked.len() <= 1, "it is believed for a while");
+    // It is asked again later, and may have it by then.
+    without.lock().has.insert("served:sql");
+    with.lock().has.clear();
+    pass(20).await;
+    assert_eq!(ask(&gateway, "public:sql").await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_read_while_one_takes_the_place_of_another_refuses_nobody() {
+    let (url, script) = replica(&["law", "sql"], true).await;
+    let gateway = before(Dialect::Vllm, &[&url]);
+    pass(20).await;
+    script.lock().has.remove("sql");
+    // So long that a list is read while it is away.
+    let list = async {
+        while !script.lock().read_without_sql {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    list.await;
+    let back = async {
+        while script.lock().asked.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        script.lock().has.insert("sql");
+    };
+    let (answered, ()) = tokio::join!(ask(&gateway, "public:sql"), back);
+    assert_eq!(answered.0, 200);
+    // One that does not come back is missed in the end.
+    script.lock().has.remove("sql");
+    pass(20).await;
+    script.lock().asked.clear();
+    assert_eq!(ask(&gateway, "public:sql").await.0, 503);
+    assert_eq!(script.lock().asked, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_that_drain_have_no_adapter_for_anybody() {
+    let (first, going) = replica(&["sql"], true).await;
+    let (second, stays) = replica(&[], true).await;
+    let gateway = before(Dialect::Vllm, &[&first, &second]);
+    pass(20).await;
+    let replica = Replica::at("r1", &first, Capacity::of_requests(0));
+    let replica = Replica { dialect: Dialect::Vllm, metrics: None, ..replica };
+    gateway.lane("lane").unwrap().replica_up(ReplicaId(1), replica);
+    let begun = tokio::time::Instant::now();
+    let (status, body) = ask(&gateway, "public:sql").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("adapter_not_loaded"), "{body}");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!((going.lock().asked.len(), stays.lock().asked.len()), (0, 0));
+    assert_eq!(ask(&gateway, "public").await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_region_that_lacks_an_adapter_still_serves_its_model() {
+    let (url, elsewhere) = replica(&[], true).await;
+    let gateway = before(Dialect::Vllm, &[]);
+    let replica = Replica::at("oslo", &url, Capacity::of_requests(8));
+    let replica = Replica { is_gateway: true, metrics: None, ..replica };
+    gateway.lane("lane").unwrap().replica_up(ReplicaId(9), replica);
+    let begun = tokio::time::Instant::now();
+    let (status, body) = ask(&gateway, "public:sql").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("adapter_not_loaded"), "{body}");
+    assert_eq!(ask(&gateway, "public").await.0, 200);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(elsewhere.lock().asked, ["public:sql", "public"]);
+    // What came from there is not sent back, and there is nobody else.
+    let (near, _) = self::replica(&[], true).await;
+    let replica = Replica::at("near", &near, Capacity::of_requests(8));
+    let replica = Replica { dialect: Dialect::Vllm, metrics: None, ..replica };
+    gateway.lane("lane").unwrap().replica_up(ReplicaId(1), replica);
+    pass(20).await;
+    let mut request = chat(r#"{"model":"public:sql"}"#);
+    request.headers_mut().insert("x-pilotage-hops", "1".parse().unwrap());
+    let begun = tokio::time::Instant::now();
+    assert_eq!(answer(&gateway, request).await.0, 503);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }

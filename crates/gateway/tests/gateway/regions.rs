@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
-use pilotage_core::traffic::{Name, Region, Regions};
+use pilotage_core::traffic::{LaneId, Name, Region, Regions};
 use pilotage_core::{Capacity, Policy, ReplicaId, Span};
-use pilotage_gateway::{Gateway, Replica};
+use pilotage_gateway::{Gateway, LaneConfig, Replica};
 use pilotage_shell::secret::Secret;
 
 use crate::support::{
@@ -231,4 +231,22 @@ async fn two_gateways_never_send_in_circles() {
     engine.json(200, r#"{"x":1}"#);
     let (status, body) = answer(&one, chat(r#"{"model":"public"}"#)).await;
     assert_eq!((status, body.as_str()), (200, r#"{"x":1}"#));
+}
+
+/// What says that it is ready for a name goes on to whichever model answers to that.
+#[tokio::test]
+async fn what_comes_from_another_region_falls_back_to_a_model_of_this_one() {
+    let (elsewhere, small) = (engine().await, engine().await);
+    let mut config = config();
+    config.lanes.push(LaneConfig::named("small", 1000));
+    config.routes[0].traffic.fallbacks = vec![LaneId(1)];
+    let gateway = gateway(config, &[]);
+    up_gateway(&gateway, 1, &elsewhere.url);
+    let replica = Replica::at("small", &small.url, Capacity::of_requests(4));
+    gateway.lane("small").unwrap().replica_up(ReplicaId(2), replica);
+    assert_eq!(told(&gateway, "near=public", KEY).await, 200);
+    small.json(200, r#"{"by":"small"}"#);
+    let mut request = chat(r#"{"model":"public"}"#);
+    request.headers_mut().insert("x-pilotage-hops", "1".parse().unwrap());
+    assert_eq!(answer(&gateway, request).await, (200, r#"{"by":"small"}"#.to_owned()));
 }

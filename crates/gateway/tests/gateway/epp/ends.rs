@@ -153,3 +153,29 @@ async fn proxies_take_nothing_to_other_regions_or_past_tls() {
     shown.chat(CHAT, &[("authorization", &bearer())], None);
     assert_eq!(shown.instead().await.0, 503);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_rests_beside_another_region_is_started_for_a_proxy() {
+    let mut config = config();
+    config.lanes[0].rest = Some(Duration::from_secs(60));
+    let gateway = gateway(config, 0, 4);
+    let lane = gateway.lane("lane").unwrap();
+    let replica = Replica::at("oslo", "http://127.0.0.1:2", Capacity::of_requests(4));
+    lane.replica_up(ReplicaId(2), Replica { is_gateway: true, ..replica });
+    let client = proxy(&gateway, PickerConfig::default()).await;
+    let mut shown = open(&client).await;
+    let start = async {
+        until_queued(&gateway, 1).await;
+        assert!(lane.is_held());
+        lane.replica_up(
+            ReplicaId(1),
+            Replica::at("near", "http://127.0.0.1:1", Capacity::of_requests(4)),
+        );
+    };
+    let goes = async { tokio::join!(shown.goes(CHAT), start).0 };
+    let at = tokio::select! {
+        at = goes => at,
+        () = step_by_step() => unreachable!("it never ends"),
+    };
+    assert_eq!(at, "127.0.0.1:1");
+}

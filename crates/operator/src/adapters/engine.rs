@@ -159,6 +159,13 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     if said.is_empty() { status.to_string() } else { format!("{status}: {said}") }
 }
 
+/// Whether an engine that does not unload an adapter says that it has none of that name: 404 of vLLM, 400 of SGLang.
+pub(super) fn says_absent(why: &str) -> bool {
+    let why = why.to_ascii_lowercase();
+    let words = ["does not exist", "not found", "cannot be found"];
+    why.starts_with("404") || (why.starts_with("400") && words.iter().any(|say| why.contains(say)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +175,20 @@ mod tests {
         assert_eq!(refusal(StatusCode::BAD_REQUEST, b""), "400 Bad Request");
         let long = refusal(StatusCode::BAD_REQUEST, "a\n".repeat(500).as_bytes());
         assert!(long.len() < 700 && !long.contains('\n'), "{long}");
+    }
+
+    #[test]
+    fn one_that_is_not_there_is_known_by_the_refusal() {
+        let check = |status: u16, body: &str, expect: bool| {
+            let why = refusal(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            assert_eq!(says_absent(&why), expect, "{why}");
+        };
+        let vllm = r#"{"error":{"message":"The lora adapter 'sql' cannot be found.","type":"NotFoundError","code":404}}"#;
+        check(404, vllm, true);
+        let sglang = r#"{"rid":null,"success":false,"error_message":"LoRA with name sql does not exist. Loaded LoRAs: odict_keys([])"}"#;
+        check(400, sglang, true);
+        check(400, "LoRA is not enabled", false);
+        check(500, "not found", false);
+        assert!(!says_absent("no answer within 300 s"));
     }
 }

@@ -1,7 +1,9 @@
 //! The loop: look at the list, fetch, ask the engine what it has, tell it what differs.
+//!
+//! Contract: it waits for no download, and for nothing that the engine was told to do.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +12,17 @@ use pilotage_shell::{files, tasks};
 use tokio::sync::{mpsc, watch};
 
 use super::engine::{Engine, Listing, Unheard};
+use super::errand::{Ended, Errand};
 use super::{
-    EVERY, FETCHES_MAX, FIRST_PATIENCE, Fetch, Folders, KEPT, LINGER, RETRY, RETRY_MAX, Settings,
-    Step, steps,
+    ERRANDS_MAX, EVERY, FETCHES_MAX, FIRST_PATIENCE, Fetch, Folders, KEPT, LINGER, RETRY,
+    RETRY_MAX, Settings, Step, steps,
 };
 use crate::weights::Held;
 
 /// Keeps one engine's adapters.
 pub(super) struct Keeper<E, F> {
     settings: Settings,
-    engine: E,
+    engine: Arc<E>,
     fetch: Arc<F>,
     told: watch::Sender<Told>,
     /// What the list names.
@@ -32,6 +35,11 @@ pub(super) struct Keeper<E, F> {
     troubles: BTreeMap<String, Trouble>,
     /// What the engine has.
     loaded: Folders,
+    /// What it is being told, by adapters, with the folders that it may read meanwhile.
+    errands: BTreeMap<String, Vec<PathBuf>>,
+    ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
+    /// How often it was found gone: what an errand to one before came to says nothing of this one.
+    life: u64,
     /// Since when those are listed no more that are still loaded.
     leaving: BTreeMap<String, u64>,
     silence: Option<String>,
@@ -60,10 +68,10 @@ struct Fetched {
     result: Result<Held, String>,
 }
 
-impl<E: Engine, F: Fetch> Keeper<E, F> {
+impl<E: Engine + 'static, F: Fetch> Keeper<E, F> {
     pub(super) fn new(
         settings: Settings,
-        engine: E,
+        engine: Arc<E>,
         fetch: Arc<F>,
         told: watch::Sender<Told>,
     ) -> Self {
@@ -79,6 +87,9 @@ impl<E: Engine, F: Fetch> Keeper<E, F> {
             done: mpsc::channel(FETCHES_MAX),
             troubles: BTreeMap::new(),
             loaded: Folders::new(),
+            errands: BTreeMap::new(),
+            ended: mpsc::channel(ERRANDS_MAX),
+            life: 0,
             leaving: BTreeMap::new(),
             silence: None,
             up_nanos: None,
@@ -98,6 +109,10 @@ impl<E: Engine, F: Fetch> Keeper<E, F> {
             tokio::select! {
                 () = &mut pause => {}
                 Some(fetched) = self.done.1.recv() => self.fetched(fetched),
+                Some(ended) = self.ended.1.recv() => self.ended(ended),
+            }
+            while let Ok(ended) = self.ended.1.try_recv() {
+                self.ended(ended);
             }
         }
     }
@@ -186,6 +201,7 @@ impl<E: Engine, F: Fetch> Keeper<E, F> {
                 // One that comes back has none.
                 self.silence = Some("nobody listens there: it starts, or has ended".to_owned());
                 self.loaded.clear();
+                self.life = self.life.saturating_add(1);
                 self.up_nanos = None;
                 self.is_ready = false;
                 return;
@@ -237,80 +253,70 @@ impl<E: Engine, F: Fetch> Keeper<E, F> {
         target
     }
 
+    /// Begins what leads from what the engine has to what it is to have.
     async fn settle(&mut self) {
         let target = self.target();
-        let todo = steps(&self.loaded, &target);
+        let mut todo = steps(&self.loaded, &target);
+        todo.retain(|step| {
+            let is_off = matches!(step, Step::Off(_));
+            !self.errands.contains_key(step.name()) && (is_off || !self.is_early(step.name()))
+        });
+        if todo.iter().any(|step| matches!(step, Step::Off(_))) {
+            // What they make room for comes with the next look.
+            todo.retain(|step| matches!(step, Step::Off(_)));
+        }
         if todo.is_empty() || self.engine.is_asleep().await {
             return;
         }
-        for step in todo {
-            match step {
-                Step::Off(name) => _ = self.off(&name).await,
-                Step::On(name, folder) => self.on(&name, &folder, None).await,
-                Step::Swap(name, folder) => self.swap(&name, &folder).await,
-            }
-        }
+        let room = ERRANDS_MAX.saturating_sub(self.errands.len());
+        todo.into_iter().take(room).for_each(|step| self.begin(step));
     }
 
-    async fn off(&mut self, name: &str) -> bool {
-        match self.engine.unload(name).await {
-            Ok(()) => {
+    fn begin(&mut self, step: Step) {
+        let name = step.name().to_owned();
+        let before = match &step {
+            // From now on it may refuse requests for it.
+            Step::Swap(..) => self.loaded.remove(&name),
+            Step::Off(_) | Step::On(..) => self.loaded.get(&name).cloned(),
+        };
+        let of = self.wanted.get(&name).cloned();
+        let errand = Errand { step, before, of, life: self.life };
+        self.errands.insert(name, errand.folders());
+        let (engine, ended) = (Arc::clone(&self.engine), self.ended.0.clone());
+        let work = async move {
+            // Who would want it is gone only when all of this ends.
+            let _ = ended.send(errand.run(&*engine).await).await;
+        };
+        drop(tasks::spawn("errand", work));
+    }
+
+    fn ended(&mut self, Ended { errand, has, why }: Ended) {
+        let name = errand.step.name();
+        self.errands.remove(name);
+        if errand.life != self.life {
+            return;
+        }
+        match has {
+            Some(folder) => drop(self.loaded.insert(name.to_owned(), folder)),
+            None => drop(self.loaded.remove(name)),
+        }
+        match (&errand.step, why) {
+            (Step::Off(_), None) => {
                 tracing::info!(adapter = name, "an adapter was unloaded");
-                self.loaded.remove(name);
-                true
             }
-            Err(why) => {
-                tracing::warn!(
-                    adapter = name,
-                    why,
-                    "the engine does not unload an adapter; it is asked again"
-                );
-                false
+            (Step::Off(_), Some(why)) => {
+                warn_of_stay(name, &why);
+                // It is asked again, and not at once.
+                self.leaving.insert(name.to_owned(), self.now());
             }
-        }
-    }
-
-    /// In the place of one of the same name, which comes back where the new one is refused.
-    async fn swap(&mut self, name: &str, folder: &Path) {
-        if self.is_early(name) {
-            return;
-        }
-        let before = self.loaded.get(name).cloned().filter(|before| before.is_absolute());
-        if self.off(name).await {
-            self.on(name, folder, before).await;
-        }
-    }
-
-    async fn on(&mut self, name: &str, folder: &Path, before: Option<PathBuf>) {
-        if self.is_early(name) {
-            return;
-        }
-        match self.load(name, folder).await {
-            Ok(()) => {
+            (Step::Swap(_, folder) | Step::On(_, folder), None) => {
                 tracing::info!(adapter = name, folder = %folder.display(), "an adapter was loaded");
-                self.loaded.insert(name.to_owned(), folder.to_owned());
                 self.troubles.remove(name);
             }
-            Err(why) => {
-                if let Some(of) = self.wanted.get(name).cloned() {
-                    self.failed(&of, format!("the engine does not load it: {}", advised(&why)));
-                }
-                let Some(before) = before else { return };
-                if self.engine.load(name, &before).await.is_ok() {
-                    self.loaded.insert(name.to_owned(), before);
-                }
-            }
-        }
-    }
-
-    /// Has the engine load it, also where it has something under that name that it does not list.
-    async fn load(&self, name: &str, folder: &Path) -> Result<(), String> {
-        match self.engine.load(name, folder).await {
-            Err(why) if why.to_ascii_lowercase().contains("already") => {
-                self.engine.unload(name).await?;
-                self.engine.load(name, folder).await
-            }
-            result => result,
+            (Step::Swap(..) | Step::On(..), Some(why)) => match errand.of {
+                Some(of) if self.wanted.get(name) == Some(&of) => self.failed(&of, why),
+                _ => {}
+            },
         }
     }
 
@@ -343,7 +349,8 @@ impl<E: Engine, F: Fetch> Keeper<E, F> {
         let now = self.now();
         for kept in &mut self.kept {
             let is_wanted = self.wanted.get(&kept.of.name) == Some(&kept.of);
-            let is_used = is_wanted || self.loaded.values().any(|folder| *folder == kept.held.path);
+            let mut folders = self.loaded.values().chain(self.errands.values().flatten());
+            let is_used = is_wanted || folders.any(|folder| *folder == kept.held.path);
             kept.unused_nanos = if is_used { None } else { kept.unused_nanos.or(Some(now)) };
         }
         let before = self.kept.len();
@@ -376,14 +383,13 @@ impl<E: Engine, F: Fetch> Keeper<E, F> {
     }
 }
 
-/// What an engine says when it refuses, with what helps where that is known.
-fn advised(why: &str) -> String {
-    let is_about = |word: &str| why.to_ascii_lowercase().contains(word);
-    if is_about("rank") {
-        let advice = "give the Model a higher one, as in `runtimeArgs: [--max-lora-rank, '64']`";
-        return format!("{why}; {advice}");
-    }
-    why.to_owned()
+fn warn_of_stay(adapter: &str, why: &str) {
+    tracing::warn!(
+        adapter,
+        why,
+        again_s = LINGER.as_secs(),
+        "the engine does not unload an adapter; it is asked again"
+    );
 }
 
 fn warn(adapter: &str, what: &str, pause: Duration) {

@@ -10,6 +10,7 @@
 //! again, and keeps neither the others nor the engine from serving. Nothing waits for ever.
 
 mod engine;
+mod errand;
 mod keep;
 mod step;
 mod tell;
@@ -53,6 +54,9 @@ pub const RETRY_MAX: Duration = Duration::from_secs(600);
 
 /// Adapters that are fetched at once.
 pub const FETCHES_MAX: usize = 2;
+
+/// Things that an engine is told at once, each about another adapter.
+pub const ERRANDS_MAX: usize = 4;
 
 /// Whom it is about.
 #[derive(Clone, Debug)]
@@ -118,11 +122,11 @@ impl Progress for Logged {
 }
 
 /// Keeps an engine's adapters as the list says, for as long as it is asked to. How far it is, `told` says.
-pub async fn keep<E: Engine, F: Fetch>(
+pub async fn keep<E: Engine + 'static, F: Fetch>(
     settings: Settings,
     engine: E,
     fetch: F,
     told: watch::Sender<Told>,
 ) {
-    keep::Keeper::new(settings, engine, Arc::new(fetch), told).run().await;
+    keep::Keeper::new(settings, Arc::new(engine), Arc::new(fetch), told).run().await;
 }

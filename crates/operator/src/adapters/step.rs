@@ -18,6 +18,15 @@ pub(crate) enum Step {
     On(String, PathBuf),
 }
 
+impl Step {
+    /// Which adapter it is about.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Off(name) | Self::Swap(name, _) | Self::On(name, _) => name,
+        }
+    }
+}
+
 /// What leads from the adapters that are loaded to those that are wanted: what makes room comes first.
 pub(crate) fn steps(loaded: &Folders, wanted: &Folders) -> Vec<Step> {
     let off = loaded.keys().filter(|name| !wanted.contains_key(*name));

@@ -27,6 +27,10 @@ struct Script {
     adapters: BTreeMap<String, PathBuf>,
     /// Folders that it does not load, and what it says.
     refuses: BTreeMap<String, &'static str>,
+    /// How long answers take, as `unload sql`; what was asked is done before.
+    takes: BTreeMap<String, Duration>,
+    /// Answers to unloading that are lost.
+    lost: usize,
     /// What it was told.
     log: Vec<String>,
 }
@@ -54,22 +58,38 @@ impl Engine for Scripted {
     }
 
     async fn load(&self, name: &str, folder: &Path) -> Result<(), String> {
-        let mut script = self.0.lock();
-        script.log.push(format!("load {name} {}", folder.display()));
-        if script.adapters.contains_key(name) {
-            return Err("400: it has already been loaded".to_owned());
-        }
-        if let Some(why) = script.refuses.get(&folder.display().to_string()) {
-            return Err((*why).to_owned());
-        }
-        script.adapters.insert(name.to_owned(), folder.to_owned());
+        let takes = {
+            let mut script = self.0.lock();
+            script.log.push(format!("load {name} {}", folder.display()));
+            if script.adapters.contains_key(name) {
+                return Err("400: it has already been loaded".to_owned());
+            }
+            if let Some(why) = script.refuses.get(&folder.display().to_string()) {
+                return Err((*why).to_owned());
+            }
+            script.adapters.insert(name.to_owned(), folder.to_owned());
+            script.takes.get(&format!("load {name}")).copied().unwrap_or_default()
+        };
+        tokio::time::sleep(takes).await;
         Ok(())
     }
 
     async fn unload(&self, name: &str) -> Result<(), String> {
-        let mut script = self.0.lock();
-        script.log.push(format!("unload {name}"));
-        script.adapters.remove(name).map(drop).ok_or_else(|| "404: not found".to_owned())
+        let (takes, result) = {
+            let mut script = self.0.lock();
+            script.log.push(format!("unload {name}"));
+            let was_there = script.adapters.remove(name).is_some();
+            let takes = script.takes.get(&format!("unload {name}")).copied().unwrap_or_default();
+            let result = match (was_there, script.lost) {
+                (false, _) => Err("404: not found".to_owned()),
+                (true, 0) => Ok(()),
+                (true, _) => Err("no answer within 300 s".to_owned()),
+            };
+            script.lost = script.lost.saturating_sub(1);
+            (takes, result)
+        };
+        tokio::time::sleep(takes).await;
+        result
     }
 }
 
@@ -391,4 +411,66 @@ async fn nothing_of_an_engine_that_sleeps_is_changed() {
     assert_eq!(rig.log().len(), 1);
     rig.engine.0.lock().is_asleep = false;
     rig.until_states(&[("law", State::Loaded), ("sql", State::Loaded)]).await;
+}
+
+/// As with SGLang, while a request for the former one goes on.
+#[tokio::test(start_paused = true)]
+async fn an_unload_that_takes_long_holds_up_nothing_else() {
+    let mut rig = Rig::start(&[("sql", "sql")], |engine, _| {
+        engine.takes.insert("unload sql".to_owned(), MINUTE);
+    });
+    rig.until_ready().await;
+    let since = rig.seconds();
+    rig.list(&[("sql", "sql2")]);
+    rig.until_states(&[("sql", State::Waiting)]).await;
+    rig.list(&[("law", "law"), ("sql", "sql2")]);
+    rig.until_states(&[("law", State::Loaded), ("sql", State::Waiting)]).await;
+    assert!(rig.seconds() - since < 30, "{}", rig.seconds() - since);
+    assert_eq!(rig.log()[1..], ["unload sql", "load law /files/law"]);
+    rig.until_states(&[("law", State::Loaded), ("sql", State::Loaded)]).await;
+    assert!(rig.seconds() - since >= 60, "{}", rig.seconds() - since);
+    assert_eq!(rig.log()[3..], ["load sql /files/sql2"]);
+}
+
+/// What an engine that has ended was told says nothing of the one that took its place.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_starts_anew_meanwhile_gets_all_of_them() {
+    let mut rig = Rig::start(&[("sql", "sql")], |engine, _| {
+        engine.is_mute = true;
+        engine.takes.insert("load sql".to_owned(), MINUTE);
+    });
+    pass(MINUTE / 2).await;
+    assert_eq!(rig.log(), ["load sql /files/sql"]);
+    rig.engine.0.lock().is_gone = true;
+    rig.until(|told| told.engine.is_some()).await;
+    {
+        let mut engine = rig.engine.0.lock();
+        (engine.is_gone, engine.adapters) = (false, BTreeMap::new());
+        engine.takes.clear();
+    }
+    let told = rig.until_ready().await;
+    assert_eq!(told.adapters[0].state, State::Loaded);
+    assert_eq!(rig.log(), ["load sql /files/sql"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unload_whose_answer_was_lost_is_not_asked_for_ever() {
+    let mut rig = Rig::start(&[("sql", "sql")], |engine, _| {
+        (engine.is_mute, engine.lost) = (true, 1);
+    });
+    rig.until_ready().await;
+    rig.list(&[("sql", "sql2")]);
+    let told = rig.until(|told| told.adapters[0].trouble.is_some()).await;
+    let trouble = told.adapters[0].trouble.as_deref().unwrap_or_default();
+    assert!(trouble.contains("does not unload the former one: no answer"), "{trouble}");
+    let told = rig.until_states(&[("sql", State::Loaded)]).await;
+    assert_eq!(told.adapters[0].trouble, None);
+    assert_eq!(rig.log()[1..], ["unload sql", "unload sql", "load sql /files/sql2"]);
+    // The same of one that is listed no more.
+    rig.engine.0.lock().lost = 1;
+    rig.list(&[]);
+    rig.until_states(&[]).await;
+    assert_eq!(rig.log()[4..], ["unload sql", "unload sql"]);
+    pass(MINUTE * 5).await;
+    assert_eq!(rig.log().len(), 6);
 }

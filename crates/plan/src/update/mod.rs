@@ -218,8 +218,9 @@ fn given_up(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
 }
 
 /// The same of one that was up: without any of its copies no requests come that could tell that it is worse.
+/// Where the load wants none at all, none is missing.
 fn there(now: &Timestamp, seen: &Seen<'_>, next: NextStatus) -> NextStatus {
-    if seen.next_ready > 0 {
+    if seen.next_ready > 0 || seen.replicas == 0 {
         return NextStatus { unready_since: None, ..next };
     }
     let seconds = seen.patience_seconds;

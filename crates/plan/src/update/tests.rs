@@ -226,6 +226,27 @@ fn a_bad_one_does_not_come_back_after_a_rest() {
 }
 
 #[test]
+fn one_that_waits_for_a_decision_outlasts_a_rest() {
+    let pause = "canary: {steps: [{weight: 10}, {weight: 50}], onFail: pause}";
+    let (old, new) = (spec("a:1", pause), spec("a:2", pause));
+    let mut play = Play::of(&old, 3);
+    (0..4).for_each(|_| play.turn(&new, 3));
+    play.progress = Progress::Worse;
+    (0..2).for_each(|_| play.turn(&new, 3));
+    assert_eq!(play.phase(), Some(UpdatePhase::Paused));
+    (0..40).for_each(|_| play.turn(&new, 0));
+    let next = play.status.next.clone().unwrap();
+    assert_eq!((next.phase, next.unready_since.as_deref()), (UpdatePhase::Paused, None));
+    assert_eq!(play.copies, Copies { serving: 0, next: 0 });
+    // Back again, its copies have as long as they had before.
+    play.turn(&new, 3);
+    assert_eq!(play.phase(), Some(UpdatePhase::Paused));
+    play.is_gone = true;
+    (0..20).for_each(|_| play.turn(&new, 3));
+    assert_eq!(play.phase(), Some(UpdatePhase::RolledBack));
+}
+
+#[test]
 fn one_that_never_comes_up_is_given_up() {
     let (old, new) = (spec("a:1", STEPS), spec("a:2", STEPS));
     let mut play = Play { comes_up: false, ..Play::of(&old, 2) };

@@ -18,7 +18,7 @@ use super::observed::{Ended, FILLED, Live, RENDERED};
 use super::versions::{self, Versions};
 use super::world::{Held, Ref, Verdict, World};
 use crate::api::{Model, Resource, ScaleBy};
-use crate::render::kubernetes::{self, Cluster, RenderError, Rendered};
+use crate::render::kubernetes::{self, Cluster, RenderError, Rendered, adapters_name};
 
 /// How long changes of numbers and words in a status are gathered.
 const STATUS_EVERY_MS: u64 = 1_000;
@@ -282,16 +282,23 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Whether gateways find pods by that Service, of whatever stage: what those have begun would be cut off
-    /// without it. When the last one is gone the Model is looked at again.
-    fn leads_to_pods(&self, sort: Sort, live: &Live) -> bool {
+    /// Whether pods, of whatever stage, need that object. Gateways find them by a Service: what they have begun would
+    /// be cut off without it. They mount the list of adapters, and without it none would start again. When the
+    /// last one is gone the Model is looked at again.
+    fn pods_need(&self, (sort, name): &Made, live: &Live) -> bool {
         let place = (self.at.namespace.clone(), self.at.name.clone());
-        let mut pods = self.world.pods.get(&place).into_iter().flatten();
-        sort == Sort::Service && pods.any(|(_, pod)| pod.of.revision == live.revision)
+        let mut pods = self.world.pods.get(&place).into_iter().flatten().map(|(_, pod)| &pod.of);
+        match sort {
+            Sort::Service => pods.any(|pod| pod.revision == live.revision),
+            Sort::ConfigMap if *name == adapters_name(&self.at.name) => {
+                pods.any(|pod| pod.adapters_port.is_some())
+            }
+            _ => false,
+        }
     }
 
-    /// Deletes what is not wanted any longer: workloads once what replaces them is ready, Services once their
-    /// pods are gone.
+    /// Deletes what is not wanted any longer: workloads once what replaces them is ready, Services and lists of
+    /// adapters once their pods are gone.
     fn orphans(
         &self,
         uid: &str,
@@ -311,7 +318,7 @@ impl<'a> Look<'a> {
         for (made, live) in all {
             let ours = live.owner.as_deref() == Some(uid) && !live.is_deleted;
             let stays = made.0.is_workload() && self.is_needed(live, all).unwrap_or(!is_ready);
-            if !ours || wanted.contains_key(made) || stays || self.leads_to_pods(made.0, live) {
+            if !ours || wanted.contains_key(made) || stays || self.pods_need(made, live) {
                 continue;
             }
             match self.mind.may_try(self.now_ms, made) {

@@ -1,7 +1,8 @@
 //! Adapters of copies that run: another list is another ConfigMap, and nothing else.
 
 use pilotage_plan::adapters::AdapterList;
-use pilotage_plan::render::kubernetes::{Cluster, Mesh, Object, Rendered};
+use pilotage_plan::render::kubernetes::{Cluster, Mesh, Object, Rendered, Version};
+use pilotage_plan::{Resource, parse, update};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -75,6 +76,35 @@ fn copies_of_several_nodes_have_theirs_from_the_start() {
         assert_eq!(pod["initContainers"][1]["name"], "fetch-adapter-0");
         assert!(pod["containers"][0]["args"].to_string().contains("sql=/weights/adapters/sql"));
     }
+}
+
+/// Pods of the one that serves mount the list and are asked, whatever shape comes next.
+#[test]
+fn the_list_is_there_as_long_as_some_version_loads_adapters() {
+    let adapters = pairs(&[("sql", "hf:o/sql")]);
+    let narrow = format!("{TENSOR}, fleet: h100, updates: {{canary: {{}}}}");
+    let wide = format!("{WIDE}, fleet: h100, updates: {{canary: {{}}}}");
+    let version = |spec: &str, is_kept: bool| {
+        let text = manifest("llama", &format!("{spec}, adapterSources: {{sql: 'hf:o/sql'}}"));
+        let Resource::Model(model) = parse("m.yaml", &text).unwrap().remove(0) else { panic!() };
+        Version {
+            revision: update::revision(&model.spec),
+            kept: is_kept.then(|| update::what_runs(&model.spec)),
+            replicas: Some(1),
+        }
+    };
+    let check = |before: &str, after: &str, expect: bool| {
+        let versions = vec![version(before, true), version(after, false)];
+        let versions = [("llama".to_owned(), versions)].into();
+        let with = with(after, &adapters, &Cluster { versions, ..Cluster::default() });
+        let policy = one(&with, "NetworkPolicy", "llama-engines")["spec"]["ingress"].to_string();
+        assert_eq!(policy.contains("\"adapters\""), expect, "{policy}");
+        assert_eq!(!one(&with, "ConfigMap", "llama-adapters").is_null(), expect);
+    };
+    check(&narrow, &wide, true);
+    check(&wide, &narrow, true);
+    let other = format!("{wide}, runtimeArgs: ['--seed', '2']");
+    check(&wide, &other, false);
 }
 
 #[test]

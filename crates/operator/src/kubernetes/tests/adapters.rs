@@ -101,9 +101,26 @@ async fn what_copies_say_of_their_adapters_is_told() {
     let next = stage.operator("two");
     stage.pass(60).await;
     assert!(told().await.starts_with("True Loaded"), "{}", told().await);
-    with(&stage, json!({})).await;
-    stage.pass(30).await;
-    assert_eq!(told().await, "");
-    assert_eq!(stage.get(MAP).await, Value::Null);
     next.stop().await;
+}
+
+/// Pods of the version before mount the list: without it those that start meanwhile would hang.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_nobody_wants_goes_after_the_last_pod_that_mounts_it() {
+    let (stage, operator) = running().await;
+    let before = stage.names("v1", "pods", "team-a").await;
+    with(&stage, json!({})).await;
+    let mut together = 0;
+    for _ in 0..300 {
+        stage.pass(1).await;
+        let pods = stage.names("v1", "pods", "team-a").await;
+        let is_there = stage.get(MAP).await != Value::Null;
+        let mounts = before.iter().any(|pod| pods.contains(pod));
+        assert!(is_there || !mounts, "{pods:?} of {before:?}");
+        together += usize::from(is_there && pods.iter().any(|pod| !before.contains(pod)));
+    }
+    assert!(together > 0, "pods of both stood beside each other");
+    assert_eq!(stage.get(MAP).await, Value::Null);
+    assert_eq!(stage.condition("Model", "team-a", "big", "AdaptersLoaded").await, "");
+    operator.stop().await;
 }

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::container::{hub_environment, restricted};
+use super::name;
 use super::object::Object;
 use super::settle::{Settled, WEIGHTS_AT, named};
 use crate::WeightsSource;
@@ -21,6 +22,11 @@ const ADAPTERS_AT: &str = "/adapters";
 
 /// Where the list is. It is mounted as a folder: a single file of a ConfigMap would stay as it was.
 const LIST_AT: &str = "/adapter-list";
+
+/// What the list of a Model is called.
+pub(crate) fn list_name(model: &str) -> String {
+    name::label(model, "adapters")
+}
 
 impl Settled<'_> {
     /// Whether adapters are loaded and unloaded while copies run.
@@ -54,7 +60,7 @@ impl Settled<'_> {
         });
         let list = AdapterList::of(&sources.collect(), said.signed_by);
         let rest = json!({ "data": { FILE: list.text() } });
-        let metadata = self.metadata(&self.named("adapters"));
+        let metadata = self.metadata(&list_name(self.model.name()));
         Some(Object::new("v1", "ConfigMap", metadata, rest))
     }
 
@@ -62,7 +68,7 @@ impl Settled<'_> {
         if !self.loads_adapters() {
             return Vec::new();
         }
-        let list = json!({ "name": self.named("adapters") });
+        let list = json!({ "name": list_name(self.model.name()) });
         vec![
             json!({ "name": "adapters", "emptyDir": {} }),
             json!({ "name": "adapter-list", "configMap": list }),

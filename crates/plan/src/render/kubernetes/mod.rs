@@ -38,6 +38,8 @@ use crate::size::ModelFacts;
 use crate::update::{self, RevisionError};
 use crate::{ManifestError, manifest};
 
+pub(crate) use adapters::list_name as adapters_name;
+
 pub use adapters::PORT_NAME as ADAPTERS_PORT_NAME;
 pub use labels::{HELD, HELD_HERE, HELD_MOVING, SURGED};
 pub use mesh::Mesh;
@@ -294,9 +296,12 @@ pub fn model(
 ) -> Result<Rendered, RenderError> {
     let versions = versions(model, cluster)?;
     let mut rendered = Rendered::default();
+    let mut list = None;
     for (version, of) in &versions {
         let settled =
             settle::Settled { version: version.clone(), ..settle::settle(of, fleet, cluster)? };
+        // Pods of one that does are not started without it, whatever the others do.
+        list = settled.adapter_list().or(list);
         for object in version_objects(&settled) {
             // Versions share what belongs to their weights.
             if !rendered.objects.contains(&object) {
@@ -308,8 +313,8 @@ pub fn model(
         versions.last().map_or((None, model), |(version, of)| (version.clone(), of));
     let settled = settle::Settled { version, ..settle::settle(of, fleet, cluster)? };
     rendered.objects.extend(settled.key_secret());
-    rendered.objects.extend(settled.adapter_list());
-    rendered.objects.extend(network::objects(&settled));
+    rendered.objects.extend(network::objects(&settled, list.is_some()));
+    rendered.objects.extend(list);
     rendered.objects.extend(scale::objects(&settled)?);
     rendered.objects.extend(monitor::objects(&settled));
     rendered.objects.sort_by_key(Object::order);

@@ -13,9 +13,9 @@ use crate::launch::PortRole;
 /// The label of namespaces whose pods may read metrics.
 pub(super) const METRICS_LABEL: &str = "pilotage.dev/metrics";
 
-/// The policy of a Model.
-pub(super) fn objects(settled: &Settled<'_>) -> Vec<Object> {
-    vec![policy(settled)]
+/// The policy of a Model, of which some version has adapters loaded while it runs, or none.
+pub(super) fn objects(settled: &Settled<'_>, loads_adapters: bool) -> Vec<Object> {
+    vec![policy(settled, loads_adapters)]
 }
 
 /// Services of one version.
@@ -67,7 +67,7 @@ fn peers(settled: &Settled<'_>) -> Object {
     Object::new("v1", "Service", settled.metadata_here(&name), json!({ "spec": spec }))
 }
 
-fn policy(settled: &Settled<'_>) -> Object {
+fn policy(settled: &Settled<'_>, loads_adapters: bool) -> Object {
     let system = &settled.cluster.system;
     let part = |component: &str| {
         json!({
@@ -96,7 +96,7 @@ fn policy(settled: &Settled<'_>) -> Object {
         ingress.push(json!({ "from": [own] }));
         egress.push(json!({ "to": [own] }));
     }
-    if settled.loads_adapters() {
+    if loads_adapters {
         // It says which adapters are there.
         ingress.push(json!({ "from": [operator], "ports": named(adapters::PORT_NAME) }));
     }

@@ -312,8 +312,8 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
         let work = async move {
             let result = match (url, key) {
                 (Some(url), Ok(key)) => ask.rest(&url, key.as_ref(), asleep).await,
-                (None, _) => Err(ReachError::Answer("the pod has no address".to_owned())),
-                (_, Err(error)) => Err(ReachError::Answer(error.to_string())),
+                (None, _) => Err(ReachError::Nowhere),
+                (_, Err(error)) => Err(ReachError::Key(error.to_string())),
             };
             let _ = done.send(Done { model, pod, asleep, result }).await;
         };
@@ -345,10 +345,11 @@ impl<K: Known, A: Ask + 'static> Conduct<K, A> {
         }
     }
 
-    /// A pod did not wake up: it is tried again, and makes room for a new one when that is of no use.
+    /// A pod did not wake up: it is tried again, and makes room for a new one when that is of no use. Nothing is
+    /// known of one that was not asked.
     async fn wakeless(&self, kept: &mut Kept, model: &ModelView, pod: &str, error: &ReachError) {
         let times = kept.wakeless.entry(pod.to_owned()).or_default();
-        *times += 1;
+        *times += u32::from(!matches!(error, ReachError::Key(_)));
         // Another reason for each: events that share one are told as the first of them.
         let (why, again) = if *times < WAKES_MAX {
             (("WakeFailed", "Wake"), "it is tried again".to_owned())

@@ -59,6 +59,12 @@ pub enum ReachError {
     /// What it said makes no sense.
     #[error("an answer that cannot be read: {0}")]
     Answer(String),
+    /// Nobody knows where it is.
+    #[error("its pod has no address")]
+    Nowhere,
+    /// It was not asked, as the key that it wants cannot be had.
+    #[error("it was not asked, as its key cannot be read: {0}")]
+    Key(String),
 }
 
 /// Over HTTP.

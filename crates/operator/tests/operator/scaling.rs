@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use pilotage_cluster::fault::{Fault, Meets, Trouble};
 use pilotage_operator::scaling::Asleep;
 use serde_json::json;
 
@@ -152,6 +153,32 @@ async fn a_pod_that_does_not_wake_is_replaced() {
     let events = stand.events().await;
     let has = |part: &str| events.iter().any(|(_, note)| note.contains(part));
     assert!(has("it is tried again") && has("it makes room for a new one"), "{events:?}");
+}
+
+/// An engine that was not asked, as its key could not be read, is none that does not wake up.
+#[tokio::test(start_paused = true)]
+async fn a_pod_stays_whose_key_cannot_be_read() {
+    let scaling = json!({ "max": 3, "zero": "warm", "idleSeconds": 60 });
+    let stand = Stand::new(scaling, 1, 1).await;
+    let _pilot = stand.pilot(true);
+    stand.run(400).await;
+    let asleep = stand.status().await.unwrap().asleep;
+    assert_eq!(asleep.len(), 1);
+    let meets = Meets { verbs: vec!["get"], resource: "secrets".into(), ..Meets::default() };
+    stand.server.with(|cluster, _| {
+        cluster.faults().add(Fault::new(meets, Trouble::Internal));
+    });
+    stand.all(ASKED);
+    stand.run(120).await;
+    assert_eq!(stand.status().await.unwrap().asleep, asleep);
+    let events = stand.events().await;
+    let has = |part: &str| events.iter().any(|(_, note)| note.contains(part));
+    assert!(has("key cannot be read") && !has("it makes room for a new one"), "{events:?}");
+    assert_eq!(stand.engines.told.lock().iter().filter(|told| told.0 == Asleep::Wake).count(), 0);
+    stand.server.with(|cluster, _| cluster.faults().clear());
+    stand.run(30).await;
+    assert_eq!(stand.status().await.unwrap().asleep, [""; 0]);
+    assert!(stand.engines.told.lock().iter().any(|told| told.0 == Asleep::Wake));
 }
 
 #[tokio::test(start_paused = true)]

@@ -37,6 +37,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// A watch that lasted as long, though it brought nothing, did not fail for being forgotten.
+const WATCH_FIRM_NANOS: u64 = 30_000_000_000;
+
 /// The pause until it is looked again whether there is such a kind.
 const ABSENT_PAUSE: Duration = Duration::from_secs(60);
 
@@ -93,6 +96,30 @@ enum Failure {
     Brief,
 }
 
+/// What went wrong in a row. Each has pauses of its own, since what is known after an outage is as old as that was, and
+/// only a list makes it new.
+#[derive(Default)]
+struct Tries {
+    /// Calls that failed since one did well.
+    failures: u32,
+    /// Versions that were forgotten, since a watch brought anything.
+    forgotten: u32,
+}
+
+impl Tries {
+    /// The pause after another failure.
+    fn failed(&mut self, error: &Failure) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        pause(self.failures, error)
+    }
+
+    /// The pause after another version was forgotten.
+    fn forgot(&mut self) -> Duration {
+        self.forgotten = self.forgotten.saturating_add(1);
+        doubled(self.forgotten)
+    }
+}
+
 impl Followed {
     pub(crate) const fn all(kind: &'static str, api: Api<DynamicObject>) -> Self {
         Self { kind, api, labels: None, fields: None, is_optional: false }
@@ -111,10 +138,11 @@ impl Followed {
     }
 
     pub(crate) async fn follow(self, clock: Clock, mut tell: impl FnMut(News) + Send) {
-        let mut failures = 0_u32;
+        let mut tries = Tries::default();
         loop {
             let mut version = match self.list().await {
                 Ok((all, version)) => {
+                    tries.failures = 0;
                     tell(News::All(all));
                     version
                 }
@@ -132,24 +160,21 @@ impl Followed {
                 }
                 Err(error) => {
                     tell(News::Lost(words(&error)));
-                    failures = failures.saturating_add(1);
-                    sleep(clock, pause(failures, &error)).await;
+                    sleep(clock, tries.failed(&error)).await;
                     continue;
                 }
             };
             loop {
-                match self.watch(clock, version, &mut failures, &mut tell).await {
+                match self.watch(clock, version, &mut tries, &mut tell).await {
                     End::Over(at) => version = at,
                     End::Forgotten => {
-                        failures = failures.saturating_add(1);
-                        sleep(clock, doubled(failures)).await;
+                        sleep(clock, tries.forgot()).await;
                         break;
                     }
                     End::Failed(error, at) => {
                         version = at;
                         tell(News::Lost(words(&error)));
-                        failures = failures.saturating_add(1);
-                        sleep(clock, pause(failures, &error)).await;
+                        sleep(clock, tries.failed(&error)).await;
                     }
                 }
             }
@@ -193,7 +218,7 @@ impl Followed {
         &self,
         clock: Clock,
         mut version: String,
-        failures: &mut u32,
+        tries: &mut Tries,
         tell: &mut (impl FnMut(News) + Send),
     ) -> End {
         let params = WatchParams {
@@ -226,7 +251,7 @@ impl Followed {
                 Err(error) => return End::Failed(Failure::Kube(error), version),
                 Ok(event) => event,
             };
-            (*failures, is_brief) = (0, false);
+            (*tries, is_brief) = (Tries::default(), false);
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     version = object.metadata.resource_version.clone().unwrap_or(version);
@@ -245,10 +270,14 @@ impl Followed {
                 WatchEvent::Error(_) => {}
             }
         }
-        if is_brief && clock.now_nanos().saturating_sub(begun) < WATCH_MIN_NANOS {
+        let lasted_nanos = clock.now_nanos().saturating_sub(begun);
+        if is_brief && lasted_nanos < WATCH_MIN_NANOS {
             return End::Failed(Failure::Brief, version);
         }
-        *failures = 0;
+        tries.failures = 0;
+        if lasted_nanos >= WATCH_FIRM_NANOS {
+            tries.forgotten = 0;
+        }
         End::Over(version)
     }
 }

@@ -41,16 +41,27 @@ async fn follow(
     lists: &[Answer],
     watches: &[Answer],
 ) -> ((usize, usize), Vec<String>) {
-    let calls = Arc::new(Mutex::new((0, 0)));
+    let (calls, told) = calls_of(seconds, lists, watches).await;
+    let count = |is_watch| calls.iter().filter(|(of, _)| *of == is_watch).count();
+    ((count(false), count(true)), told)
+}
+
+/// The same with each call, whether it was a watch, and when it came.
+async fn calls_of(
+    seconds: u64,
+    lists: &[Answer],
+    watches: &[Answer],
+) -> (Vec<(bool, Duration)>, Vec<String>) {
+    let calls = Arc::new(Mutex::new(Vec::new()));
     let (counted, lists, watches) = (Arc::clone(&calls), lists.to_vec(), watches.to_vec());
+    let begun = tokio::time::Instant::now();
     let server = service_fn(move |request: Request<Body>| {
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let mut calls = counted.lock();
-        let (count, script) =
-            if is_watch { (&mut calls.1, &watches) } else { (&mut calls.0, &lists) };
-        let answer = script[usize::min(*count, script.len() - 1)];
-        *count += 1;
-        answered(answer)
+        let count = calls.iter().filter(|(of, _)| *of == is_watch).count();
+        let script = if is_watch { &watches } else { &lists };
+        calls.push((is_watch, begun.elapsed()));
+        answered(script[usize::min(count, script.len() - 1)])
     });
     let client = Client::new(server, "n");
     let of = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Pod"));
@@ -68,7 +79,7 @@ async fn follow(
     let task = tasks::spawn("follow", following);
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     task.abort();
-    let (calls, told) = (*calls.lock(), told.lock().clone());
+    let (calls, told) = (calls.lock().clone(), told.lock().clone());
     (calls, told)
 }
 
@@ -138,4 +149,19 @@ async fn nobody_is_asked_without_a_pause() {
         assert!((15..70).contains(&watches), "{watches} watches and {lists} lists");
         assert!(lists <= watches + 1, "{told:?}");
     }
+}
+
+/// After an outage all is as old as that: only a list makes it new.
+#[tokio::test(start_paused = true)]
+async fn what_was_forgotten_in_an_outage_is_listed_at_once() {
+    let mut watches = vec![Answer::Status(500); 10];
+    watches.extend([Answer::Status(410), Answer::Status(500), Answer::Silence]);
+    let (calls, told) = calls_of(600, &[Answer::Pods], &watches).await;
+    let at = calls.iter().skip(1).position(|(is_watch, _)| !is_watch).unwrap() + 1;
+    let since = calls[at].1 - calls[at - 1].1;
+    assert_eq!(at, 12, "{calls:?}");
+    assert!(since < Duration::from_secs(1), "{since:?} {told:?}");
+    // A list that went well ends the outage: what fails then is tried again soon.
+    let since = calls[at + 2].1 - calls[at + 1].1;
+    assert!(since < Duration::from_secs(1), "{since:?} {told:?}");
 }

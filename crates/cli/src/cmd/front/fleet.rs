@@ -479,15 +479,16 @@ fn health(said: &HealthSpec) -> HealthCheck {
     }
 }
 
-/// A name by which clients ask for what a lane serves, the first of the first route that leads there; empty where
-/// there is none.
+/// A name by which clients ask for what a lane serves: the first of the first route that is meant to lead there, or,
+/// where there is none, of the first that falls back to it; empty where no route leads there.
 fn public_name<'a>(lane: &str, routes: &'a [Route]) -> &'a str {
     let leads = |route: &&Route| {
         let rules = route.rules.iter().flat_map(|rule| &rule.targets);
-        let targets = rules.chain(&route.targets).map(|target| target.model.as_str());
-        targets.chain(route.fallbacks.iter().map(String::as_str)).any(|target| target == lane)
+        rules.chain(&route.targets).any(|target| target.model == lane)
     };
-    let names = routes.iter().filter(leads).flat_map(|route| &route.public_names);
+    let falls_back = |route: &&Route| route.fallbacks.iter().any(|fallback| fallback == lane);
+    let own = routes.iter().filter(leads).chain(routes.iter().filter(falls_back));
+    let names = own.flat_map(|route| &route.public_names);
     names.map(String::as_str).find(|name| *name != ANY).unwrap_or_default()
 }
 

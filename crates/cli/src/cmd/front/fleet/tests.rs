@@ -123,6 +123,11 @@ async fn gateways_are_asked_for_what_they_would_be_sent() {
     let gateway = "endpoints: [{url: 'http://b', region: b, gateway: true}]";
     check(gateway, "targets: [{model: a}]", ("/health/ready?near=r", true));
     check(gateway, "models: [x+y], targets: [{model: a}]", ("/health/ready?near=x%2By", true));
+    // Whoever only falls back to it asks for another one.
+    let two = "targets: [{model: other}], fallbacks: [a]}}\n---\n{apiVersion: pilotage.dev/v1alpha1, kind: Model, \
+               metadata: {name: other}, spec: {endpoints: [{url: 'http://o'}]}}\n---\n{apiVersion: \
+               pilotage.dev/v1alpha1, kind: Route, metadata: {name: s}, spec: {targets: [{model: a}]";
+    check(gateway, two, ("/health/ready?near=s", true));
     let rests = "source: 'file:m.gguf', region: a, scaling: {min: 0, max: 1, zero: cold}";
     let both = format!("{rests}, {gateway}");
     check(&both, "targets: [{model: a}]", ("/health/ready?near=r", false));

@@ -54,13 +54,14 @@ async fn calls_of(
 ) -> (Vec<(bool, Duration)>, Vec<String>) {
     let calls = Arc::new(Mutex::new(Vec::new()));
     let (counted, lists, watches) = (Arc::clone(&calls), lists.to_vec(), watches.to_vec());
-    let begun = tokio::time::Instant::now();
+    let clock = Clock::start();
+    let begun = clock.now_nanos();
     let server = service_fn(move |request: Request<Body>| {
         let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         let mut calls = counted.lock();
         let count = calls.iter().filter(|(of, _)| *of == is_watch).count();
         let script = if is_watch { &watches } else { &lists };
-        calls.push((is_watch, begun.elapsed()));
+        calls.push((is_watch, Duration::from_nanos(clock.now_nanos() - begun)));
         answered(script[usize::min(count, script.len() - 1)])
     });
     let client = Client::new(server, "n");

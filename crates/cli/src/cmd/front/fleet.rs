@@ -484,7 +484,7 @@ fn health(said: &HealthSpec) -> HealthCheck {
 fn public_name<'a>(lane: &str, routes: &'a [Route]) -> &'a str {
     let leads = |route: &&Route| {
         let rules = route.rules.iter().flat_map(|rule| &rule.targets);
-        rules.chain(&route.targets).any(|target| target.model == lane)
+        rules.chain(&route.targets).any(|target| target.model.as_str() == lane)
     };
     let falls_back = |route: &&Route| route.fallbacks.iter().any(|fallback| fallback == lane);
     let own = routes.iter().filter(leads).chain(routes.iter().filter(falls_back));

@@ -21,7 +21,7 @@ use crate::pods::{self, Pod};
 use crate::render::{self, ProcessSpec, WeightsSpec};
 use crate::routes::{self, Route, implied_routes};
 use crate::tenants::{TenantSpec, tenants};
-use crate::{ManifestError, Resource, World, manifest};
+use crate::{ManifestError, Resource, WeightsSource, World, manifest};
 
 pub use crate::table::{Change, Changes};
 
@@ -83,7 +83,7 @@ pub enum PlanError {
          weights, remove a Model, or raise spec.memoryBytes of the Fleet if it is too low"
     )]
     Memory {
-        /// Bytes of all weights whose size is known, each file once.
+        /// Bytes of all weights whose size is known, each file once; of models that take turns the largest.
         needed: u64,
         /// Bytes that the fleet or the machine has.
         available: u64,
@@ -218,19 +218,28 @@ impl<'a> Wanted<'a> {
         Ok(())
     }
 
-    /// Replicas map the same file into memory, so each file counts once. The KV cache comes on
-    /// top and is known only once the weights are read, so this is a lower bound.
+    /// Replicas map the same file into memory, so each file counts once, and of models that take turns the largest
+    /// one alone. The KV cache comes on top and is known only once the weights are read, so this is a lower bound.
     fn check_memory(&self, world: &World) -> Result<(), PlanError> {
         let fleet = self.fleet.and_then(|fleet| fleet.spec.memory_bytes);
         let Some(available) = fleet.or(world.memory_bytes) else { return Ok(()) };
-        let files: BTreeSet<_> = self
+        let here = self
             .models
             .iter()
             // What runs on accelerators has to fit those.
-            .filter(|model| world.gpus.is_empty() || model.spec.is_embedded())
-            .filter_map(|model| Some((model.spec.source.as_ref()?, model.spec.size_bytes?)))
-            .collect();
-        let needed = files.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+            .filter(|model| world.gpus.is_empty() || model.spec.is_embedded());
+        let (mut stays, mut turns) = (BTreeSet::new(), BTreeSet::new());
+        for model in here {
+            let (Some(source), Some(bytes)) = (&model.spec.source, model.spec.size_bytes) else {
+                continue;
+            };
+            let takes_turns = model.spec.scaling.as_ref().is_some_and(Scaling::takes_turns);
+            let files = if takes_turns { &mut turns } else { &mut stays };
+            files.insert((source, bytes));
+        }
+        let most = turns.difference(&stays).map(|(_, bytes)| *bytes).max();
+        let stay = stays.iter().map(|(_, bytes)| *bytes);
+        let needed = stay.chain(most).fold(0, u64::saturating_add);
         if needed > available {
             return Err(PlanError::Memory { needed, available });
         }
@@ -243,6 +252,40 @@ impl<'a> Wanted<'a> {
         world: &World,
         parts: &Parts,
     ) -> Result<Vec<ProcessSpec>, PlanError> {
+        let all = self.copies(world, parts);
+        let later: Vec<String> = all.iter().flat_map(|copies| copies.later()).collect();
+        machine.yields(later.iter().map(String::as_str));
+        let mut processes = Vec::new();
+        let mut errors = Vec::new();
+        let mut wrong = BTreeSet::new();
+        for turn in [Turn::Always, Turn::First, Turn::Shared, Turn::More] {
+            machine.share(turn == Turn::Shared);
+            for (at, copies) in all.iter().enumerate() {
+                let Copies { model, source, .. } = *copies;
+                for (index, threads) in (0..).zip(&copies.threads) {
+                    let is_there = processes.iter().any(|(place, _)| *place == (at, index));
+                    if is_there || wrong.contains(&at) || !turn.has(model, index) {
+                        continue;
+                    }
+                    let name = copies.name(index);
+                    match machine.replica(model, source, (name, index, *threads)) {
+                        Ok(process) => processes.push(((at, index), process)),
+                        Err(mistake) if turn.forgives(&mistake) => break,
+                        Err(Mistake { field, text, .. }) => {
+                            errors.push(mistake(&model.origin, field, Problem::Value(text)));
+                            wrong.insert(at);
+                        }
+                    }
+                }
+            }
+        }
+        processes.sort_by_key(|(place, _)| *place);
+        let processes = processes.into_iter().map(|(_, process)| process).collect();
+        if errors.is_empty() { Ok(processes) } else { Err(PlanError::Resources(errors)) }
+    }
+
+    /// The copies of each model that runs here, each with its threads.
+    fn copies(&self, world: &World, parts: &'a Parts) -> Vec<Copies<'a>> {
         let mut shares = self.shares(world).into_iter();
         let mut all = Vec::new();
         for model in &self.models {
@@ -254,34 +297,9 @@ impl<'a> Wanted<'a> {
                 threads.truncate(most as usize);
             }
             let tag = part.map_or("", |part| part.tag.as_str());
-            all.push((*model, source, threads, tag));
+            all.push(Copies { model, source, threads, tag });
         }
-        let mut processes = Vec::new();
-        let mut errors = Vec::new();
-        for turn in [Turn::Always, Turn::First, Turn::Shared, Turn::More] {
-            machine.share(turn == Turn::Shared);
-            for (at, (model, source, threads, tag)) in all.iter().enumerate() {
-                for (index, threads) in (0..).zip(threads) {
-                    let is_there = processes.iter().any(|(place, _)| *place == (at, index));
-                    if is_there || !turn.has(model, index) {
-                        continue;
-                    }
-                    let name = render::process::name_of(model, tag, index);
-                    match machine.replica(model, source, (name, index, *threads)) {
-                        Ok(process) => processes.push(((at, index), process)),
-                        // What takes turns is tried once more, with the accelerators of others.
-                        Err(_) if matches!(turn, Turn::First | Turn::More) => break,
-                        Err(Mistake { field, text }) => {
-                            errors.push(mistake(&model.origin, field, Problem::Value(text)));
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        processes.sort_by_key(|(place, _)| *place);
-        let processes = processes.into_iter().map(|(_, process)| process).collect();
-        if errors.is_empty() { Ok(processes) } else { Err(PlanError::Resources(errors)) }
+        all
     }
 
     /// Threads for each replica whose model does not say, in order; see the module's rule.
@@ -403,6 +421,32 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// The copies of a model on one machine.
+struct Copies<'a> {
+    model: &'a Model,
+    source: &'a WeightsSource,
+    /// Of each.
+    threads: Vec<u32>,
+    /// The version that their names say.
+    tag: &'a str,
+}
+
+impl Copies<'_> {
+    fn name(&self, index: u32) -> String {
+        render::process::name_of(self.model, self.tag, index)
+    }
+
+    /// Names of those that only come when there is work for them.
+    fn later(&self) -> impl Iterator<Item = String> {
+        let first = self.model.spec.processes_min();
+        (0..)
+            .zip(&self.threads)
+            .map(|(index, _)| index)
+            .filter(move |index| *index >= first)
+            .map(|index| self.name(index))
+    }
+}
+
 /// In which order copies get a place: what has to be there goes before what only comes when there is work for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Turn {
@@ -423,6 +467,16 @@ impl Turn {
             Self::Always => !takes_turns && index < model.spec.processes_min(),
             Self::First | Self::Shared => takes_turns && index < model.spec.processes_min(),
             Self::More => index >= model.spec.processes_min(),
+        }
+    }
+
+    /// Whether somebody else's accelerators may do, or it goes without: copies that take turns are tried once more
+    /// with those of others, and what is beyond those that there have to be need not have room.
+    const fn forgives(self, mistake: &Mistake) -> bool {
+        match self {
+            Self::First => mistake.is_short,
+            Self::More => true,
+            Self::Always | Self::Shared => false,
         }
     }
 }

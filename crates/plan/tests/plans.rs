@@ -49,6 +49,28 @@ fn threads_are_split() {
     check(2, 3, &[1, 1, 1]);
 }
 
+/// Weights that never run at the same time need not fit together.
+#[test]
+fn weights_of_models_that_take_turns_need_room_for_the_largest() {
+    let sized = |name: &str, bytes: u64, scaling: &str| {
+        model(name, |spec| {
+            spec.size_bytes = Some(bytes);
+            spec.scaling = serde_json::from_str(scaling).unwrap();
+        })
+    };
+    let cold = r#"{"min": 0, "max": 1, "zero": "cold"}"#;
+    let check = |others: &str, available: u64, expect: Option<u64>| {
+        let resources = [sized("a", 20, others), sized("b", 18, cold), sized("c", 7, "null")];
+        let world = World { memory_bytes: Some(available), ..World::with_cores(4) };
+        let got = plan(&resources, &world).err();
+        assert_eq!(got, expect.map(|needed| PlanError::Memory { needed, available }));
+    };
+    check(cold, 27, None);
+    check(cold, 26, Some(27));
+    check("null", 44, Some(45));
+    check(r#"{"min": 1, "max": 2}"#, 44, Some(45));
+}
+
 #[test]
 fn what_a_model_says_is_taken_from_the_rest() {
     let resources = [

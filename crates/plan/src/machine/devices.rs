@@ -51,6 +51,22 @@ impl<'a> Devices<'a> {
         Self { world, free, given: BTreeMap::new(), lent: Vec::new() }
     }
 
+    /// What processes of those names have, and no other, comes last among what is free: they may not run.
+    pub(super) fn yields<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        let world = self.world;
+        let mut yielding: Vec<&str> =
+            names.filter(|name| world.devices.contains_key(*name)).collect();
+        let holds = world.devices.iter().filter(|(name, _)| !yielding.contains(&name.as_str()));
+        let held: BTreeSet<&String> = holds.flat_map(|(_, ids)| ids).collect();
+        let all = named(world);
+        yielding.reverse();
+        for id in yielding.iter().flat_map(|name| &world.devices[*name]) {
+            let is_known = held.contains(id) || self.free.iter().any(|(free, _)| free == id);
+            let found = all.iter().find(|(other, _)| other == id && !is_known);
+            self.free.extend(found.cloned());
+        }
+    }
+
     /// So many for a process, those that it has if these are as many.
     pub(super) fn take(&mut self, asks: Asks<'_>, wanted: usize) -> Result<Taken, TooFew> {
         let all = named(self.world);
@@ -62,6 +78,7 @@ impl<'a> Devices<'a> {
             all.iter().filter(|one| is_own(one)).cloned().collect::<Vec<_>>()
         });
         let mut own = kept.unwrap_or_default();
+        self.free.retain(|(id, _)| own.iter().all(|(other, _)| other != id));
         if own.len() != wanted {
             // What it has is free again once it is replaced, which it is now.
             own.retain(|(id, _)| !self.given.contains_key(id));

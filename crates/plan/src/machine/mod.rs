@@ -64,11 +64,13 @@ pub(crate) struct Mistake {
     pub(crate) field: &'static str,
     /// What is wrong with it, and what to do.
     pub(crate) text: String,
+    /// Whether it is but accelerators that others have.
+    pub(crate) is_short: bool,
 }
 
 impl Mistake {
     fn runtime(text: impl ToString) -> Self {
-        Self { field: "spec.runtime", text: text.to_string() }
+        Self { field: "spec.runtime", text: text.to_string(), is_short: false }
     }
 }
 
@@ -88,6 +90,12 @@ impl<'a> Machine<'a> {
     /// With what runs on it now.
     pub(crate) fn of(world: &'a World) -> Self {
         Self { world, devices: Devices::of(world), alone: None, shares: false, notes: Vec::new() }
+    }
+
+    /// Processes of those names only come when there is work for them: what they have is others' before it is
+    /// theirs, of the last one first.
+    pub(crate) fn yields<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        self.devices.yields(names);
     }
 
     /// Whether those that take turns get what others of them have, from now on.
@@ -113,7 +121,7 @@ impl<'a> Machine<'a> {
             return Ok(process);
         }
         self.check_alone(engine, &name)?;
-        let (class, devices) = self.place(model, &name)?;
+        let (class, devices) = self.place(model, (&name, index))?;
         let launch = self.launch(model, class, threads);
         let spec = launch::spec(engine, &launch).map_err(Mistake::runtime)?;
         let launch = Launch { version: self.version(model, &spec)?, ..launch };
@@ -149,11 +157,10 @@ impl<'a> Machine<'a> {
         if engine != Engine::DeepSpeed {
             return Ok(());
         }
-        match self.alone.replace(name.to_owned()) {
-            None => Ok(()),
+        match self.alone.get_or_insert_with(|| name.to_owned()) {
             // It is tried once more.
-            Some(first) if first == name => Ok(()),
-            Some(first) => Err(Mistake::runtime(format!(
+            first if first == name => Ok(()),
+            first => Err(Mistake::runtime(format!(
                 "{first} and {name} would meet at ports of DeepSpeed-MII that cannot be chosen (50050, 29500): one \
                  machine runs one of them; use vLLM or SGLang, or run one elsewhere and list it under `spec.endpoints`"
             ))),
@@ -161,13 +168,19 @@ impl<'a> Machine<'a> {
     }
 
     /// What a replica runs on, and which of them it has to itself.
-    fn place(&mut self, model: &Model, name: &str) -> Result<(Accelerator, Vec<String>), Mistake> {
+    fn place(
+        &mut self,
+        model: &Model,
+        (name, index): (&str, u32),
+    ) -> Result<(Accelerator, Vec<String>), Mistake> {
         let ranks = model.spec.parallelism.tensor.saturating_mul(model.spec.parallelism.pipeline);
         let Some(first) = devices::first_class(self.world) else {
             // Ranks share its cores.
             return Ok((Accelerator { per_node: ranks, ..Accelerator::PROCESSOR }, Vec::new()));
         };
-        let takes_turns = model.spec.scaling.as_ref().is_some_and(Scaling::takes_turns);
+        // Those beyond run beside others of their model, in whoever's turn.
+        let is_first = index < model.spec.processes_min();
+        let takes_turns = is_first && model.spec.scaling.as_ref().is_some_and(Scaling::takes_turns);
         let asks = Asks { process: name, model: model.name(), takes_turns };
         let shared = self.shares.then(|| self.devices.share(asks, ranks as usize)).flatten();
         let taken = match shared {
@@ -176,6 +189,7 @@ impl<'a> Machine<'a> {
         };
         let taken = taken.map_err(|few| Mistake {
             field: "spec.replicas",
+            is_short: true,
             text: format!(
                 "{name} wants {} accelerators, and {} of this machine's {} are free ({}); lower `replicas` or `parallelism`",
                 few.wanted, few.free, few.there, first.name
@@ -198,7 +212,7 @@ impl<'a> Machine<'a> {
         }
         let (shape, on, runtime) =
             (&launch.shape, &launch.accelerator, sizing(engine, launch.version));
-        let wrong = |text: String| Mistake { field: "spec.parallelism", text };
+        let wrong = |text: String| Mistake { field: "spec.parallelism", text, is_short: false };
         let found = memory(facts, shape, on, runtime).map_err(|error| wrong(error.to_string()))?;
         if found.fits() {
             return Ok(());
@@ -328,7 +342,7 @@ impl<'a> Machine<'a> {
             Some(Found::Nothing(why)) => {
                 let is_placed = sought.home.is_some();
                 let field = if is_placed { "spec.runtimePath" } else { "spec.runtime" };
-                Err(Mistake { field, text: why.clone() })
+                Err(Mistake { field, text: why.clone(), is_short: false })
             }
             Some(Found::Release(Some(release))) => Ok(Version::parse(release)),
             Some(Found::Release(None)) | None => Ok(None),

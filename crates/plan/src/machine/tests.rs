@@ -15,6 +15,24 @@ fn planned(spec: &str, world: &World) -> Result<Plan, String> {
     plan(&resources, world).map_err(|error| error.to_string())
 }
 
+/// Models `a`, `b` and so on.
+fn several(specs: &[&str], world: &World) -> Result<Plan, String> {
+    let one = |(name, spec): (char, &&str)| {
+        format!(
+            "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let text = ('a'..).zip(specs).map(one).collect::<Vec<_>>().join("---\n");
+    let resources = parse_all([("f.yaml", text.as_str())]).unwrap();
+    plan(&resources, world).map_err(|error| error.to_string())
+}
+
+/// Each process with its accelerators.
+fn placed(plan: &Plan) -> Vec<String> {
+    let told = |one: &ProcessSpec| format!("{} {}", one.name, one.devices.join(","));
+    plan.processes.iter().map(told).collect()
+}
+
 fn gpus(count: usize) -> World {
     let gpu = |at: usize| Gpu {
         name: "NVIDIA L4".to_owned(),
@@ -92,13 +110,24 @@ fn accelerators_are_given_out_one_by_one() {
 
 #[test]
 fn runtimes_whose_ports_cannot_be_chosen_run_alone() {
-    let planned = |replicas: u32| {
+    let one = |replicas: u32| {
         let spec = format!("source: 'file:weights', runtime: deepspeed, replicas: {replicas}");
         planned(&spec, &World::with_cores(2)).map(|plan| plan.processes.len())
     };
-    assert_eq!(planned(1), Ok(1));
-    let error = planned(2).unwrap_err();
+    assert_eq!(one(1), Ok(1));
+    let error = one(2).unwrap_err();
     assert!(error.contains("spec.runtime: m-0 and m-1 would meet at ports"), "{error}");
+    // Also where it comes only when somebody asks.
+    let deepspeed = |more: &str| format!("source: 'file:weights', runtime: deepspeed, {more}");
+    let cold = deepspeed("scaling: {min: 0, max: 1, zero: cold}");
+    for world in [World::with_cores(2), gpus(1), gpus(2)] {
+        for first in [&deepspeed("replicas: 1"), &cold] {
+            let error = several(&[first, &cold], &world).unwrap_err();
+            assert!(error.contains("a-0 and b-0 would meet at ports"), "{error}");
+        }
+    }
+    let two = planned(&deepspeed("scaling: {min: 0, max: 2, zero: cold}"), &gpus(2)).unwrap();
+    assert_eq!(two.processes.len(), 1, "a second copy has no room");
 }
 
 #[test]
@@ -115,6 +144,12 @@ fn what_is_not_installed_is_said_where_it_was_asked_for() {
     assert_eq!(error.unwrap_err(), "f.yaml:4: spec.runtimePath: `llama-server` is nowhere");
     let there = world(Some("/opt/l"), Found::Release(Some("b9093".to_owned())));
     assert!(planned(spec, &there).is_ok());
+    // Also of one that takes turns, which is tried with the accelerators of others.
+    let spec = "source: 'file:a.gguf', runtime: llama.cpp, scaling: {min: 0, max: 1, zero: cold}";
+    let world = World { gpus: gpus(1).gpus, ..world(None, absent()) };
+    let error = several(&[spec, spec], &world).unwrap_err();
+    assert_eq!(error.matches("spec.runtime: `llama-server` is nowhere").count(), 2, "{error}");
+    assert!(!error.contains("spec.replicas"), "{error}");
 }
 
 #[test]
@@ -192,23 +227,11 @@ fn who_has_accelerators_keeps_them() {
 fn models_that_take_turns_share_accelerators() {
     let cold = "scaling: {min: 0, max: 2, zero: cold}";
     let check = |specs: [&str; 3], world: &World, expect: Result<&[&str], &str>| {
-        let one = |(name, spec): (&str, &str)| {
-            format!(
-                "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: {name}}}\nspec: {{source: \
-                 'file:weights', runtime: vllm, {spec}}}\n"
-            )
-        };
-        let text =
-            ["a", "b", "c"].into_iter().zip(specs).map(one).collect::<Vec<_>>().join("---\n");
-        let got = plan(&parse_all([("f.yaml", text.as_str())]).unwrap(), world);
-        let got = got.map_err(|error| error.to_string());
-        let told = got.as_ref().map(|plan| {
-            let told = |one: &ProcessSpec| format!("{} {}", one.name, one.devices.join(","));
-            plan.processes.iter().map(told).collect::<Vec<_>>()
-        });
+        let specs = specs.map(|spec| format!("source: 'file:weights', runtime: vllm, {spec}"));
+        let got = several(&specs.each_ref().map(String::as_str), world);
         match expect {
-            Ok(expect) => assert_eq!(told.unwrap(), expect),
-            Err(part) => assert!(told.unwrap_err().contains(part), "{got:?}"),
+            Ok(expect) => assert_eq!(placed(got.as_ref().unwrap()), expect),
+            Err(part) => assert!(got.as_ref().unwrap_err().contains(part), "{got:?}"),
         }
         got.map(|plan| plan.notes).unwrap_or_default()
     };
@@ -227,6 +250,30 @@ fn models_that_take_turns_share_accelerators() {
     world.devices = [had("a-0", "gpu-1"), had("b-0", "gpu-1"), had("c-0", "gpu-0")].into();
     check([cold; 3], &world, Ok(&["a-0 gpu-1", "b-0 gpu-1", "c-0 gpu-0"]));
     check([always, cold, cold], &world, Ok(&["a-0 gpu-1", "b-0 gpu-0", "c-0 gpu-0"]));
+}
+
+/// Copies that nobody may have asked for keep nothing from those that have to be there, or that take turns.
+#[test]
+fn what_only_comes_with_work_gives_its_accelerators_first() {
+    let held = |name: &str, count: usize| {
+        (0..count).map(|at| (format!("{name}-{at}"), vec![format!("gpu-{at}")])).collect()
+    };
+    let of = |more: &str| format!("source: 'file:weights', runtime: vllm, {more}");
+    let check = |first: &str, second: &str, expect: &[&str]| {
+        let world = World { devices: held("a", 3), ..gpus(3) };
+        let plan = several(&[&of(first), &of(second)], &world).unwrap();
+        assert_eq!(placed(&plan), expect, "{first} {second}");
+        // And that stays so.
+        let devices = plan.processes.iter().map(|one| (one.name.clone(), one.devices.clone()));
+        let world = World { devices: devices.collect(), ..gpus(3) };
+        let again = several(&[&of(first), &of(second)], &world).unwrap();
+        assert_eq!(placed(&again), expect, "{first} {second}");
+    };
+    let (some, cold) = ("scaling: {min: 1, max: 3}", "scaling: {min: 0, max: 3, zero: cold}");
+    check(some, "replicas: 1", &["a-0 gpu-0", "a-1 gpu-1", "b-0 gpu-2"]);
+    check(some, "replicas: 2", &["a-0 gpu-0", "b-0 gpu-2", "b-1 gpu-1"]);
+    check(cold, cold, &["a-0 gpu-0", "a-1 gpu-1", "b-0 gpu-2"]);
+    check("scaling: {min: 2, max: 3}", "replicas: 1", &["a-0 gpu-0", "a-1 gpu-1", "b-0 gpu-2"]);
 }
 
 #[test]
@@ -250,6 +297,8 @@ fn what_has_no_room_is_not_started() {
     check(&small, "context: 2048", None);
     check(&large, "context: 2048", Some("spec.parallelism: each accelerator lacks"));
     check(&small, "parallelism: {tensor: 3}", Some("tensor parallel 3"));
+    let cold = "context: 2048, scaling: {min: 0, max: 4, zero: cold}";
+    check(&large, cold, Some("spec.parallelism: each accelerator lacks"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{
     try_out, what_runs,
 };
 use crate::api::status::{NextStatus, UpdatePhase, UpdateStatus};
-use crate::api::{Dialect, Model};
+use crate::api::{Dialect, Model, Scaling};
 use crate::manifest::{Problem, mistake};
 use crate::plan::{Part, Parts, plan_parts};
 use crate::render::process::name_of;
@@ -37,7 +37,7 @@ pub struct Kept {
     pub tag: String,
     /// Copies of each version, while one replaces the other.
     pub copies: Option<Copies>,
-    /// Copies that the load wanted when the next version began: as many stay until that is over.
+    /// Copies that the load wanted when the next version began: as many stay until that is over, or nobody asks.
     pub replicas: Option<u32>,
     /// Why two versions cannot run at once, where that was found.
     pub crowded: Option<Crowded>,
@@ -59,7 +59,7 @@ pub type AllKept = BTreeMap<String, Kept>;
 /// What is seen of a Model here.
 #[derive(Clone, Copy, Debug)]
 pub struct SeenHere<'a> {
-    /// Copies that are wanted by the load, whatever their version.
+    /// Copies that are wanted by the load, whatever their version; none where nobody asks for any.
     pub replicas: u32,
     /// Copies of the next version that take requests.
     pub next_ready: u32,
@@ -171,7 +171,8 @@ impl OnMachine<'_> {
         let crowded = crowded
             .filter(|crowded| crowded.revision == wanted)
             .or_else(|| (!is_begun && !seen.has_room).then(no_room));
-        let stays = replicas.filter(|_| is_begun && spec.scaling.is_some());
+        // Where nobody asks there is nothing to find out.
+        let stays = replicas.filter(|_| is_begun && spec.scaling.is_some() && seen.replicas > 0);
         let replicas = stays.unwrap_or(seen.replicas);
         let Advanced { status, copies } = advance(
             now,
@@ -210,7 +211,8 @@ impl OnMachine<'_> {
                 let has = |one: &ProcessSpec| (one.name.clone(), one.devices.clone());
                 let has = plan.processes.iter().filter(|one| !one.devices.is_empty()).map(has);
                 world.devices.extend(has);
-                let of_next = self.of_next(model, (next, copies), &serving, &world)?;
+                let taken = (&world, self.shared(model, (own, next, copies), &plan, &world));
+                let of_next = self.of_next(model, (next, copies), &serving, taken)?;
                 meet_nowhere(model, &plan, &of_next)?;
                 add(&mut plan, &of_next, (model, own, next));
             }
@@ -223,13 +225,45 @@ impl OnMachine<'_> {
         Ok(plan)
     }
 
-    /// The plan with the next version of a Model, beside all others as they serve.
+    /// The world as it is for copies of a Model that takes turns, where they take over without a trial: what others
+    /// have that do so too is theirs as well, first of all what those had that they replace.
+    fn shared(
+        &self,
+        model: &Model,
+        (own, next, copies): (&Kept, &NextStatus, Copies),
+        plan: &Plan,
+        world: &World,
+    ) -> Option<World> {
+        let takes_turns =
+            |model: &Model| model.spec.scaling.as_ref().is_some_and(Scaling::takes_turns);
+        if !takes_turns(model) || next.phase != UpdatePhase::TakingOver {
+            return None;
+        }
+        let mut world = world.clone();
+        let others = self.models().filter(|other| other.name() != model.name());
+        let others: Vec<&Model> = others.filter(|other| takes_turns(other)).collect();
+        let is_lent = |name: &str| others.iter().any(|other| is_copy(name, other.name()));
+        world.devices.retain(|name, _| !is_lent(name));
+        for index in 0..copies.next {
+            let before = name_of(model, &own.tag, index);
+            let is_gone = plan.processes.iter().all(|process| process.name != before);
+            let had = self.world.devices.get(&before).filter(|_| is_gone);
+            let after = name_of(model, &next.revision, index);
+            if let Some(had) = had.filter(|_| !world.devices.contains_key(&after)) {
+                world.devices.insert(after, had.clone());
+            }
+        }
+        Some(world)
+    }
+
+    /// The plan with the next version of a Model, beside all others as they serve: in the first of those worlds
+    /// where it has room.
     fn of_next(
         &self,
         model: &Model,
         (next, copies): (&NextStatus, Copies),
         serving: &[Resource],
-        world: &World,
+        (world, shared): (&World, Option<World>),
     ) -> Result<Plan, PlanError> {
         let own =
             |one: &&Resource| matches!(one, Resource::Model(one) if one.name() == model.name());
@@ -241,7 +275,11 @@ impl OnMachine<'_> {
             .collect();
         let part = Part { tag: next.revision.clone(), copies: Some(copies.next) };
         parts.insert(model.name().to_owned(), part);
-        plan_parts(&resources, world, &parts)
+        let planned = plan_parts(&resources, world, &parts);
+        match (planned, shared) {
+            (Err(_), Some(shared)) => plan_parts(&resources, &shared, &parts),
+            (planned, _) => planned,
+        }
     }
 
     fn models(&self) -> impl Iterator<Item = &Model> {

@@ -18,6 +18,10 @@ struct Play {
     progress: Progress,
     comes_up: bool,
     has_room: bool,
+    /// Other Models.
+    others: String,
+    /// Whether nobody asks for it.
+    is_idle: bool,
 }
 
 impl Play {
@@ -31,6 +35,8 @@ impl Play {
             progress: Progress::Going,
             comes_up: true,
             has_room: true,
+            others: String::new(),
+            is_idle: false,
         }
     }
 
@@ -40,7 +46,7 @@ impl Play {
 
     fn try_turn(&mut self, spec: &str) -> Result<(), PlanError> {
         self.second += 10;
-        let text = format!("{HEAD}{spec}\n");
+        let text = format!("{HEAD}{spec}\n{}", self.others);
         let resources = parse_all([("m.yaml", text.as_str())]).unwrap();
         let at = format!("2027-01-01T00:{:02}:{:02}Z", self.second / 60, self.second % 60);
         let now: Timestamp = at.parse().unwrap();
@@ -59,7 +65,7 @@ impl Play {
         let trials = [trial];
         let is_on_trial = self.phase().is_some_and(|phase| phase != UpdatePhase::Starting);
         let seen = |model: &Model| SeenHere {
-            replicas: model.spec.replicas,
+            replicas: if self.is_idle { 0 } else { model.spec.replicas },
             next_ready: if self.comes_up { of_next } else { 0 },
             trouble: Some("out of memory"),
             patience_seconds: 60,
@@ -297,6 +303,53 @@ fn copies_stay_as_they_are_until_an_update_is_over() {
     }
     assert_eq!(play.phase(), Some(UpdatePhase::RolledBack));
     assert!(play.plan.lane("m").unwrap().scaling.is_some());
+}
+
+#[test]
+fn where_nobody_asks_the_wanted_version_is_taken_as_it_is() {
+    let updates = format!("scaling: {{min: 0, max: 4, zero: cold}}\n  updates: {{{CANARY}}}");
+    let (old, new) = (spec("a.gguf", &updates), spec("b.gguf", &updates));
+    let mut play = Play::on(cores());
+    play.turn(&old);
+    (0..2).for_each(|_| play.turn(&new));
+    assert_eq!(play.phase(), Some(UpdatePhase::Trying));
+    play.is_idle = true;
+    play.turn(&new);
+    assert_eq!((play.phase(), play.kept["m"].copies), (None, None));
+    assert_eq!(play.kept["m"].update.serving, Some(of(&new)));
+    assert!(play.plan.lane("m").unwrap().scaling.is_some(), "it follows the load again");
+    assert!(play.plan.lane("m+next").is_none());
+}
+
+/// Two that take turns at one accelerator: the one that runs now is replaced there as if it were alone, also after
+/// a restart.
+#[test]
+fn one_that_takes_turns_is_replaced_on_the_accelerator_that_it_shares() {
+    let cold = "scaling: {min: 0, max: 1, zero: cold}";
+    let updates = format!("runtime: vllm\n  {cold}\n  updates: {{{CANARY}}}");
+    let (old, new) = (spec("a/", &updates), spec("b/", &updates));
+    let mut play = Play::on(gpus(1));
+    let other = "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: other}\nspec: ";
+    play.others = format!("---\n{other}{{source: 'file:o/', runtime: vllm, {cold}}}\n");
+    let all = |play: &Play| {
+        let one = |one: &ProcessSpec| format!("{} {}", one.name, one.devices.join(","));
+        play.plan.processes.iter().map(one).collect::<Vec<_>>()
+    };
+    play.turn(&old);
+    assert_eq!(all(&play), ["m-0 gpu-0", "other-0 gpu-0"]);
+    play.turn(&new);
+    assert_eq!(play.phase(), Some(UpdatePhase::TakingOver), "{}", play.message());
+    let next = [format!("other-0 gpu-0"), format!("m+{}-0 gpu-0", of(&new))];
+    assert_eq!(all(&play), next);
+    let (kept, begun) = (play.kept.clone(), play.plan.clone());
+    play.plan = Plan::default();
+    play.comes_up = false;
+    play.turn(&new);
+    assert_eq!(all(&play), next, "nothing runs");
+    (play.kept, play.plan, play.comes_up) = (kept, begun, true);
+    play.turn(&new);
+    assert_eq!(play.phase(), None);
+    assert_eq!(all(&play), [format!("m+{}-0 gpu-0", of(&new)), "other-0 gpu-0".to_owned()]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::adapters::Wanted;
 use super::placed::Placed;
 use super::process::Keeper;
 use super::rollout::{Action, Instance, Rollout};
-use super::{Event, Machine, States};
+use super::{Event, Machine, States, taken_kib};
 
 /// What somebody outside wants.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Foreman {
                 return false;
             }
             let pid = states.lock().get(&old.label).and_then(|state| state.pid);
-            pid.is_none_or(|pid| memory(pid, &what.0.weights))
+            pid.is_none_or(|pid| memory(taken_kib(pid).unwrap_or(0), &what.0.weights))
         };
         // A version that goes leaves its memory to the one that comes.
         let free = |old: &Instance<What>, what: &What| {

@@ -45,7 +45,7 @@ use foreman::{Foreman, Order};
 
 pub use devices::{Visible, accelerators};
 pub use installed::look_for;
-pub use memory::has_room;
+pub use memory::{has_room, taken_kib};
 pub use placed::Placed;
 pub use warden::watch_over;
 
@@ -80,9 +80,9 @@ pub struct Machine {
     pub start_timeout: Duration,
     /// How long a process gets to end.
     pub stop_timeout: Duration,
-    /// Whether another process like the one with that id has room beside it, with the weights at
+    /// Whether another process has room beside all others that takes so many kibibytes, with the weights at
     /// that path; usually [`has_room`].
-    pub memory: fn(u32, &Path) -> bool,
+    pub memory: fn(u64, &Path) -> bool,
 }
 
 /// Names of variables, which a later plan may add to.

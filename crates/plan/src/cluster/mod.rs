@@ -30,6 +30,7 @@ pub use action::{About, Action, Apply, Keys, Note, Plan, Target, Why};
 pub use admit::{Admission, Identity, Refusal, Refused, Seen, admit};
 pub use difference::{Difference, differences};
 pub use kinds::{Row, Sort};
+pub(crate) use model::PULL_SECONDS;
 pub use observed::{FILLED, RENDERED};
 pub use pod::PodOf;
 pub use trouble::{Failure, Trouble, pod_trouble, trouble};

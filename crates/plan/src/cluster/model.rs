@@ -24,7 +24,7 @@ use crate::render::kubernetes::{self, Cluster, RenderError, Rendered, adapters_n
 const STATUS_EVERY_MS: u64 = 1_000;
 
 /// What a start may take beside the program's own: pulling its image.
-pub(super) const PULL_SECONDS: u32 = 1800;
+pub(crate) const PULL_SECONDS: u32 = 1800;
 
 /// What is to be done about a Model.
 pub(super) fn plan(world: &mut World, now_ms: u64, at: &Ref) -> Plan {

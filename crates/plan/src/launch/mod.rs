@@ -33,6 +33,7 @@ use thiserror::Error;
 
 pub use engine::Engine;
 pub use flags::{Fault, Finding, Severity};
+pub(crate) use probe::start_seconds;
 pub use request::{Adapter, Features, Launch, Weights};
 pub use spec::{
     Command, EVENTS, Env, EnvValue, File, LEADER, LISTEN, LaunchSpec, METRICS, PEERS, PORT, Port,

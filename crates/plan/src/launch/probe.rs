@@ -43,9 +43,14 @@ pub(super) fn probes(path: &str, launch: &Launch) -> Probes {
     }
 }
 
-fn start_failures(weight_bytes: Option<u64>) -> u32 {
+/// Seconds that a start with weights of so many bytes may take.
+pub(crate) fn start_seconds(weight_bytes: Option<u64>) -> u64 {
     let loading = weight_bytes.unwrap_or(0) / LOAD_BYTES_PER_SECOND;
-    let seconds = START_SECONDS.saturating_add(loading).min(START_SECONDS_MAX);
+    START_SECONDS.saturating_add(loading).min(START_SECONDS_MAX)
+}
+
+fn start_failures(weight_bytes: Option<u64>) -> u32 {
+    let seconds = start_seconds(weight_bytes);
     u32::try_from(seconds.div_ceil(u64::from(START_PERIOD))).unwrap_or(u32::MAX)
 }
 

@@ -15,6 +15,8 @@ use pilotage_core::{ReplicaId, Span, Time};
 use super::policy::{copies, policy};
 use super::turns::{Look, Turns};
 use crate::api::{FleetSpec, ModelSpec, ScaleBy, Scaling, Zero};
+use crate::cluster::PULL_SECONDS;
+use crate::launch::start_seconds;
 use crate::update::NEXT;
 
 /// For how long somebody is taken to wait who did when a gateway said so last.
@@ -155,6 +157,7 @@ impl Regulator {
         let (Some(scaling), Some(policy)) = (sight.spec.scaling, policy(sight.spec, sight.fleet))
         else {
             self.models.remove(name);
+            self.turns.forget(name);
             return Ok(None);
         };
         let merged = self.merged(name);
@@ -286,12 +289,18 @@ fn look<'a>(sight: &Sight<'a>, decision: &Decision) -> Option<Look<'a>> {
     sight.spec.scaling.filter(Scaling::takes_turns)?;
     let there = || sight.pods.iter().filter(|pod| pod.stage != Stage::Draining);
     let serves = there().filter(|pod| pod.stage == Stage::Ready).map(|pod| pod.since).min();
+    let comes = there().any(|pod| pod.stage == Stage::Starting && !pod.is_unplaced);
+    let start =
+        || sight.spec.start_seconds.map_or_else(|| start_seconds(sight.spec.size_bytes), u64::from);
     Some(Look {
         fleet: sight.spec.fleet.as_ref().map(|name| name.as_str()),
         serves,
+        // The image is pulled before the program starts.
+        comes: comes.then(|| Span::from_secs(start().saturating_add(PULL_SECONDS.into()))),
         is_asked: decision.why.waiting > 0.0,
         // Nodes may be on their way to who waits, and starts on others take long.
         is_busy: true,
+        has_room: false,
         is_unplaced: there().next().is_some() && there().all(|pod| pod.is_unplaced),
     })
 }

@@ -1,6 +1,6 @@
 //! Days of a Model on a cluster, in steps of five seconds, with gateways that say what they are told to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pilotage_core::scale::{Report, Running, Seen, Signals, Speed, Stage, Waiting, Work};
 use pilotage_core::{Band, Span, Time};
@@ -390,4 +390,35 @@ fn a_cold_model_gives_its_place_to_one_that_waits() {
     stand.gateways[0].waiting = 1.0;
     stand.run(5);
     assert_eq!(stand.replicas, 1, "{:?}", stand.last);
+}
+
+/// A pod that has a place and never becomes ready gives it back to one that waits.
+#[test]
+fn what_never_becomes_ready_gives_its_place_back() {
+    let spec = model("scaling: {min: 0, max: 1, zero: cold}, startSeconds: 60");
+    let mut stand = Stand::new("{min: 0, max: 1, zero: cold}", 1, 1);
+    let asked = |stand: &Stand| {
+        let mut all = stand.report(Gateway { waiting: 1.0, ..Gateway::default() });
+        let lane = all.models["m"].clone();
+        all.models.insert("other".to_owned(), lane);
+        all
+    };
+    let mut told = BTreeMap::new();
+    let begun = stand.now;
+    while told.get("m") != Some(&"GaveWay") && stand.now < begun + Span::from_secs(7200) {
+        stand.now = stand.now + Span::from_secs(5);
+        let report = asked(&stand);
+        stand.regulator.know(&BTreeSet::from([0]));
+        stand.regulator.hear(stand.now, 0, report);
+        for (name, is_unplaced) in [("m", false), ("other", true)] {
+            let (stage, since) = (Stage::Starting, begun);
+            let pod = PodSeen { name: name.to_owned(), stage, since, took: None, is_unplaced };
+            let sight = Sight { replicas: Some(1), ..sight(&spec, vec![pod]) };
+            let verdict = stand.regulator.decide(stand.now, name, &sight).unwrap().unwrap();
+            told.insert(name, verdict.reason);
+        }
+    }
+    let minutes = stand.now.since(begun).as_millis() / 60_000;
+    assert_eq!((minutes, told["m"]), (31, "GaveWay"), "its start and the pull of its image");
+    assert_ne!(told["other"], "GaveWay");
 }

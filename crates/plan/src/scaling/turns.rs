@@ -3,7 +3,8 @@
 //!
 //! Contract: nobody gives way before it served for [`STAY`], or for [`STAY_IDLE`] where nobody uses it, one gives
 //! way at a time and to the one that waits longest, and it comes back when that one has a place, or turns out not
-//! to fit there. A place that is free, or comes free by itself, is nobody's turn.
+//! to fit there. Who has a place and does not come up there gives it back when its time is over, and gets no other's
+//! for a while. A place that is free, or comes free by itself, is nobody's turn.
 
 use std::collections::BTreeMap;
 
@@ -31,12 +32,16 @@ pub struct Look<'a> {
     pub fleet: Option<&'a str>,
     /// Since when it serves, if it does.
     pub serves: Option<Time>,
+    /// Where it has a place and does not serve: how long it may take to come up.
+    pub comes: Option<Span>,
     /// Whether somebody waits for it.
     pub is_asked: bool,
     /// Whether somebody uses it at the moment, or may: then it is not asked for its place so soon.
     pub is_busy: bool,
-    /// Whether there is no room for any of its copies.
+    /// Whether none of its copies has a place.
     pub is_unplaced: bool,
+    /// Whether there may be a place for one all the same: then nobody else goes for it.
+    pub has_room: bool,
 }
 
 /// Whose turn it is.
@@ -57,8 +62,10 @@ struct Turn {
 enum State {
     /// Whether somebody uses it, and since when it serves.
     Serves(bool, Time),
-    /// Since when it waits for a place.
-    Waits(Time),
+    /// It has a place, and until when it may take to serve there.
+    Comes(Time),
+    /// Since when it waits for a place, and whether there may be one.
+    Waits(Time, bool),
     /// To whom, and when.
     GaveWay(String, Time),
 }
@@ -73,20 +80,23 @@ impl Turns {
             self.all.remove(name);
         }
         let before = self.all.get(name).map(|turn| turn.state.clone());
-        let state = match (look.serves, look.is_asked && look.is_unplaced, before) {
+        let state = match (look.serves, look.comes, before) {
             (Some(since), ..) => State::Serves(look.is_busy, since),
-            (None, true, Some(State::Waits(since))) => State::Waits(since),
-            (None, true, _) => State::Waits(now),
-            (None, false, _) => {
+            // Another start does not begin its time anew.
+            (None, Some(_), Some(State::Comes(until))) => State::Comes(until),
+            (None, Some(patience), _) => State::Comes(now + patience),
+            (None, None, _) if !look.is_asked || !look.is_unplaced => {
                 self.all.remove(name);
                 return None;
             }
+            (None, None, Some(State::Waits(since, _))) => State::Waits(since, look.has_room),
+            (None, None, _) => State::Waits(now, look.has_room),
         };
         let fleet = look.fleet.map(str::to_owned);
-        let to = match &state {
-            State::Serves(is_busy, since) => self.to(now, (name, *is_busy), fleet.as_ref(), *since),
-            State::Waits(_) | State::GaveWay(..) => None,
-        };
+        let to = self.to(now, name, fleet.as_ref(), &state);
+        if to.is_some() && matches!(state, State::Comes(_)) {
+            self.hopeless.insert(name.to_owned(), now + HOPELESS);
+        }
         let state = to.clone().map_or(state, |to| State::GaveWay(to, now));
         self.all.insert(name.to_owned(), Turn { fleet, state });
         to
@@ -98,16 +108,22 @@ impl Turns {
         self.hopeless.retain(|name, _| keep(name));
     }
 
+    /// Forgets that one.
+    pub fn forget(&mut self, name: &str) {
+        self.all.remove(name);
+        self.hopeless.remove(name);
+    }
+
     fn gave(&self, name: &str) -> Option<(String, Time)> {
         match &self.all.get(name)?.state {
             State::GaveWay(to, at) => Some((to.clone(), *at)),
-            State::Serves(..) | State::Waits(_) => None,
+            State::Serves(..) | State::Comes(_) | State::Waits(..) => None,
         }
     }
 
     /// Whether the one that it was given to still needs the place, and may yet come to use it.
     fn is_due(&mut self, now: Time, to: &str, at: Time) -> bool {
-        if !self.all.get(to).is_some_and(|turn| matches!(turn.state, State::Waits(_))) {
+        if !self.all.get(to).is_some_and(|turn| matches!(turn.state, State::Waits(..))) {
             return false;
         }
         let is_unused = now.since(at) >= UNUSED_MAX;
@@ -117,35 +133,44 @@ impl Turns {
         !is_unused
     }
 
-    /// To whom one that serves since then has to give way, if it has to.
-    fn to(
-        &self,
-        now: Time,
-        (name, is_busy): (&str, bool),
-        fleet: Option<&String>,
-        since: Time,
-    ) -> Option<String> {
-        let (stay, patience) = if is_busy { (STAY, PATIENCE) } else { (STAY_IDLE, Span::ZERO) };
+    /// To whom one has to give way, if it has to.
+    fn to(&self, now: Time, name: &str, fleet: Option<&String>, state: &State) -> Option<String> {
+        let own = state.order(now)?;
+        let patience = match state {
+            State::Serves(is_busy, since) => {
+                let (stay, patience) =
+                    if *is_busy { (STAY, PATIENCE) } else { (STAY_IDLE, Span::ZERO) };
+                (now.since(*since) >= stay).then_some(patience)?
+            }
+            State::Comes(_) | State::Waits(..) | State::GaveWay(..) => Span::ZERO,
+        };
         let there = || self.all.iter().filter(move |(_, turn)| turn.fleet.as_ref() == fleet);
-        if now.since(since) < stay
-            || there().any(|(_, turn)| matches!(turn.state, State::GaveWay(..)))
-        {
+        if there().any(|(_, turn)| matches!(turn.state, State::GaveWay(..))) {
             return None;
         }
-        // Who is used by nobody goes first, and of those alike who serves longest.
-        let is_first = there().all(|(other, turn)| match &turn.state {
-            State::Serves(other_busy, began) => {
-                (*other_busy, *began, other.as_str()) >= (is_busy, since, name) || other == name
-            }
-            State::Waits(_) | State::GaveWay(..) => true,
+        let is_first = there().all(|(other, turn)| {
+            let order = turn.state.order(now);
+            order.is_none_or(|order| (order, other.as_str()) >= (own, name)) || other == name
         });
         let waiting = there().filter_map(|(other, turn)| match &turn.state {
-            State::Waits(began) if now.since(*began) >= patience => Some((*began, other)),
+            State::Waits(began, false) if now.since(*began) >= patience => Some((*began, other)),
             _ => None,
         });
         let helped = |name: &str| self.hopeless.get(name).is_none_or(|until| now >= *until);
         let first = waiting.filter(|(_, other)| helped(other)).min();
         first.filter(|_| is_first).map(|(_, other)| other.clone())
+    }
+}
+
+impl State {
+    /// Who goes first: who does not come up in time, then who is used by nobody, and of those alike who is there
+    /// for longest. None for those that have no place to give, or may yet come.
+    fn order(&self, now: Time) -> Option<(bool, bool, Time)> {
+        match self {
+            Self::Serves(is_busy, since) => Some((true, *is_busy, *since)),
+            Self::Comes(until) if now >= *until => Some((false, false, *until)),
+            Self::Comes(_) | Self::Waits(..) | Self::GaveWay(..) => None,
+        }
     }
 }
 
@@ -166,6 +191,8 @@ mod tests {
         moves: u32,
         /// One that fits nowhere.
         large: Option<&'static str>,
+        /// One that gets a place and never serves.
+        broken: Option<&'static str>,
     }
 
     impl Stand {
@@ -178,6 +205,7 @@ mod tests {
                 served: BTreeMap::new(),
                 moves: 0,
                 large: None,
+                broken: None,
             }
         }
 
@@ -192,11 +220,13 @@ mod tests {
 
         fn step(&mut self, name: &'static str) {
             let since = self.placed.get(name).map(|at| *at + START);
-            let serves = since.filter(|at| *at <= self.now);
+            let serves = since.filter(|at| *at <= self.now && self.broken != Some(name));
+            let comes = self.placed.get(name).map(|_| UNUSED_MAX);
             *self.served.entry(name.to_owned()).or_default() += u64::from(serves.is_some()) * 5;
             let is_unplaced = !self.placed.contains_key(name);
             let (fleet, is_asked, is_busy) = (None, serves.is_none(), true);
-            let look = Look { fleet, serves, is_asked, is_busy, is_unplaced };
+            let has_room = self.placed.len() < self.room && self.large != Some(name);
+            let look = Look { fleet, serves, comes, is_asked, is_busy, is_unplaced, has_room };
             if self.turns.gives_way(self.now, name, &look).is_some() {
                 self.placed.remove(name);
             } else if is_unplaced && self.placed.len() < self.room && self.large != Some(name) {
@@ -239,6 +269,46 @@ mod tests {
         assert!(stand.served["a"] > 8 * 3600 * 8 / 10, "{:?}", stand.served);
     }
 
+    /// Whether it comes first or later: who works serves nearly all the time.
+    #[test]
+    fn one_that_never_comes_up_costs_others_little() {
+        for names in [["a", "b"], ["b", "a"]] {
+            let mut stand = Stand::new(1);
+            stand.broken = Some("b");
+            stand.run(&names, 8 * 3600);
+            assert!(stand.served["a"] > 8 * 3600 * 8 / 10, "{:?}", stand.served);
+            assert!(stand.moves > 4, "it is tried again: {}", stand.moves);
+        }
+    }
+
+    /// Nobody who serves goes for what one that is stuck holds.
+    #[test]
+    fn one_that_does_not_come_up_goes_before_one_that_serves() {
+        let mut turns = Turns::default();
+        let now = Time::from_millis(10_000_000);
+        let waits = Look {
+            fleet: None,
+            serves: None,
+            comes: None,
+            is_asked: true,
+            is_busy: false,
+            is_unplaced: true,
+            has_room: false,
+        };
+        let serves =
+            Look { serves: Some(Time::ZERO), is_asked: false, is_unplaced: false, ..waits };
+        let comes = Look { comes: Some(UNUSED_MAX), is_unplaced: false, ..waits };
+        let at = |seconds: u64| now + Span::from_secs(seconds);
+        assert_eq!(turns.gives_way(now, "z", &comes), None);
+        assert_eq!(turns.gives_way(at(300), "z", &comes), None, "nobody waits");
+        assert_eq!(turns.gives_way(at(300), "c", &waits), None);
+        assert_eq!(turns.gives_way(at(300), "a", &serves), None);
+        assert_eq!(turns.gives_way(at(300), "z", &comes), Some("c".to_owned()));
+        turns.forget("c");
+        assert_eq!(turns.gives_way(at(301), "z", &waits), None, "it was for one that is gone");
+        assert_eq!(turns.gives_way(at(301), "a", &serves), None, "it gets no other's place");
+    }
+
     /// One that nobody uses goes at once, before one that somebody does, and not as soon as it came.
     #[test]
     fn one_that_nobody_uses_gives_way_at_once() {
@@ -248,9 +318,11 @@ mod tests {
             let idle = Look {
                 fleet: None,
                 serves: None,
+                comes: None,
                 is_asked: true,
                 is_busy: true,
                 is_unplaced: true,
+                has_room: false,
             };
             let mut gave = [false; 2];
             // Twice: who serves is known only then.
@@ -276,6 +348,36 @@ mod tests {
         check([true, false], 20, [false, false]);
     }
 
+    /// Nobody goes for one that may have found a place; who went for it stays away until it is there.
+    #[test]
+    fn a_place_that_is_free_is_nobodys_turn() {
+        let mut turns = Turns::default();
+        let now = Time::from_millis(10_000_000);
+        let waits = Look {
+            fleet: None,
+            serves: None,
+            comes: None,
+            is_asked: true,
+            is_busy: false,
+            is_unplaced: true,
+            has_room: true,
+        };
+        let serves =
+            Look { serves: Some(Time::ZERO), is_asked: false, is_unplaced: false, ..waits };
+        for (at, name) in ["b", "y"].into_iter().enumerate() {
+            assert_eq!(turns.gives_way(now, name, &waits), None);
+            assert_eq!(turns.gives_way(now, "c", &serves), None, "{at}");
+        }
+        assert_eq!(turns.gives_way(now, "b", &Look { has_room: false, ..waits }), None);
+        assert_eq!(turns.gives_way(now, "c", &serves), Some("b".to_owned()));
+        assert_eq!(turns.gives_way(now, "b", &waits), None);
+        let asked = Look { serves: None, ..waits };
+        assert_eq!(turns.gives_way(now, "c", &asked), Some("b".to_owned()), "it is not there yet");
+        let comes = Look { comes: Some(UNUSED_MAX), is_unplaced: false, ..waits };
+        assert_eq!(turns.gives_way(now, "b", &comes), None);
+        assert_eq!(turns.gives_way(now, "c", &asked), None);
+    }
+
     #[test]
     fn other_fleets_are_no_matter() {
         let mut turns = Turns::default();
@@ -283,9 +385,11 @@ mod tests {
         let waits = Look {
             fleet: Some("x"),
             serves: None,
+            comes: None,
             is_asked: true,
             is_busy: true,
             is_unplaced: true,
+            has_room: false,
         };
         assert_eq!(turns.gives_way(now, "b", &waits), None);
         let later = now + Span::from_secs(600);
@@ -293,9 +397,11 @@ mod tests {
         let serves = |fleet| Look {
             fleet,
             serves: Some(Time::ZERO),
+            comes: None,
             is_asked: false,
             is_busy: true,
             is_unplaced: false,
+            has_room: false,
         };
         assert_eq!(turns.gives_way(later, "a", &serves(Some("y"))), None);
         assert_eq!(turns.gives_way(later, "a", &serves(Some("x"))), Some("b".to_owned()));

@@ -9,6 +9,7 @@ use pilotage_core::Time;
 use pilotage_gateway::admin::More;
 use pilotage_operator::local::{Event, HiddenEnv, Supervisor};
 use pilotage_plan::ProcessSpec;
+use pilotage_plan::api::Model;
 use pilotage_plan::update::AllKept;
 use pilotage_shell::serve::Entrance;
 use pilotage_shell::signals::Shutdown;
@@ -40,7 +41,7 @@ pub(super) struct Serving {
     versions: Versions,
     /// Why they do not go on, so that it is told once.
     stuck: Option<String>,
-    memory: fn(u32, &Path) -> bool,
+    memory: fn(u64, &Path) -> bool,
 }
 
 impl Serving {
@@ -109,6 +110,7 @@ impl Serving {
                         self.look().await;
                     }
                     if changes {
+                        self.scaling.look(&self.front.gateway);
                         self.change();
                     }
                     self.scale();
@@ -212,7 +214,7 @@ impl Serving {
             states: &states,
             processes: &processes,
             judged: self.front.gateway.judged(),
-            runs: &|model| scaling.runs(model),
+            runs: &|model: &Model| scaling.runs(model.name(), model.spec.scaling.as_ref()),
             memory: self.memory,
         };
         look(&self.versions, &view, devices)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pilotage_core::scale::TrialProgress;
 use pilotage_gateway::Judged;
-use pilotage_operator::local::{Placed, START_TIMEOUT, State};
+use pilotage_operator::local::{Placed, START_TIMEOUT, State, taken_kib};
 use pilotage_plan::api::Model;
 use pilotage_plan::api::status::{NextStatus, UpdatePhase};
 use pilotage_plan::update::{self, AllKept, Kept, OnMachine, Progress, SeenHere, Trial, revision};
@@ -44,10 +44,10 @@ pub(super) struct View<'a> {
     pub(super) processes: &'a [Placed],
     /// What the gateway thinks of what is on trial.
     pub(super) judged: Vec<Judged>,
-    /// How many copies of a Model are to run, where they follow the load.
-    pub(super) runs: &'a dyn Fn(&str) -> Option<u32>,
-    /// Whether another process like the one with that id has room, with the weights at that path.
-    pub(super) memory: fn(u32, &Path) -> bool,
+    /// How many copies of a Model are to run, where the load says that.
+    pub(super) runs: &'a dyn Fn(&Model) -> Option<u32>,
+    /// Whether another process that takes so many kibibytes has room, with the weights at that path.
+    pub(super) memory: fn(u64, &Path) -> bool,
 }
 
 /// What was made of the manifests for versions that do not serve by now: they are to be read again.
@@ -245,7 +245,7 @@ impl Versions {
         let usual = u32::try_from(START_TIMEOUT.as_secs()).unwrap_or(u32::MAX);
         let trials = trials.get(name).map(Vec::as_slice).unwrap_or_default();
         SeenHere {
-            replicas: (view.runs)(name).unwrap_or_else(|| model.spec.processes_min()),
+            replicas: (view.runs)(model).unwrap_or_else(|| model.spec.processes_min()),
             next_ready: u32::try_from(ready).unwrap_or(u32::MAX),
             trouble: own().find_map(|(_, state)| state.last_exit.as_deref()),
             patience_seconds: said.unwrap_or(usual),
@@ -280,7 +280,7 @@ impl Versions {
             let of = |(label, _): &(&String, &State)| is_of(label, &placed.spec.name);
             view.states.iter().filter(of).find_map(|(_, state)| state.pid)
         });
-        pid.is_none_or(|pid| (view.memory)(pid, path))
+        pid.is_none_or(|pid| (view.memory)(taken_kib(pid).unwrap_or(0), path))
     }
 }
 

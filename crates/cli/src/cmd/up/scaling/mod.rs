@@ -14,17 +14,17 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pilotage_core::{Span, Time};
 use pilotage_gateway::Gateway;
-use pilotage_operator::local::{Placed, State};
-use pilotage_plan::Plan;
+use pilotage_operator::local::{Placed, START_TIMEOUT, State, taken_kib};
 use pilotage_plan::scaling::Turns;
-use pilotage_plan::update::model_of;
+use pilotage_plan::update::{NEXT, model_of};
+use pilotage_plan::{Plan, api};
 use pilotage_shell::clock::Clock;
 use serde::Serialize;
 use serde_json::Value;
 
 pub(super) use naps::{Access, Done, Naps};
 pub(super) use scaled::is_of;
-use scaled::{Scaled, View};
+use scaled::{Hindrance, Scaled, View, is_busy};
 
 /// Between two decisions, where nobody waits for one.
 const EVERY: Span = Span::from_secs(1);
@@ -32,14 +32,19 @@ const EVERY: Span = Span::from_secs(1);
 /// How long a start takes on one machine, until one was measured.
 const START: Span = Span::from_secs(30);
 
-/// Whether another process like the one with that id has room, with the weights at that path.
-type Memory = fn(u32, &Path) -> bool;
+/// For how long what was seen last still holds of a Model that is looked at now and then.
+const BLIND: Span = Span::from_secs(5);
+
+/// Whether another process that takes so many kibibytes has room, with the weights at that path.
+type Memory = fn(u64, &Path) -> bool;
 
 /// The models whose copies follow the load.
 pub(super) struct Scaling {
     models: BTreeMap<String, Scaled>,
     /// How many processes the others have.
     fixed: BTreeMap<String, usize>,
+    /// Since when nobody uses those of them that were looked at, and when that was last.
+    quiet: BTreeMap<String, (Time, Time)>,
     shown: Arc<Mutex<BTreeMap<String, Shown>>>,
     /// Who has a place where there is none for all.
     turns: Turns,
@@ -77,9 +82,9 @@ pub(super) enum Task {
 
 impl Scaling {
     pub(super) fn new(clock: Clock, memory: Memory) -> Self {
-        let (models, fixed) = (BTreeMap::new(), BTreeMap::new());
+        let (models, fixed, quiet) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (shown, turns) = (Arc::default(), Turns::default());
-        Self { models, fixed, shown, turns, memory, clock }
+        Self { models, fixed, quiet, shown, turns, memory, clock }
     }
 
     /// The models from now on. `served` has those of plans before as well, whose copies stay as they
@@ -88,7 +93,6 @@ impl Scaling {
         let now = self.now();
         self.models.retain(|name, _| served.lane(name).is_some());
         self.fixed.retain(|name, _| served.lane(name).is_some());
-        self.turns.retain(|name| plan.lane(name).is_some());
         for lane in &served.lanes {
             if plan.lane(&lane.name).is_none() {
                 self.models.get_mut(&lane.name).into_iter().for_each(Scaled::freeze);
@@ -107,11 +111,14 @@ impl Scaling {
             let first = plan.processes.iter().find(|process| process.lane == lane.name);
             let place = first.map(|process| process.devices.join(","));
             let place = place.filter(|devices| !devices.is_empty());
+            let start = first.and_then(|process| process.readiness.start_seconds);
+            let start = Span::from_secs(start.map_or(START_TIMEOUT.as_secs(), u64::from));
             match self.models.get_mut(&lane.name) {
                 Some(model) => model.set(said, names),
                 None => {
                     // Those that run may be needed: what is not, goes by the load.
                     let there = self.fixed.remove(&lane.name).unwrap_or(0);
+                    let there = if self.rests(now, &lane.name, &said) { 0 } else { there };
                     let model = Scaled::new(now, said, (names, there));
                     self.models.extend(model.map(|model| (lane.name.clone(), model)));
                 }
@@ -119,14 +126,18 @@ impl Scaling {
             self.models
                 .get_mut(&lane.name)
                 .into_iter()
-                .for_each(|model| model.settle(place.clone()));
+                .for_each(|model| model.settle(place.clone(), start));
         }
+        self.quiet.retain(|name, _| self.fixed.contains_key(name));
+        let follows = |name: &str| self.models.get(name).is_some_and(|model| !model.is_frozen());
+        self.turns.retain(follows);
         self.show(now);
     }
 
-    /// How many copies of a model are to run, where they follow the load.
-    pub(super) fn runs(&self, model: &str) -> Option<u32> {
-        self.models.get(model).map(Scaled::runs)
+    /// How many copies of a model are to run, where they follow the load by that, or nobody needs any.
+    pub(super) fn runs(&self, model: &str, said: Option<&api::Scaling>) -> Option<u32> {
+        let rests = |said: &api::Scaling| self.rests(self.now(), model, said).then_some(0);
+        self.models.get(model).map(Scaled::runs).or_else(|| said.and_then(rests))
     }
 
     /// Whether there are any.
@@ -161,26 +172,48 @@ impl Scaling {
                 continue;
             }
             let (signals, _) = lane.signals();
-            let hindrance = |pid: u32| {
+            let hindrance = |kib: u64| {
                 let own = processes.iter().find(|placed| placed.spec.lane == *name)?;
-                // Who has accelerators starts when nobody else has them.
-                let shares_memory = own.spec.devices.is_empty();
-                let others_come = coming.iter().any(|other| other != name);
-                match shares_memory {
-                    true if others_come => Some("another model is just starting"),
-                    true if !memory(pid, &own.weights) => {
-                        Some("this machine has no memory for one more")
-                    }
-                    _ => None,
+                if !own.spec.devices.is_empty() {
+                    // It starts when nobody else has them.
+                    return is_taken(own, states, processes).then_some(Hindrance::Taken);
                 }
+                if !memory(kib, &own.weights) {
+                    return Some(Hindrance::NoMemory);
+                }
+                coming.iter().any(|other| other != name).then_some(Hindrance::Starting)
             };
-            let (view, before) = (View { states, naps, hindrance: &hindrance }, model.runs());
+            let before = model.runs();
+            let view = View { states, naps, taken: &taken_kib, hindrance: &hindrance };
             tasks.extend(model.decide(now, name, signals, &view, &mut self.turns));
             // It has not taken its memory yet.
             coming.extend((model.runs() > before).then(|| name.clone()));
         }
         self.show(now);
         tasks
+    }
+
+    /// Looks at Models whose copies stay for now, as a version of them is tried out.
+    pub(super) fn look(&mut self, gateway: &Gateway) {
+        let now = self.now();
+        for name in self.fixed.keys() {
+            let lanes = [gateway.lane(name), gateway.lane(&format!("{name}{NEXT}"))];
+            let mut seen = lanes.into_iter().flatten().map(|lane| lane.signals().0);
+            if seen.any(|signals| is_busy(&signals)) {
+                self.quiet.remove(name);
+            } else {
+                let (since, last) = self.quiet.get(name).copied().unwrap_or((now, now));
+                let since = if now.since(last) <= BLIND { since } else { now };
+                self.quiet.insert(name.clone(), (since, now));
+            }
+        }
+    }
+
+    /// Whether nobody uses a Model whose copies stay for now for as long as would end them otherwise.
+    fn rests(&self, now: Time, model: &str, said: &api::Scaling) -> bool {
+        let idle = Span::from_secs(said.idle_seconds.into());
+        let since = self.quiet.get(model).filter(|_| said.takes_turns());
+        since.is_some_and(|(since, last)| now.since(*last) <= BLIND && last.since(*since) >= idle)
     }
 
     /// A process takes requests: how long that took, where it was started for the load.
@@ -221,4 +254,16 @@ impl Scaling {
     fn now(&self) -> Time {
         Time::from_nanos(self.clock.now_nanos())
     }
+}
+
+/// Whether a process of another Model has accelerators of this one, and does not end by itself.
+fn is_taken(own: &Placed, states: &BTreeMap<String, State>, processes: &[Placed]) -> bool {
+    let meets = |other: &&Placed| {
+        let has = |id: &String| own.spec.devices.contains(id);
+        model_of(&other.spec.lane) != model_of(&own.spec.lane) && other.spec.devices.iter().any(has)
+    };
+    let stays = |state: &State| !matches!(state.phase, "retiring" | "stopped");
+    processes.iter().filter(meets).any(|other| {
+        states.iter().any(|(name, state)| is_of(name, &other.spec.name) && stays(state))
+    })
 }

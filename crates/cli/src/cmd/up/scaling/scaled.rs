@@ -20,8 +20,31 @@ pub(super) struct View<'a> {
     pub(super) states: &'a BTreeMap<String, State>,
     /// Those that sleep.
     pub(super) naps: &'a Naps,
-    /// Why one more like the one with that id has no room; none where it has.
-    pub(super) hindrance: &'a dyn Fn(u32) -> Option<&'static str>,
+    /// Kibibytes of memory that the process with that id and all it started take.
+    pub(super) taken: &'a dyn Fn(u32) -> Option<u64>,
+    /// What keeps one more from starting that takes so many kibibytes; none where nothing does.
+    pub(super) hindrance: &'a dyn Fn(u64) -> Option<Hindrance>,
+}
+
+/// What keeps one more from starting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Hindrance {
+    /// Another model is on its way and has not taken its memory yet.
+    Starting,
+    /// There is no memory for it.
+    NoMemory,
+    /// Another model has its accelerators.
+    Taken,
+}
+
+impl Hindrance {
+    const fn why(self) -> &'static str {
+        match self {
+            Self::Starting => "another model is just starting",
+            Self::NoMemory => "this machine has no memory for one more",
+            Self::Taken => "another model has its accelerators",
+        }
+    }
 }
 
 /// A model.
@@ -45,6 +68,12 @@ pub(super) struct Scaled {
     ready: BTreeMap<String, Time>,
     /// The accelerators that it may share with other models; none where it shares the machine's memory.
     place: Option<String>,
+    /// How long a start may take.
+    start: Span,
+    /// Kibibytes of memory that its last process took.
+    took_kib: u64,
+    /// There was no room for its first copy when that was looked at last.
+    lacks: bool,
     /// Processes that are started anew: they end first.
     replaced: BTreeSet<String>,
     /// The plan does not have it: everything stays as it is.
@@ -87,6 +116,9 @@ impl Scaled {
             coming: BTreeMap::new(),
             ready: BTreeMap::new(),
             place: None,
+            start: PATIENCE,
+            took_kib: 0,
+            lacks: false,
             replaced: BTreeSet::new(),
             frozen: false,
             crowded: false,
@@ -102,9 +134,9 @@ impl Scaled {
         (self.said, self.names, self.frozen) = (said, names, false);
     }
 
-    /// Where its processes run.
-    pub(super) fn settle(&mut self, place: Option<String>) {
-        self.place = place;
+    /// Where its processes run, and how long a start may take there.
+    pub(super) fn settle(&mut self, place: Option<String>, start: Span) {
+        (self.place, self.start) = (place, start);
     }
 
     /// Whether one is on its way that may yet come.
@@ -114,6 +146,10 @@ impl Scaled {
 
     pub(super) const fn freeze(&mut self) {
         self.frozen = true;
+    }
+
+    pub(super) const fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     pub(super) fn is_due(&self, now: Time) -> bool {
@@ -176,13 +212,15 @@ impl Scaled {
         let (wanted, asleep) = copies(&self.said, &decision);
         let wanted = wanted.min(count(self.names.len()));
         let run = wanted.saturating_add(asleep).min(count(self.names.len()));
-        let is_unplaced = there.is_empty() && run > 0;
+        self.weigh(run, &there, view);
         let look = self.said.takes_turns().then(|| Look {
             fleet: self.place.as_deref(),
             serves: there.iter().filter(|one| one.stage == Stage::Ready).map(|one| one.since).min(),
+            comes: (!there.is_empty()).then_some(self.start),
             is_asked: decision.why.waiting > 0.0,
             is_busy,
-            is_unplaced,
+            is_unplaced: there.is_empty() && run > 0,
+            has_room: !self.lacks,
         });
         let why = decision.why.to_string();
         let run = match look.and_then(|look| turns.gives_way(now, model, &look)) {
@@ -197,6 +235,11 @@ impl Scaled {
             }
         };
         let mut tasks = Vec::new();
+        if run == 0 {
+            // What the next one will take.
+            let taken = there.iter().filter_map(|one| (view.taken)(one.pid?)).max();
+            self.took_kib = taken.unwrap_or(self.took_kib);
+        }
         if run != self.run {
             self.run = run;
             tasks.push(Task::Set);
@@ -205,6 +248,17 @@ impl Scaled {
         there.retain(|one| self.names.iter().any(|own| self.wants(own) && is_of(one.name, own)));
         tasks.extend(naps(wanted, &there, self.said.zero));
         tasks
+    }
+
+    /// Whether its first copy lacks room. While another one starts that is not known, and stays what it was.
+    fn weigh(&mut self, run: u32, there: &[One<'_>], view: &View<'_>) {
+        self.lacks = run > 0
+            && there.is_empty()
+            && match (view.hindrance)(self.took_kib) {
+                Some(Hindrance::NoMemory | Hindrance::Taken) => true,
+                Some(Hindrance::Starting) => self.lacks,
+                None => false,
+            };
     }
 
     /// Says what is wanted from now on, where that is something else.
@@ -242,16 +296,24 @@ impl Scaled {
         if there.iter().any(|one| starts(one) && now.since(one.since) <= PATIENCE) {
             return self.run.min(run);
         }
-        let pid = there.iter().find_map(|one| one.pid).unwrap_or_else(std::process::id);
-        let Some(hindrance) = (view.hindrance)(pid) else {
-            self.crowded = false;
-            return is_there.saturating_add(1).min(run);
+        let taken = there.iter().find_map(|one| (view.taken)(one.pid?));
+        let hindrance = match (view.hindrance)(taken.unwrap_or(self.took_kib)) {
+            None => {
+                self.crowded = false;
+                return is_there.saturating_add(1).min(run);
+            }
+            Some(hindrance) => hindrance,
         };
+        self.why.push_str("; ");
+        self.why.push_str(hindrance.why());
+        // Who has accelerators starts as soon as nobody else has them.
+        if hindrance == Hindrance::Taken {
+            return is_there.saturating_add(1).min(run);
+        }
         if !std::mem::replace(&mut self.crowded, true) {
+            let hindrance = hindrance.why();
             tracing::warn!(model, hindrance, "another copy is wanted, and cannot be started");
         }
-        self.why.push_str("; ");
-        self.why.push_str(hindrance);
         is_there
     }
 
@@ -285,7 +347,7 @@ impl Scaled {
 }
 
 /// Whether anybody comes, waits or is answered.
-fn is_busy(signals: &Signals) -> bool {
+pub(super) fn is_busy(signals: &Signals) -> bool {
     let comes = signals.arrivals.is_none_or(|seen| seen.value.iter().any(|it| it.requests > 0.0));
     let runs = signals.running.is_none_or(|seen| seen.value.requests > 0.0);
     let waits = |seen: Seen<[Waiting; Band::ALL.len()]>| {
@@ -359,7 +421,7 @@ mod tests {
         name: String,
         states: BTreeMap<String, State>,
         turns: Turns,
-        room: bool,
+        hindrance: Option<Hindrance>,
         /// For how many seconds has waited who waits.
         waits: u64,
     }
@@ -374,7 +436,7 @@ mod tests {
                 name: "m".to_owned(),
                 states: BTreeMap::new(),
                 turns: Turns::default(),
-                room: true,
+                hindrance: None,
                 waits: 120,
             }
         }
@@ -404,10 +466,11 @@ mod tests {
                 replicas: Some(Seen::new(now, replicas.collect())),
                 ..Signals::default()
             };
-            let has_room = self.room;
-            let hindrance =
-                |_: u32| (!has_room).then_some("this machine has no memory for one more");
-            let view = View { states: &self.states, naps: &self.naps, hindrance: &hindrance };
+            let hindered = self.hindrance;
+            // One process takes five kibibytes.
+            let (taken, hindrance) = (|_: u32| Some(5), |_: u64| hindered);
+            let (states, naps) = (&self.states, &self.naps);
+            let view = View { states, naps, taken: &taken, hindrance: &hindrance };
             self.model.decide(now, &self.name, signals, &view, &mut self.turns)
         }
 
@@ -438,11 +501,11 @@ mod tests {
         let mut rig = Rig::new(r#"{"min": 1, "max": 2}"#);
         assert_eq!(rig.wants(), (true, false));
         rig.phase("m-0", "ready");
-        rig.room = false;
+        rig.hindrance = Some(Hindrance::NoMemory);
         assert_eq!((rig.at(10, 9.0), rig.wants()), (vec![], (true, false)));
         let why = rig.model.shown(Time::ZERO).why;
         assert!(why.ends_with("this machine has no memory for one more"), "{why}");
-        rig.room = true;
+        rig.hindrance = None;
         assert_eq!((rig.at(11, 9.0), rig.wants()), (vec![Task::Set], (true, true)));
         rig.model.freeze();
         assert_eq!((rig.at(9000, 0.0), rig.wants()), (vec![], (true, true)), "it is left over");
@@ -501,7 +564,7 @@ mod tests {
         one.phase("m-0", "ready");
         assert!(at(&mut one, "one", 2, 0.0).1);
         // The other one has no room as long as this one is there.
-        other.room = false;
+        other.hindrance = Some(Hindrance::NoMemory);
         for second in 3..32 {
             assert_eq!(at(&mut other, "other", second, 1.0), (vec![], false));
             assert_eq!(at(&mut one, "one", second, 0.0), (vec![], true), "at {second}");
@@ -510,11 +573,79 @@ mod tests {
         let why = one.model.shown(Time::ZERO).why;
         assert!(why.starts_with("it gave its place to `other`"), "{why}");
         one.states.clear();
-        other.room = true;
+        other.hindrance = None;
         assert_eq!(at(&mut other, "other", 33, 1.0), (vec![Task::Set], true));
         other.phase("m-0", "starting");
         assert!(at(&mut other, "other", 34, 1.0).1);
         assert_eq!(at(&mut one, "one", 35, 1.0), (vec![Task::Set], true), "its turn is over");
+    }
+
+    /// One keeps its place, whatever the order, where the other one has room or has not found that it lacks it.
+    #[tokio::test]
+    async fn one_keeps_its_place_where_the_other_has_room() {
+        let scaling = r#"{"min": 0, "max": 1, "zero": "cold", "idleSeconds": 7200}"#;
+        let cases =
+            [(None, true), (Some(Hindrance::Starting), true), (Some(Hindrance::Taken), false)];
+        for (hindrance, keeps) in cases {
+            for names in [["a", "b"], ["b", "a"]] {
+                let (mut one, mut other) = (Rig::new(scaling), Rig::new(scaling));
+                one.phase("m-0", "ready");
+                other.hindrance = hindrance;
+                let mut turns = Turns::default();
+                for second in 1..=120 {
+                    let mut pair = [(names[0], &mut one), (names[1], &mut other)];
+                    pair.sort_by_key(|(name, _)| *name);
+                    for (name, rig) in pair {
+                        std::mem::swap(&mut rig.turns, &mut turns);
+                        rig.name = name.to_owned();
+                        let asks = name == names[1] || second == 1;
+                        rig.at(second, f64::from(u8::from(asks)));
+                        std::mem::swap(&mut rig.turns, &mut turns);
+                    }
+                }
+                assert_eq!(one.wants().0, keeps, "{names:?} {hindrance:?}");
+            }
+        }
+    }
+
+    /// One that never comes up gives back what it has to one that waits, after the time that it has.
+    #[tokio::test]
+    async fn one_that_never_comes_up_gives_its_place_back() {
+        let scaling = r#"{"min": 0, "max": 1, "zero": "cold", "idleSeconds": 7200}"#;
+        let (mut broken, mut other) = (Rig::new(scaling), Rig::new(scaling));
+        broken.model.settle(None, Span::from_secs(100));
+        (broken.name, other.name) = ("broken".to_owned(), "other".to_owned());
+        let mut turns = Turns::default();
+        other.hindrance = Some(Hindrance::NoMemory);
+        let mut gave = None;
+        for second in 1..300 {
+            for rig in [&mut broken, &mut other] {
+                std::mem::swap(&mut rig.turns, &mut turns);
+                rig.at(second, 1.0);
+                std::mem::swap(&mut rig.turns, &mut turns);
+            }
+            if broken.wants().0 {
+                broken.phase("m-0", if second % 2 == 0 { "starting" } else { "crash_loop" });
+            } else if broken.model.shown(Time::ZERO).why.starts_with("it gave its place to `other`")
+            {
+                gave = gave.or(Some(second));
+                broken.states.clear();
+                other.hindrance = None;
+            }
+        }
+        assert_eq!((gave, other.wants().0), (Some(102), true));
+    }
+
+    /// What the last process took is what the next one will.
+    #[tokio::test]
+    async fn one_that_ended_is_known_by_what_it_took() {
+        let mut rig = Rig::new(r#"{"min": 0, "max": 1, "zero": "cold", "idleSeconds": 5}"#);
+        assert_eq!((rig.at(1, 1.0), rig.model.took_kib), (vec![Task::Set], 0));
+        rig.phase("m-0", "ready");
+        assert_eq!((rig.at(2, 0.0), rig.model.took_kib), (vec![], 0));
+        assert_eq!((rig.at(60, 0.0), rig.model.took_kib), (vec![Task::Set], 5));
+        rig.states.clear();
+        assert_eq!((rig.at(61, 0.0), rig.model.took_kib), (vec![], 5));
     }
 
     /// One that is replaced ends first, and is started again when it is gone.

@@ -2,6 +2,7 @@
 first request, more for many, and nothing lost on the way."""
 
 import json
+import signal
 import sys
 import textwrap
 import threading
@@ -10,15 +11,17 @@ import pytest
 from conftest import KEY, MODEL, Stack, cli, http, wait_for
 
 # A program that is called as vLLM is, answers as it does, and can sleep. It fails where it is asked
-# for an answer while it sleeps.
+# for an answer while it sleeps. It does not start before there is a file at GATE, where one is named.
 VLLM = """
-    import http.server, json, os, sys
+    import http.server, json, os, sys, time
 
     def flag(name):
         return sys.argv[sys.argv.index(name) + 1]
 
     asleep = False
-    assert "--enable-sleep-mode" in sys.argv and os.environ["VLLM_SERVER_DEV_MODE"] == "1"
+    assert ("--enable-sleep-mode" in sys.argv) == (os.environ.get("VLLM_SERVER_DEV_MODE") == "1")
+    while not os.path.exists(os.environ.get("GATE", "/")):
+        time.sleep(0.02)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -129,31 +132,80 @@ def test_what_the_gateway_sees_is_told(resting):
     assert model["waiting"]["whole"] is True and model["replicas"]["value"] == {}
 
 
-def test_the_last_copy_sleeps(tmp_path, start):
-    program, weights, manifest = tmp_path / "vllm", tmp_path / "weights", tmp_path / "warm.yaml"
-    program.write_text(f"#!{sys.executable}\n" + textwrap.dedent(VLLM))
-    program.chmod(0o755)
-    weights.mkdir()
-    (weights / "config.json").write_text("{}")
-    (weights / "model.safetensors").write_bytes(b"")
-    scaling = "{max: 1, zero: warm, idleSeconds: 2}"
-    manifest.write_text(
-        "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: big}\n"
-        f"spec: {{source: 'file:{weights}/', runtime: vllm, runtimePath: '{program}', scaling: {scaling}}}\n")
-    stack = start("-f", str(manifest)).ready()
-    log = stack.folder / "data" / "logs" / "big-0.log"
+class Big:
+    """A Model whose program is the one above."""
+
+    def __init__(self, folder):
+        self.program, self.weights, self.manifest = folder / "vllm", folder / "weights", folder / "big.yaml"
+        self.gate = folder / "gate"
+        self.program.write_text(f"#!{sys.executable}\n" + textwrap.dedent(VLLM))
+        self.program.chmod(0o755)
+        self.weights.mkdir()
+        (self.weights / "config.json").write_text("{}")
+        (self.weights / "model.safetensors").write_bytes(b"")
+
+    def say(self, scaling, waits=False, more=""):
+        gate = f", runtimeEnv: {{GATE: '{self.gate}'}}" if waits else ""
+        self.manifest.write_text(
+            "apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: big}\n"
+            f"spec: {{source: 'file:{self.weights}/', runtime: vllm, runtimePath: '{self.program}', "
+            f"scaling: {scaling}{gate}{more}}}\n")
+        return str(self.manifest)
+
+
+def answered(stack):
     body = {"model": "big", "messages": [{"role": "user", "content": "Hi"}]}
+    status, answer, _ = stack.post("/v1/chat/completions", body)
+    return status, answer["choices"][0]["message"]["content"]
 
-    def answered():
-        status, answer, _ = stack.post("/v1/chat/completions", body)
-        return status, answer["choices"][0]["message"]["content"]
 
-    assert answered() == (200, "awake")
+def test_the_last_copy_sleeps(tmp_path, start):
+    big = Big(tmp_path)
+    stack = start("-f", big.say("{max: 1, zero: warm, idleSeconds: 2}")).ready()
+    log = stack.folder / "data" / "logs" / "big-0.log"
+    assert answered(stack) == (200, "awake")
     for asked in range(1, 3):
         wait_for("it to sleep", lambda: stack.status()["scaling"]["big"]["asleep"] == 1
                  and log.read_text().count("POST /sleep?level=1") == asked)
         assert stack.status()["ready"] is True
-        assert answered() == (200, "awake")
+        assert answered(stack) == (200, "awake")
         assert log.read_text().count("POST /wake_up") == asked
     assert stack.status()["processes"]["big-0"]["starts"] == 1, stack.said()
     assert stack.stop() == 0, stack.said()
+
+
+def test_one_that_sleeps_wakes_while_a_new_version_is_tried_out(tmp_path, start):
+    big, scaling = Big(tmp_path), "{max: 1, zero: warm, idleSeconds: 2}"
+    canary = ", updates: {canary: {steps: [{weight: 5}]}}"
+    stack = start("-f", big.say(scaling, more=canary)).ready()
+    log = stack.folder / "data" / "logs" / "big-0.log"
+    wait_for("it to sleep", lambda: "POST /sleep?level=1" in log.read_text())
+    big.say(scaling, waits=True, more=canary)
+    stack.process.send_signal(signal.SIGHUP)
+
+    def phase():
+        following = stack.status()["versions"]["big"]["next"]
+        return following and following["phase"]
+
+    wait_for("the new version to begin", lambda: phase() == "Starting")
+    assert answered(stack) == (200, "awake")
+    assert log.read_text().count("POST /wake_up") == 1
+    big.gate.touch()
+    wait_for("the new version to be tried out", lambda: phase() == "Trying")
+    assert [answered(stack) for _ in range(8)] == [(200, "awake")] * 8
+    assert stack.stop() == 0, stack.said()
+
+
+def test_who_waits_for_the_first_copy_is_answered_before_the_end(tmp_path, start):
+    big = Big(tmp_path)
+    stack = start("-f", big.say("{min: 0, max: 1, zero: cold}", waits=True)).ready()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(answered(stack)))
+    asking.start()
+    wait_for("it to be started", lambda: processes(stack).get("big-0") == "starting")
+    stack.process.send_signal(signal.SIGTERM)
+    wait_for("the end to begin", lambda: "finishing what runs" in stack.said())
+    big.gate.touch()
+    asking.join(60)
+    assert answers == [(200, "awake")], stack.said()
+    assert stack.process.wait(60) == 0, stack.said()

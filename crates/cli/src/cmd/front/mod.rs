@@ -207,16 +207,22 @@ impl Front {
         Some(Gone { replicas, lanes })
     }
 
-    /// Lets running requests finish, and closes the listeners.
-    pub(in crate::cmd) async fn drain(&mut self) {
+    /// Takes nothing new from now on. What is returned is over once running requests are finished and the listeners
+    /// are closed.
+    pub(in crate::cmd) fn close(&mut self) -> impl Future<Output = ()> + use<> {
         self.gateway.drain();
         self.stop.cancel();
-        for listener in self.listeners.drain(..) {
-            match listener.await {
-                Ok(Some(cut)) if cut > 0 => {
-                    output::note(&format!("{cut} connections were cut at the end of the drain"));
+        let listeners = std::mem::take(&mut self.listeners);
+        async move {
+            for listener in listeners {
+                match listener.await {
+                    Ok(Some(cut)) if cut > 0 => {
+                        output::note(&format!(
+                            "{cut} connections were cut at the end of the drain"
+                        ));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
     }

@@ -147,7 +147,7 @@ impl Serving {
 
     /// Lets running requests finish.
     pub(super) async fn drain(&mut self) {
-        self.front.drain().await;
+        self.front.close().await;
         self.front.save();
     }
 

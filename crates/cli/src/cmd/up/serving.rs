@@ -15,7 +15,7 @@ use pilotage_shell::serve::Entrance;
 use pilotage_shell::signals::Shutdown;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::banner;
 use super::manifests;
@@ -91,24 +91,16 @@ impl Serving {
     pub(super) async fn watch(&mut self, signals: &mut Shutdown) -> &'static str {
         self.greet();
         let mut saving = tokio::time::interval(SAVE_EVERY);
-        // What else happens puts off no look.
-        let mut looking = tokio::time::interval(LOOK);
-        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looking = looking();
         loop {
-            let busy = self.front.is_busy();
             let changes = self.versions.is_busy();
-            let looks = busy || changes || self.scaling.is_needed();
+            let looks = self.front.is_busy() || changes || self.scaling.is_needed();
             tokio::select! {
                 signal = signals.next() => return signal,
-                event = self.happened.recv() => match event {
-                    Some(event) => self.take(event),
-                    None => std::future::pending().await,
-                },
+                Some(event) = self.happened.recv() => self.take(event),
                 done = self.naps.done() => self.napped(&done),
                 _ = looking.tick(), if looks => {
-                    if busy {
-                        self.look().await;
-                    }
+                    self.look().await;
                     if changes {
                         self.scaling.look(&self.front.gateway);
                         self.change();
@@ -225,6 +217,7 @@ impl Serving {
         self.scaling.set(self.front.current.plan(), &self.front.current.served());
         self.move_processes();
         self.set_processes();
+        self.rouse();
     }
 
     /// Processes whose lane is another one now serve that, and in the one before they end what came there.
@@ -251,9 +244,23 @@ impl Serving {
         self.versions.save();
     }
 
-    /// Lets running requests finish, then stops everything.
+    /// Lets running requests finish, then stops everything. Those that wait for a process still get it: manifests
+    /// and versions alone stay as they are.
     pub(super) async fn drain(&mut self) {
-        self.front.drain().await;
+        let closed = self.front.close();
+        tokio::pin!(closed);
+        let mut looking = looking();
+        loop {
+            tokio::select! {
+                () = &mut closed => break,
+                Some(event) = self.happened.recv() => self.take(event),
+                done = self.naps.done() => self.napped(&done),
+                _ = looking.tick() => {
+                    self.look().await;
+                    self.scale();
+                }
+            }
+        }
         self.supervisor.stop().await;
         self.save();
     }
@@ -304,6 +311,9 @@ impl Serving {
 
     /// Lets go what is free by now.
     async fn look(&mut self) {
+        if !self.front.is_busy() {
+            return;
+        }
         let Some(gone) = self.front.look().await else { return };
         for name in gone.replicas {
             if !self.naps.fall_asleep(&name) {
@@ -336,6 +346,26 @@ impl Serving {
         self.front.fleet.process_up(name, &spec, (url, events_url), key);
     }
 
+    /// Processes of a Model whose copies do not follow the load, as while a version of it is tried out, are awake:
+    /// nobody else would wake them.
+    fn rouse(&mut self) {
+        let planned = self.front.current.processes();
+        for name in self.naps.resting() {
+            let own = planned.iter().find(|placed| is_of(&name, &placed.spec.name));
+            if own.is_some_and(|own| !self.scaling.follows(&own.spec.lane)) {
+                self.wake(&name);
+            }
+        }
+    }
+
+    fn wake(&mut self, name: &str) {
+        if self.naps.stays(name) {
+            self.front.fleet.stay(name);
+        } else {
+            self.naps.wake(name);
+        }
+    }
+
     /// Has as many copies as the load wants.
     fn scale(&mut self) {
         let (states, processes) =
@@ -348,8 +378,7 @@ impl Serving {
                         self.naps.tire(&name);
                     }
                 }
-                Task::Wake(name) if self.naps.stays(&name) => self.front.fleet.stay(&name),
-                Task::Wake(name) => self.naps.wake(&name),
+                Task::Wake(name) => self.wake(&name),
             }
         }
     }
@@ -364,6 +393,7 @@ impl Serving {
             Ok(()) => {
                 tracing::info!(process = name, "a process sleeps");
                 self.naps.slept(name);
+                self.rouse();
             }
         }
     }
@@ -385,4 +415,11 @@ impl Serving {
             lane.replica_took(true, took);
         }
     }
+}
+
+/// What else happens puts off no look.
+fn looking() -> Interval {
+    let mut looking = tokio::time::interval(LOOK);
+    looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looking
 }

@@ -140,6 +140,11 @@ impl Scaling {
         self.models.get(model).map(Scaled::runs).or_else(|| said.and_then(rests))
     }
 
+    /// Whether its copies follow the load.
+    pub(super) fn follows(&self, model: &str) -> bool {
+        self.models.contains_key(model)
+    }
+
     /// Whether there are any.
     pub(super) fn is_needed(&self) -> bool {
         !self.models.is_empty()

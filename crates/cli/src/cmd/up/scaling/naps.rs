@@ -95,6 +95,12 @@ impl Naps {
         serving.map(|(name, access)| (name.clone(), access.clone())).collect()
     }
 
+    /// Those that sleep or are to.
+    pub(in super::super) fn resting(&self) -> Vec<String> {
+        let rest = self.naps.iter().filter(|(_, (nap, _))| *nap != Nap::Waking);
+        rest.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What one does that does not serve, and since when.
     pub(super) fn stage(&self, name: &str) -> Option<(Stage, Time)> {
         self.naps.get(name).map(|(nap, since)| {
@@ -291,8 +297,10 @@ mod tests {
         assert_eq!(naps.stage("m-0").unwrap().0, Stage::Draining, "until that is known");
         naps.slept("m-0");
         assert_eq!(naps.stage("m-0").unwrap().0, Stage::Asleep);
+        assert_eq!(naps.resting().len(), 1);
         naps.wake("m-0");
         assert_eq!(naps.stage("m-0").unwrap().0, Stage::Waking);
+        assert!(naps.resting().is_empty(), "it is on its way");
         let done = naps.done().await;
         assert!(done.result.is_ok() && done.woke && naps.woke("m-0").is_some());
         let asked: Vec<String> = std::iter::from_fn(|| seen.try_recv().ok()).collect();

@@ -3,6 +3,7 @@
 pub mod page;
 pub mod record;
 pub mod timeline;
+pub mod triage;
 
 pub use record::{Record, Termination};
 pub use timeline::{Mark, Phases, Timeline};

@@ -2,12 +2,12 @@
 //! the prompt or the answer, and no key.
 
 use pilotage_core::{Band, Span, Tokens};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::timeline::{Phases, millis};
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Termination {
     /// Answered to the end; the answer may be an error of the request's own, see the status.

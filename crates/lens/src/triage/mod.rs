@@ -1,0 +1,118 @@
+//! Why is it slow? From what is known of a system to what is wrong with it, what to change, and what
+//! would come of that.
+//!
+//! In this order: whether the evidence can be believed ([`sanity`]), where the time of requests went
+//! ([`attribution`]), what replicas can do and which limit they have reached ([`capacity`]), which
+//! signatures of trouble there are (`rules`), and what would happen if one knob were turned
+//! ([`whatif`]). The same evidence gives the same report, to the letter.
+
+pub mod attribution;
+pub mod bench;
+pub mod capacity;
+mod case;
+pub mod evidence;
+mod facts;
+pub mod finding;
+mod knob;
+mod reference;
+mod rules;
+pub mod sanity;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod whatif;
+
+use std::collections::BTreeMap;
+
+pub use evidence::Evidence;
+pub use finding::{Finding, Report, Verdict};
+pub use reference::reference;
+
+use case::Miss;
+use facts::Facts;
+use finding::Blind;
+use rules::{RULES, Rule};
+use sanity::Usable;
+
+/// Only what is more likely so than not explains other findings away.
+const MASKS_FROM: f64 = 0.5;
+
+/// Most measures that are named as missing.
+const MISSING_MAX: usize = 8;
+
+/// What is wrong, most important first.
+pub fn triage(evidence: &Evidence) -> Report {
+    let facts = Facts::of(evidence);
+    let mut found: Vec<(&Rule, Finding)> = Vec::new();
+    let mut blind = Vec::new();
+    for rule in RULES {
+        match (rule.check)(&facts) {
+            Ok(finding) => found.push((rule, finding)),
+            Err(Miss::Unknown(missing)) => blind.push(Blind { id: rule.id, missing }),
+            Err(Miss::Fine) => {}
+        }
+    }
+    let findings = rank(found);
+    let usable = Usable::of(evidence, &facts.capacity);
+    let verdict = verdict(&facts, &usable, &findings, &blind);
+    let Facts { capacity, attribution, .. } = facts;
+    Report { usable, verdict, findings, blind, attribution, capacity }
+}
+
+/// Causes before what follows from them, what is broken before what is slow, and of what is slow that
+/// first which explains more.
+fn rank(found: Vec<(&Rule, Finding)>) -> Vec<Finding> {
+    let sure: Vec<(&'static str, &'static [&'static str])> = found
+        .iter()
+        .filter(|(_, finding)| finding.confidence >= MASKS_FROM)
+        .map(|(rule, _)| (rule.id, rule.masks))
+        .collect();
+    let mut found = found;
+    for (rule, finding) in &mut found {
+        let cause = sure.iter().find(|(_, masks)| masks.contains(&rule.id));
+        finding.follows_from = cause.map(|(id, _)| *id);
+    }
+    found.sort_by(|(left_rule, left), (right_rule, right)| {
+        let order = |rule: &Rule, finding: &Finding| (finding.follows_from.is_some(), rule.tier);
+        order(left_rule, left)
+            .cmp(&order(right_rule, right))
+            .then(weight(right).total_cmp(&weight(left)))
+            .then(left.id.cmp(right.id))
+    });
+    found.into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// How much a finding explains, as sure as it is.
+fn weight(finding: &Finding) -> f64 {
+    finding.impact.share * finding.confidence
+}
+
+fn verdict(facts: &Facts<'_>, usable: &Usable, findings: &[Finding], blind: &[Blind]) -> Verdict {
+    if !usable.is_usable() {
+        return Verdict::NotEnough { missing: vec!["samples that are fresh"] };
+    }
+    if let Some(first) = findings.first() {
+        let (id, title, confidence) = (first.id, first.title.clone(), first.confidence);
+        return Verdict::Found { id, title, confidence };
+    }
+    // Nothing is only known to be wrong where it is known how full replicas are and where time went.
+    let typical = facts.typical();
+    let is_full_known = typical.slots_used.is_some() || typical.kv_use.is_some();
+    if is_full_known && !facts.attribution.parts.is_empty() {
+        return Verdict::NothingWrong { judged: RULES.len() - blind.len() };
+    }
+    Verdict::NotEnough { missing: wanted(blind) }
+}
+
+/// What most signatures lack, first.
+fn wanted(blind: &[Blind]) -> Vec<&'static str> {
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for one in blind {
+        *counts.entry(one.missing).or_default() += 1;
+    }
+    let mut missing: Vec<(&'static str, usize)> = counts.into_iter().collect();
+    missing.sort_by_key(|(measure, count)| (std::cmp::Reverse(*count), *measure));
+    missing.into_iter().map(|(measure, _)| measure).take(MISSING_MAX).collect()
+}

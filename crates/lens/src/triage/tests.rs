@@ -1,0 +1,196 @@
+//! Every signature is found first in its scenario and nothing where all is well, also when each
+//! measure is off by up to five percent.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::rules::RULES;
+use super::scenarios::{healthy, lab, scenario};
+use super::text::text;
+use super::{Evidence, Report, Verdict, triage};
+
+/// How often each scenario is tried with other errors of measurement.
+const SEEDS: u64 = 20;
+
+fn first(report: &Report) -> Option<&'static str> {
+    match &report.verdict {
+        Verdict::Found { id, .. } => Some(id),
+        Verdict::NothingWrong { .. } | Verdict::NotEnough { .. } => None,
+    }
+}
+
+/// The same evidence with every measure up to five percent off; what is written in settings and data
+/// sheets, and what is counted one by one, is exact.
+fn jittered(evidence: &Evidence, seed: u64) -> Evidence {
+    const EXACT: [&str; 7] =
+        ["config", "dims", "accelerator", "goals", "window", "cluster", "xids"];
+    fn walk(value: &mut Value, state: &mut u64) {
+        match value {
+            Value::Number(number) => {
+                // Knuth's MMIX generator; its upper bits are good enough for noise.
+                *state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let unit = (*state >> 11) as f64 / (1_u64 << 53) as f64;
+                *value = (number.as_f64().unwrap() * (0.95 + 0.1 * unit)).into();
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| walk(value, state)),
+            Value::Object(fields) => {
+                let measured =
+                    fields.iter_mut().filter(|(name, _)| !EXACT.contains(&name.as_str()));
+                measured.for_each(|(_, value)| walk(value, state));
+            }
+            Value::Null | Value::Bool(_) | Value::String(_) => {}
+        }
+    }
+    let mut value = serde_json::to_value(evidence).unwrap();
+    let mut state = seed;
+    walk(&mut value, &mut state);
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn each_signature_comes_first_in_its_scenario() {
+    for rule in RULES {
+        let report = triage(&scenario(rule.id));
+        let found: Vec<&str> = report.findings.iter().map(|finding| finding.id).collect();
+        assert_eq!(first(&report), Some(rule.id), "{found:?}");
+    }
+}
+
+#[test]
+fn nothing_is_wrong_where_all_is_well() {
+    let report = triage(&healthy());
+    assert_eq!(report.findings, []);
+    assert!(
+        matches!(report.verdict, Verdict::NothingWrong { judged } if judged > 25),
+        "{:?}",
+        report.verdict
+    );
+}
+
+#[test]
+fn nothing_known_is_not_nothing_wrong() {
+    let report = triage(&Evidence::default());
+    assert!(matches!(&report.verdict, Verdict::NotEnough { missing } if !missing.is_empty()));
+    assert_eq!(report.blind.len(), RULES.len());
+}
+
+#[test]
+fn old_evidence_is_not_believed() {
+    let mut evidence = scenario("S01");
+    evidence.sight.age_s = Some(3600.0);
+    assert!(matches!(triage(&evidence).verdict, Verdict::NotEnough { .. }));
+}
+
+#[test]
+fn errors_of_measurement_change_no_verdict() {
+    for seed in 0..SEEDS {
+        let report = triage(&jittered(&healthy(), seed));
+        assert_eq!(first(&report), None, "seed {seed}: {:?}", report.verdict);
+        for rule in RULES {
+            let report = triage(&jittered(&scenario(rule.id), seed));
+            assert_eq!(first(&report), Some(rule.id), "seed {seed}");
+        }
+    }
+}
+
+/// Numbers may lose their last bit on the way through JSON, which changes nothing that is said.
+#[test]
+fn dumps_are_triaged_to_the_same_report() {
+    for rule in RULES {
+        let evidence = scenario(rule.id);
+        let dump = serde_json::to_string(&evidence).unwrap();
+        let again: Evidence = serde_json::from_str(&dump).unwrap();
+        assert_eq!(text(&triage(&again)), text(&triage(&evidence)), "{}", rule.id);
+        let report = serde_json::to_string(&triage(&evidence)).unwrap();
+        assert_eq!(serde_json::to_string(&triage(&evidence)).unwrap(), report, "{}", rule.id);
+    }
+}
+
+#[test]
+fn servers_with_few_places_are_told_to_have_more() {
+    for run in lab::RUNS {
+        let evidence = Evidence {
+            window: Some(pilotage_core::Span::from_secs(lab::WINDOW_S as u64)),
+            replicas: vec![lab::replica(run)],
+            ..Evidence::default()
+        };
+        let report = triage(&evidence);
+        assert_eq!(first(&report) == Some("S01"), run.is_bound, "{run:?} {:?}", report.verdict);
+        if run.is_bound {
+            let text = &report.findings[0].fix.changes[0].text;
+            assert!(text.starts_with("--max-num-seqs"), "{text}");
+        }
+    }
+}
+
+/// What is to be copied into manifests or typed is there to be set and called.
+#[test]
+fn fixes_name_what_there_is() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (manifests, commands) =
+        (read("docs/reference/manifests.md"), read("docs/reference/cli.md"));
+    for rule in RULES {
+        let report = triage(&scenario(rule.id));
+        let fix = &report.findings[0].fix;
+        assert!(!fix.what.is_empty() && !fix.predicted.is_empty(), "{}", rule.id);
+        for change in &fix.changes {
+            for line in change.text.lines().filter(|_| change.place == "manifest") {
+                let (field, _) = line.split_once(':').unwrap();
+                let is_there = field == "kind" || manifests.contains(&format!("`{field}`"));
+                assert!(is_there, "{}: no {field} in manifests", rule.id);
+            }
+            if let Some(command) = change.text.strip_prefix("pilotage ") {
+                let words: Vec<&str> = command.split(' ').collect();
+                let heading = format!("\n## pilotage {}", words[..2].join(" "));
+                assert!(commands.contains(&heading), "{command}");
+                for flag in words.iter().filter(|word| word.starts_with("--")) {
+                    assert!(commands.contains(&format!("{flag} <")), "{flag}");
+                }
+            }
+        }
+    }
+}
+
+/// For the guide: how often each signature is the verdict where it should be, and where it should not.
+#[test]
+fn precision_and_recall_are_written_down() {
+    let mut table = String::from(
+        "| Signature | Scenarios | Found first | Found at all | First in others | Precision | Recall |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    let runs: Vec<(&str, Report)> = RULES
+        .iter()
+        .map(|rule| (rule.id, scenario(rule.id)))
+        .chain([("none", healthy())])
+        .flat_map(|(id, evidence)| {
+            (0..SEEDS).map(move |seed| (id, triage(&jittered(&evidence, seed))))
+        })
+        .collect();
+    for rule in RULES {
+        let own: Vec<&Report> =
+            runs.iter().filter(|run| run.0 == rule.id).map(|run| &run.1).collect();
+        let right = own.iter().filter(|report| first(report) == Some(rule.id)).count();
+        let has = |report: &&&Report| report.findings.iter().any(|finding| finding.id == rule.id);
+        let at_all = own.iter().filter(has).count();
+        let wrong =
+            runs.iter().filter(|run| run.0 != rule.id && first(&run.1) == Some(rule.id)).count();
+        let precision = right as f64 / (right + wrong).max(1) as f64;
+        let recall = right as f64 / own.len() as f64;
+        writeln!(
+            table,
+            "| {} `{}` | {} | {right} | {at_all} | {wrong} | {precision:.2} | {recall:.2} |",
+            rule.id,
+            rule.name,
+            own.len()
+        )
+        .unwrap();
+    }
+    let well: Vec<&Report> = runs.iter().filter(|run| run.0 == "none").map(|run| &run.1).collect();
+    let silent = well.iter().filter(|report| first(report).is_none()).count();
+    writeln!(table, "| all is well | {} | {silent} silent | | | | |", well.len()).unwrap();
+    insta::assert_snapshot!("precision_and_recall", table);
+}

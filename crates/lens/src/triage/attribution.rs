@@ -158,10 +158,14 @@ fn gateway(evidence: &Evidence) -> Option<(Vec<(Phase, f64)>, f64)> {
 /// As replicas saw it, where there is no gateway.
 fn replicas(evidence: &Evidence) -> (Vec<(Phase, f64)>, f64) {
     let engines = &evidence.replicas;
+    // Who knows only one of the two would shift their proportion.
+    let is_both =
+        |one: &Replica| one.times.prefill.seconds.is_some() == one.times.decode.seconds.is_some();
+    let computing: Vec<Replica> = engines.iter().filter(|one| is_both(one)).cloned().collect();
     let parts = [
         (Phase::EngineQueue, sum(engines, |replica| &replica.times.queue)),
-        (Phase::Prefill, sum(engines, |replica| &replica.times.prefill)),
-        (Phase::Decode, sum(engines, |replica| &replica.times.decode)),
+        (Phase::Prefill, sum(&computing, |replica| &replica.times.prefill)),
+        (Phase::Decode, sum(&computing, |replica| &replica.times.decode)),
     ];
     let parts = parts.into_iter().filter_map(|(phase, seconds)| Some((phase, seconds?))).collect();
     (parts, engines.iter().filter_map(|replica| replica.deltas.requests).sum())

@@ -55,6 +55,23 @@ impl<'a> Facts<'a> {
         (!known.is_empty()).then(|| known.iter().sum())
     }
 
+    /// One sum by the other, over the replicas that know both: who knows only one of them would make a
+    /// share of things that do not belong together.
+    pub(super) fn ratio(&self, of: impl Fn(&Replica) -> (Option<f64>, Option<f64>)) -> Option<f64> {
+        let known = self.evidence.replicas.iter().filter_map(|one| {
+            let (part, whole) = of(one);
+            part.zip(whole)
+        });
+        let (part, whole) = known.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        ratio(Some(part), Some(whole))
+    }
+
+    /// The sum over all replicas; none where one does not know it.
+    pub(super) fn whole(&self, of: impl Fn(&Replica) -> Option<f64>) -> Option<f64> {
+        let replicas = &self.evidence.replicas;
+        if replicas.is_empty() { None } else { replicas.iter().map(of).sum() }
+    }
+
     /// The largest, and whose it is.
     pub(super) fn most(&self, of: impl Fn(&Replica) -> Option<f64>) -> Option<(f64, &'a Replica)> {
         let known =
@@ -130,8 +147,8 @@ impl<'a> Facts<'a> {
 
     /// Computing prompts, as a share of computing.
     pub(super) fn prefill_share(&self) -> Option<f64> {
-        let computing = self.attribution.share(&[Phase::Prefill, Phase::Decode]);
-        ratio(self.attribution.share(&[Phase::Prefill]), computing)
+        let prompts = self.attribution.each_s(Phase::Prefill)?;
+        ratio(Some(prompts), Some(prompts + self.attribution.each_s(Phase::Decode)?))
     }
 
     /// Mean over all accelerators that know it.

@@ -24,8 +24,6 @@ mod tests;
 pub mod text;
 pub mod whatif;
 
-use std::collections::BTreeMap;
-
 pub use evidence::Evidence;
 pub use finding::{Finding, Report, Verdict};
 pub use reference::reference;
@@ -106,13 +104,15 @@ fn verdict(facts: &Facts<'_>, usable: &Usable, findings: &[Finding], blind: &[Bl
     Verdict::NotEnough { missing: wanted(blind) }
 }
 
-/// What most signatures lack, first.
+/// What most signatures lack, first; of what equally many lack, that of the more common ones.
 fn wanted(blind: &[Blind]) -> Vec<&'static str> {
-    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut missing: Vec<(&'static str, usize)> = Vec::new();
     for one in blind {
-        *counts.entry(one.missing).or_default() += 1;
+        match missing.iter_mut().find(|(measure, _)| *measure == one.missing) {
+            Some((_, count)) => *count += 1,
+            None => missing.push((one.missing, 1)),
+        }
     }
-    let mut missing: Vec<(&'static str, usize)> = counts.into_iter().collect();
-    missing.sort_by_key(|(measure, count)| (std::cmp::Reverse(*count), *measure));
+    missing.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     missing.into_iter().map(|(measure, _)| measure).take(MISSING_MAX).collect()
 }

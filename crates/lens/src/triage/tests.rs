@@ -70,6 +70,69 @@ fn nothing_is_wrong_where_all_is_well() {
     );
 }
 
+/// The same evidence with a fifth of what replicas and the gateway measured unknown.
+fn forgetful(evidence: &Evidence, seed: u64) -> Evidence {
+    fn walk(value: &mut Value, draws: &mut u64) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(|value| walk(value, draws)),
+            Value::Object(fields) => {
+                for field in fields.values_mut() {
+                    *draws = draws
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    if field.is_number() && (*draws >> 33).is_multiple_of(5) {
+                        *field = Value::Null;
+                    }
+                    walk(field, draws);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut replicas = serde_json::to_value(&evidence.replicas).unwrap();
+    let mut phases = serde_json::to_value(&evidence.gateway.phases).unwrap();
+    let mut draws = seed;
+    walk(&mut replicas, &mut draws);
+    walk(&mut phases, &mut draws);
+    let mut forgotten = evidence.clone();
+    forgotten.replicas = serde_json::from_value(replicas).unwrap();
+    forgotten.gateway.phases = serde_json::from_value(phases).unwrap();
+    forgotten
+}
+
+#[test]
+fn what_is_unknown_accuses_nobody() {
+    for seed in 0..10 * SEEDS {
+        let mut evidence = forgetful(&healthy(), seed);
+        let found = |evidence: &Evidence| -> Vec<&'static str> {
+            triage(evidence).findings.iter().map(|finding| finding.id).collect()
+        };
+        assert_eq!(found(&evidence), Vec::<&str>::new(), "seed {seed}");
+        evidence.gateway = Default::default();
+        assert_eq!(found(&evidence), Vec::<&str>::new(), "seed {seed} without a gateway");
+    }
+}
+
+#[test]
+fn causes_come_before_what_follows_from_them() {
+    let check = |id: &str, change: &dyn Fn(&mut Evidence), expect: &[(&str, Option<&str>)]| {
+        let mut evidence = scenario(id);
+        change(&mut evidence);
+        let findings = triage(&evidence).findings;
+        let found: Vec<_> = findings.iter().map(|one| (one.id, one.follows_from)).collect();
+        assert_eq!(found, expect, "{id}");
+    };
+    let shed =
+        |evidence: &mut Evidence| evidence.gateway.outcomes = scenario("S20").gateway.outcomes;
+    check("S01", &shed, &[("S01", None), ("S20", Some("S01"))]);
+    let faulty = |evidence: &mut Evidence| evidence.replicas[0].gpus[0].xids = Some(vec![79]);
+    check("S01", &faulty, &[("S12", None), ("S01", None)]);
+    let dead = |evidence: &mut Evidence| evidence.alerts = scenario("S34").alerts;
+    check("S05", &dead, &[("S05", None), ("S34", None)]);
+    let invalid = |evidence: &mut Evidence| evidence.runs = scenario("S31").runs;
+    check("S01", &invalid, &[("S31", None), ("S01", Some("S31"))]);
+}
+
 #[test]
 fn nothing_known_is_not_nothing_wrong() {
     let report = triage(&Evidence::default());

@@ -26,8 +26,7 @@ const PAUSE_MIN: f64 = 10.0;
 
 fn check(facts: &Facts<'_>) -> Outcome {
     let mut case = Case::of(&RULE, facts);
-    let preemptions = facts.sum(|replica| replica.deltas.preemptions);
-    let each = ratio(preemptions, facts.sum(|replica| replica.deltas.requests));
+    let each = facts.ratio(|replica| (replica.deltas.preemptions, replica.deltas.requests));
     case.needs(above("preemptions for each request", each, EACH_MIN, ""))?;
     case.backed_by(above("KV cache in use", facts.typical().kv_use, KV_MIN, ""));
     let times = |replica: &super::Replica| ratio(replica.times.itl_max_s, replica.times.itl_p50_s);

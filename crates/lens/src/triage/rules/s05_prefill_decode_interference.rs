@@ -1,6 +1,7 @@
 //! Answers stall whenever a prompt is computed beside them.
 
 use super::{Case, Facts, Fix, Knob, Outcome, Phase, Rule, Severity, Tier, above, ratio};
+use crate::triage::evidence::{Lasted, Times};
 
 pub(super) const RULE: Rule = Rule {
     id: "S05",
@@ -26,12 +27,11 @@ const STEP_TOKENS_MIN: f64 = 2048.0;
 
 fn check(facts: &Facts<'_>) -> Outcome {
     let mut case = Case::of(&RULE, facts);
-    let mean = |of: fn(&super::Replica) -> (Option<f64>, Option<f64>)| {
-        ratio(facts.sum(|replica| of(replica).0), facts.sum(|replica| of(replica).1))
+    let mean = |of: fn(&Times) -> &Lasted| {
+        facts.ratio(|one| (of(&one.times).seconds, of(&one.times).count))
     };
-    let beside =
-        mean(|one| (one.times.itl_beside_prefill.seconds, one.times.itl_beside_prefill.count));
-    let alone = mean(|one| (one.times.itl_alone.seconds, one.times.itl_alone.count));
+    let beside = mean(|times| &times.itl_beside_prefill);
+    let alone = mean(|times| &times.itl_alone);
     let factor = ratio(beside, alone).map(|factor| factor - 1.0);
     case.needs(above(
         "times between tokens beside prompts, more than alone",

@@ -55,8 +55,7 @@ fn check(facts: &Facts<'_>) -> Outcome {
 }
 
 fn rate(facts: &Facts<'_>) -> Option<f64> {
-    let hits = facts.sum(|replica| replica.deltas.prefix_hits);
-    ratio(hits, facts.sum(|replica| replica.deltas.prefix_queries))
+    facts.ratio(|replica| (replica.deltas.prefix_hits, replica.deltas.prefix_queries))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Answers have become longer, so that each request keeps its place for longer.
 
-use super::{Case, Facts, Fix, Outcome, Phase, Rule, Severity, Tier, above, ratio};
+use super::{Case, Facts, Fix, Outcome, Phase, Rule, Severity, Tier, above};
 
 pub(super) const RULE: Rule = Rule {
     id: "S22",
@@ -25,8 +25,7 @@ fn check(facts: &Facts<'_>) -> Outcome {
     let longer = facts.growth(|facts| facts.typical().output);
     case.needs(above("tokens of an answer, by before", longer, GROWTH_MIN, ""))?;
     let cut = facts.growth(|facts| {
-        let cut = facts.sum(|replica| replica.deltas.finished_length);
-        ratio(cut, facts.sum(|replica| replica.deltas.requests))
+        facts.ratio(|replica| (replica.deltas.finished_length, replica.deltas.requests))
     });
     case.backed_by(above("answers cut off at the limit, by before", cut, CUT_MIN, ""));
     let longer = facts.growth(|facts| facts.typical().residence_s);

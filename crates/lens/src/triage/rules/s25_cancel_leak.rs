@@ -27,7 +27,7 @@ fn check(facts: &Facts<'_>) -> Outcome {
     let traffic = &facts.evidence.gateway.traffic;
     let mut case = Case::of(&RULE, facts);
     case.needs(above("clients that went away", traffic.disconnects, LEFT_MIN, ""))?;
-    let aborted = facts.sum(|replica| replica.deltas.finished_abort);
+    let aborted = facts.whole(|replica| replica.deltas.finished_abort);
     case.needs(below(
         "called off in replicas, of those",
         ratio(aborted, traffic.disconnects),

@@ -1,6 +1,7 @@
 //! Replicas for answers wait for the KV cache that replicas for prompts have made.
 
 use super::{Case, Facts, Fix, Outcome, Phase, Rule, Severity, Tier, above, ratio};
+use crate::triage::evidence::{Lasted, Times};
 
 pub(super) const RULE: Rule = Rule {
     id: "S26",
@@ -20,10 +21,10 @@ const SHARE_MIN: f64 = 0.3;
 
 fn check(facts: &Facts<'_>) -> Outcome {
     let mut case = Case::of(&RULE, facts);
-    let times = |of: fn(&super::Replica) -> &crate::triage::evidence::Lasted| {
-        ratio(facts.sum(|one| of(one).seconds), facts.sum(|one| of(one).count))
+    let times = |of: fn(&Times) -> &Lasted| {
+        facts.ratio(|one| (of(&one.times).seconds, of(&one.times).count))
     };
-    let share = ratio(times(|one| &one.times.kv_transfer), times(|one| &one.times.ttft));
+    let share = ratio(times(|times| &times.kv_transfer), times(|times| &times.ttft));
     let lost = facts.sum(|one| {
         let known = [one.deltas.kv_transfers_failed, one.deltas.kv_transfers_expired];
         known.into_iter().flatten().reduce(|sum, next| sum + next)

@@ -40,9 +40,9 @@ fn lack(facts: &Facts<'_>, few: Role, many: Role) -> Outcome {
         WAITING_MIN,
         "",
     ))?;
-    let running = facts.sum(|one| one.gauges.running.filter(|_| one.role == many));
-    let slots = facts.sum(|one| one.config.max_num_seqs.filter(|_| one.role == many));
-    case.needs(below("places taken of the other kind", ratio(running, slots), IDLE_MAX, ""))?;
+    let taken = facts
+        .ratio(|one| (one.gauges.running.filter(|_| one.role == many), one.config.max_num_seqs));
+    case.needs(below("places taken of the other kind", taken, IDLE_MAX, ""))?;
     let (name, other) = match few {
         Role::Prefill => ("prompts", "answers"),
         Role::Both | Role::Decode => ("answers", "prompts"),

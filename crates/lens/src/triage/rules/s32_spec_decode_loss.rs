@@ -1,6 +1,6 @@
 //! Drafts are wrong more often than they are worth.
 
-use super::{Case, Facts, Fix, Knob, Outcome, Phase, Rule, Severity, Tier, above, below, ratio};
+use super::{Case, Facts, Fix, Knob, Outcome, Phase, Rule, Severity, Tier, above, below};
 
 pub(super) const RULE: Rule = Rule {
     id: "S32",
@@ -23,14 +23,9 @@ const SLOWER_MIN: f64 = 1.05;
 
 fn check(facts: &Facts<'_>) -> Outcome {
     let mut case = Case::of(&RULE, facts);
-    let accepted = facts.sum(|replica| replica.deltas.accepted_tokens);
-    let drafted = facts.sum(|replica| replica.deltas.draft_tokens);
-    case.needs(below(
-        "drafted tokens that were right",
-        ratio(accepted, drafted),
-        ACCEPTED_MAX,
-        "",
-    ))?;
+    let right =
+        facts.ratio(|replica| (replica.deltas.accepted_tokens, replica.deltas.draft_tokens));
+    case.needs(below("drafted tokens that were right", right, ACCEPTED_MAX, ""))?;
     let slower = facts.growth(|facts| facts.typical().step_s);
     case.backed_by(above("time for each token, by before", slower, SLOWER_MIN, ""));
     let fix = Fix::new("do without drafts, or draft fewer tokens with a model that fits this one")

@@ -15,6 +15,7 @@ mod model;
 mod plan;
 mod probe;
 mod scripted;
+mod triage;
 mod tune;
 
 use std::ffi::OsString;
@@ -44,6 +45,7 @@ pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
 pub(crate) use scripted::{BenchEngine, EngineKind};
+pub(crate) use triage::Triage;
 pub(crate) use tune::{PlanTune, TuneGoal};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
@@ -82,6 +84,7 @@ pub(crate) enum Command {
     Key(Key),
     Sim(Sim),
     Bench(Bench),
+    Triage(Triage),
     Engine(Box<Engine>),
     Completions(Completions),
     #[command(hide = true)]

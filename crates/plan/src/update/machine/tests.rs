@@ -339,7 +339,7 @@ fn one_that_takes_turns_is_replaced_on_the_accelerator_that_it_shares() {
     assert_eq!(all(&play), ["m-0 gpu-0", "other-0 gpu-0"]);
     play.turn(&new);
     assert_eq!(play.phase(), Some(UpdatePhase::TakingOver), "{}", play.message());
-    let next = [format!("other-0 gpu-0"), format!("m+{}-0 gpu-0", of(&new))];
+    let next = ["other-0 gpu-0".to_owned(), format!("m+{}-0 gpu-0", of(&new))];
     assert_eq!(all(&play), next);
     let (kept, begun) = (play.kept.clone(), play.plan.clone());
     play.plan = Plan::default();

@@ -297,12 +297,9 @@ impl Scaled {
             return self.run.min(run);
         }
         let taken = there.iter().find_map(|one| (view.taken)(one.pid?));
-        let hindrance = match (view.hindrance)(taken.unwrap_or(self.took_kib)) {
-            None => {
-                self.crowded = false;
-                return is_there.saturating_add(1).min(run);
-            }
-            Some(hindrance) => hindrance,
+        let Some(hindrance) = (view.hindrance)(taken.unwrap_or(self.took_kib)) else {
+            self.crowded = false;
+            return is_there.saturating_add(1).min(run);
         };
         self.why.push_str("; ");
         self.why.push_str(hindrance.why());

@@ -6,16 +6,15 @@ use serde_json::{Value, json};
 
 use super::kinds::{Kinds, Resource, Version};
 
-/// The release that the server says it is.
-const RELEASE: (&str, &str) = ("1", "35");
+/// The release that the server says it is, where nobody says another one: 1.35.
+pub(crate) const MINOR: u32 = 35;
 
 /// `/version`.
-pub(crate) fn version() -> Value {
-    let (major, minor) = RELEASE;
+pub(crate) fn version(minor: u32) -> Value {
     json!({
-        "major": major,
-        "minor": minor,
-        "gitVersion": format!("v{major}.{minor}.0"),
+        "major": "1",
+        "minor": minor.to_string(),
+        "gitVersion": format!("v1.{minor}.0"),
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",

@@ -30,6 +30,7 @@ pub use events::Stream;
 pub(crate) use twin::told as told_as_twin;
 
 use crate::api::call::{Call, Query, Target};
+use crate::api::discover;
 use crate::api::failure::Named;
 use crate::api::kinds::{Kinds, Resource, ResourceId, Version};
 use crate::fault::Faults;
@@ -94,6 +95,7 @@ pub struct Cluster {
     faults: Faults,
     records: Records,
     judge: Option<Judge>,
+    minor: u32,
     /// Watches that began before it are over.
     watches_since: u64,
     /// Watches that began before it break off.
@@ -167,6 +169,7 @@ impl Cluster {
             faults: Faults::default(),
             records: Records::new(limits.records_max),
             judge: None,
+            minor: discover::MINOR,
             watches_since: 0,
             watches_broken: 0,
             watches: 0,
@@ -181,6 +184,11 @@ impl Cluster {
     /// Faults to come: what is refused, delayed, lost.
     pub fn faults(&mut self) -> &mut Faults {
         &mut self.faults
+    }
+
+    /// Has the server say from now on that it is Kubernetes 1.`minor`. It goes on as before.
+    pub const fn set_minor(&mut self, minor: u32) {
+        self.minor = minor;
     }
 
     /// Has objects of definitions judged, as the rules (CEL) in their schemas would be, which are not

@@ -112,7 +112,7 @@ impl Cluster {
                 let found = discover::resources(&self.kinds, group, version);
                 found.map(|value| Answer::json(200, &value)).ok_or_else(Failure::no_path)
             }
-            Path::Version => Ok(Answer::json(200, &discover::version())),
+            Path::Version => Ok(Answer::json(200, &discover::version(self.minor))),
             Path::Health => Ok(Answer {
                 status: 200,
                 headers: vec![("content-type", "text/plain; charset=utf-8".into())],

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::action::{About, Action, Apply, Note, Plan, Why};
 use super::admit::Refusal;
 use super::difference::differences;
+use super::kept::{self, PODS};
 use super::kinds::Sort;
 use super::mind::{KEY_EVERY_MS, Made, Mind, digest, key_subject};
 use super::observed::{Ended, FILLED, Live, RENDERED};
@@ -394,14 +395,17 @@ fn wanted(rendered: &Rendered, live: &BTreeMap<Made, Live>) -> BTreeMap<Made, Va
     let mut all = BTreeMap::new();
     for object in &rendered.objects {
         let Some(sort) = Sort::of(object.kind()) else { continue };
-        all.insert((sort, object.name().to_owned()), stamped(object.value()));
+        let made = (sort, object.name().to_owned());
+        let object = stamped(sort, object.value(), live.get(&made));
+        all.insert(made, object);
     }
     filled(&mut all, live);
     all
 }
 
-fn stamped(object: &Value) -> Value {
+fn stamped(sort: Sort, object: &Value, live: Option<&Live>) -> Value {
     let mut object = object.clone();
+    kept::keep(sort, &mut object, live);
     let print = format!("{:016x}", digest(&object.to_string()));
     object["metadata"]["annotations"][RENDERED] = print.into();
     object
@@ -411,13 +415,13 @@ fn stamped(object: &Value) -> Value {
 /// is not to come again.
 fn filled(all: &mut BTreeMap<Made, Value>, live: &BTreeMap<Made, Live>) {
     let job = all.iter().find(|((sort, _), _)| *sort == Sort::Job);
-    let Some((job, print)) = job
-        .map(|(made, object)| (made.clone(), object["metadata"]["annotations"][RENDERED].clone()))
+    let Some((job, print)) =
+        job.map(|(made, object)| (made.clone(), object["metadata"]["annotations"][PODS].clone()))
     else {
         return;
     };
     let Some(claim) = all.keys().find(|(sort, _)| *sort == Sort::Claim).cloned() else { return };
-    let ended = live.get(&job).filter(|live| live.rendered.as_deref() == print.as_str());
+    let ended = live.get(&job).filter(|live| live.pods.as_deref() == print.as_str());
     let is_done = ended.is_some_and(|live| live.ended == Some(Ended::Well));
     let there = live.get(&claim).map(Live::content).unwrap_or_default();
     let noted = &there["metadata"]["annotations"][FILLED];

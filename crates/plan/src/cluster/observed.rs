@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::kept::{FETCHES_WITH, PODS, Stopping};
 use super::kinds::Sort;
 use crate::api::ScaleBy;
 use crate::render::kubernetes::SURGED;
@@ -27,6 +28,12 @@ pub(super) struct Live {
     pub(super) version: String,
     /// The digest of what was rendered into it.
     pub(super) rendered: Option<String>,
+    /// The digest of its pods but for what may stay.
+    pub(super) pods: Option<String>,
+    /// The image of containers that only fetch, in its pods.
+    pub(super) fetches_with: Option<String>,
+    /// How its pods are given time before they are told to stop; none where they are not.
+    pub(super) stopping: Option<Stopping>,
     /// The UID of the Model that owns it.
     pub(super) owner: Option<String>,
     /// The version of the Model that it is of.
@@ -84,6 +91,9 @@ impl Live {
             uid: text(&metadata["uid"]).unwrap_or_default(),
             version: text(&metadata["resourceVersion"]).unwrap_or_default(),
             rendered: text(&metadata["annotations"][RENDERED]),
+            pods: text(&metadata["annotations"][PODS]),
+            fetches_with: text(&metadata["annotations"][FETCHES_WITH]),
+            stopping: Stopping::of(object),
             owner: owner.and_then(|one| text(&one["uid"])),
             revision: text(&metadata["labels"][REVISION]),
             is_deleted: metadata["deletionTimestamp"].is_string(),

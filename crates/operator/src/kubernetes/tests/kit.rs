@@ -111,6 +111,11 @@ impl Stage {
         self.made(name, None)
     }
 
+    /// The same that looks at one namespace alone.
+    pub(super) fn idle_of(&self, name: &str, namespace: &str) -> Operator {
+        self.made(name, Some(namespace))
+    }
+
     fn made(&self, name: &str, namespace: Option<&str>) -> Operator {
         let client = Client::new(self.server.connect(name), "pilotage");
         let settings = Settings {
@@ -121,8 +126,21 @@ impl Stage {
         Operator::new(client, settings, self.server.now_ms(), &Metrics::new())
     }
 
+    /// One of another release of Pilotage, which does not work yet.
+    pub(super) fn release(&self, name: &str, image: &str) -> Operator {
+        let client = Client::new(self.server.connect(name), "pilotage");
+        let system = "pilotage".to_owned();
+        let cluster = Cluster { system, image: image.to_owned(), ..Cluster::default() };
+        let settings = Settings { cluster, namespace: None, name: name.to_owned() };
+        Operator::new(client, settings, self.server.now_ms(), &Metrics::new())
+    }
+
     pub(super) fn operator_of(&self, name: &str, namespace: Option<&str>) -> Working {
-        let operator = self.made(name, namespace);
+        Self::working(self.made(name, namespace))
+    }
+
+    /// Has it work.
+    pub(super) fn working(operator: Operator) -> Working {
         let stop = CancellationToken::new();
         let (runs, until) = (operator.clone(), stop.clone());
         let task = tasks::spawn("operator", async move { runs.run(until).await });

@@ -10,5 +10,6 @@ mod kit;
 mod life;
 mod nodes;
 mod preview;
+mod releases;
 mod troubles;
 mod versions;

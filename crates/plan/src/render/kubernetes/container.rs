@@ -35,6 +35,16 @@ pub(super) fn restricted() -> Value {
     })
 }
 
+/// What gives a program time before it is told to stop: a command in its container, or Kubernetes' own sleep.
+pub(crate) fn stopping(by_command: bool) -> Value {
+    if by_command {
+        let sleep = ["sleep".to_owned(), LEAVE_SECONDS.to_string()];
+        json!({ "preStop": { "exec": { "command": sleep } } })
+    } else {
+        json!({ "preStop": { "sleep": { "seconds": LEAVE_SECONDS } } })
+    }
+}
+
 impl Settled<'_> {
     /// The program's container on a node.
     pub(super) fn container(&self, role: Role, nodes: Nodes) -> Value {
@@ -79,12 +89,10 @@ impl Settled<'_> {
         container["startupProbe"] = probe(&startup);
         container["readinessProbe"] = probe(&probes.readiness);
         container["livenessProbe"] = probe(&probes.liveness);
-        if self.cluster.minor >= SLEEP_MINOR {
-            container["lifecycle"] =
-                json!({ "preStop": { "sleep": { "seconds": LEAVE_SECONDS } } });
-        } else if self.spec.engine != Engine::Embedded {
-            let sleep = ["sleep".to_owned(), LEAVE_SECONDS.to_string()];
-            container["lifecycle"] = json!({ "preStop": { "exec": { "command": sleep } } });
+        let by_command = self.cluster.minor < SLEEP_MINOR;
+        // Pilotage's own image has no such command.
+        if !by_command || self.spec.engine != Engine::Embedded {
+            container["lifecycle"] = stopping(by_command);
         }
     }
 

@@ -41,6 +41,7 @@ use crate::{ManifestError, manifest};
 pub(crate) use adapters::list_name as adapters_name;
 
 pub use adapters::PORT_NAME as ADAPTERS_PORT_NAME;
+pub(crate) use container::stopping;
 pub use labels::{HELD, HELD_HERE, HELD_MOVING, SURGED};
 pub use mesh::Mesh;
 pub use object::Object;

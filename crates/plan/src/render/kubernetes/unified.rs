@@ -8,7 +8,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::yaml;
-use crate::cluster::RENDERED;
+use crate::cluster::{PODS, RENDERED};
 
 /// Lines around a change that stay as they are.
 const AROUND: usize = 3;
@@ -21,7 +21,7 @@ const KEPT: [&str; 6] =
     ["managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink"];
 
 /// What tools note down for themselves: the object once more, and its digest.
-const NOTED: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration", RENDERED];
+const NOTED: [&str; 3] = ["kubectl.kubernetes.io/last-applied-configuration", RENDERED, PODS];
 
 /// A run of lines with changes in it.
 #[derive(Clone, Debug, Eq, PartialEq)]

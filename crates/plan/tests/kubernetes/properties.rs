@@ -145,6 +145,40 @@ fn selectors(objects: &[Object], pods: &[&Value]) -> Result<(), String> {
     Ok(())
 }
 
+/// Ports that a policy names are those of containers that stay: many networks look for names nowhere else.
+fn check_ports(objects: &[Object]) -> Result<(), String> {
+    let all = || objects.iter().flat_map(|object| templates(object.value()));
+    for policy in objects.iter().filter(|object| object.kind() == "NetworkPolicy") {
+        let spec = &policy.value()["spec"];
+        let selector = &spec["podSelector"]["matchLabels"];
+        let rules = spec["ingress"].as_array().into_iter().flatten();
+        let ports = rules.flat_map(|rule| rule["ports"].as_array().into_iter().flatten());
+        for name in ports.filter_map(|one| one["port"].as_str()) {
+            let mut own = all().filter(|pod| matches(selector, &pod["metadata"]["labels"]));
+            let has = |pod: &Value| {
+                let mut containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+                containers.any(|one| {
+                    one["ports"].as_array().into_iter().flatten().any(|port| port["name"] == name)
+                })
+            };
+            if !own.any(has) {
+                return Err(format!("{} lets in `{name}`, which no pod has", policy.name()));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn policies_name_ports_that_networks_find() {
+    let mut named = 0;
+    for (name, objects) in every() {
+        assert_eq!(check_ports(&objects), Ok(()), "{name}");
+        named += objects.iter().filter(|object| object.kind() == "NetworkPolicy").count();
+    }
+    assert!(named > 10, "{named}");
+}
+
 #[test]
 fn every_object_is_as_it_should_be() {
     for (name, objects) in every() {

@@ -69,15 +69,23 @@ impl Mesh {
         json!({ "to": [place], "ports": ports })
     }
 
+    /// Annotations of pods of Pilotage's own, which have these ports beside that of requests. Whoever asks there is not
+    /// always in the mesh (the API server, KEDA), or asks an address, to which Istio sends as it is: where only
+    /// encrypted connections are let in, these go past the proxy.
+    pub(super) fn part_annotations(self, ports: &[u16]) -> Vec<(String, String)> {
+        let past = if self == Self::Istio { ports } else { &[] };
+        self.pod_annotations(&[], &[], past)
+    }
+
     /// Annotations of pods that are in it and have these ports. Those that fetch before they start, from the ports
-    /// `fetch`, do so past the proxy, which is not there yet; a port that is only `probed` is reached past it. Where one
+    /// `fetch`, do so past the proxy, which is not there yet; ports that are `probed` are reached past it. Where one
     /// copy has several nodes, proxies see what comes to the ports of requests and nothing else: ranks agree on ports by
     /// themselves, and whoever sends past the proxy is not let in by one that wants certificates.
     pub(super) fn pod_annotations(
         self,
         ports: &[Port],
         fetch: &[u16],
-        probed: Option<u16>,
+        probed: &[u16],
     ) -> Vec<(String, String)> {
         let is_group = ports.iter().any(|port| port.role == PortRole::Rendezvous);
         let of = |is: &dyn Fn(PortRole) -> bool| -> BTreeSet<u16> {
@@ -86,7 +94,7 @@ impl Mesh {
         let asked = of(&|role| role != PortRole::Rendezvous);
         let opaque = join(&of(&|role| role == PortRole::KvEvents));
         let past = join(&fetch.iter().copied().collect());
-        let probed = join(&probed.into_iter().collect());
+        let probed = join(&probed.iter().copied().collect());
         let mut all: Vec<(&str, String)> = match self {
             Self::Istio => {
                 vec![(

@@ -97,8 +97,9 @@ fn policy(settled: &Settled<'_>, loads_adapters: bool) -> Object {
         egress.push(json!({ "to": [own] }));
     }
     if loads_adapters {
-        // It says which adapters are there.
-        ingress.push(json!({ "from": [operator], "ports": named(adapters::PORT_NAME) }));
+        // It says which adapters are there. By its number: many networks do not look for names in init containers.
+        let ports = json!([{ "port": adapters::PORT, "protocol": "TCP" }]);
+        ingress.push(json!({ "from": [operator], "ports": ports }));
     }
     let from = settled.fetch_ports();
     if !from.is_empty() {

@@ -80,7 +80,7 @@ impl Settled<'_> {
         let mut all: Map<String, Value> =
             theirs.map(|(key, value)| (key.clone(), value.as_str().into())).collect();
         let mesh = self.cluster.mesh;
-        let probed = self.loads_adapters().then_some(adapters::PORT);
+        let probed: &[u16] = if self.loads_adapters() { &[adapters::PORT] } else { &[] };
         let mesh = mesh.map(|mesh| {
             mesh.pod_annotations(&self.spec.ports, &self.template_fetch_ports(), probed)
         });

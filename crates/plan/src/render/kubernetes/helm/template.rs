@@ -248,7 +248,7 @@ fn meshed(part: &str) -> String {
         };
         let pairs = mesh.pod_labels().iter();
         block(&mut labels, pairs.map(|(key, value)| ((*key).into(), (*value).into())).collect());
-        block(&mut annotations, mesh.pod_annotations(&[], &[], None));
+        block(&mut annotations, mesh.part_annotations(install::past(part)));
     }
     let any = Mesh::ALL.map(|mesh| format!("({})", overlaid(mesh.name()))).join(" ");
     format!(

@@ -147,6 +147,11 @@ fn metadata(installation: &Installation, component: &str) -> Value {
     })
 }
 
+/// Ports of a part that are asked past a mesh, whether or not all of them are open.
+pub(super) fn past(component: &str) -> &'static [u16] {
+    if component == "operator" { &[ADMIN, SCALER, METRICS_API] } else { &[ADMIN] }
+}
+
 /// A pod template of a part.
 fn pod(installation: &Installation, component: &str, container: &Value, volumes: &Value) -> Value {
     let cluster = &installation.cluster;
@@ -155,7 +160,8 @@ fn pod(installation: &Installation, component: &str, container: &Value, volumes:
         labels[*key] = (*value).into();
     }
     let mut metadata = json!({ "labels": labels });
-    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.pod_annotations(&[], &[], None)) {
+    for (key, value) in cluster.mesh.iter().flat_map(|mesh| mesh.part_annotations(past(component)))
+    {
         metadata["annotations"][key] = value.into();
     }
     let mut spec = json!({

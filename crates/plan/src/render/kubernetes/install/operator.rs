@@ -118,7 +118,11 @@ fn api(installation: &Installation) -> Object {
 fn network(installation: &Installation) -> Object {
     let port = |name: &str| json!([{ "port": name, "protocol": "TCP" }]);
     let readers = json!({ "namespaceSelector": { "matchLabels": { METRICS_LABEL: "true" } } });
-    let keda = json!({ "namespaceSelector": {}, "podSelector": { "matchLabels": { "app.kubernetes.io/part-of": "keda-operator" } } });
+    // Pods of KEDA's chart have both labels, those of its plain manifests the second alone.
+    let keda = [("app.kubernetes.io/part-of", "keda-operator"), ("app", "keda-operator")];
+    let keda = keda.map(|(label, value)| {
+        json!({ "namespaceSelector": {}, "podSelector": { "matchLabels": { label: value } } })
+    });
     let gateway = json!({ "podSelector": { "matchLabels": labels::own_selector("gateway") } });
     let engines = json!({
         "namespaceSelector": {},
@@ -126,7 +130,7 @@ fn network(installation: &Installation) -> Object {
     });
     let mut ingress = vec![
         json!({ "from": [readers], "ports": port("admin") }),
-        json!({ "from": [keda], "ports": port("scaler") }),
+        json!({ "from": keda, "ports": port("scaler") }),
     ];
     if installation.external_metrics {
         // The API server has no labels to be told by; what it sends is signed.

@@ -1,6 +1,7 @@
 //! What is decided for a Model beyond what it says: where it runs, what it asks for, whom it may reach.
 
 use pilotage_plan::parse_all;
+use pilotage_plan::render::kubernetes::install::{self, Installation};
 use pilotage_plan::render::kubernetes::{Cluster, Mesh, Platform, Rendered, render};
 use serde_json::{Value, json};
 
@@ -148,4 +149,92 @@ fn what_is_asked_for_fits_and_is_enough() {
     };
     assert_eq!(limits("f")["gpu.intel.com/xe"], "1");
     assert_eq!(limits("g")["gpu.intel.com/i915"], "1");
+}
+
+/// An object of an installation.
+fn part(installation: &Installation, kind: &str, name: &str) -> Value {
+    let all = install::objects(installation);
+    let found = all.iter().find(|object| object.kind() == kind && object.name() == name);
+    found.unwrap().value().clone()
+}
+
+#[test]
+fn keda_reaches_the_operator_however_it_was_installed() {
+    let policy = part(&Installation::default(), "NetworkPolicy", "pilotage-operator");
+    let rules = policy["spec"]["ingress"].as_array().unwrap();
+    let rule = rules.iter().find(|rule| rule["ports"][0]["port"] == "scaler").unwrap();
+    let reaches = |labels: &Value| {
+        rule["from"].as_array().unwrap().iter().any(|peer| {
+            let mut wanted = peer["podSelector"]["matchLabels"].as_object().unwrap().iter();
+            wanted.all(|(key, value)| labels[key] == *value)
+        })
+    };
+    let by_chart = json!({"app": "keda-operator", "name": "keda-operator", "app.kubernetes.io/name": "keda-operator", "app.kubernetes.io/part-of": "keda-operator"});
+    let by_manifests = json!({"app": "keda-operator", "name": "keda-operator"});
+    assert!(reaches(&by_chart) && reaches(&by_manifests));
+    assert!(!reaches(&json!({"app": "other"})));
+}
+
+#[test]
+fn ports_that_are_asked_from_outside_are_past_istio() {
+    let cluster = |mesh| Cluster { mesh: Some(mesh), ..Installation::default().cluster };
+    for (name, expect) in [("pilotage-gateway", "8081"), ("pilotage-operator", "6443,8081,9090")] {
+        let annotations = |mesh| {
+            let installation = Installation {
+                cluster: cluster(mesh),
+                external_metrics: true,
+                ..Installation::default()
+            };
+            part(&installation, "Deployment", name)["spec"]["template"]["metadata"]["annotations"]
+                .clone()
+        };
+        let istio = annotations(Mesh::Istio);
+        assert_eq!(istio["traffic.sidecar.istio.io/excludeInboundPorts"], expect, "{name}");
+        let linkerd = annotations(Mesh::Linkerd);
+        assert_eq!(linkerd["config.linkerd.io/skip-inbound-ports"], Value::Null, "{name}");
+    }
+}
+
+#[test]
+fn nodes_of_a_copy_are_together_and_copies_apart() {
+    let fleets = [fleet("f", "hardware: h100-sxm, perNode: 8, fastNetwork: true")];
+    let spec = format!("{VLLM}, parallelism: {{tensor: 8, pipeline: 2}}, replicas: 2, fleet: f");
+    let matches = |selector: &Value, labels: &Value| {
+        selector["matchLabels"].as_object().unwrap().iter().all(|(key, one)| labels[key] == *one)
+    };
+    let groups = Cluster::default();
+    let mut pairs = groups.clone();
+    pairs.has.leader_worker_set = false;
+    let all = rendered(&pairs, &spec, &fleets);
+    let sets = all.objects.iter().filter(|one| one.kind() == "StatefulSet");
+    let pods: Vec<&Value> = sets.map(|one| &one.value()["spec"]["template"]).collect();
+    assert_eq!(pods.len(), 4);
+    for pod in &pods {
+        let near = &pod["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+            [0]["podAffinityTerm"];
+        assert_eq!(near["topologyKey"], "topology.kubernetes.io/zone");
+        let of = |pod: &Value| pod["metadata"]["labels"]["pilotage.dev/copy"].clone();
+        for other in &pods {
+            let is_near = matches(&near["labelSelector"], &other["metadata"]["labels"]);
+            assert_eq!(is_near, of(pod) == of(other));
+        }
+        let apart = pod["spec"]["topologySpreadConstraints"].as_array();
+        let serves = pod["metadata"]["labels"]["pilotage.dev/role"] == "serves";
+        assert_eq!(apart.map(Vec::len), serves.then_some(2));
+        // The one that serves stands for its copy.
+        let counted = apart.into_iter().flatten().map(|one| {
+            let all = pods.iter().map(|pod| &pod["metadata"]["labels"]);
+            all.filter(|labels| matches(&one["labelSelector"], labels)).count()
+        });
+        assert!(counted.into_iter().all(|count| count == 2));
+    }
+    let all = rendered(&groups, &spec, &fleets);
+    let group = &of(&all, "LeaderWorkerSet")["spec"]["leaderWorkerTemplate"];
+    let apart = group["leaderTemplate"]["spec"]["topologySpreadConstraints"].as_array().unwrap();
+    assert_eq!(apart.len(), 2);
+    assert_eq!(
+        apart[0]["matchLabelKeys"],
+        json!(["leaderworkerset.sigs.k8s.io/template-revision-hash"])
+    );
+    assert_eq!(group["workerTemplate"]["spec"]["topologySpreadConstraints"], Value::Null);
 }

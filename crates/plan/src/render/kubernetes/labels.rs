@@ -14,6 +14,9 @@ pub(super) const REVISION: &str = "pilotage.dev/revision";
 /// The label that tells the pods of one copy that take requests from those that compute along.
 pub(super) const ROLE: &str = "pilotage.dev/role";
 
+/// The label with the number of a copy that is a pair of StatefulSets.
+pub(super) const COPY: &str = "pilotage.dev/copy";
+
 /// The label that says whether a pod's Deployment keeps it, by which alone that selects and nothing else does.
 ///
 /// With another value than [`HELD_HERE`] the Deployment lets go of it and starts another one at once, while the

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::adapters;
 use super::container::{LEAVE_SECONDS, USER, quantity};
-use super::labels::Role;
+use super::labels::{COPY, Role};
 use super::platform::{Known, bears, toleration};
 use super::settle::{Nodes, Settled, entry};
 use crate::WeightsSource;
@@ -56,8 +56,8 @@ impl Settled<'_> {
             set(&field, value);
         }
         // Also of a single copy: another one must not change the template, which would start the first one anew.
-        if nodes == Nodes::One {
-            set("topologySpreadConstraints", self.spread());
+        if role == Role::Serves {
+            set("topologySpreadConstraints", self.spread(nodes));
         }
         for (field, value) in self.allowances() {
             set(&field, value);
@@ -65,6 +65,10 @@ impl Settled<'_> {
         let said = self.model.spec.pod_template.as_ref();
         if let Some(class) = said.and_then(|pods| pods.runtime_class_name.as_ref()) {
             set("runtimeClassName", class.as_str().into());
+        }
+        if let Nodes::Sets(copy) = nodes {
+            let affinity = spec.entry("affinity").or_insert_with(|| json!({}));
+            affinity["podAffinity"] = self.together(copy);
         }
         Value::Object(spec)
     }
@@ -234,9 +238,26 @@ impl Settled<'_> {
         spec
     }
 
-    /// Copies are spread over nodes and zones, as far as that goes.
-    fn spread(&self) -> Value {
-        spread(&self.selector_here(Role::Serves))
+    /// Copies are spread over nodes and zones, as far as that goes: those of several nodes by the one that serves.
+    fn spread(&self, nodes: Nodes) -> Value {
+        let version = match nodes {
+            Nodes::One => Some(VERSION),
+            Nodes::Group => Some("leaderworkerset.sigs.k8s.io/template-revision-hash"),
+            // Each of the sets has a hash of its own.
+            Nodes::Sets(_) => None,
+        };
+        spread(&self.selector_here(Role::Serves), version)
+    }
+
+    /// The nodes of a copy are in one zone, as far as that goes: each token goes over the network between them.
+    fn together(&self, copy: u32) -> Value {
+        let mut selector = self.selector_of_all_here();
+        selector[COPY] = copy.to_string().into();
+        let term = json!({
+            "labelSelector": { "matchLabels": selector },
+            "topologyKey": "topology.kubernetes.io/zone",
+        });
+        json!({ "preferredDuringSchedulingIgnoredDuringExecution": [{ "weight": 100, "podAffinityTerm": term }] })
     }
 }
 
@@ -247,17 +268,23 @@ fn covers(one: &Toleration, key: &str) -> bool {
         && one.effect.is_none_or(|effect| effect == Effect::NoExecute)
 }
 
-/// Spread over nodes and zones, as far as that goes: each version of a Deployment by itself, since the one before
-/// it goes.
-pub(super) fn spread(selector: &Value) -> Value {
+/// The label with the version of a Deployment's pods.
+pub(super) const VERSION: &str = "pod-template-hash";
+
+/// Spread over nodes and zones, as far as that goes: each version by itself, since the one before it goes, where a
+/// label says which one a pod is of.
+pub(super) fn spread(selector: &Value, version: Option<&str>) -> Value {
     let over = |key: &str| {
-        json!({
+        let mut one = json!({
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": { "matchLabels": selector },
-            "matchLabelKeys": ["pod-template-hash"],
-        })
+        });
+        if let Some(version) = version {
+            one["matchLabelKeys"] = json!([version]);
+        }
+        one
     };
     json!([over("topology.kubernetes.io/zone"), over("kubernetes.io/hostname")])
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::labels::{HELD, HELD_HERE, Role, SURGED};
+use super::labels::{COPY, HELD, HELD_HERE, Role, SURGED};
 use super::object::Object;
 use super::settle::{Nodes, Settled};
 
@@ -131,9 +131,6 @@ fn note_surged(metadata: &mut Value, surged: u32) {
         metadata["annotations"][SURGED] = surged.to_string().into();
     }
 }
-
-/// The label with the number of a copy.
-const COPY: &str = "pilotage.dev/copy";
 
 fn number(settled: &Settled<'_>, spec: &mut Value) {
     if let Some(replicas) = settled.replicas() {

@@ -170,7 +170,7 @@ fn pod(installation: &Installation, component: &str, container: &Value, volumes:
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": if component == "gateway" { 330 } else { 30 },
         "securityContext": super::pod::security(cluster.platform.row().fixed_users),
-        "topologySpreadConstraints": super::pod::spread(&labels::own_selector(component)),
+        "topologySpreadConstraints": super::pod::spread(&labels::own_selector(component), Some(super::pod::VERSION)),
         "containers": [container],
         "volumes": volumes,
     });

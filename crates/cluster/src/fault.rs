@@ -15,6 +15,8 @@ pub struct Meets {
     pub name: String,
     /// A user.
     pub user: String,
+    /// Only calls about no namespace: lists and watches of all of them, and what is in none.
+    pub is_everywhere: bool,
 }
 
 /// What happens to calls.
@@ -179,6 +181,7 @@ impl Meets {
             && says(&self.namespace, subject.namespace)
             && says(&self.name, subject.name)
             && says(&self.user, subject.user)
+            && (!self.is_everywhere || subject.namespace.is_empty())
     }
 }
 

@@ -1,8 +1,7 @@
 //! `pilotage diff`: what applying manifests would change in a cluster.
 
-use anyhow::Context as _;
-use pilotage_operator::install::Installer;
-use pilotage_operator::kubernetes::{self, Change, Deed, Preview, Settings};
+use pilotage_operator::install::{InstallError, Installer, Told};
+use pilotage_operator::kubernetes::{self, Change, Deed, OperatorError, Preview, Settings};
 use pilotage_plan::manifest;
 use pilotage_plan::render::kubernetes::unified::{Hunk, Line};
 use pilotage_plan::render::kubernetes::{Cluster, Mesh, Platform};
@@ -76,17 +75,46 @@ async fn preview(args: &Diff) -> anyhow::Result<Preview> {
         }
     }
     let installer = Installer::new(client.clone(), Box::new(|_| {}));
-    let told = installer.operator(&args.system_namespace).await?;
-    let cluster = cluster(args, told);
-    let settings = Settings { cluster, namespace: None, name: "diff".to_owned() };
+    let told = match installer.operator(&args.system_namespace).await {
+        Err(InstallError::Forbidden(_)) => None,
+        told => Some(told?.unwrap_or_default()),
+    };
+    let unseen = told.is_none().then(|| unseen(&args.system_namespace));
+    let Told { cluster, namespace } = told.unwrap_or_default();
+    let cluster = overlaid(args, cluster);
+    let settings = Settings { cluster, namespace, name: "diff".to_owned() };
     let clock = Clock::start();
     let operator = kubernetes::Operator::new(client, settings, clock.unix_ms(), &Metrics::new());
-    operator.preview(&resources).await.context("what would change cannot be said")
+    let mut preview = operator.preview(&resources).await.map_err(why)?;
+    preview.notes.splice(0..0, unseen);
+    Ok(preview)
 }
 
+/// That nobody knows what the operator was told.
+fn unseen(namespace: &str) -> String {
+    format!(
+        "you may not look at the operator in the namespace {namespace}: what it makes is shown for a cluster of no \
+         platform and with this release's image; say whose it is with --overlay"
+    )
+}
+
+/// Why it cannot be said.
+fn why(error: OperatorError) -> anyhow::Error {
+    match &error {
+        OperatorError::Server(failure) if failure.code == 403 => {
+            let wrong = Wrong::new(format!("the API server refuses: {}", failure.message));
+            wrong.hint(RIGHTS).into()
+        }
+        _ => anyhow::Error::new(error).context("what would change cannot be said"),
+    }
+}
+
+/// What is needed to look.
+const RIGHTS: &str = "ask for the role `view` in the namespace of these manifests: it has Models, Routes, Tenants and \
+                      Fleets, and what is made of them";
+
 /// What the operator renders for.
-fn cluster(args: &Diff, told: Option<Cluster>) -> Cluster {
-    let mut cluster = told.unwrap_or_default();
+fn overlaid(args: &Diff, mut cluster: Cluster) -> Cluster {
     cluster.system.clone_from(&args.system_namespace);
     if !args.overlays.is_empty() {
         let platform = args.overlays.iter().filter_map(|name| Platform::parse(name)).next_back();
@@ -146,7 +174,7 @@ fn print(change: &Change, lines_max: usize) {
     let about = match change.is_exact {
         true => "",
         false => {
-            "  (as it is rendered: its namespace or kind is not there yet, or it would be refused)"
+            "  (as it is rendered: its namespace or kind is not there yet, it would be refused, or you may not try it)"
         }
     };
     let head = format!("{} {kind} {place}{name} ({api_version}){about}", deed.name());

@@ -78,6 +78,15 @@ pub struct Surroundings {
     pub api_ports: Vec<u16>,
 }
 
+/// What an operator was told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// What it renders for: its overlays, its image, the labels of monitors.
+    pub cluster: Cluster,
+    /// The namespace whose resources count; none is all of them.
+    pub namespace: Option<String>,
+}
+
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Done {
@@ -274,14 +283,15 @@ impl Installer {
         Ok(is.map(|is| Said::read(&is, &format!("{own}:"))))
     }
 
-    /// What the operator in that namespace renders for, if there is one: its overlays and its image.
+    /// What the operator in that namespace was told, if there is one.
     ///
     /// # Errors
-    /// The API server does not say.
-    pub async fn operator(&self, namespace: &str) -> Result<Option<Cluster>, InstallError> {
+    /// [`InstallError::Forbidden`] where the user may not look, [`InstallError::Server`] where the API server does
+    /// not say.
+    pub async fn operator(&self, namespace: &str) -> Result<Option<Told>, InstallError> {
         let place = Place::named(("apps/v1", "deployments"), namespace, OPERATOR);
         let is = self.calls.get(place.path()).await.map_err(asked)?;
-        Ok(is.map(|is| rendered_for(&is)))
+        Ok(is.map(|is| Told::read(&is)))
     }
 
     /// Waits for that long.
@@ -312,26 +322,31 @@ impl Wish {
     }
 }
 
-fn rendered_for(deployment: &Value) -> Cluster {
-    let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
-    let args: Vec<&str> = args.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let mut cluster = Cluster::default();
-    for pair in args.windows(2) {
-        match pair {
-            ["--image", image] => cluster.image = (*image).to_owned(),
-            ["--monitor-label", label] => {
-                let pair = label.split_once('=');
-                let pair = pair.map(|(key, value)| (key.to_owned(), value.to_owned()));
-                cluster.monitor_labels.extend(pair);
+impl Told {
+    /// What the Deployment of an operator tells it.
+    fn read(deployment: &Value) -> Self {
+        let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let args: Vec<&str> =
+            args.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let (mut cluster, mut namespace) = (Cluster::default(), None);
+        for pair in args.windows(2) {
+            match pair {
+                ["--image", image] => cluster.image = (*image).to_owned(),
+                ["--namespace", name] => namespace = Some((*name).to_owned()),
+                ["--monitor-label", label] => {
+                    let pair = label.split_once('=');
+                    let pair = pair.map(|(key, value)| (key.to_owned(), value.to_owned()));
+                    cluster.monitor_labels.extend(pair);
+                }
+                ["--overlay", name] => {
+                    cluster.platform = Platform::parse(name).unwrap_or(cluster.platform);
+                    cluster.mesh = Mesh::parse(name).or(cluster.mesh);
+                }
+                _ => {}
             }
-            ["--overlay", name] => {
-                cluster.platform = Platform::parse(name).unwrap_or(cluster.platform);
-                cluster.mesh = Mesh::parse(name).or(cluster.mesh);
-            }
-            _ => {}
         }
+        Self { cluster, namespace }
     }
-    cluster
 }
 
 /// What a call that asks could not learn.

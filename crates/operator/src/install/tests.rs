@@ -17,7 +17,7 @@ use pilotage_shell::tasks;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Done, InstallError, Installer, MANAGER, Said, Wish};
+use super::{Done, InstallError, Installer, MANAGER, Said, Told, Wish};
 use crate::kubernetes::{Change, Deed};
 
 mod others;

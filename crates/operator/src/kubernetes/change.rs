@@ -105,11 +105,16 @@ pub(super) fn judged(
         Err(failure) if failure.is_servers() => return Err(failure),
         Err(failure) => failure,
     };
-    let mut after = before.clone().unwrap_or_default();
-    overlay(&mut after, object);
     // What is not there yet comes with what is applied before it.
     let refusal = Some(failure.message).filter(|_| failure.code != 404);
-    Ok(Change { before, after: Some(after), is_exact: false, refusal })
+    Ok(Change { refusal, ..untried(before, object) })
+}
+
+/// An object as it was rendered over what is there, which nobody was asked about.
+pub(super) fn untried(before: Option<Value>, object: &Value) -> Change {
+    let mut after = before.clone().unwrap_or_default();
+    overlay(&mut after, object);
+    Change { before, after: Some(after), is_exact: false, refusal: None }
 }
 
 /// Writes fields over what is there.

@@ -154,12 +154,26 @@ impl Operator {
     }
 
     /// What applying these resources would change, in the order in which it would happen; nothing is written. They
-    /// are objects as an API server takes them, each with its namespace.
+    /// are objects as an API server takes them, each with its namespace. Who may not look at the whole cluster sees
+    /// what comes of it in these namespaces, and a note that says so.
     ///
     /// # Errors
-    /// [`OperatorError::Server`] when the API server does not tell what there is.
+    /// [`OperatorError::Server`] when the API server does not tell what there is, not even there.
     pub async fn preview(&self, resources: &[serde_json::Value]) -> Result<Preview, OperatorError> {
-        preview::preview(&self.shared, resources).await.map_err(OperatorError::Server)
+        let preview = match preview::preview(&self.shared, resources).await {
+            Err(failure) if failure.code == 403 && self.shared.settings.namespace.is_none() => {
+                preview::by_namespace(self, resources).await
+            }
+            preview => preview,
+        };
+        preview.map_err(OperatorError::Server)
+    }
+
+    /// The same one, which has seen nothing yet and looks at that namespace alone.
+    fn within(&self, namespace: &str) -> Self {
+        let Shared { settings, calls, .. } = &*self.shared;
+        let settings = Settings { namespace: Some(namespace.to_owned()), ..settings.clone() };
+        Self::new(calls.client(), settings, self.shared.now_ms(), &Metrics::new())
     }
 
     /// Why it does not work, if it does not.

@@ -5,17 +5,20 @@
 //!
 //! [`World`]: pilotage_plan::cluster::World
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pilotage_plan::api::{API_VERSION, Kind};
-use pilotage_plan::cluster::{Action, Failure, MANAGER, Plan, Ref, Watched};
+use pilotage_plan::cluster::{
+    Action, Apply, Failure, MANAGER, Plan, Ref, Trouble, Watched, trouble,
+};
 use pilotage_plan::crd::Names;
 use serde_json::{Map, Value, json};
 
-use super::Shared;
 use super::call::{Calls, Manner, Path};
-use super::change::{Change, judged, tried};
-use super::reconcile::{list, moved, plans};
+use super::change::{Change, judged, untried};
+use super::reconcile::{Sight, list, moved, plans};
+use super::{Operator, Shared};
 
 /// What would come of resources.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +37,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Previews.
 pub(super) async fn preview(shared: &Arc<Shared>, resources: &[Value]) -> Result<Preview, Failure> {
-    let offered = list(shared).await?;
+    let offered = list(shared, Sight::Peoples).await?;
     if !offered.is_ours {
         let message = format!(
             "the cluster does not serve {API_VERSION}; install the definitions with `pilotage install`, or look at `pilotage render`"
@@ -54,8 +57,16 @@ pub(super) async fn preview(shared: &Arc<Shared>, resources: &[Value]) -> Result
     for resource in resources {
         let Some(kind) = resource["kind"].as_str().and_then(Kind::parse) else { continue };
         let change = resource_change(&shared.calls, kind, resource).await?;
-        if change.refusal.is_none() {
-            observe(shared, kind, &change);
+        let namespace = change.of()[2];
+        let only = shared.settings.namespace.as_deref().filter(|only| *only != namespace);
+        match only {
+            Some(only) => preview.notes.push(format!(
+                "{} {namespace}/{} would not count: the operator looks at the namespace {only} alone",
+                kind.name(),
+                change.of()[3]
+            )),
+            None if change.refusal.is_none() => observe(shared, kind, &change),
+            None => {}
         }
         preview.changes.push(change);
     }
@@ -67,6 +78,29 @@ pub(super) async fn preview(shared: &Arc<Shared>, resources: &[Value]) -> Result
         made(shared, &at, &plan, &mut preview).await?;
     }
     Ok(preview)
+}
+
+/// Previews for somebody who may not look at the whole cluster: namespace by namespace, as far as resources name them.
+pub(super) async fn by_namespace(
+    operator: &Operator,
+    resources: &[Value],
+) -> Result<Preview, Failure> {
+    let namespace = |one: &Value| one["metadata"]["namespace"].as_str().map(str::to_owned);
+    let all: BTreeSet<String> = resources.iter().filter_map(namespace).collect();
+    let mut whole = Preview::default();
+    for one in &all {
+        let own = |resource: &&Value| namespace(resource).as_ref() == Some(one);
+        let own: Vec<Value> = resources.iter().filter(own).cloned().collect();
+        let found = preview(&operator.within(one).shared, &own).await?;
+        whole.changes.extend(found.changes);
+        whole.notes.extend(found.notes);
+    }
+    whole.notes.push(format!(
+        "you may not look at all namespaces: whether a name is taken in another one than {}, and Fleets, Tenants and \
+         Routes that are there, were not seen",
+        all.into_iter().collect::<Vec<_>>().join(", ")
+    ));
+    Ok(whole)
 }
 
 /// What applying a resource would do to it, as `kubectl apply` does.
@@ -131,8 +165,7 @@ async fn made(
     for action in &plan.actions {
         match action {
             Action::Apply(apply) => {
-                let path = Path::of(apply.sort, apply.namespace(), apply.name());
-                preview.changes.push(tried(&shared.calls, path, &apply.object, manner).await?);
+                preview.changes.push(applied(&shared.calls, apply, manner).await?);
             }
             Action::Delete { sort, namespace, name, .. } => {
                 let path = Path::of(*sort, namespace, name);
@@ -155,6 +188,21 @@ async fn made(
         }
     }
     Ok(())
+}
+
+/// What the operator's applying an object would do to it. What the user has no right to, the operator may have: then
+/// it is shown as it was rendered.
+async fn applied(calls: &Calls, apply: &Apply, manner: Manner) -> Result<Change, Failure> {
+    let path = Path::of(apply.sort, apply.namespace(), apply.name());
+    let is_right = |failure: &Failure| trouble(failure) == Some(Trouble::Forbidden);
+    let before = match calls.get(path).await {
+        Err(failure) if is_right(&failure) => None,
+        before => before?,
+    };
+    match calls.apply_as(path, &apply.object, manner).await {
+        Err(failure) if is_right(&failure) => Ok(untried(before, &apply.object)),
+        tried => judged(before, &apply.object, tried),
+    }
 }
 
 /// Why a resource would not count, if it would not.

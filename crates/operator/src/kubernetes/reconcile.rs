@@ -87,7 +87,7 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 
 /// What would be done, as text.
 pub(super) async fn dry_run(shared: &Arc<Shared>) -> Result<String, Failure> {
-    list(shared).await?;
+    list(shared, Sight::Operators).await?;
     // Writing to a text does not fail.
     let mut text = String::new();
     let _ = write!(text, "{}", moved(shared));
@@ -100,18 +100,41 @@ pub(super) async fn dry_run(shared: &Arc<Shared>) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// Whose rights are looked with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sight {
+    /// An operator's, who needs all that it asks for but nodes.
+    Operators,
+    /// Somebody's who is not let see the keys of all Models, nor every kind that others bring.
+    Peoples,
+}
+
+impl Sight {
+    /// Whether one goes on without that.
+    fn passes_over(self, watched: Watched) -> bool {
+        match watched {
+            Watched::Nodes => true,
+            Watched::Made(sort) => self == Self::Peoples && sort.is_of_others(),
+            Watched::Resources(_) | Watched::Pods => false,
+        }
+    }
+}
+
 /// Hears once of everything that there is.
-pub(super) async fn list(shared: &Arc<Shared>) -> Result<Offered, Failure> {
+pub(super) async fn list(shared: &Arc<Shared>, sight: Sight) -> Result<Offered, Failure> {
     let mut work = Loop::new(Arc::clone(shared));
     let offered = offered(&shared.calls).await?;
     work.take(offered);
-    let keys = collected(shared).await?;
-    shared.world.lock().collected(keys);
+    match collected(shared).await {
+        Ok(keys) => shared.world.lock().collected(keys),
+        Err(failure) if failure.code == 403 && sight == Sight::Peoples => {}
+        Err(failure) => return Err(failure),
+    }
     while work.watches.unsynced() > 0 {
         let heard = work.watches.next().await;
         if let (watched, Err(error)) = &heard {
             let failure = watch_failure(error);
-            if failure.code != 403 || *watched != Watched::Nodes {
+            if failure.code != 403 || !sight.passes_over(*watched) {
                 return Err(failure);
             }
         }
@@ -131,7 +154,11 @@ pub(super) async fn plans(shared: &Arc<Shared>) -> Result<Vec<(Ref, Plan)>, Fail
         let mut made = Vec::new();
         for action in &plan.actions {
             let Action::Key { about, secret } = action else { continue };
-            let there = existing_key(shared, secret).await?;
+            let there = match existing_key(shared, secret).await {
+                // Who may not see it is shown none.
+                Err(failure) if failure.code == 403 => Some(String::new()),
+                there => there?,
+            };
             made.push(there.is_none());
             let now_ms = shared.now_ms();
             shared.world.lock().key(now_ms, about, there.unwrap_or_default());

@@ -1,6 +1,7 @@
 //! Installing beside others: into their namespace, with few rights, over what was installed before.
 
 use pilotage_plan::render::kubernetes::install::Scope;
+use pilotage_plan::render::kubernetes::{Cluster, Mesh, Platform};
 
 use super::*;
 
@@ -251,4 +252,29 @@ async fn the_api_server_is_found_behind_its_service() {
     let target = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
     ground.create(target, &slice).await;
     assert_eq!(ground.installer().surroundings().await.unwrap().api_ports, [16_443]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_was_told_is_read_back() {
+    let ground = Ground::new().await;
+    ground.team().await;
+    assert_eq!(ground.installer().operator("team-a").await.unwrap(), None);
+    let mut wish = small();
+    let cluster = &mut wish.installation.cluster;
+    cluster.image = "corp/pilotage:1".to_owned();
+    (cluster.platform, cluster.mesh) = (Platform::Eks, Some(Mesh::Linkerd));
+    cluster.monitor_labels = [("release".to_owned(), "prometheus".to_owned())].into();
+    ground.install(&wish).await.unwrap();
+    let told = ground.installer().operator("team-a").await.unwrap().unwrap();
+    let Cluster { image, platform, mesh, monitor_labels, .. } = &wish.installation.cluster;
+    assert_eq!((&told.cluster.image, told.cluster.platform), (image, *platform));
+    assert_eq!((told.cluster.mesh, &told.cluster.monitor_labels), (*mesh, monitor_labels));
+    assert_eq!(told.namespace.as_deref(), Some("team-a"));
+    // One for the whole cluster has none.
+    ground.install(&super::wish()).await.unwrap();
+    let told = ground.installer().operator("pilotage").await.unwrap();
+    assert_eq!(told, Some(Told::default()));
+    ground.forbid("deployments", "pilotage");
+    let failed = ground.installer().operator("pilotage").await.unwrap_err();
+    assert!(matches!(failed, InstallError::Forbidden(_)), "{failed}");
 }

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::kit::{SMALL, Stage, resource};
-use crate::kubernetes::{Change, Deed, Preview};
+use pilotage_cluster::fault::{Fault, Meets, Trouble};
+
+use super::kit::{SMALL, Stage, foreign, resource};
+use crate::kubernetes::{Change, Deed, OperatorError, Preview};
 
 fn model(namespace: &str, name: &str, more: &Value) -> Value {
     let mut spec = json!({"source": SMALL, "sizeBytes": 98_362_432, "replicas": 2});
@@ -89,4 +91,70 @@ async fn what_would_not_count_is_said() {
         "{:?}",
         taken.notes
     );
+}
+
+impl Stage {
+    /// The user has no right to that in a namespace; in all of the cluster where none is named.
+    fn forbid(&self, verbs: &[&'static str], resource: &str, namespace: &str) {
+        let meets = Meets {
+            user: "diff".to_owned(),
+            namespace: namespace.to_owned(),
+            ..Meets::calls(verbs, resource)
+        };
+        let fault = Fault::new(meets, Trouble::Forbidden);
+        self.server.with(|cluster, _| cluster.faults().add(fault));
+    }
+}
+
+/// Somebody with rights in `team-a` alone, and none to what others bring.
+async fn somebody() -> Stage {
+    let stage = Stage::new().await;
+    let monitors = foreign("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors");
+    stage.define(&monitors).await;
+    stage.model("team-b", "taken", json!({})).await;
+    stage.pass(5).await;
+    for namespace in ["team-b", "pilotage"] {
+        stage.forbid(&[], "", namespace);
+    }
+    let meets = Meets { user: "diff".to_owned(), is_everywhere: true, ..Meets::default() };
+    for verb in ["list", "watch"] {
+        let fault = Fault::new(Meets { verbs: vec![verb], ..meets.clone() }, Trouble::Forbidden);
+        stage.server.with(|cluster, _| cluster.faults().add(fault));
+    }
+    stage.forbid(&[], "podmonitors", "team-a");
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_rights_in_one_namespace_sees_that_one() {
+    let stage = somebody().await;
+    let made = preview(&stage, &[model("team-a", "small", &json!({}))]).await;
+    let all = deeds(&made);
+    for expect in ["make Model small", "make Deployment small", "make PodMonitor small-engines"] {
+        assert!(all.contains(&expect.to_owned()), "{expect}: {all:?}");
+    }
+    // What the operator may and the user may not is not refused.
+    assert!(made.changes.iter().all(|change| change.refusal.is_none()));
+    assert_eq!(made.notes.len(), 1, "{:?}", made.notes);
+    assert!(made.notes[0].contains("another one than team-a"), "{:?}", made.notes);
+    // Where nothing may be seen there is nothing to say.
+    let failed = stage.idle("diff").preview(&[model("team-b", "other", &json!({}))]).await;
+    let Err(OperatorError::Server(failure)) = failed else { panic!("{failed:?}") };
+    assert_eq!(failure.code, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_of_one_namespace_is_spoken_for_in_that_one() {
+    let stage = Stage::new().await;
+    stage.model("team-b", "small", json!({})).await;
+    stage.pass(5).await;
+    let operator = stage.idle_of("diff", "team-a");
+    let both = [model("team-a", "small", &json!({})), model("team-b", "other", &json!({}))];
+    let preview = operator.preview(&both).await.unwrap();
+    let all = deeds(&preview);
+    assert!(all.contains(&"make Deployment small".to_owned()), "{all:?}");
+    assert!(!all.contains(&"make Deployment other".to_owned()), "{all:?}");
+    let notes = &preview.notes;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].starts_with("Model team-b/other would not count: the operator"), "{notes:?}");
 }

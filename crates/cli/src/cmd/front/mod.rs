@@ -15,9 +15,9 @@ mod trials;
 
 use axum::Router;
 use pilotage_core::traffic::Zone;
-use pilotage_gateway::Gateway;
 use pilotage_gateway::admin::More;
 use pilotage_gateway::epp::PickerConfig;
+use pilotage_gateway::{Gateway, Readiness};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::descriptors;
 use pilotage_shell::metrics::Metrics;
@@ -55,8 +55,8 @@ pub(in crate::cmd) enum Face {
 /// What a front begins with.
 pub(in crate::cmd) struct Begin {
     pub(in crate::cmd) current: Current,
-    /// Whether that is what there is. Otherwise that comes with the first plan that takes its place.
-    pub(in crate::cmd) is_known: bool,
+    /// Why it is not ready from its first moment on; none where what it begins with is what is served.
+    pub(in crate::cmd) waits: Option<&'static str>,
     pub(in crate::cmd) keys: Keys,
     pub(in crate::cmd) clock: Clock,
     /// Where this process runs.
@@ -97,8 +97,11 @@ impl Front {
         entrance: Entrance,
         admin: TcpListener,
     ) -> anyhow::Result<Self> {
-        let Begin { current, is_known, keys, clock, zone, face, mut more } = begin;
+        let Begin { current, waits, keys, clock, zone, face, mut more } = begin;
         let gateway = Gateway::new(gateway_config(current.plan(), &keys), clock, Metrics::new())?;
+        if let Some(why) = waits {
+            gateway.set_readiness(Readiness::Waits(why));
+        }
         let budgets = Budgets::read(installation.folder())?;
         let trials = Trials::read(installation.folder());
         let shown = current.shown();
@@ -137,7 +140,7 @@ impl Front {
             budgets,
             trials,
         };
-        if is_known {
+        if waits.is_none() {
             this.remember();
         }
         this.raise_endpoints();

@@ -93,7 +93,7 @@ impl Serving {
         let pod = place.pod.filter(|_| place.zone.is_none());
         let begin = Begin {
             current: Current::first(nothing, clock, place.drain),
-            is_known: false,
+            waits: Some(WAITS),
             keys,
             clock,
             zone: place.zone,
@@ -101,7 +101,6 @@ impl Serving {
             more: vec![("cluster", cluster)],
         };
         let front = Front::start(begin, installation, entrance, admin)?;
-        front.gateway.set_readiness(Readiness::Waits(WAITS));
         let saving = tokio::time::interval(SAVE_EVERY);
         let mut looking = tokio::time::interval(LOOK);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -70,7 +70,7 @@ impl Serving {
         let copies: More = Arc::new(scaling.status());
         let told: More = Arc::new(versions.status());
         let more = vec![("processes", processes), ("scaling", copies), ("versions", told)];
-        let begin = Begin { current, is_known: true, keys, clock, zone, face, more };
+        let begin = Begin { current, waits: None, keys, clock, zone, face, more };
         let front = Front::start(begin, &installation, entrance, admin)?;
         let (hidden_env, memory) = (machine.hidden_env, machine.memory);
         Ok(Self {

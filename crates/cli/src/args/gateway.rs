@@ -29,6 +29,9 @@ pub(crate) struct Gateway {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+    /// Seconds to go on as before when told to stop, until balancers know that this one goes
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) leave_after: u64,
     #[command(flatten)]
     pub(crate) front: FrontArgs,
 }

@@ -44,6 +44,7 @@ async fn in_cluster(args: Epp, face: Face) -> anyhow::Result<()> {
         service: args.service,
         pod: None,
         listen: args.listen,
+        leave_after: 0,
         front: args.front,
     };
     gateway::run_as(all, Manner { face, purpose, open: args.no_keys }).await

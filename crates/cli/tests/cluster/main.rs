@@ -4,4 +4,5 @@
 #![expect(clippy::unwrap_used, reason = "tests and their scaffolding")]
 
 mod diff;
+mod leave;
 mod stage;

@@ -68,6 +68,16 @@ pub(super) async fn run_as(args: Gateway, manner: Manner) -> anyhow::Result<()> 
         signal = signals.next() => signal,
         () = serving.serve() => "nothing to do",
     };
+    if args.leave_after > 0 {
+        let leave_after = args.leave_after;
+        let until = clock.now_nanos().saturating_add(leave_after.saturating_mul(1_000_000_000));
+        output::note(&format!("{stopped}: leaving in {leave_after} s; once more begins at once"));
+        tokio::select! {
+            () = clock.sleep_until_nanos(until) => {}
+            () = serving.serve() => {}
+            _ = signals.next() => {}
+        }
+    }
     output::note(&format!("{stopped}: finishing what runs; once more stops at once"));
     tokio::select! {
         () = serving.drain() => {}

@@ -3,7 +3,9 @@
 mod template;
 
 use pilotage_plan::render::kubernetes::install::{self, Installation, Scope};
-use pilotage_plan::render::kubernetes::{Cluster, Installed, Mesh, Platform, helm};
+use pilotage_plan::render::kubernetes::{
+    Cluster, Installed, MINOR_DEFAULT, MINOR_MIN, Mesh, Platform, helm,
+};
 use serde_json::{Value, json};
 
 use self::template::render;
@@ -170,19 +172,64 @@ fn the_key_is_made_once_and_kept() {
     );
 }
 
+/// Each of the plain manifests, by its folder: the text, and its objects.
+fn manifests() -> Vec<(String, String, Vec<Value>)> {
+    let files = helm::files().into_iter();
+    let files = files.filter_map(|(name, text)| {
+        let folder = name.strip_prefix("manifests/")?.strip_suffix("/pilotage.yaml")?.to_owned();
+        Some((folder, text))
+    });
+    let all = files.map(|(folder, text)| {
+        let documents = text.split("\n---\n").map(serde_saphyr::from_str::<Value>);
+        let objects = documents.collect::<Result<Vec<_>, _>>();
+        (folder, text, objects.unwrap())
+    });
+    all.collect()
+}
+
 #[test]
-fn external_metrics_are_taken_where_somebody_says_so() {
-    let file = |wanted: &str| {
-        let mut files = helm::files().into_iter();
-        files.find(|(name, _)| name == wanted).unwrap().1
-    };
-    let whole = file("manifests/cluster.yaml");
-    assert!(!whole.contains("APIService") && !whole.contains("--metrics-api-listen"));
-    let metrics = file("manifests/external-metrics.yaml");
-    for part in
-        ["APIService", "--metrics-api-listen", "targetPort: metrics-api", "extension-apiserver"]
-    {
-        assert!(metrics.contains(part), "{part}");
+fn each_of_the_manifests_is_whole() {
+    let plain = Installation::default();
+    let metrics = Installation { external_metrics: true, ..plain.clone() };
+    let small = Installation { scope: Scope::Namespace, ..plain.clone() };
+    let expect = [("cluster", plain), ("cluster-external-metrics", metrics), ("namespace", small)];
+    let all = manifests();
+    assert_eq!(all.len(), expect.len());
+    for ((folder, text, objects), (name, installation)) in all.iter().zip(&expect) {
+        let whole = install::objects(installation).into_iter();
+        let whole: Vec<Value> = whole.map(|object| object.value().clone()).collect();
+        assert_eq!((folder.as_str(), objects), (*name, &whole));
+        let head = text.split("apiVersion").next().unwrap();
+        for word in ["deploy/crds", "one of the folders", "pilotage-admin"] {
+            assert!(head.contains(word), "{folder}: {word}");
+        }
     }
-    assert!(!metrics.contains("pilotage-gateway"), "what it does not change is in it");
+    let takes = |object: &Value| object["kind"] == "APIService";
+    assert!(!all[0].2.iter().any(takes) && all[1].2.iter().any(takes));
+}
+
+/// One file serves all releases: what is installed does not depend on which one it is.
+#[test]
+fn the_oldest_kubernetes_gets_the_same() {
+    let minors = [MINOR_MIN, MINOR_DEFAULT, 99];
+    for scope in [Scope::Cluster, Scope::Namespace] {
+        let of = |minor| {
+            let cluster = Cluster { minor, ..Installation::default().cluster };
+            install::objects(&Installation {
+                scope,
+                external_metrics: scope == Scope::Cluster,
+                requires_digest: true,
+                ..on(cluster)
+            })
+        };
+        for minor in minors {
+            assert_eq!(of(minor), of(MINOR_DEFAULT), "1.{minor}");
+        }
+    }
+    let cluster = Cluster { minor: MINOR_MIN, ..Installation::default().cluster };
+    check(&json!({}), &on(cluster));
+    let (_, about) =
+        helm::files().into_iter().find(|(name, _)| name == "helm/pilotage/Chart.yaml").unwrap();
+    let about: Value = serde_saphyr::from_str(&about).unwrap();
+    assert_eq!(about["kubeVersion"], format!(">=1.{MINOR_MIN}.0-0"));
 }

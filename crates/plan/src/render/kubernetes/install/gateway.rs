@@ -12,6 +12,10 @@ use super::{
 
 const COMPONENT: &str = "gateway";
 
+/// Seconds after the word to stop until balancers know that it goes. It waits them itself: not every Kubernetes has
+/// pods that sleep, nor the image a command for it.
+const LEAVE_SECONDS: u32 = 10;
+
 /// Seconds that running requests get to end: as long as those of the largest models take.
 const DRAIN_SECONDS: u32 = 300;
 
@@ -56,6 +60,8 @@ fn container(installation: &Installation) -> Value {
         &format!("0.0.0.0:{ADMIN}"),
         "--data-dir",
         "/data",
+        "--leave-after",
+        &LEAVE_SECONDS.to_string(),
         "--drain-timeout",
         &DRAIN_SECONDS.to_string(),
     ]
@@ -76,12 +82,7 @@ fn container(installation: &Installation) -> Value {
         mounts: &[("data", "/data"), ("tmp", "/tmp")],
         without_key: false,
     };
-    let mut container = super::container(installation, part);
-    if installation.cluster.minor >= 30 {
-        // Until then balancers know that it goes.
-        container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": 10 } } });
-    }
-    container
+    super::container(installation, part)
 }
 
 fn volumes() -> Value {

@@ -38,7 +38,11 @@ MODELS = {
     "tgi": "{%s, runtime: tgi, scaling: {min: 0, max: 4, by: keda, zero: cold}}" % HF,
     "triton": "{%s, runtime: triton, podTemplate: {cpuMillis: 500, memoryBytes: 1073741824}}" % HF,
     "warm": "{%s, runtime: vllm, scaling: {max: 2, zero: warm}}" % HF,
+    "adapters": "{%s, runtime: vllm, adapterSources: {sql: 'hf:o/sql'}}" % HF,
+    "canary": "{%s, runtime: vllm, updates: {canary: {}}}" % HF,
 }
+# What older releases have nothing for.
+NEWER = {"image": (33, "{source: 'oci://registry/o/r:v1', sizeBytes: 16000000000, fleet: h100, runtime: vllm, storage: {kind: image}}")}
 
 
 def documents(*args):
@@ -66,17 +70,51 @@ def _manifests(tmp_path):
     return path
 
 
+def containers(one):
+    """All containers of an object's pods."""
+    spec = one.get("spec", {})
+    group = spec.get("leaderWorkerTemplate", {})
+    for template in (spec.get("template"), group.get("leaderTemplate"), group.get("workerTemplate")):
+        pod = (template or {}).get("spec", {})
+        yield from pod.get("containers", [])
+        yield from pod.get("initContainers", [])
+
+
+def sleeps(objects):
+    """Whether pods are to sleep before they stop, which those of 1.29 cannot, though its schema has the field."""
+    hooks = [one.get("lifecycle", {}).get("preStop", {}) for each in objects for one in containers(each)]
+    return any("sleep" in hook for hook in hooks)
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_rendered_objects_are_valid(manifests, release):
     objects = documents("render", "-f", str(manifests), "--kubernetes", release, "--lws", "absent")
     assert check(objects, release) > 25
+    assert sleeps(objects) == (release != "1.29")
+    stay = {one["name"] for each in objects for one in containers(each) if one.get("restartPolicy") == "Always"}
+    assert stay == {"adapters"}
 
 
+@pytest.mark.parametrize("name", NEWER)
+def test_what_older_releases_lack_is_refused_there(tmp_path, name):
+    least, spec = NEWER[name]
+    path = tmp_path / "m.yaml"
+    path.write_text(FLEET + "---\n" + HEAD.format("Model", name, spec))
+    for release in RELEASES:
+        args = ("render", "-f", str(path), "--kubernetes", release)
+        if int(release.split(".")[1]) >= least:
+            assert check(documents(*args), release) > 2
+        else:
+            ended = cli(*args)
+            assert ended.returncode == 2 and f"1.{least}" in ended.stderr, ended.stderr
+
+
+@pytest.mark.parametrize("release", [RELEASES[0], RELEASES[-1]])
 @pytest.mark.parametrize("overlays", ["openshift", "eks istio", "gke", "aks linkerd"])
-def test_objects_of_overlays_are_valid(manifests, overlays):
+def test_objects_of_overlays_are_valid(manifests, overlays, release):
     more = [word for name in overlays.split() for word in ("--overlay", name)]
-    objects = documents("render", "-f", str(manifests), "--kubernetes", RELEASES[-1], *more)
-    assert check(objects, RELEASES[-1]) > 25
+    objects = documents("render", "-f", str(manifests), "--kubernetes", release, *more)
+    assert check(objects, release) > 25
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -87,6 +125,7 @@ def test_installations_are_valid(release):
         objects = documents("install", "--dry-run", "--kubernetes", release, *more)
         assert check(objects, release) > 12
         assert objects[0]["kind"] == "CustomResourceDefinition"
+        assert not sleeps(objects)
     # The policy is in v1 from 1.30 on.
     if release != "1.29":
         assert check(documents("install", "--dry-run", "--require-digest", "--kubernetes", release), release) > 14
@@ -114,6 +153,40 @@ def test_plain_manifests_and_chart_are_yaml():
     jsonschema.validate(values, json.loads((ROOT / "deploy/helm/pilotage/values.schema.json").read_text()))
     ended = cli("reference", "--deploy", "--check", str(ROOT / "deploy"))
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("release", [RELEASES[0], RELEASES[-1]])
+@pytest.mark.parametrize("path", sorted((ROOT / "deploy/manifests").rglob("*.yaml")), ids=lambda path: path.parent.name)
+def test_plain_manifests_are_valid(path, release):
+    objects = list(yaml.safe_load_all(path.read_text()))
+    assert check(objects, release) > 12
+    assert not sleeps(objects)
+
+
+def blocks():
+    """What the guides have people apply, by the file and the line."""
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        text = path.read_text()
+        for found in re.finditer(r"^```yaml\n(.*?)^```", text, re.M | re.S):
+            line = text[: found.start()].count("\n") + 1
+            if "apiVersion:" in found[1]:
+                yield pytest.param(found[1], id=f"{path.name}:{line}")
+
+
+@pytest.mark.parametrize("text", list(blocks()))
+def test_what_guides_say_is_valid(text):
+    image = next(one["image"] for each in documents("install", "--dry-run") for one in containers(each))
+    for one in yaml.safe_load_all(text):
+        # Those of ours are held to the definitions by the parser's own tests, those of others to nothing here.
+        if one["apiVersion"].split("/")[0].endswith((".dev", "gateway.networking.k8s.io", "inference.networking.k8s.io",
+                                                     "networking.istio.io", "keda.sh", "monitoring.coreos.com")):
+            continue
+        for release in (RELEASES[0], RELEASES[-1]):
+            assert check([one], release) == 1, one["kind"]
+        for container in containers(one):
+            if "/pilotage" in container["image"]:
+                assert (container["image"], container["command"]) == (image, ["pilotage"])
+                assert container["securityContext"]["allowPrivilegeEscalation"] is False
 
 
 # The resource definitions against the table.

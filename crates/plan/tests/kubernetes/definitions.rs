@@ -87,3 +87,40 @@ fn what_is_checked_in_is_up_to_date() {
         assert!(there == text, "deploy/{name} is not what the program says today");
     }
 }
+
+/// What `kubectl get` shows is a field that there is, of the type that the column says.
+#[test]
+fn columns_are_fields() {
+    let mut shorts = Vec::new();
+    for kind in Kind::ALL {
+        let definition = crd::crd(kind);
+        let names = &definition["spec"]["names"];
+        assert_eq!(names["categories"], serde_json::json!(["pilotage"]), "{kind}");
+        shorts.push(names["shortNames"][0].as_str().unwrap().to_owned());
+        let version = &definition["spec"]["versions"][0];
+        let columns = version["additionalPrinterColumns"].as_array().unwrap();
+        for column in columns.iter().filter(|one| one["type"] != "date") {
+            let path = column["jsonPath"].as_str().unwrap();
+            let mut field = &version["schema"]["openAPIV3Schema"];
+            // Points within brackets belong to what chooses an entry.
+            let mut depth = 0;
+            let words = path.split(|c| {
+                depth += i32::from(c == '[') - i32::from(c == ']');
+                c == '.' && depth == 0
+            });
+            for word in words.filter(|word| !word.is_empty()) {
+                let (name, entry) =
+                    word.split_once('[').map_or((word, false), |(name, _)| (name, true));
+                field = &field["properties"][name];
+                field = if entry { &field["items"] } else { field };
+            }
+            assert_eq!(field["type"], column["type"], "{kind}: {path}");
+        }
+        assert_eq!(columns.last().unwrap()["jsonPath"], ".metadata.creationTimestamp");
+    }
+    // One word says one kind.
+    shorts.sort();
+    let all = shorts.len();
+    shorts.dedup();
+    assert_eq!((shorts.len(), all), (4, 4), "{shorts:?}");
+}

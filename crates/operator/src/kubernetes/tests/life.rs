@@ -194,6 +194,27 @@ async fn without_keda_pilotage_scales() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn missing_monitors_are_told_and_made_when_they_may_be() {
+    let stage = Stage::new().await;
+    let operator = stage.operator("one");
+    stage.model("team-a", "small", json!({})).await;
+    stage.pass(30).await;
+    let told = stage.condition("Model", "team-a", "small", "Accepted").await;
+    assert_eq!(told, "True Accepted: no PodMonitor: Prometheus' operator is not installed");
+    // That is nothing to tell again and again.
+    stage.written();
+    stage.rest(600).await;
+    assert_eq!(stage.written(), Vec::<String>::new());
+    stage.define(&foreign("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors")).await;
+    stage.pass(150).await;
+    let made = stage.names("monitoring.coreos.com/v1", "podmonitors", "team-a").await;
+    assert_eq!(made, ["small-engines"]);
+    let told = stage.condition("Model", "team-a", "small", "Accepted").await;
+    assert_eq!(told, "True Accepted: it counts");
+    operator.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_of_two_leads_and_the_other_follows_it() {
     let stage = Stage::new().await;
     let (one, two) = (stage.operator("one"), stage.operator("two"));

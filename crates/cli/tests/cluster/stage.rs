@@ -172,5 +172,6 @@ pub(crate) async fn until(what: &str, mut is: impl FnMut() -> bool) {
             look.tick().await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("no {what} in time"));
+    let came = tokio::time::timeout(PATIENCE, wait).await;
+    assert!(came.is_ok(), "no {what} in time");
 }

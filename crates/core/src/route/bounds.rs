@@ -35,6 +35,11 @@ pub enum Bar {
 }
 
 impl Bounds {
+    /// Whether it may go anywhere.
+    pub const fn is_free(&self) -> bool {
+        self.among.is_none() && !self.stays && !self.by_proxy && self.adapter == 0
+    }
+
     /// Why a request may not go to a replica; none where it may.
     pub fn bar(&self, now: Time, replica: &Replica) -> Option<Bar> {
         let lacks = self.adapter != 0 && !replica.answers_for(now, self.adapter);

@@ -164,3 +164,73 @@ fn an_explanation_says_where_a_request_may_not_go() {
     check(&world, Bounds { stays: true, ..Bounds::default() }, Some(Bar::PassesOn));
     check(&world, Bounds { by_proxy: true, ..Bounds::default() }, Some(Bar::ByProxy));
 }
+
+#[test]
+fn more_urgent_ones_pass_one_that_has_waited_long() {
+    let mut world = World::new([1, 1]);
+    world.ask(Band::Standard, kept());
+    world.said();
+    world.ask(Band::Standard, kept());
+    for _ in 0..30 {
+        let urgent = world.ask(Band::Realtime, Bounds::default());
+        assert_eq!(world.sent(), [(urgent, FREE)]);
+        world.scheduler.handle(world.now, Input::Finished { id: urgent, tokens: None });
+    }
+}
+
+#[test]
+fn however_many_wait_for_one_replica_others_go_elsewhere() {
+    let mut world = World::new([1, 1]);
+    world.ask(Band::Standard, kept());
+    world.said();
+    for _ in 0..200 {
+        world.ask(Band::Standard, kept());
+    }
+    assert_eq!(world.sent(), []);
+    let last = world.ask(Band::Standard, Bounds::default());
+    assert_eq!(world.sent(), [(last, FREE)]);
+}
+
+#[test]
+fn what_is_too_large_for_its_replica_now_is_passed_elsewhere_and_not_there() {
+    let mut world = World::new([8, 8]);
+    for replica in [HELD, FREE] {
+        let capacity = Capacity { tokens_max: 100, ..Capacity::of_requests(8) };
+        world.scheduler.handle(world.now, Input::ReplicaUp { replica, capacity });
+    }
+    let there = world.ask(Band::Standard, kept());
+    let other =
+        world.ask(Band::Standard, Bounds { among: Some([FREE].into()), ..Bounds::default() });
+    assert_eq!(world.sent().len(), 2);
+    world.ids += 1;
+    let id = RequestId(world.ids);
+    let tokens = Tokens { input: 85, cached: 0, output: 10 };
+    let large = Request::new(id, TENANT, Band::Standard, tokens);
+    let prompt = Prompt { bounds: kept(), ..Prompt::default() };
+    world.scheduler.arrive_with(world.now, large, prompt);
+    let small_there = world.ask(Band::Standard, kept());
+    let small = world.ask(Band::Standard, Bounds::default());
+    assert_eq!(world.sent(), [(small, FREE)]);
+    world.scheduler.handle(world.now, Input::Finished { id: other, tokens: None });
+    assert_eq!(world.sent(), [], "nobody takes what the large one waits for");
+    world.scheduler.handle(world.now, Input::Finished { id: there, tokens: None });
+    assert_eq!(world.sent(), [(id, HELD)]);
+    world.scheduler.handle(world.now, Input::Finished { id, tokens: None });
+    assert_eq!(world.sent(), [(small_there, HELD)]);
+}
+
+#[test]
+fn one_that_was_not_asked_to_stop_waits_no_longer_than_before() {
+    let mut world = World::new([1, 0]);
+    let id = world.ask(Band::Standard, adapter(7));
+    assert_eq!(world.sent(), [(id, HELD)]);
+    world.scheduler.adapter_refused(world.now, HELD, 7, Span::from_secs(600));
+    world.scheduler.handle(world.now, Input::Stopped { id });
+    assert_eq!(world.sent(), []);
+    world.now = world.now + Span::from_secs(60);
+    let ended = world
+        .said()
+        .into_iter()
+        .any(|output| matches!(output, Output::End { id: which, .. } if which == id));
+    assert!(ended);
+}

@@ -177,14 +177,18 @@ impl Scheduler {
     }
 
     /// An attempt was stopped for somebody else: the request waits for another turn, for as long as
-    /// it would have run.
+    /// it would have run. One that was not asked to stop, and has no answer yet, found that its replica cannot serve
+    /// it: it waits as long as before.
     pub(super) fn stopped(&mut self, id: RequestId) {
+        let running = self.live.get(&id).and_then(|live| live.running);
         if self.release(id).is_none() {
             return;
         }
+        let was_asked = running.is_some_and(|running| running.stopping);
         if let Some(live) = self.live.get_mut(&id) {
-            live.stops += 1;
-            self.queue.put_back(id, None);
+            let moves_on = !was_asked && !live.answered;
+            live.stops += u32::from(!moves_on);
+            self.queue.put_back(id, live.request.deadline.filter(|_| moves_on));
         }
     }
 

@@ -8,6 +8,7 @@
 use super::arrive::ticket;
 use super::turn::Placed;
 use super::{Live, Output, Scheduler};
+use crate::fleet::Replica;
 use crate::health::{Budget, HedgeConfig, Hedgeable};
 use crate::request::{Failure, Outcome, Request};
 use crate::{ReplicaId, RequestId, Span, Time};
@@ -63,9 +64,11 @@ impl Scheduler {
     fn may_copy(&self, now: Time, id: RequestId) -> bool {
         let Some((replica, request)) = self.copied(now, id) else { return false };
         let limit = self.live.get(&id).and_then(|live| live.request.retry);
+        let bounds = self.live.get(&id).map(|live| &live.prompt.bounds);
         let free = |other: ReplicaId| {
             let other = self.fleet.get(other).filter(|other| other.is_open(now));
-            other.is_some_and(|other| other.has_place())
+            let may = |other: &Replica| bounds.is_none_or(|to| to.bar(now, other).is_none());
+            other.is_some_and(|other| other.has_place() && may(other))
         };
         let due =
             self.board.as_ref().map(|board| board.hedge_at(replica, &request, free, &self.copies));
@@ -107,8 +110,11 @@ impl Scheduler {
         if !self.copies.allows() || !self.retries.has_one(limit.as_ref()) {
             return false;
         }
-        let others = self.fleet.iter().filter(|one| one.id != running.replica);
-        if !self.queue.is_empty() || !others.into_iter().any(|one| one.is_open(now)) {
+        let may = |one: &Replica| {
+            let other = one.id != running.replica && one.is_open(now);
+            other && live.prompt.bounds.bar(now, one).is_none()
+        };
+        if !self.queue.is_empty() || !self.fleet.iter().any(may) {
             return false;
         }
         let request = Request { id, deadline: None, answer_by: None, hedge: false, ..live.request };
@@ -132,7 +138,7 @@ impl Scheduler {
                 self.outputs.push_back(output);
                 true
             }
-            Placed::Waits(_) | Placed::Apart | Placed::Kept | Placed::Full => false,
+            Placed::Waits(_) | Placed::Apart | Placed::Kept(_) | Placed::Full => false,
         }
     }
 

@@ -4,7 +4,7 @@
 //! prompt in its cache than take one that is free lets others take that, and keeps its turn.
 
 use super::{Held, Live, Output, Running, Scheduler};
-use crate::fleet::{Claim, Fleet};
+use crate::fleet::{Claim, Fleet, Replica};
 use crate::preempt::{self, Candidate, Victim};
 use crate::prefix::BLOCK_TOKENS;
 use crate::route::{self, Choice, Decision, Knowledge, Placement};
@@ -31,8 +31,8 @@ pub(super) enum Placed {
     Waits(ReplicaId),
     /// It waits for a replica that is not there, and takes none of those that are.
     Apart,
-    /// Others have room, and none of those that it may go to.
-    Kept,
+    /// Others have room, and none of these, to which alone it may go.
+    Kept(Vec<ReplicaId>),
     /// Nobody has room for it.
     Full,
 }
@@ -62,11 +62,13 @@ impl Scheduler {
                 Placed::Sent(output) => Some(output),
                 Placed::Full => self.make_room(now, (ticket.id, ticket.band)),
                 // What runs where it may go makes room for it, and nobody waits for that who may go elsewhere.
-                Placed::Kept => self
-                    .make_room(now, (ticket.id, ticket.band))
-                    .or_else(|| self.pass(now, &ticket, &Band::ALL[ticket.band as usize..], ahead)),
-                // Who can go nowhere holds nobody up, however urgent it is.
-                Placed::Apart => self.pass(now, &ticket, &Band::ALL[ticket.band as usize..], ahead),
+                Placed::Kept(at) => {
+                    let made = self.make_room(now, (ticket.id, ticket.band));
+                    ahead.extend(at.into_iter().map(|replica| (replica, 1)));
+                    made.or_else(|| self.pass(now, &ticket, &Band::ALL, ahead))
+                }
+                // Who can go nowhere holds nobody up, however urgent it is, and however long it has waited.
+                Placed::Apart => self.pass(now, &ticket, &Band::ALL, ahead),
                 Placed::Waits(replica) => {
                     ahead.push((replica, 1));
                     self.pass(now, &ticket, &[ticket.band], ahead)
@@ -84,7 +86,14 @@ impl Scheduler {
         bands: &[Band],
         mut ahead: Vec<(ReplicaId, u32)>,
     ) -> Option<Output> {
-        let may = |id: RequestId| self.live.get(&id).is_none_or(|live| live.doubt.is_none());
+        let open = self.fleet.iter().filter(|one| one.is_open(now) && one.has_place());
+        let open: Vec<&Replica> = open.collect();
+        let may = |id: RequestId| {
+            self.live.get(&id).is_none_or(|live| {
+                let may_go = |one: &&Replica| live.prompt.bounds.bar(now, one).is_none();
+                live.doubt.is_none() && open.iter().any(may_go)
+            })
+        };
         let behind = bands.iter().map(|band| self.queue.behind(first.id, *band, PASSED_MAX, may));
         for ticket in behind.flatten().collect::<Vec<_>>() {
             if self.is_late(now, ticket.id) {
@@ -94,14 +103,18 @@ impl Scheduler {
                 Some(replica) => Placed::Waits(replica),
                 None => self.place(now, &ticket, &ahead),
             };
-            match placed {
+            let waits_for = match placed {
                 Placed::Sent(output) => return Some(output),
                 Placed::Full => break,
-                Placed::Apart | Placed::Kept => {}
-                Placed::Waits(replica) => match ahead.iter_mut().find(|(id, _)| *id == replica) {
+                Placed::Apart => Vec::new(),
+                Placed::Kept(at) => at,
+                Placed::Waits(replica) => vec![replica],
+            };
+            for replica in waits_for {
+                match ahead.iter_mut().find(|(id, _)| *id == replica) {
                     Some((_, count)) => *count += 1,
                     None => ahead.push((replica, 1)),
-                },
+                }
             }
         }
         self.unlooked = false;
@@ -215,7 +228,7 @@ impl Scheduler {
         };
         match decision {
             Decision::Full => {
-                let full = self.full(now, ticket.id, &claim, &barred);
+                let full = self.full(now, ticket.id, &barred);
                 if !matches!(full, Placed::Full) {
                     self.be_patient(ticket.deadline.unwrap_or(now));
                 }
@@ -236,15 +249,15 @@ impl Scheduler {
 
     /// What it means for others that a request found no room: where there is some, but none where this one may
     /// go, they must not wait for it.
-    fn full(&self, now: Time, id: RequestId, claim: &Claim, barred: &[ReplicaId]) -> Placed {
+    fn full(&self, now: Time, id: RequestId, barred: &[ReplicaId]) -> Placed {
         let Some(live) = self.live.get(&id) else { return Placed::Full };
         let may = route::eligible(now, &self.fleet, &live.tried, barred);
         let may: Vec<ReplicaId> = may.map(|replica| replica.id).collect();
         let mut elsewhere = self.fleet.iter().filter(|replica| !may.contains(&replica.id));
-        if !elsewhere.any(|replica| self.fleet.has_room(now, replica, claim)) {
+        if !elsewhere.any(|replica| replica.is_open(now) && replica.has_place()) {
             return Placed::Full;
         }
-        if may.is_empty() { Placed::Apart } else { Placed::Kept }
+        if may.is_empty() { Placed::Apart } else { Placed::Kept(may) }
     }
 
     /// What a waiting request asks of a replica that has nothing of it.

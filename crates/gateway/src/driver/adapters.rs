@@ -56,6 +56,6 @@ impl Driver {
         let now = self.now();
         let at = self.waiters.get(&id).and_then(|waiter| waiter.at);
         let mut others = self.scheduler.fleet().iter().filter(|one| Some(one.id) != at);
-        others.any(|one| takes(one) && bounds.bar(now, one).is_none())
+        others.any(|one| takes(one) && one.is_open(now) && bounds.bar(now, one).is_none())
     }
 }

@@ -111,6 +111,8 @@ pub(super) async fn go_on(
             let cutter = Blocks::new(gateway.inner.config.limits.event_bytes_max).told(reader);
             Ok(Opened { blocks: Vec::new(), cutter, rest: response.into_body() })
         }
+        // Its region may lack the adapter, which says nothing about its model.
+        503 if order.bounds.adapter != 0 && to.door.is_gateway() => Err(FailureKind::Server.into()),
         429 | 503 => Err(Failed::sent_away(&gateway, response.headers())),
         _ => Err(FailureKind::Server.into()),
     }
@@ -118,7 +120,7 @@ pub(super) async fn go_on(
 
 /// How long a request waits for an adapter that its replica is believed to have: one of another version takes its
 /// place.
-const ABSENT_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ABSENT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Before it is asked again.
 const ABSENT_PAUSE: Duration = Duration::from_millis(100);
@@ -166,6 +168,7 @@ pub(super) async fn run(
     let asking = async {
         let client = to.door.client(&gateway.inner.client);
         let over = watch.now() + span(ABSENT_PATIENCE);
+        let over = order.absent_until.unwrap_or(over);
         // Who is asked in an API of its own has no adapters, and gateways wait themselves.
         let waits = reader.is_none() && !to.door.is_gateway();
         let mut reader = reader;

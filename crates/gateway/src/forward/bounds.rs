@@ -44,6 +44,9 @@ pub(super) fn bounds(lane: &Lane, asks: Asks<'_>) -> Result<Bounds, Missed> {
         by_proxy: asks.by_proxy,
         adapter: asks.adapter.map_or(0, adapter_key),
     };
+    if bounds.is_free() {
+        return Ok(bounds);
+    }
     let refused = match (lane.handle.lack(&bounds), asks.adapter) {
         (Some(Lack::Adapter), Some(adapter)) => reply::not_loaded(adapter),
         // One will be started, and may be had.

@@ -85,6 +85,8 @@ pub(crate) struct Order {
     hops: u32,
     /// Where it may go.
     bounds: Bounds,
+    /// Until when replicas are asked for its adapter, once one has refused it.
+    absent_until: Option<Time>,
     /// The request, where its stream can go on in another attempt.
     resume: Option<Resumable>,
     /// Whether it is a copy, whose answer nobody sees: it is not tried twice.
@@ -179,7 +181,7 @@ async fn attempts(
                 return Ok(response);
             }
             // Another one has the adapter: it waits for its turn there.
-            Ok(Answer::Absent) if !order.copy && ticket.others_may(&order.bounds) => {
+            Ok(Answer::Absent) if goes_elsewhere(&mut order, &ticket, watch.now()) => {
                 ticket.stopped();
             }
             Ok(Answer::Absent) => {
@@ -213,6 +215,14 @@ async fn attempts(
             }
         }
     }
+}
+
+/// Whether a request whose adapter its replica has refused is to be sent to another one: within a while of the first
+/// such refusal, and where there is one.
+fn goes_elsewhere(order: &mut Order, ticket: &Ticket, now: Time) -> bool {
+    let until = now + span(attempt::ABSENT_PATIENCE);
+    let until = *order.absent_until.get_or_insert(until);
+    !order.copy && now < until && ticket.others_may(&order.bounds)
 }
 
 /// Waits for a request's turn, after the attempt that failed last, if any did.

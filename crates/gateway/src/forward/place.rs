@@ -292,6 +292,7 @@ fn line_up(
         public: peek.model.value.as_str().to_owned(),
         hops,
         bounds,
+        absent_until: None,
         resume,
         copy: is_copy,
         hedge,

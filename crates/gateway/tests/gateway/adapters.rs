@@ -125,9 +125,15 @@ impl Begun {
 
     #[track_caller]
     fn is_moments_ago(&self) {
+        self.is_ago(Duration::from_secs(1));
+    }
+
+    /// It was at most so long ago.
+    #[track_caller]
+    fn is_ago(&self, most: Duration) {
         let Self(clock, begun) = self;
         let passed = Duration::from_nanos(clock.now_nanos() - begun);
-        assert!(passed < Duration::from_secs(1), "{passed:?}");
+        assert!(passed < most, "{passed:?}");
     }
 }
 
@@ -299,4 +305,22 @@ async fn another_region_that_lacks_an_adapter_still_serves_its_model() {
     let begun = Begun::now();
     assert_eq!(answer(&gateway, request).await.0, 503);
     begun.is_moments_ago();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_is_not_asked_for_by_turns() {
+    let (first, one) = replica(&[], false).await;
+    let (second, other) = replica(&[], false).await;
+    let gateway = before(Dialect::Sglang, &[&first, &second]);
+    pass(20).await;
+    let begun = Begun::now();
+    let (status, body) = ask(&gateway, "public:sql").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("adapter_not_loaded"), "{body}");
+    begun.is_ago(Duration::from_secs(7));
+    assert!(!one.lock().asked.is_empty() && !other.lock().asked.is_empty());
+    let begun = Begun::now();
+    assert_eq!(ask(&gateway, "public:sql").await.0, 503);
+    begun.is_ago(Duration::from_secs(6));
+    assert_eq!(ask(&gateway, "public").await.0, 200);
 }

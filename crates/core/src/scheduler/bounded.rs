@@ -187,7 +187,11 @@ fn however_many_wait_for_one_replica_others_go_elsewhere() {
         world.ask(Band::Standard, kept());
     }
     assert_eq!(world.sent(), []);
-    let last = world.ask(Band::Standard, Bounds::default());
+    // Without a deadline that the length of the queue would call unreachable.
+    let last = RequestId(1000);
+    let tokens = Tokens { input: 10, cached: 0, output: 10 };
+    let request = Request::new(last, TENANT, Band::Standard, tokens);
+    world.scheduler.arrive_with(world.now, request, Prompt::default());
     assert_eq!(world.sent(), [(last, FREE)]);
 }
 
@@ -220,7 +224,7 @@ fn what_is_too_large_for_its_replica_now_is_passed_elsewhere_and_not_there() {
 }
 
 #[test]
-fn one_that_was_not_asked_to_stop_waits_no_longer_than_before() {
+fn one_that_was_not_asked_to_stop_waits_as_long_as_before() {
     let mut world = World::new([1, 0]);
     let id = world.ask(Band::Standard, adapter(7));
     assert_eq!(world.sent(), [(id, HELD)]);

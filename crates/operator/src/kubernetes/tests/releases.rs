@@ -92,7 +92,7 @@ async fn another_release_replaces_no_copies() {
     stage.written();
     let operator = Stage::working(stage.release("two", NEXT));
     // A Job that ended well is gone by then, and does not come again.
-    stage.rest(7200).await;
+    stage.rest(4_000).await;
     assert!(operator.operator.known().leads());
     assert_eq!(stage.written(), Vec::<String>::new());
     assert_eq!(pods(&stage).await, before);
@@ -164,7 +164,7 @@ async fn another_kubernetes_replaces_no_copies() {
     stage.written();
     for minor in [29, 32, 29] {
         stage.server.with(|cluster, _| cluster.set_minor(minor));
-        stage.rest(300).await;
+        stage.rest(150).await;
         assert_eq!(stage.written(), Vec::<String>::new(), "1.{minor}");
     }
     assert_eq!(pods(&stage).await, before);

@@ -34,12 +34,26 @@ pub fn evidence(files: &[ResultFile]) -> Evidence {
     // A run without a rate sent all it had at once, or as much as its client allowed itself.
     let rate = |run: &Run| run.rate.unwrap_or(f64::INFINITY);
     runs.sort_by(|left, right| rate(left).total_cmp(&rate(right)));
+    let quickest: Vec<Option<f64>> = runs.iter().map(|run| alone(run, &runs)).collect();
+    for (run, quickest) in runs.iter_mut().zip(quickest) {
+        run.ttft_alone_s = quickest;
+        let waited = run.ttft_s.zip(quickest).map(|(ttft, alone)| (ttft - alone).max(0.0));
+        run.waiting = run.rps.zip(waited).map(|(rps, waited)| rps * waited).or(run.waiting);
+    }
     let waiting = |run: &Run| run.waiting.unwrap_or(0.0);
     let busiest = runs.iter().max_by(|left, right| waiting(left).total_cmp(&waiting(right)));
     let slots = runs.iter().filter_map(slots).reduce(f64::max);
     let replicas = busiest.map(|run| replica(run, slots)).into_iter().collect();
     let window = busiest.and_then(|run| run.seconds).map(|s| Span::from_nanos((s * 1e9) as u64));
     Evidence { window, replicas, runs, ..Evidence::default() }
+}
+
+/// What a first token takes alone: what the quickest took of any run with prompts as long. Where all wait, one run
+/// does not show it.
+fn alone(run: &Run, runs: &[Run]) -> Option<f64> {
+    let alike = runs.iter().filter(|other| near(run.input, other.input));
+    let alike = alike.filter_map(|other| other.ttft_alone_s);
+    alike.chain(run.ttft_alone_s).reduce(f64::min)
 }
 
 /// How many more answers for each second the busiest run of a workload had than the one before it, as
@@ -152,6 +166,9 @@ mod tests {
         let (id, evidence) = verdict(&files);
         assert_eq!(id, Some("S01"));
         assert!(growth_at_higher_rates(&evidence.runs).unwrap() < 0.05);
+        // What a prompt takes is seen where nobody waits, and holds where all do.
+        let prefill = &evidence.replicas[0].times.prefill;
+        assert!(prefill.seconds.unwrap() / prefill.count.unwrap() < 0.1, "{prefill:?}");
         assert_eq!(growth_at_higher_rates(&evidence.runs[..1]), None);
     }
 

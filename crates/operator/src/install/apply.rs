@@ -91,10 +91,9 @@ impl Installer {
                 Err(failure) => return Err(refused(what, failure)),
             }
         };
-        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
         let word = match is {
             None => "made",
-            Some(is) if version(is) != version(&after) => "changed",
+            Some(is) if essence(is) != essence(&after) => "changed",
             Some(_) => "as it was",
         };
         match word {
@@ -173,5 +172,38 @@ pub(super) fn refused(what: String, failure: Failure) -> InstallError {
         0 | 429 | 500.. => InstallError::Server(failure),
         409 => InstallError::Conflict { what, message: failure.message },
         _ => InstallError::Refused { what, message: failure.message },
+    }
+}
+
+/// An object without what controllers say in it all the time, and what the API server counts.
+fn essence(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+        metadata.remove("managedFields");
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_controllers_say_is_no_change() {
+        let object = |version: &str, ready: u32, replicas: u32| {
+            json!({
+                "metadata": { "name": "a", "resourceVersion": version, "managedFields": [version] },
+                "spec": { "replicas": replicas },
+                "status": { "readyReplicas": ready },
+            })
+        };
+        assert_eq!(essence(&object("1", 0, 2)), essence(&object("2", 2, 2)));
+        assert_ne!(essence(&object("1", 0, 2)), essence(&object("2", 0, 3)));
     }
 }

@@ -3,6 +3,7 @@
 
 use super::attribution::Part;
 use super::finding::{Finding, Line, Report, Verdict};
+use super::sanity::Note;
 
 /// Most further findings, phases and notes that are told.
 const LISTED_MAX: usize = 8;
@@ -89,7 +90,7 @@ fn finding(out: &mut String, finding: &Finding) {
     }
     line(out, &format!("  Then: {}", sentence(&finding.fix.predicted)));
     line(out, &format!("\nIt is not so if {}.", finding.refuted_by));
-    line(out, &format!("More: triage.md#{}", finding.runbook));
+    line(out, &format!("More: docs/reference/triage.md#{}", finding.runbook));
 }
 
 fn foreign_lines(text: &str) -> Vec<String> {
@@ -173,8 +174,14 @@ fn capacity(out: &mut String, report: &Report) {
 fn notes(out: &mut String, report: &Report) {
     if !report.usable.notes.is_empty() {
         line(out, "\nBe careful");
-        for note in report.usable.notes.iter().take(LISTED_MAX) {
-            line(out, &format!("  {}: {}", foreign(&note.what), note.so));
+        let said = |note: &Note| format!("  {}: {}", foreign(&note.what), note.so);
+        let mut told: Vec<String> = Vec::new();
+        for note in report.usable.notes.iter().map(said) {
+            // Several runs have the same to be careful about.
+            if !told.contains(&note) && told.len() < LISTED_MAX {
+                line(out, &note);
+                told.push(note);
+            }
         }
     }
     if !report.blind.is_empty() {

@@ -77,12 +77,12 @@ pub(super) fn keep(sort: Sort, object: &mut Value, live: Option<&Live>) {
     }
 }
 
-/// Whether there is something to hold on to: pods, or a Job that works or has worked. What has none takes what is new
-/// without anybody's waiting, and a Job that failed may be helped by it.
+/// Whether there is something to hold on to: pods that serve, or a Job that works or has worked. What has none takes what
+/// is new without anybody's waiting, and what failed or never came up may be helped by it.
 fn holds(sort: Sort, live: &Live) -> bool {
     match sort {
         Sort::Job => !matches!(live.ended, Some(Ended::Badly(_))),
-        _ => live.progress.there > 0,
+        _ => live.progress.ready > 0 && !live.progress.is_late,
     }
 }
 

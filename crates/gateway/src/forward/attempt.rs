@@ -164,7 +164,7 @@ pub(super) async fn run(
         // It would be told to no other of them.
         Err(error) => return Ok(Answer::Whole(error.into())),
     };
-    let lane = ticket.lane().clone();
+    let lane = (order.bounds.adapter != 0).then(|| ticket.lane().clone());
     let asking = async {
         let client = to.door.client(&gateway.inner.client);
         let over = watch.now() + span(ABSENT_PATIENCE);
@@ -177,7 +177,7 @@ pub(super) async fn run(
             let response = client.request(request).await?;
             watch.mark(Mark::Answered);
             let answer = read(gateway, order, (response, reader.take(), to.door), watch).await?;
-            let Answer::Absent = answer else { return Ok(answer) };
+            let (Answer::Absent, Some(lane)) = (&answer, &lane) else { return Ok(answer) };
             let others_may = || lane.others_may(to.id, &order.bounds);
             if !waits || watch.now() >= over || others_may() {
                 lane.adapter_refused(to.id, order.bounds.adapter);

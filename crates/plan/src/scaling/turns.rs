@@ -180,6 +180,17 @@ mod tests {
 
     const START: Span = Span::from_secs(30);
 
+    /// One that somebody asks for, and that has no place.
+    const WAITS: Look<'static> = Look {
+        fleet: None,
+        serves: None,
+        comes: None,
+        is_asked: true,
+        is_busy: false,
+        is_unplaced: true,
+        has_room: false,
+    };
+
     /// So many places, and Models that are always asked for.
     struct Stand {
         now: Time,
@@ -286,15 +297,7 @@ mod tests {
     fn one_that_does_not_come_up_goes_before_one_that_serves() {
         let mut turns = Turns::default();
         let now = Time::from_millis(10_000_000);
-        let waits = Look {
-            fleet: None,
-            serves: None,
-            comes: None,
-            is_asked: true,
-            is_busy: false,
-            is_unplaced: true,
-            has_room: false,
-        };
+        let waits = WAITS;
         let serves =
             Look { serves: Some(Time::ZERO), is_asked: false, is_unplaced: false, ..waits };
         let comes = Look { comes: Some(UNUSED_MAX), is_unplaced: false, ..waits };
@@ -315,15 +318,7 @@ mod tests {
         let check = |busy: [bool; 2], served: u64, expect: [bool; 2]| {
             let mut turns = Turns::default();
             let now = Time::from_millis(10_000_000);
-            let idle = Look {
-                fleet: None,
-                serves: None,
-                comes: None,
-                is_asked: true,
-                is_busy: true,
-                is_unplaced: true,
-                has_room: false,
-            };
+            let idle = Look { is_busy: true, ..WAITS };
             let mut gave = [false; 2];
             // Twice: who serves is known only then.
             for _ in 0..2 {
@@ -353,15 +348,7 @@ mod tests {
     fn a_place_that_is_free_is_nobodys_turn() {
         let mut turns = Turns::default();
         let now = Time::from_millis(10_000_000);
-        let waits = Look {
-            fleet: None,
-            serves: None,
-            comes: None,
-            is_asked: true,
-            is_busy: false,
-            is_unplaced: true,
-            has_room: true,
-        };
+        let waits = Look { has_room: true, ..WAITS };
         let serves =
             Look { serves: Some(Time::ZERO), is_asked: false, is_unplaced: false, ..waits };
         for (at, name) in ["b", "y"].into_iter().enumerate() {

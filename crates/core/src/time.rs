@@ -67,6 +67,11 @@ impl Span {
         self.0
     }
 
+    /// What is left of it without the other; nothing where that is longer.
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// Whole milliseconds, rounded down.
     pub const fn as_millis(self) -> u64 {
         self.0 / 1_000_000

@@ -11,8 +11,10 @@ use axum::{Extension, Router};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::RwLock;
 use pilotage_core::admit::Window;
+use pilotage_core::traffic::Name;
 use pilotage_core::traffic::router::TableError;
 use pilotage_core::{ReplicaId, RequestId, Time, scale};
+use pilotage_lens::Sink;
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id;
@@ -35,6 +37,7 @@ use crate::names;
 use crate::quotas::Quotas;
 use crate::stored::Store;
 use crate::table::{Lane, Start, Table};
+use crate::trail::{LaneNow, Ledger, STEP, Trail};
 use crate::trials::{Judged, Trials};
 use crate::{reply, responses};
 
@@ -55,6 +58,10 @@ pub(crate) struct Inner {
     pub(crate) mirrors: Arc<Semaphore>,
     table: RwLock<Arc<Table>>,
     pub(crate) trials: Trials,
+    /// What requests leave behind.
+    pub(crate) trail: Trail,
+    /// New traces whose number is below this are sampled.
+    sampled_below: AtomicU64,
     /// Responses that a later request can go on from.
     pub(crate) stored: Arc<Store>,
     pub(crate) client: Client,
@@ -96,7 +103,7 @@ pub enum ConfigError {
 
 /// The id of a request, made or taken over at the door.
 #[derive(Clone, Debug)]
-pub(crate) struct RequestName(pub(crate) String);
+pub(crate) struct RequestName(pub(crate) Name);
 
 impl Gateway {
     /// A gateway whose lanes have no replicas yet.
@@ -128,6 +135,8 @@ impl Gateway {
         let inner = Inner {
             table: RwLock::new(Arc::new(table)),
             trials,
+            trail: Trail::new(config.limits.records_kept),
+            sampled_below: AtomicU64::new(0),
             tenants: RwLock::new(Arc::new(tenants)),
             directory: RwLock::new(directory),
             quotas,
@@ -148,6 +157,43 @@ impl Gateway {
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Hands every record of a request on from now on.
+    pub fn add_sink(&self, sink: Arc<dyn Sink>) {
+        self.inner.trail.add_sink(sink);
+    }
+
+    /// Books every record in a ledger from now on; whether there was none before.
+    pub fn set_ledger(&self, ledger: Ledger) -> bool {
+        self.inner.trail.set_ledger(ledger)
+    }
+
+    /// The part of new traces, 0 to 1, that are sampled. Those that clients began are sampled as they say.
+    pub fn set_trace_ratio(&self, ratio: f64) {
+        let below = (ratio.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64;
+        self.inner.sampled_below.store(below, Ordering::Relaxed);
+    }
+
+    /// Whether a new trace of that number is sampled: by its last 63 bits, so that all who see it draw alike.
+    pub(crate) fn draws(&self, trace: u128) -> bool {
+        ((trace as u64) >> 1) < self.inner.sampled_below.load(Ordering::Relaxed)
+    }
+
+    /// Notes how lanes stand, step by step, for as long as it is polled.
+    pub async fn keep_history(&self) {
+        let inner = &self.inner;
+        let mut at = inner.clock.now_nanos();
+        loop {
+            let table = self.table();
+            let lanes = table.lanes().iter().map(|lane| {
+                let (queued, in_flight, replicas_up) = lane.handle.load();
+                (lane.name.clone(), LaneNow { queued, in_flight, replicas_up })
+            });
+            inner.trail.history.sample(inner.clock.unix_ms(), lanes);
+            at += STEP * 1_000_000_000;
+            inner.clock.sleep_until_nanos(at).await;
+        }
     }
 
     /// The API for clients.
@@ -389,7 +435,7 @@ impl RequestName {
     pub(crate) fn of(headers: &HeaderMap) -> (Self, HeaderValue) {
         let sent = headers.get(&names::REQUEST_ID).and_then(|id| id.to_str().ok());
         let sent = sent.filter(|id| envelope::is_request_id(id));
-        let name = sent.map_or_else(id::request_id, str::to_owned);
+        let name = sent.map_or_else(|| Name::from(id::request_id()), Name::from);
         let value = HeaderValue::from_str(&name).unwrap_or(HeaderValue::from_static(""));
         (Self(name), value)
     }

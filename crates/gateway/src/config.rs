@@ -339,6 +339,8 @@ pub struct Limits {
     pub mirrors_max: usize,
     /// Tokens of identity providers, and asking these for their keys.
     pub oidc: Oidc,
+    /// Records of requests that ended which are kept for who looks on; beyond it the oldest goes.
+    pub records_kept: usize,
 }
 
 /// Limits on images, audio, video and files in requests.
@@ -421,6 +423,7 @@ impl Default for Limits {
             merge_bytes_max: 8 << 20,
             mirrors_max: 64,
             oidc: Oidc::default(),
+            records_kept: 10_000,
         }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pilotage_core::health::{Change, Verdict};
 use pilotage_core::scale::Seen;
-use pilotage_core::traffic::{Regions, ZONE_ROUND_TRIP};
+use pilotage_core::traffic::{Name, Regions, ZONE_ROUND_TRIP};
 use pilotage_core::{
     Capacity, FailureKind, Input, Outcome, Output, Prompt, ReplicaId, Request, RequestId,
     Scheduler, SchedulerConfig, Site, Span, TenantTree, Time, Why, fleet,
@@ -50,7 +50,11 @@ const GONE_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Replica {
     /// Its name.
-    pub name: String,
+    pub name: Name,
+    /// The version of its server, where that is known.
+    pub runtime_version: Option<Name>,
+    /// The class of its hardware, such as `h100-sxm`, where that is known.
+    pub hardware: Option<Name>,
     /// Scheme, host and port, without a slash at the end.
     pub url: String,
     /// The key it asks for.
@@ -64,7 +68,7 @@ pub struct Replica {
     /// Whether the KV tokens of that are assumed, so that its own word counts more.
     pub assumes_kv: bool,
     /// The region it is in.
-    pub region: Option<String>,
+    pub region: Option<Name>,
     /// The zone inside of that.
     pub zone: Option<String>,
     /// Whether that is another one than the gateway's.
@@ -86,11 +90,21 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// The server that it is, as manifests name it; none where that is not known.
+    pub(crate) const fn runtime(&self) -> Option<&'static str> {
+        match self.dialect {
+            Dialect::Auto => None,
+            dialect => Some(dialect.name()),
+        }
+    }
+
     /// One of which no more is known than what it can take.
-    pub fn at(name: impl Into<String>, url: impl Into<String>, capacity: Capacity) -> Self {
+    pub fn at(name: impl Into<Name>, url: impl Into<String>, capacity: Capacity) -> Self {
         let (name, url) = (name.into(), url.into());
         Self {
             name,
+            runtime_version: None,
+            hardware: None,
             url,
             key: None,
             dialect: Dialect::Auto,
@@ -310,6 +324,13 @@ impl Driver {
         self.scheduler.fleet().iter().any(|one| is_near(one) && !idle.contains(&one.id))
     }
 
+    /// Requests that wait, requests at replicas, and replicas that take work.
+    fn load(&self) -> (u32, u32, u32) {
+        let fleet = self.scheduler.fleet();
+        let in_flight = fleet.iter().map(|replica| replica.requests).sum();
+        (self.scheduler.queue().len(), in_flight, self.up.all.load(Ordering::Relaxed))
+    }
+
     fn show(&mut self) {
         let count = |takes: fn(&fleet::Replica) -> bool| {
             let count = self.scheduler.fleet().iter().filter(|one| takes(one)).count();
@@ -485,7 +506,7 @@ impl Driver {
         let fleet = self.scheduler.fleet();
         let is_there =
             |older: &ReplicaId| *older == id || fleet.iter().any(|replica| replica.id == *older);
-        self.replicas.retain(|older, known| known.replica.name != name || is_there(older));
+        self.replicas.retain(|older, known| known.replica.name.as_str() != name || is_there(older));
         let mut gone: Vec<ReplicaId> =
             self.replicas.keys().copied().filter(|older| !is_there(older)).collect();
         gone.sort_unstable();

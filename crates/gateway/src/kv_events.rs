@@ -185,7 +185,7 @@ impl Follower {
                     send(write, &zmtp::subscribe(b"")).await?;
                     self.ready = true;
                     self.show_connected();
-                    let (lane, replica) = (self.feed.lane.name(), &self.feed.replica.name);
+                    let (lane, replica) = (self.feed.lane.name(), self.feed.replica.name.as_str());
                     tracing::info!(lane, replica, "KV events are followed");
                 }
                 zmtp::Item::Ping(context) => send(write, &zmtp::pong(&context)).await?,
@@ -205,7 +205,7 @@ impl Follower {
         }
         let now = self.now();
         (self.quiet_since, self.sent) = (now, self.feed.sent.load(Ordering::Relaxed));
-        let (lane, replica) = (self.feed.lane.name(), &self.feed.replica.name);
+        let (lane, replica) = (self.feed.lane.name(), self.feed.replica.name.as_str());
         if lost > 0 {
             counts.lost(lost);
             if self.stale_since.is_none() {
@@ -260,7 +260,7 @@ impl Follower {
     }
 
     fn lost(&mut self, error: &FeedError, is_news: bool) {
-        let (lane, replica) = (self.feed.lane.name(), &self.feed.replica.name);
+        let (lane, replica) = (self.feed.lane.name(), self.feed.replica.name.as_str());
         let address = &self.address;
         if is_news {
             tracing::warn!(lane, replica, address, %error, "no KV events; the cache is guessed meanwhile");

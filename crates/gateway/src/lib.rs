@@ -19,6 +19,7 @@ mod reports;
 mod responses;
 mod stored;
 mod table;
+mod trail;
 mod trials;
 
 pub use app::{ConfigError, Front, Gateway, Readiness};
@@ -30,4 +31,5 @@ pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};
 pub use forward::{Pick, Picked, Trouble};
 pub use reports::HealthCheck;
+pub use trail::{AddRow, Ledger};
 pub use trials::Judged;

@@ -93,16 +93,18 @@ impl Lease {
         self
     }
 
-    /// The request ended, and used this much.
-    pub(crate) fn settle(self, tokens: Tokens) {
+    /// The request ended, and used this much; what that was charged, in millionths.
+    pub(crate) fn settle(self, tokens: Tokens) -> u64 {
         let price = self.price;
-        self.settle_at(price, tokens);
+        self.settle_at(price, tokens)
     }
 
-    /// The request ended, and used this much, at the price of who answered.
-    pub(crate) fn settle_at(self, price: Price, tokens: Tokens) {
+    /// The request ended, and used this much, at the price of who answered; what that was charged, in
+    /// millionths.
+    pub(crate) fn settle_at(self, price: Price, tokens: Tokens) -> u64 {
         let used = if self.free { Use::default() } else { used(price, tokens) };
         self.settle_part(used);
+        used.money
     }
 
     fn settle_part(mut self, part: Use) {
@@ -111,12 +113,14 @@ impl Lease {
         self.quotas.admit.lock().settle(now, self.id, part);
     }
 
-    /// Several requests had one answer, and pay for it together.
-    pub(crate) fn settle_shared(leases: Vec<Self>, price: Price, tokens: Tokens) {
+    /// Several requests had one answer, and pay for it together; what each of them was charged, in millionths.
+    pub(crate) fn settle_shared(leases: Vec<Self>, price: Price, tokens: Tokens) -> Vec<u64> {
         let parts = merge::split(used(price, tokens), leases.len() as u64);
-        for (lease, part) in leases.into_iter().zip(parts) {
+        let settled = leases.into_iter().zip(parts).map(|(lease, part)| {
             lease.settle_part(part);
-        }
+            part.money
+        });
+        settled.collect()
     }
 }
 

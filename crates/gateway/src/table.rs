@@ -31,10 +31,24 @@ pub(crate) struct Table {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) config: LaneConfig,
+    /// The model's name, for records.
+    pub(crate) name: Name,
+    /// What its weights are, where that was said.
+    pub(crate) version: Option<Name>,
     pub(crate) handle: LaneHandle,
 }
 
 impl Lane {
+    fn of(config: &LaneConfig, handle: LaneHandle) -> Self {
+        let version = Some(config.identity.as_str()).filter(|identity| !identity.is_empty());
+        Self {
+            name: config.name.as_str().into(),
+            version: version.map(Name::from),
+            config: config.clone(),
+            handle,
+        }
+    }
+
     /// Whether requests for it are answered: by replicas, or once the first of them has started.
     pub(crate) fn is_open(&self) -> bool {
         self.handle.is_open() || self.config.rest.is_some()
@@ -105,7 +119,7 @@ impl Table {
             };
             handle.set_goals(config.goals);
             handle.set_has_adapters(!config.adapters.is_empty());
-            Arc::new(Lane { config: config.clone(), handle })
+            Arc::new(Lane::of(config, handle))
         });
         let named =
             routes.iter().map(|route| (route.traffic.name.clone(), Arc::new(route.clone())));

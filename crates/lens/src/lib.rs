@@ -1,9 +1,15 @@
 //! What happened, and why? Records of requests whose phases account for every moment.
 
+pub mod itl;
 pub mod page;
 pub mod record;
+pub mod sink;
 pub mod timeline;
 pub mod triage;
+pub mod why;
 
-pub use record::{Record, Termination};
-pub use timeline::{Mark, Phases, Timeline};
+pub use itl::{Gaps, Itl};
+pub use pilotage_core::traffic::Name;
+pub use record::{Record, Termination, attempt_span};
+pub use sink::Sink;
+pub use timeline::{Mark, Phase, Phases, Timeline};

@@ -1,9 +1,13 @@
 //! One request, when it is over: who asked, what for, how it ended, where its time went. No word of
 //! the prompt or the answer, and no key.
 
-use pilotage_core::{Band, Span, Tokens};
-use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 
+use pilotage_core::traffic::{self, Name};
+use pilotage_core::{Band, Span, Tokens, Why};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::itl::Itl;
 use crate::timeline::{Phases, millis};
 
 /// How a request ended.
@@ -68,20 +72,53 @@ impl Termination {
     }
 }
 
-/// One line of the access log.
+/// One request that is over: the line of the access log, and what metrics, traces, ledger and console are
+/// made from.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
+    /// When it ended, in milliseconds since 1970.
+    pub unix_ms: u64,
     /// The request's id.
-    pub request_id: String,
+    pub request_id: Name,
     /// The trace it belongs to, written as 32 hexadecimal digits.
-    #[serde(serialize_with = "hex")]
+    #[serde(serialize_with = "hex_trace")]
     pub trace_id: u128,
+    /// The client's span, written as 16 hexadecimal digits.
+    #[serde(serialize_with = "hex_parent", skip_serializing_if = "Option::is_none")]
+    pub parent_span: Option<u64>,
+    /// The gateway's span for it, written as 16 hexadecimal digits.
+    #[serde(serialize_with = "hex_span")]
+    pub span_id: u64,
+    /// Whether its trace is recorded: its client's wish, or drawn by the gateway.
+    #[serde(skip_serializing_if = "is_not")]
+    pub sampled: bool,
     /// Whose it was.
-    pub tenant: Option<String>,
+    pub tenant: Option<Name>,
+    /// The tenant below those above it, divided by `/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_path: Option<Name>,
     /// The path, one of the API's own.
     pub path: &'static str,
+    /// The route that it took; none when it never got that far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Name>,
     /// The lane that served it; none when it never got that far.
-    pub lane: Option<String>,
+    pub lane: Option<Name>,
+    /// What the lane's weights are, such as their digest; with the version on trial behind a `#`.
+    #[serde(rename = "model_version", skip_serializing_if = "Option::is_none")]
+    pub version: Option<Name>,
+    /// The LoRA adapter that it asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Name>,
+    /// The server that its replica is, such as `vllm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<&'static str>,
+    /// The version of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_version: Option<Name>,
+    /// The class of its replica's hardware, such as `h100-sxm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Name>,
     /// How urgent it was.
     pub band: Band,
     /// Whether the answer was a stream.
@@ -110,26 +147,62 @@ pub struct Record {
     pub corrupted: bool,
     /// The replicas of the attempts before the last one, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub earlier_replicas: Vec<String>,
+    pub earlier_replicas: Vec<Name>,
     /// The replica of the last attempt.
-    pub replica: Option<String>,
+    pub replica: Option<Name>,
+    /// The region of that, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
     /// Why that one.
-    pub why: Option<String>,
-    /// Token counts, the engine's own.
+    #[serde(serialize_with = "text")]
+    pub why: Option<Why>,
+    /// Why that model.
+    #[serde(serialize_with = "text", skip_serializing_if = "Option::is_none")]
+    pub route_why: Option<traffic::Why>,
+    /// Token counts, the engine's own where it told them.
     #[serde(flatten)]
     pub tokens: Tokens,
+    /// Generated tokens that were thoughts, part of the output.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reasoning: u32,
+    /// Whether the engine itself told the tokens; otherwise they are counted by events, or estimated.
+    pub counted: bool,
+    /// What its tenant was charged, in millionths of the currency's unit.
+    #[serde(rename = "charged_micros")]
+    pub charged: u64,
     /// Where the time went.
     #[serde(flatten)]
     pub phases: Phases,
     /// All of it.
-    #[serde(rename = "t_total_ms", serialize_with = "millis")]
+    #[serde(rename = "t_total_ms", with = "millis")]
     pub total: Span,
     /// Time to the first token.
-    #[serde(rename = "ttft_ms", serialize_with = "optional")]
+    #[serde(rename = "ttft_ms", with = "millis::optional")]
     pub ttft: Option<Span>,
     /// Mean time between tokens.
-    #[serde(rename = "tpot_ms", serialize_with = "optional")]
+    #[serde(rename = "tpot_ms", with = "millis::optional")]
     pub tpot: Option<Span>,
+    /// The gaps between tokens, of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub itl: Option<Itl>,
+}
+
+/// The span of one attempt of a request, from 1, below the request's own: the same for whoever asks. The mix is
+/// the finalizer of splitmix64 (Steele, Lea and Flood 2014), so that neighbours are far apart.
+pub const fn attempt_span(span_id: u64, attempt: u32) -> u64 {
+    let mut mixed = span_id.wrapping_add((attempt as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    // Zero is no span.
+    if mixed == 0 { 1 } else { mixed }
+}
+
+impl Record {
+    /// Whether it ended as its client wished: an answer, though it may be an error of the request's own.
+    pub const fn is_answered(&self) -> bool {
+        matches!(self.termination, Termination::Ok) && self.status < 400
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -137,13 +210,29 @@ const fn is_not(flag: &bool) -> bool {
     !*flag
 }
 
-fn hex<S: serde::Serializer>(id: &u128, out: S) -> Result<S::Ok, S::Error> {
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+fn hex_trace<S: Serializer>(id: &u128, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(&format_args!("{id:032x}"))
 }
 
-fn optional<S: serde::Serializer>(span: &Option<Span>, out: S) -> Result<S::Ok, S::Error> {
-    match span {
-        Some(span) => millis(span, out),
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn hex_span<S: Serializer>(id: &u64, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&format_args!("{id:016x}"))
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn hex_parent<S: Serializer>(id: &Option<u64>, out: S) -> Result<S::Ok, S::Error> {
+    hex_span(&id.unwrap_or_default(), out)
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn text<T: Display, S: Serializer>(value: &Option<T>, out: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => out.collect_str(value),
         None => out.serialize_none(),
     }
 }

@@ -116,7 +116,8 @@ impl Rig {
             .header("authorization", "Bearer pk-admin")
             .body(Body::empty())
             .unwrap();
-        let response = self.gateway.admin_router(Vec::new()).oneshot(request).await.unwrap();
+        let response =
+            self.gateway.admin_router(Default::default()).oneshot(request).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice::<serde_json::Value>(&body).unwrap()["lanes"][0].clone()
     }

@@ -258,7 +258,8 @@ impl House {
     async fn admin(&self, path: &str) -> String {
         let request = Request::get(path).header("authorization", "Bearer pk-admin");
         let request = request.body(Body::empty()).unwrap();
-        let response = self.gateway.admin_router(Vec::new()).oneshot(request).await.unwrap();
+        let response =
+            self.gateway.admin_router(Default::default()).oneshot(request).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }

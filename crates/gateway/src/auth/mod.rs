@@ -8,6 +8,7 @@ mod keys;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
+use pilotage_core::traffic::Name;
 use pilotage_core::{Band, TenantId};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
@@ -35,7 +36,9 @@ pub(crate) struct Tenants {
 #[derive(Debug)]
 struct Tenant {
     id: TenantId,
-    name: String,
+    name: Name,
+    /// Its name below those of the tenants that it belongs to.
+    path: Name,
     highest_band: Band,
     deadline: Option<Duration>,
     /// Whether it is a gateway of another region, which says whose its requests are.
@@ -46,7 +49,9 @@ struct Tenant {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Caller {
     pub(crate) id: TenantId,
-    pub(crate) name: String,
+    pub(crate) name: Name,
+    /// Its name below those of the tenants that it belongs to, divided by `/`.
+    pub(crate) path: Name,
     pub(crate) band: Band,
     /// How long its requests wait when they do not say.
     pub(crate) deadline: Option<Duration>,
@@ -59,10 +64,24 @@ impl Tenant {
         Ok(Caller {
             id: self.id,
             name: self.name.clone(),
+            path: self.path.clone(),
             band: asked.unwrap_or_default().max(self.highest_band),
             deadline: self.deadline,
         })
     }
+}
+
+/// A tenant's name below those of the tenants that it belongs to.
+fn path(tenant: &TenantConfig, all: &[TenantConfig]) -> String {
+    let mut names = vec![tenant.name.as_str()];
+    let mut parent = tenant.parent.as_deref();
+    // What belongs to itself in the end is refused elsewhere; here it only must not go on for ever.
+    while let Some(above) = parent.filter(|_| names.len() <= all.len()) {
+        names.push(above);
+        parent = all.iter().find(|one| one.name == above).and_then(|one| one.parent.as_deref());
+    }
+    names.reverse();
+    names.join("/")
 }
 
 impl Tenants {
@@ -78,7 +97,8 @@ impl Tenants {
     ) -> Self {
         let tenant = |(tenant, id): (&TenantConfig, &TenantId)| Tenant {
             id: *id,
-            name: tenant.name.clone(),
+            name: tenant.name.as_str().into(),
+            path: path(tenant, tenants).into(),
             highest_band: tenant.highest_band,
             deadline: tenant.deadline,
             relays: tenant.relays,
@@ -125,7 +145,7 @@ impl Tenants {
     /// gateway's own, and so is everything that others say.
     fn relayed(&self, by: &Tenant, headers: &HeaderMap) -> Option<&Tenant> {
         let name = headers.get(&names::TENANT).filter(|_| by.relays)?.to_str().ok()?;
-        self.tenants.iter().find(|tenant| tenant.name == name && !tenant.relays)
+        self.tenants.iter().find(|tenant| tenant.name.as_str() == name && !tenant.relays)
     }
 
     /// The tenant of that name, for who needs to prove nothing; the only one where none is named.
@@ -140,7 +160,7 @@ impl Tenants {
         /// Most names that the error lists.
         const NAMES_MAX: usize = 20;
         let found = match name {
-            Some(name) => self.tenants.iter().find(|tenant| tenant.name == name),
+            Some(name) => self.tenants.iter().find(|tenant| tenant.name.as_str() == name),
             None if self.open || self.tenants.len() == 1 => self.tenants.first(),
             None => None,
         };
@@ -157,7 +177,7 @@ impl Tenants {
     /// # Errors
     /// Status 403: there is none of that name.
     pub(crate) fn trusted(&self, name: &str, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let found = self.tenants.iter().find(|tenant| tenant.name == name);
+        let found = self.tenants.iter().find(|tenant| tenant.name.as_str() == name);
         found.map(|tenant| tenant.caller(headers)).unwrap_or_else(|| {
             Err(ApiError::forbidden("the proxy names a tenant that is not known here"))
         })
@@ -237,7 +257,7 @@ mod tests {
 
     async fn find(open: bool, headers: &[(&'static str, &str)]) -> Result<(String, Band), u16> {
         let found = find_at(open, 0, headers).await;
-        found.map(|caller| (caller.name, caller.band)).map_err(|error| error.status)
+        found.map(|caller| (caller.name.to_string(), caller.band)).map_err(|error| error.status)
     }
 
     #[tokio::test]
@@ -294,7 +314,7 @@ mod tests {
     async fn keys_count_within_their_window_and_say_when_it_was() {
         let check = async |open: bool, now_ms: u64, expect: Result<&str, (&str, &str)>| {
             let found = find_at(open, now_ms, &[("authorization", "Bearer window")]).await;
-            let found = found.map(|caller| caller.name);
+            let found = found.map(|caller| caller.name.to_string());
             let found = found.map_err(|error| {
                 assert_eq!(error.status, 401);
                 (error.code.unwrap().into_owned(), error.message)

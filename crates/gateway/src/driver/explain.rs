@@ -157,7 +157,7 @@ impl Driver {
         ReplicaExplained {
             id: one.id.0,
             name: self.name_of(one.id),
-            region: known.and_then(|known| known.replica.region.clone()),
+            region: known.and_then(|known| known.replica.region.as_ref().map(ToString::to_string)),
             zone: known.and_then(|known| known.replica.zone.clone()),
             chosen: chosen == Some(one.id),
             near: one.near,
@@ -173,7 +173,9 @@ impl Driver {
     }
 
     fn name_of(&self, id: ReplicaId) -> String {
-        self.replicas.get(&id).map_or_else(|| id.0.to_string(), |known| known.replica.name.clone())
+        self.replicas
+            .get(&id)
+            .map_or_else(|| id.0.to_string(), |known| known.replica.name.to_string())
     }
 }
 

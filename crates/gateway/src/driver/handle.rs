@@ -144,6 +144,11 @@ impl LaneHandle {
         self.is_open_near() && self.shared.driver.lock().works_near()
     }
 
+    /// Requests that wait, requests at replicas, and replicas that take work.
+    pub(crate) fn load(&self) -> (u32, u32, u32) {
+        self.shared.driver.lock().load()
+    }
+
     /// Its name: the model's.
     pub(crate) fn name(&self) -> &str {
         &self.name

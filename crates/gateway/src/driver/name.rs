@@ -51,7 +51,7 @@ struct Found {
 impl Name {
     /// Nothing yet.
     pub(super) fn at(replica: &Replica) -> Self {
-        let (name, url) = (replica.name.clone(), replica.url.clone());
+        let (name, url) = (replica.name.to_string(), replica.url.clone());
         Self { replica: name, url, key: replica.key.clone(), found: Mutex::default() }
     }
 

@@ -296,7 +296,7 @@ impl Driver {
 
     /// The name of a replica.
     pub(super) fn replica_name(&self, id: ReplicaId) -> Option<String> {
-        self.replicas.get(&id).map(|known| known.replica.name.clone())
+        self.replicas.get(&id).map(|known| known.replica.name.to_string())
     }
 
     fn waiting(&self, now: Time) -> [Waiting; BANDS] {

@@ -91,7 +91,7 @@ impl Driver {
                     health: standing.map(|standing| standing.verdict.to_string()),
                     report_age_ms: seen.and_then(|seen| seen.report_age(now)).map(Span::as_millis),
                     id: id.0,
-                    name: known.replica.name.clone(),
+                    name: known.replica.name.to_string(),
                     url: known.replica.url.clone(),
                     up: seen.is_some_and(|seen| seen.up),
                     places: seen.map_or(0, |seen| seen.capacity.requests_max),

@@ -81,7 +81,7 @@ async fn only_requests_at_the_replica_learn_that_it_is_gone() {
     let said = |turns: &mut mailbox::Receiver<Turn>| {
         std::iter::from_fn(|| turns.try_recv())
             .map(|turn| match turn {
-                Turn::Go(go) => go.replica.name.clone(),
+                Turn::Go(go) => go.replica.name.to_string(),
                 Turn::Lost => "lost".to_owned(),
                 Turn::Stop(reason) => reason.name().to_owned(),
                 Turn::Refused(refusal) => refusal.to_string(),

@@ -53,6 +53,18 @@ impl fmt::Display for Reason {
     }
 }
 
+impl Reason {
+    /// Why, in the scheduler's words.
+    pub(crate) const fn why(&self) -> Why {
+        self.why
+    }
+
+    /// Where it goes.
+    pub(crate) fn replica(&self) -> &Replica {
+        &self.replica
+    }
+}
+
 /// What happens to a request while it is at a replica.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Interruption {

@@ -12,7 +12,6 @@ use http_body_util::BodyExt as _;
 use pilotage_core::{FailureKind, RequestId, Time, Told};
 use pilotage_lens::Mark;
 use pilotage_shell::client::{ClientError, Incoming};
-use pilotage_shell::id;
 use pilotage_wire::dialect::translate::{self, Reader};
 use pilotage_wire::dialect::{Fault, Own, fault, loaded, retell};
 use pilotage_wire::openai::chunk::Read;
@@ -83,6 +82,8 @@ pub(super) struct Target<'a> {
     pub(super) door: &'a Door,
     /// As its lane knows the attempt: a second attempt is not the request itself.
     pub(super) id: RequestId,
+    /// One for the first.
+    pub(super) attempt: u32,
     /// The request whose place it takes there.
     pub(super) displaces: Option<RequestId>,
 }
@@ -99,7 +100,7 @@ pub(super) async fn go_on(
     (path, body): (&'static str, Vec<u8>),
     now: Time,
 ) -> Result<Opened, Failed> {
-    let to = Target { door: &go.door, id, displaces: go.displaces };
+    let to = Target { door: &go.door, id, attempt: go.attempt, displaces: go.displaces };
     let body = named(&gateway, &order, to.door, body.into()).await;
     let words = Words::of(&gateway, &order, to, (path, body));
     let Ok(Words { path, body, reader }) = words else { return Err(FailureKind::Server.into()) };
@@ -471,7 +472,7 @@ pub(super) fn request(
     set(&names::BAND, HeaderValue::from_static(order.caller.band.name()));
     let left_ms = left(now, order.until).as_millis();
     set(&names::DEADLINE_MS, u64::try_from(left_ms).unwrap_or(u64::MAX).into());
-    if let Ok(trace) = HeaderValue::try_from(order.trace.child(id::random_u64()).to_string()) {
+    if let Ok(trace) = HeaderValue::try_from(order.traced.attempt(to.attempt).to_string()) {
         set(&names::TRACEPARENT, trace);
     }
     request

@@ -23,6 +23,7 @@ use crate::config::Price;
 use crate::driver::Reason;
 use crate::quotas::Lease;
 use crate::reply::Refused;
+use crate::table::Lane;
 
 /// What equal requests have in common, and nobody else: a SHA-256.
 pub(crate) type Key = [u8; 32];
@@ -43,18 +44,19 @@ pub(crate) struct Generation {
 /// What happened to a generation so far, for the records of its callers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
-    pub(crate) lane: Option<String>,
+    pub(crate) lane: Option<Arc<Lane>>,
     pub(crate) price: Price,
     pub(crate) attempts: u32,
     pub(crate) stops: u32,
     pub(crate) detours: super::watch::Detours,
-    pub(crate) replica: Option<String>,
     pub(crate) why: Option<Reason>,
     pub(crate) dispatched: Option<Time>,
     pub(crate) answered: Option<Time>,
     pub(crate) tokens: Tokens,
     /// Whether the engine itself told the tokens.
     pub(crate) counted: bool,
+    /// What those who pay for it together were charged each, in millionths.
+    pub(crate) parts: Vec<u64>,
     /// How it ended.
     pub(crate) end: Option<(u16, Termination)>,
 }

@@ -72,7 +72,7 @@ impl Relay {
     fn ask(&mut self, go: Go) {
         let Some(resume) = &mut self.resume else { return };
         let request = resume.continuation(&self.order.served);
-        self.watch.moved(&go.replica.name, go.attempt, &go.why);
+        self.watch.moved(go.attempt, &go.why);
         let now = self.watch.now();
         let (gateway, order) = (self.gateway.clone(), Arc::clone(&self.order));
         self.fresh = true;

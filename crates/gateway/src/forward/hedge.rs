@@ -64,7 +64,7 @@ pub(super) async fn run(
         Race::Second(won, failed) => {
             let Won { ticket: other, go, answer } = *won;
             std::mem::replace(ticket, other).outrun(failed);
-            watch.moved(&go.replica.name, go.attempt, &go.why);
+            watch.moved(go.attempt, &go.why);
             watch.mark(Mark::Answered);
             watch.mark(Mark::FirstToken);
             watch.hedged("won");
@@ -130,7 +130,12 @@ impl Second {
         let mut ticket = self.lane.hedge(self.of, gateway.next_id());
         let go = ticket.turn().await.ok()?;
         self.sent.store(true, Ordering::Relaxed);
-        let to = Target { door: &go.door, id: ticket.id(), displaces: go.displaces };
+        let to = Target {
+            door: &go.door,
+            id: ticket.id(),
+            attempt: go.attempt,
+            displaces: go.displaces,
+        };
         match attempt::run(gateway, order, to, &mut ticket, watch).await {
             Ok(Answer::Stopped | Answer::Absent) => None,
             Ok(answer) => {
@@ -138,7 +143,11 @@ impl Second {
                 Some(Won { ticket, go, answer })
             }
             Err(kind) => {
-                tracing::warn!(replica = go.replica.name, ?kind, "a second attempt failed");
+                tracing::warn!(
+                    replica = go.replica.name.as_str(),
+                    ?kind,
+                    "a second attempt failed"
+                );
                 ticket.failed(kind);
                 None
             }

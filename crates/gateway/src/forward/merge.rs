@@ -279,6 +279,7 @@ impl Reader {
             Ok(Next::End) => {
                 self.over = true;
                 self.watch.end_shared(Termination::UpstreamInterrupted);
+                self.watch.booked().await;
                 None
             }
             Ok(Next::Cut) => Some(self.break_off(

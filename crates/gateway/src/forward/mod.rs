@@ -20,6 +20,7 @@ mod place;
 mod protocol;
 mod relay;
 mod sent_away;
+mod trace;
 mod watch;
 
 use std::time::Duration;
@@ -29,14 +30,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use pilotage_core::route::Bounds;
-use pilotage_core::traffic::Miss;
+use pilotage_core::traffic::{Miss, Name};
 use pilotage_core::{FailureKind, Refusal, Span, Time};
 use pilotage_lens::{Mark, Termination};
+use pilotage_wire::envelope;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::openai::usage::find_usage;
 use pilotage_wire::peek::Peek;
 use pilotage_wire::resume::Resumable;
-use pilotage_wire::{envelope, trace::TraceParent};
 
 use crate::app::{Gateway, RequestName};
 use crate::auth::Caller;
@@ -54,6 +55,7 @@ pub(crate) use media::check_hosts;
 pub(crate) use merge::Merges;
 pub use pick::{Pick, Picked, Trouble};
 use protocol::Translator;
+use trace::Traced;
 use watch::Watch;
 
 /// What an attempt needs, the same for each.
@@ -63,8 +65,8 @@ pub(crate) struct Order {
     body: Bytes,
     kind: HeaderValue,
     caller: Caller,
-    request_id: String,
-    trace: TraceParent,
+    request_id: Name,
+    traced: Traced,
     stream: bool,
     /// What its answers are.
     expects: fit::Expected,
@@ -106,9 +108,9 @@ pub(crate) async fn answer(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let RequestName(id) = name;
-    let trace = trace(&parts.headers);
-    let mut translator = Translator::new(endpoint.protocol, id.clone());
-    let mut watch = Watch::new(gateway.clone(), endpoint.path, id, trace);
+    let traced = Traced::of(&gateway, &parts.headers);
+    let mut translator = Translator::new(endpoint.protocol, id.to_string());
+    let mut watch = Watch::new(gateway.clone(), endpoint.path, id, traced);
     let why_wanted = parts.headers.get(&names::WHY).is_some_and(|wanted| wanted == "1");
     let how = (endpoint, &mut translator);
     let response = match serve(&gateway, how, parts.headers, body, &mut watch).await {
@@ -117,6 +119,7 @@ pub(crate) async fn answer(
             if let Some(why) = why_wanted.then(|| watch.why()).flatten() {
                 response.headers_mut().insert(names::WHY.clone(), why);
             }
+            watch.booked().await;
             response
         }
         Err(mut refused) => {
@@ -173,7 +176,7 @@ async fn attempts(
     loop {
         let go = turn(&order, &mut ticket, last, watch).await?;
         let Go { replica, door, attempt, displaces, .. } = go;
-        let to = Target { door: &door, id: ticket.id(), displaces };
+        let to = Target { door: &door, id: ticket.id(), attempt, displaces };
         match hedge::run(gateway, &order, to, &mut ticket, watch).await {
             Ok(Answer::Whole(answer)) => {
                 let response = whole(answer, watch);
@@ -245,7 +248,7 @@ async fn turn(
             _ => Missed { refused: refusal.into(), miss: Some(Miss::Refused(refusal)) },
         }
     })?;
-    watch.dispatched(&go.replica.name, go.attempt, &go.why);
+    watch.dispatched(go.attempt, &go.why);
     Ok(go)
 }
 
@@ -281,7 +284,7 @@ fn blamed(refusal: Refusal, last: Option<(u32, FailureKind)>) -> Refusal {
 
 fn failed(ticket: &mut Ticket, kind: FailureKind, replica: &Replica, attempt: u32) {
     tracing::warn!(
-        replica = replica.name,
+        replica = replica.name.as_str(),
         attempt,
         ?kind,
         "an attempt failed before its first byte"
@@ -315,15 +318,6 @@ fn whole(answer: Whole, watch: &mut Watch) -> Response {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, answer.kind.unwrap_or(json));
     response
-}
-
-fn trace(headers: &HeaderMap) -> TraceParent {
-    use pilotage_shell::id::random_u64;
-    let sent = headers.get(&names::TRACEPARENT).and_then(|value| value.to_str().ok());
-    sent.and_then(TraceParent::parse).unwrap_or_else(|| {
-        let random = u128::from(random_u64()) << 64 | u128::from(random_u64());
-        TraceParent::start(random, random_u64())
-    })
 }
 
 fn span(duration: Duration) -> Span {

@@ -19,7 +19,8 @@ use pilotage_wire::openai::error::ApiError;
 use super::attempt::{self, Target, left};
 use super::protocol::Protocol;
 use super::sent_away::retry_after;
-use super::{Asking, ENDPOINTS, Endpoint, Order, Watch, deadline, media, place, trace};
+use super::trace::Traced;
+use super::{Asking, ENDPOINTS, Endpoint, Order, Watch, deadline, media, place};
 use crate::app::{Gateway, RequestName};
 use crate::driver::{Go, Ticket};
 use crate::reply::{self, Refused};
@@ -85,7 +86,8 @@ impl Gateway {
         };
         let (parts, body) = request.into_parts();
         let (RequestName(id), _) = RequestName::of(&parts.headers);
-        let mut watch = Watch::new(self.clone(), endpoint.path, id, trace(&parts.headers));
+        let mut watch =
+            Watch::new(self.clone(), endpoint.path, id, Traced::of(self, &parts.headers));
         match pick(self, endpoint, (parts.headers, body), with, &mut watch).await {
             Ok((order, ticket, go)) => Picked::new(self.clone(), (order, ticket, go), watch).await,
             Err(refused) => {
@@ -167,7 +169,12 @@ impl Picked {
         watch: Watch,
     ) -> Result<Box<Self>, Box<Response<Bytes>>> {
         let body = attempt::named(&gateway, &order, &go.door, order.body.clone()).await;
-        let to = Target { door: &go.door, id: ticket.id(), displaces: go.displaces };
+        let to = Target {
+            door: &go.door,
+            id: ticket.id(),
+            attempt: go.attempt,
+            displaces: go.displaces,
+        };
         let request = attempt::request(&order, to, (order.path.into(), body), watch.now());
         let (address, own) = (go.door.address(), go.door.own());
         let shown = Shown::new(gateway.inner.config.limits.event_bytes_max);

@@ -244,7 +244,8 @@ fn line_up(
     let hops = hops(&asking.headers);
     let asks = Asks { hops, by_proxy: sent.by_proxy, among: sent.among, adapter };
     let bounds = bounds(lane, asks)?;
-    watch.lane(&config.name, config.price);
+    watch.lane(lane);
+    watch.adapter(adapter);
     let tokens = endpoint.estimate(peek, config.context_tokens);
     if sent.charged {
         let (lease, left) = lease(gateway, caller, id, tokens, (body.len(), config.price))?;
@@ -269,6 +270,7 @@ fn line_up(
     let own = (config.served_model == ANY).then_some(peek.model.value.as_str());
     let known = prompt(gateway, lane, asking, adapter.or(own));
     let prompt = Prompt { bounds: bounds.clone(), ..known };
+    watch.mark(Mark::Lined);
     let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);
@@ -279,8 +281,8 @@ fn line_up(
         kind: kind(&asking.headers, peek),
         body: outgoing(body.clone(), peek, (served, sent.seen), resume.as_ref()),
         caller: caller.clone(),
-        request_id: watch.request_id().to_owned(),
-        trace: watch.trace(),
+        request_id: watch.request_id().clone(),
+        traced: watch.traced(),
         stream: peek.stream,
         expects: endpoint.expects(),
         usage_wanted: peek.stream_options.as_ref().is_some_and(|options| options.value),

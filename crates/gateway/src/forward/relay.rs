@@ -49,6 +49,8 @@ pub(super) fn response(
         cause: None,
         fresh: false,
         wrote: Time::ZERO,
+        yielded: Time::ZERO,
+        token_at: Time::ZERO,
         produced: 0,
         dropped: false,
         over: false,
@@ -120,6 +122,10 @@ pub(super) struct Relay {
     pub(super) heard: Time,
     /// When something was last passed on.
     wrote: Time,
+    /// When the client last got something.
+    yielded: Time,
+    /// When the last token came.
+    token_at: Time,
     /// Events with tokens so far.
     pub(super) produced: u32,
     /// The last block was not for the client.
@@ -129,6 +135,9 @@ pub(super) struct Relay {
 
 /// Events that come this soon after each other are written together.
 const TOGETHER: Span = Span::from_nanos(500_000);
+
+/// What a client takes to be given the next piece when nothing holds it up: shorter waits are the gateway's own.
+const BLOCKED_LEAST: Span = Span::from_millis(5);
 
 /// Most pieces of a stream that are written together.
 const TOGETHER_MAX: usize = 32;
@@ -162,6 +171,7 @@ pub(super) enum Broken {
 impl Relay {
     /// The next bytes for the client; none when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
+        self.taken();
         let mut out = Out::default();
         while out.is_empty() && !self.over {
             self.pass_all(&mut out);
@@ -180,7 +190,21 @@ impl Relay {
         if !out.is_empty() && !self.over {
             self.gather(&mut out).await;
         }
+        if self.over {
+            self.watch.booked().await;
+        }
+        self.yielded = self.watch.now();
         (!out.is_empty()).then(|| out.into())
+    }
+
+    /// The client takes more: it did not since the last time that it got something.
+    fn taken(&mut self) {
+        if self.yielded > Time::ZERO {
+            let blocked = self.watch.now().since(self.yielded);
+            if blocked >= BLOCKED_LEAST {
+                self.watch.blocked(blocked);
+            }
+        }
     }
 
     /// Adds what comes with it: where events follow each other faster than they can be written, many go
@@ -301,6 +325,11 @@ impl Relay {
                 self.watch.resumed();
             }
         }
+        let now = self.watch.now();
+        if self.produced > 0 {
+            self.watch.gap(now.since(self.token_at));
+        }
+        self.token_at = now;
         self.produced += 1;
         self.watch.produced(self.order.input, self.produced);
         if self.produced % PROGRESS_EVERY == 1 {

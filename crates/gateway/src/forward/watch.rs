@@ -8,17 +8,19 @@ mod shared;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use pilotage_core::traffic::Name;
 use pilotage_core::{Band, Refusal, Span, Time, Tokens, traffic};
-use pilotage_lens::{Mark, Termination, Timeline};
+use pilotage_lens::{Gaps, Mark, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
-use pilotage_wire::trace::TraceParent;
 
 use super::generation::{Generation, Told};
+use super::trace::Traced;
 use crate::app::Gateway;
 use crate::auth::Caller;
-use crate::config::Price;
 use crate::driver::Reason;
 use crate::quotas::{Header, Lease};
+use crate::table::Lane;
+use crate::trail::Seat;
 use crate::trials::Place;
 
 /// Status of a request whose client went away: nginx's own for it, never sent to anybody.
@@ -43,7 +45,7 @@ pub(crate) struct Detours {
     /// Times it went on elsewhere.
     resumed: u32,
     /// Replicas of earlier attempts.
-    earlier: Vec<String>,
+    earlier: Vec<Name>,
     /// Whether the engine said something that had to be put right.
     corrupted: bool,
 }
@@ -53,22 +55,30 @@ pub(crate) struct Watch {
     part: Part,
     timeline: Timeline,
     path: &'static str,
-    request_id: String,
-    trace: TraceParent,
-    tenant: Option<String>,
-    lane: Option<String>,
+    request_id: Name,
+    traced: Traced,
+    /// Whose it is: its name, and that below those above it.
+    tenant: Option<(Name, Name)>,
+    lane: Option<Arc<Lane>>,
+    adapter: Option<Name>,
     band: Band,
     stream: bool,
     attempts: u32,
-    replica: Option<String>,
+    /// Where the last attempt went, and why there.
     why: Option<Reason>,
     /// Why this model.
     routed: Option<traffic::Why>,
     /// Where its end counts; none once it counted.
     place: Option<Place>,
     tokens: Tokens,
+    /// Tokens of the answer that were thoughts.
+    reasoning: u32,
     /// Whether the engine itself told the tokens.
     counted: bool,
+    /// What it was charged, in millionths.
+    charged: u64,
+    /// The gaps between its tokens.
+    gaps: Option<Box<Gaps>>,
     stops: u32,
     /// Whether its answer was kept.
     cache: Option<&'static str>,
@@ -82,16 +92,28 @@ pub(crate) struct Watch {
     limits: Vec<Header>,
     /// Time in which the client's body came in.
     body: Span,
+    /// Where it is among those that are under way.
+    seat: Option<Seat>,
+    /// The number of its row in the ledger, until that was waited for.
+    row: Option<u64>,
     over: bool,
 }
 
 impl Watch {
+    /// A request that begins now, among those that are under way.
     pub(crate) fn new(
         gateway: Gateway,
         path: &'static str,
-        request_id: String,
-        trace: TraceParent,
+        request_id: Name,
+        traced: Traced,
     ) -> Self {
+        let mut watch = Self::unseen(gateway, path, request_id, traced);
+        watch.seat = Some(watch.gateway.inner.trail.live.enter(&watch.request_id, watch.timeline));
+        watch
+    }
+
+    /// A watch of something that is no request of its own.
+    fn unseen(gateway: Gateway, path: &'static str, request_id: Name, traced: Traced) -> Self {
         let timeline = Timeline::new(Time::from_nanos(gateway.inner.clock.now_nanos()));
         Self {
             gateway,
@@ -99,18 +121,21 @@ impl Watch {
             timeline,
             path,
             request_id,
-            trace,
+            traced,
             tenant: None,
             lane: None,
+            adapter: None,
             band: Band::default(),
             stream: false,
             attempts: 0,
-            replica: None,
             why: None,
             routed: None,
             place: None,
             tokens: Tokens::default(),
+            reasoning: 0,
             counted: false,
+            charged: 0,
+            gaps: None,
             stops: 0,
             cache: None,
             detours: Detours::default(),
@@ -119,17 +144,31 @@ impl Watch {
             estimated_input: 0,
             limits: Vec::new(),
             body: Span::ZERO,
+            seat: None,
+            row: None,
             over: false,
         }
     }
 
     pub(crate) fn caller(&mut self, caller: &Caller) {
-        self.tenant = Some(caller.name.clone());
+        self.tenant = Some((caller.name.clone(), caller.path.clone()));
         self.band = caller.band;
+        self.mark(Mark::Known);
+        let tenant = &self.tenant;
+        self.show(|seen| {
+            seen.tenant.clone_from(tenant);
+            seen.band = caller.band;
+        });
     }
 
-    pub(crate) const fn stream(&mut self, stream: bool) {
+    pub(crate) fn stream(&mut self, stream: bool) {
         self.stream = stream;
+        self.show(|seen| seen.stream = stream);
+    }
+
+    /// The LoRA adapter that it asks for.
+    pub(crate) fn adapter(&mut self, adapter: Option<&str>) {
+        self.adapter = adapter.map(Name::from);
     }
 
     /// The request's model is chosen.
@@ -149,12 +188,25 @@ impl Watch {
     }
 
     /// The request goes to a lane.
-    pub(crate) fn lane(&mut self, name: &str, price: Price) {
-        name.clone_into(self.lane.get_or_insert_default());
+    pub(crate) fn lane(&mut self, lane: &Arc<Lane>) {
+        self.lane = Some(Arc::clone(lane));
+        self.show(|seen| seen.lane = Some(lane.name.clone()));
         self.tell(|told| {
-            name.clone_into(told.lane.get_or_insert_default());
-            told.price = price;
+            told.lane = Some(Arc::clone(lane));
+            told.price = lane.config.price;
         });
+    }
+
+    /// The name of its lane, empty where it has none.
+    fn lane_name(&self) -> &str {
+        self.lane.as_ref().map_or("", |lane| lane.name.as_str())
+    }
+
+    /// Shows it to those who look at what is under way.
+    fn show(&self, note: impl FnOnce(&mut crate::trail::Seen)) {
+        if let Some(seat) = &self.seat {
+            self.gateway.inner.trail.live.note(seat, note);
+        }
     }
 
     /// Tells the callers' records.
@@ -164,9 +216,9 @@ impl Watch {
         }
     }
 
-    pub(crate) fn dispatched(&mut self, replica: &str, attempt: u32, why: &Reason) {
+    pub(crate) fn dispatched(&mut self, attempt: u32, why: &Reason) {
         self.mark(Mark::Dispatched);
-        self.moved(replica, attempt, why);
+        self.moved(attempt, why);
         self.begins();
         if let Part::Generation(generation) = &self.part {
             generation.started();
@@ -181,13 +233,13 @@ impl Watch {
     }
 
     /// The request goes to a replica, perhaps in the middle of its answer.
-    pub(crate) fn moved(&mut self, replica: &str, attempt: u32, why: &Reason) {
+    pub(crate) fn moved(&mut self, attempt: u32, why: &Reason) {
         self.attempts = attempt;
-        self.detours.earlier.extend(self.replica.replace(replica.to_owned()));
-        self.why = Some(why.clone());
+        let before = self.why.replace(why.clone());
+        self.detours.earlier.extend(before.map(|why| why.replica().name.clone()));
+        self.show(|seen| seen.why = Some(why.clone()));
         self.tell(|told| {
             told.attempts = attempt;
-            told.replica = Some(replica.to_owned());
             told.why = Some(why.clone());
             told.detours.clone_from(&self.detours);
         });
@@ -205,9 +257,24 @@ impl Watch {
         match mark {
             Mark::Dispatched => self.tell(|told| told.dispatched = Some(now)),
             Mark::Answered => self.tell(|told| told.answered = Some(now)),
-            Mark::Read | Mark::FirstToken | Mark::LastToken => {}
+            Mark::Known | Mark::Read | Mark::Lined | Mark::FirstToken | Mark::LastToken => {}
+        }
+        // Of a stream each event is its last one so far: only the first is news for who looks on.
+        if mark != Mark::LastToken {
+            let timeline = self.timeline;
+            self.show(|seen| seen.timeline = timeline);
         }
         now
+    }
+
+    /// One more token of a stream, which follows the one before by so much.
+    pub(crate) fn gap(&mut self, gap: Span) {
+        self.gaps.get_or_insert_default().add(gap);
+    }
+
+    /// The client took nothing for so long.
+    pub(crate) fn blocked(&mut self, span: Span) {
+        self.timeline.blocked(span);
     }
 
     pub(crate) fn usage(&mut self, usage: &Usage) {
@@ -216,6 +283,7 @@ impl Watch {
             cached: usage.cached_tokens(),
             output: usage.completion_tokens,
         };
+        self.reasoning = usage.reasoning_tokens();
         self.counted = true;
         self.tell_tokens();
     }
@@ -243,6 +311,7 @@ impl Watch {
         if !self.counted {
             self.tokens = Tokens { input, cached: 0, output };
             self.tell_tokens();
+            self.show(|seen| seen.output = output);
         }
     }
 
@@ -271,21 +340,19 @@ impl Watch {
     }
 
     fn count_resume(&self, outcome: &'static str) {
-        let lane = self.lane.as_deref().unwrap_or_default();
-        self.gateway.inner.counts.resume(lane, outcome);
+        self.gateway.inner.counts.resume(self.lane_name(), outcome);
     }
 
     /// There was a second attempt, of which that became.
     pub(crate) fn hedged(&mut self, outcome: &'static str) {
         self.hedge = Some(outcome);
-        let lane = self.lane.as_deref().unwrap_or_default();
-        self.gateway.inner.counts.hedge(lane, outcome);
+        self.gateway.inner.counts.hedge(self.lane_name(), outcome);
     }
 
     /// A watch for an attempt that counts only once it has won: it leaves no record.
     pub(crate) fn aside(&self) -> Self {
         let (gateway, request_id) = (self.gateway.clone(), self.request_id.clone());
-        let mut aside = Self::new(gateway, self.path, request_id, self.trace);
+        let mut aside = Self::unseen(gateway, self.path, request_id, self.traced);
         (aside.part, aside.over) = (Part::Copy, true);
         aside
     }
@@ -300,12 +367,12 @@ impl Watch {
         self.tell(|told| told.detours.clone_from(&self.detours));
     }
 
-    pub(crate) fn request_id(&self) -> &str {
+    pub(crate) const fn request_id(&self) -> &Name {
         &self.request_id
     }
 
-    pub(crate) const fn trace(&self) -> TraceParent {
-        self.trace
+    pub(crate) const fn traced(&self) -> Traced {
+        self.traced
     }
 
     /// When its first byte came.
@@ -333,18 +400,21 @@ impl Watch {
             timeline: self.timeline,
             path: self.path,
             request_id: self.request_id.clone(),
-            trace: self.trace,
-            tenant: self.tenant.clone(),
-            lane: self.lane.clone(),
+            traced: self.traced,
+            tenant: self.tenant.take(),
+            lane: self.lane.take(),
+            adapter: self.adapter.take(),
             band: self.band,
             stream: self.stream,
             attempts: self.attempts,
-            replica: self.replica.clone(),
             why: self.why.clone(),
-            routed: None,
+            routed: self.routed.clone(),
             place: self.place.take(),
             tokens: self.tokens,
+            reasoning: self.reasoning,
             counted: self.counted,
+            charged: self.charged,
+            gaps: self.gaps.take(),
             stops: self.stops,
             cache: self.cache,
             detours: std::mem::take(&mut self.detours),
@@ -353,7 +423,16 @@ impl Watch {
             estimated_input: self.estimated_input,
             limits: Vec::new(),
             body: self.body,
+            seat: self.seat.take(),
+            row: None,
             over: false,
+        }
+    }
+
+    /// Waits until its row is in the ledger, for as long as a ledger may hold up an answer's end.
+    pub(super) async fn booked(&mut self) {
+        if let Some(row) = self.row.take() {
+            self.gateway.inner.trail.booked(row).await;
         }
     }
 

@@ -60,7 +60,7 @@ impl Copies {
 
     /// Counts a copy that ended.
     pub(super) fn count(&self, record: &Record) {
-        let lane = record.lane.clone().unwrap_or_default();
+        let lane = record.lane.as_deref().unwrap_or_default().to_owned();
         // An answer that is an error is no success of the model on trial.
         let outcome = match record.termination {
             Termination::Ok if record.status >= 400 => Termination::BadRequest,

@@ -17,7 +17,7 @@ async fn ask(gateway: &Gateway, key: &str, question: &Value) -> (u16, String) {
         .header("authorization", format!("Bearer {key}"))
         .body(Body::from(question.to_string()))
         .unwrap();
-    let response = gateway.admin_router(Vec::new()).oneshot(request).await.unwrap();
+    let response = gateway.admin_router(Default::default()).oneshot(request).await.unwrap();
     (response.status().as_u16(), text(response).await)
 }
 

@@ -99,7 +99,8 @@ async fn names_that_clients_make_up_make_no_metrics() {
         .header("authorization", "Bearer pk-admin")
         .body(Body::empty())
         .unwrap();
-    let metrics = text(gateway.admin_router(Vec::new()).oneshot(request).await.unwrap()).await;
+    let metrics =
+        text(gateway.admin_router(Default::default()).oneshot(request).await.unwrap()).await;
     assert!(!metrics.contains("made-up"), "{metrics}");
     let counted = "pilotage_requests_total{lane=\"_other\",termination=\"bad_request\",status_class=\"4xx\"} 50";
     assert!(metrics.contains(counted), "{metrics}");

@@ -22,7 +22,7 @@ fn regions(order: [&str; 2]) -> Regions {
 
 fn up(gateway: &Gateway, id: u32, region: &str, engine: &Engine) {
     let replica = Replica {
-        region: Some(region.to_owned()),
+        region: Some(region.into()),
         ..Replica::at(region, &engine.url, Capacity::of_requests(4))
     };
     gateway.lane("lane").unwrap().replica_up(ReplicaId(id), replica);
@@ -76,7 +76,7 @@ async fn among_equals_the_zone_of_the_gateway_is_preferred() {
     let gateway = gateway(config, &[]);
     let raise = |id: u32, zone: &str, engine: &Engine, crosses_zones: bool| {
         let replica = Replica {
-            region: Some(zone.to_owned()),
+            region: Some(zone.into()),
             zone: Some(zone.to_owned()),
             crosses_zones,
             ..Replica::at(zone, &engine.url, Capacity::of_requests(4))

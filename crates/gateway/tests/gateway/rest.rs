@@ -30,7 +30,7 @@ fn resting() -> GatewayConfig {
 async fn get(gateway: &Gateway, path: &str) -> (u16, String) {
     let request = Request::get(path).header("authorization", "Bearer pk-admin");
     let request = request.body(Body::empty()).unwrap();
-    let response = gateway.admin_router(Vec::new()).oneshot(request).await.unwrap();
+    let response = gateway.admin_router(Default::default()).oneshot(request).await.unwrap();
     (response.status().as_u16(), text(response).await)
 }
 

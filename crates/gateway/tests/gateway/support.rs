@@ -219,7 +219,7 @@ pub(crate) async fn status(gateway: &Gateway) -> serde_json::Value {
         .header("authorization", "Bearer pk-admin")
         .body(Body::empty())
         .unwrap();
-    let response = gateway.admin_router(Vec::new()).oneshot(request).await.unwrap();
+    let response = gateway.admin_router(Default::default()).oneshot(request).await.unwrap();
     serde_json::from_str(&text(response).await).unwrap()
 }
 
@@ -229,7 +229,7 @@ pub(crate) async fn metrics(gateway: &Gateway) -> String {
         .header("authorization", "Bearer pk-admin")
         .body(Body::empty())
         .unwrap();
-    text(gateway.admin_router(Vec::new()).oneshot(request).await.unwrap()).await
+    text(gateway.admin_router(Default::default()).oneshot(request).await.unwrap()).await
 }
 
 /// How many requests ended that way, over all lanes and statuses.

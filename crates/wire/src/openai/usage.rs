@@ -15,6 +15,9 @@ pub struct Usage {
     /// More about the prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_tokens_details: Option<PromptTokensDetails>,
+    /// More about the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_tokens_details: Option<CompletionTokensDetails>,
 }
 
 /// The object as endpoints differ: those for audio and images say `input` and `output`, and some
@@ -27,6 +30,8 @@ struct Told {
     output_tokens: Option<u32>,
     total_tokens: u32,
     prompt_tokens_details: Option<PromptTokensDetails>,
+    #[serde(alias = "output_tokens_details")]
+    completion_tokens_details: Option<CompletionTokensDetails>,
 }
 
 impl From<Told> for Usage {
@@ -36,8 +41,13 @@ impl From<Told> for Usage {
         let prompt = told.prompt_tokens.or(told.input_tokens);
         let prompt_tokens =
             prompt.unwrap_or_else(|| total_tokens.saturating_sub(completion_tokens));
-        let prompt_tokens_details = told.prompt_tokens_details;
-        Self { prompt_tokens, total_tokens, completion_tokens, prompt_tokens_details }
+        Self {
+            prompt_tokens,
+            total_tokens,
+            completion_tokens,
+            prompt_tokens_details: told.prompt_tokens_details,
+            completion_tokens_details: told.completion_tokens_details,
+        }
     }
 }
 
@@ -49,6 +59,14 @@ pub struct PromptTokensDetails {
     pub cached_tokens: Option<u32>,
 }
 
+/// More about the answer.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CompletionTokensDetails {
+    /// Tokens of the answer that were thoughts.
+    #[serde(default)]
+    pub reasoning_tokens: Option<u32>,
+}
+
 impl Usage {
     /// The count of one request.
     pub fn new(prompt_tokens: u32, completion_tokens: u32, cached_tokens: u32) -> Self {
@@ -57,12 +75,19 @@ impl Usage {
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
             prompt_tokens_details: Some(PromptTokensDetails { cached_tokens: Some(cached_tokens) }),
+            completion_tokens_details: None,
         }
     }
 
     /// Prompt tokens found in the prefix cache; zero where nothing is said.
     pub fn cached_tokens(&self) -> u32 {
         self.prompt_tokens_details.as_ref().and_then(|more| more.cached_tokens).unwrap_or(0)
+    }
+
+    /// Tokens of the answer that were thoughts; zero where nothing is said.
+    pub fn reasoning_tokens(&self) -> u32 {
+        let more = self.completion_tokens_details.as_ref();
+        more.and_then(|more| more.reasoning_tokens).unwrap_or(0).min(self.completion_tokens)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use pilotage_core::traffic::{ANY, Zone};
+use pilotage_core::traffic::{ANY, Name, Zone};
 use pilotage_core::{Capacity, ReplicaId};
 use pilotage_gateway::{Gateway, HealthCheck, Replica};
 use pilotage_plan::api::Dialect;
@@ -103,6 +103,8 @@ struct Place {
     finds_name: bool,
     /// Whether it is a gateway of another region.
     is_gateway: bool,
+    /// The version of its server, where that is known.
+    runtime_version: Option<&'static str>,
 }
 
 impl Place {
@@ -121,6 +123,7 @@ impl Place {
             metrics_of: Dialect::Pilotage,
             finds_name: false,
             is_gateway: false,
+            runtime_version: Some(env!("CARGO_PKG_VERSION")),
         }
     }
 }
@@ -188,6 +191,7 @@ impl Fleet {
         if let Some(of) = of.filter(|_| !is_ours) {
             (place.assumes_kv, place.health) = (true, of.health.clone());
             (place.dialect, place.metrics_of) = (of.dialect, spec.metrics_of);
+            place.runtime_version = None;
             let metrics = spec.metrics_of.wire().differences().paths.metrics;
             place.metrics = metrics.map(str::to_owned);
         }
@@ -327,6 +331,7 @@ impl Fleet {
             dialect,
             metrics_of: spec.pod.as_ref().map_or(dialect, |pod| pod.metrics_of),
             finds_name: spec.finds_name,
+            runtime_version: None,
         };
         Up {
             key: key.clone(),
@@ -451,7 +456,8 @@ impl Up {
     fn replica(&self, capacity: Capacity) -> Replica {
         Replica {
             key: self.key.clone(),
-            region: self.place.region.clone(),
+            region: self.place.region.as_deref().map(Name::from),
+            runtime_version: self.place.runtime_version.map(Name::from),
             zone: self.place.zone.clone(),
             crosses_zones: self.crosses_zones,
             kv_events: self.place.kv_events.clone(),
@@ -464,7 +470,7 @@ impl Up {
             finds_name: self.place.finds_name,
             is_gateway: self.place.is_gateway,
             own: self.place.dialect.wire().own(),
-            ..Replica::at(&self.name, &self.url, capacity)
+            ..Replica::at(self.name.as_str(), &self.url, capacity)
         }
     }
 }

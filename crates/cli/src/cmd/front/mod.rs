@@ -15,13 +15,13 @@ mod trials;
 
 use axum::Router;
 use pilotage_core::traffic::Zone;
-use pilotage_gateway::admin::More;
+use pilotage_gateway::admin::{Beside, More};
 use pilotage_gateway::epp::PickerConfig;
 use pilotage_gateway::{Gateway, Readiness};
 use pilotage_shell::clock::Clock;
-use pilotage_shell::descriptors;
 use pilotage_shell::metrics::Metrics;
 use pilotage_shell::serve::{Entrance, ServeLimits};
+use pilotage_shell::{descriptors, tasks};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -109,8 +109,12 @@ impl Front {
             "config",
             std::sync::Arc::new(move || serde_json::to_value(&*shown.lock()).unwrap_or_default()),
         ));
-        let routes = gateway.admin_router(more);
+        let routes = gateway.admin_router(Beside { status: more, ..Beside::default() });
         let stop = CancellationToken::new();
+        let (kept, until) = (gateway.clone(), stop.clone());
+        drop(tasks::spawn("history", async move {
+            until.run_until_cancelled(kept.keep_history()).await;
+        }));
         let usual = ServeLimits::default();
         let connections_max = usual.connections_max.min(descriptors::raise());
         let drain_timeout = current.patience();

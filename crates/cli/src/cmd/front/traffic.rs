@@ -534,7 +534,7 @@ spec: {targets: [{model: big}], adapter: law, retries: {attemptsMax: 1, percent:
             let config = gateway_config(&plan, &keys);
             let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
             let request = Request::get("/status").header("authorization", "Bearer a");
-            let router = gateway.admin_router(Vec::new());
+            let router = gateway.admin_router(Default::default());
             let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let status: Value = serde_json::from_slice(&body).unwrap();

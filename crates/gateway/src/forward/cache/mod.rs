@@ -103,7 +103,7 @@ pub(super) fn look_up(
         return Ok(Found::Miss(None));
     };
     let tenant = asking.caller.id;
-    let lane = &lane.config;
+    let (lane, served) = (&lane.config, lane);
     let key = merge::digest(&[
         placed.route.traffic.name.as_str().as_bytes(),
         asking.endpoint.path.as_bytes(),
@@ -133,7 +133,7 @@ pub(super) fn look_up(
     let with = (asking.body.len(), lane.price);
     let (lease, left) = place::lease(gateway, &asking.caller, gateway.next_id(), tokens, with)?;
     cache.gauges.hits.inc();
-    watch.lane(&lane.name, lane.price);
+    watch.lane(served);
     watch.lease(lease, input, quotas::headers(&left));
     watch.cache("hit");
     watch.shares(tokens, true);
@@ -188,7 +188,7 @@ impl Kept {
         let event_bytes_max = gateway.inner.config.limits.event_bytes_max;
         let told = generation.told();
         let clean = told.end == Some((200, Termination::Ok)) && told.stops == 0 && told.counted;
-        if !clean || told.lane.as_deref() != model {
+        if !clean || told.lane.as_ref().map(|lane| lane.name.as_str()) != model {
             return;
         }
         let Some((StatusCode::OK, headers, body)) = generation.whole() else { return };

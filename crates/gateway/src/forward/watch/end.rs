@@ -1,11 +1,13 @@
 //! A request's end: what it used is settled, and counted once in every place where it counts.
 
+use std::sync::Arc;
+
 use pilotage_core::traffic::tally::Sample;
 use pilotage_core::{Span, Tokens};
 use pilotage_lens::{Record, Termination};
-use pilotage_shell::access;
 
 use super::{Part, Watch};
+use crate::driver::{Reason, Replica};
 use crate::quotas::Lease;
 
 impl Watch {
@@ -18,7 +20,7 @@ impl Watch {
         self.pay(termination);
         if let Part::Generation(generation) = &self.part {
             generation.tell(|told| told.end = Some((status, termination)));
-            let lane = self.lane.as_deref();
+            let lane = self.lane.as_ref().map(|lane| lane.name.as_str());
             self.gateway.inner.counts.generated(lane, self.tokens, self.attempts);
             return;
         }
@@ -40,7 +42,7 @@ impl Watch {
         if matches!(self.part, Part::Request) && self.cache.is_none() {
             counts.generated(record.lane.as_deref(), record.tokens, record.attempts);
         }
-        access::write(self.gateway.inner.clock.unix_ms(), &record);
+        self.row = self.gateway.inner.trail.ended(self.seat.take(), Arc::new(record));
     }
 
     /// Settles what was reserved.
@@ -61,18 +63,21 @@ impl Watch {
                 generation.close();
                 let (purse, price) = (generation.take_purse(), generation.told().price);
                 if used {
-                    Lease::settle_shared(purse, price, self.tokens);
+                    let parts = Lease::settle_shared(purse, price, self.tokens);
+                    generation.tell(|told| told.parts = parts);
                 }
             }
             Part::Caller(generation, _) => {
                 let price = generation.told().price;
-                if let Some(lease) = self.lease.take().filter(|_| used) {
-                    lease.settle_at(price, self.tokens);
+                match self.lease.take() {
+                    Some(lease) if used => self.charged = lease.settle_at(price, self.tokens),
+                    Some(_) => {}
+                    None => generation.tell(|told| self.charged = told.parts.pop().unwrap_or(0)),
                 }
             }
             Part::Request | Part::Copy => {
                 if let Some(lease) = self.lease.take().filter(|_| used) {
-                    lease.settle(self.tokens);
+                    self.charged = lease.settle(self.tokens);
                 }
             }
         }
@@ -81,12 +86,28 @@ impl Watch {
     /// The record, which takes over what only it needs from now on.
     fn record(&mut self, status: u16, termination: Termination) -> Record {
         let phases = self.timeline.phases(self.now());
+        let (tenant, tenant_path) = self.tenant.take().unzip();
+        // The client may have asked for both, in a header that is written later.
+        let (why, routed) = (self.why.clone(), self.routed.clone());
+        let lane = self.lane.take();
+        let replica = why.as_ref().map(Reason::replica);
         Record {
+            unix_ms: self.gateway.inner.clock.unix_ms(),
             request_id: std::mem::take(&mut self.request_id),
-            trace_id: self.trace.trace,
-            tenant: self.tenant.take(),
+            trace_id: self.traced.own.trace,
+            parent_span: self.traced.parent,
+            span_id: self.traced.own.span,
+            sampled: self.traced.own.sampled,
+            tenant,
+            tenant_path,
             path: self.path,
-            lane: self.lane.take(),
+            route: routed.as_ref().map(|why| why.route.clone()),
+            lane: lane.as_ref().map(|lane| lane.name.clone()),
+            version: lane.and_then(|lane| lane.version.clone()),
+            adapter: self.adapter.take(),
+            runtime: replica.and_then(Replica::runtime),
+            runtime_version: replica.and_then(|replica| replica.runtime_version.clone()),
+            hardware: replica.and_then(|replica| replica.hardware.clone()),
             band: self.band,
             stream: self.stream,
             status,
@@ -99,13 +120,19 @@ impl Watch {
             resumed: self.detours.resumed,
             corrupted: self.detours.corrupted,
             earlier_replicas: std::mem::take(&mut self.detours.earlier),
-            replica: self.replica.take(),
-            why: self.why.as_ref().map(ToString::to_string),
+            replica: replica.map(|replica| replica.name.clone()),
+            region: replica.and_then(|replica| replica.region.clone()),
+            why: why.as_ref().map(Reason::why),
+            route_why: routed,
             tokens: self.tokens,
+            reasoning: self.reasoning,
+            counted: self.counted,
+            charged: self.charged,
             phases,
             total: phases.total(),
             ttft: self.timeline.ttft(),
             tpot: self.timeline.tpot(self.tokens.output),
+            itl: self.gaps.take().and_then(|gaps| gaps.itl()),
         }
     }
 
@@ -124,7 +151,7 @@ impl Watch {
             tpot: self.timeline.tpot(output).filter(|_| begun),
             total,
         };
-        self.gateway.inner.trials.ended(place, lane, &sample);
+        self.gateway.inner.trials.ended(place, &lane.name, &sample);
     }
 }
 

@@ -22,6 +22,7 @@ impl Watch {
         self.lease = lease;
         self.estimated_input = input;
         self.limits = limits;
+        self.mark(Mark::Lined);
     }
 
     /// What happened to the generation so far is what happened to its caller.
@@ -41,7 +42,6 @@ impl Watch {
         self.attempts = told.attempts;
         self.stops = told.stops;
         self.detours = told.detours;
-        self.replica = told.replica;
         self.why = told.why;
     }
 
@@ -81,7 +81,8 @@ impl Watch {
     /// A watch that begins now.
     fn beside(&self) -> Self {
         let gateway = self.gateway.clone();
-        let mut watch = Self::new(gateway, self.path, self.request_id.clone(), self.trace);
+        let (id, traced) = (self.request_id.clone(), self.traced.beside());
+        let mut watch = Self::unseen(gateway, self.path, id, traced);
         watch.stream = self.stream;
         watch.mark(Mark::Read);
         watch

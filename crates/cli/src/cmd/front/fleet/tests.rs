@@ -23,7 +23,7 @@ fn begin() -> (Fleet, Router, Secret) {
         media_hosts: Vec::new(),
     };
     let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();
-    let admin = gateway.admin_router(Vec::new());
+    let admin = gateway.admin_router(Default::default());
     (Fleet::new(gateway, PATIENCE), admin, key)
 }
 

@@ -1,5 +1,7 @@
 //! The admin listener: metrics, status and explanations, with a key of its own; health without one.
 
+mod records;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use pilotage_shell::secret::KeyHash;
 use pilotage_wire::openai::error::ApiError;
 use serde_json::{Value, json};
@@ -19,6 +21,22 @@ use crate::{auth, reply};
 /// What others add to the status, under a name.
 pub type More = Arc<dyn Fn() -> Value + Send + Sync>;
 
+/// Who else than the admin key gets in, by a request's headers.
+pub type Admits = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
+
+/// What others have on the admin listener.
+#[derive(Clone, Default)]
+pub struct Beside {
+    /// Added to the status.
+    pub status: Vec<(&'static str, More)>,
+    /// Routes behind the same key.
+    pub closed: Router,
+    /// Routes that ask for no key, or for their own.
+    pub open: Router,
+    /// Who gets in without the key.
+    pub admits: Option<Admits>,
+}
+
 #[derive(Clone)]
 struct Admin {
     gateway: Gateway,
@@ -26,29 +44,46 @@ struct Admin {
 }
 
 impl Gateway {
-    /// The admin routes. `more` is added to the status.
-    pub fn admin_router(&self, more: Vec<(&'static str, More)>) -> Router {
+    /// The admin routes, with what others have there.
+    pub fn admin_router(&self, beside: Beside) -> Router {
+        let Beside { status: more, closed: others, open, admits } = beside;
         let admin = Admin { gateway: self.clone(), more };
+        let guard = Guard { gateway: self.clone(), admits };
         let closed = Router::new()
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .route("/scaling", get(scaling))
             .route("/explain/route", post(explain_route))
+            .route("/records", get(records::list))
+            .route("/records/stream", get(records::follow))
+            .route("/records/{id}", get(records::one))
+            .route("/live", get(records::live))
+            .route("/history", get(records::history))
             .fallback(app::not_found)
             .method_not_allowed_fallback(app::method_not_allowed)
-            .layer(middleware::from_fn_with_state(self.clone(), check))
-            .with_state(admin);
+            .with_state(admin)
+            .merge(others)
+            .layer(middleware::from_fn_with_state(guard, check));
         Router::new()
             .route("/health/live", get(app::live))
             .route("/health/ready", get(app::ready))
             .with_state(self.clone())
+            .merge(open)
             .merge(closed)
     }
 }
 
-async fn check(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+/// Who gets in.
+#[derive(Clone)]
+struct Guard {
+    gateway: Gateway,
+    admits: Option<Admits>,
+}
+
+async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let sent = auth::sent_key(request.headers()).map(KeyHash::of);
-    if sent.is_some_and(|sent| gateway.inner.config.admin_key.matches(&sent)) {
+    let has_key = sent.is_some_and(|sent| guard.gateway.inner.config.admin_key.matches(&sent));
+    if has_key || guard.admits.as_ref().is_some_and(|admits| admits(request.headers())) {
         return next.run(request).await;
     }
     let message = "the admin listener needs its own key; `pilotage up` keeps it in admin.key of its data directory";

@@ -244,8 +244,7 @@ fn line_up(
     let hops = hops(&asking.headers);
     let asks = Asks { hops, by_proxy: sent.by_proxy, among: sent.among, adapter };
     let bounds = bounds(lane, asks)?;
-    watch.lane(lane);
-    watch.adapter(adapter);
+    watch.lane(lane, adapter);
     let tokens = endpoint.estimate(peek, config.context_tokens);
     if sent.charged {
         let (lease, left) = lease(gateway, caller, id, tokens, (body.len(), config.price))?;

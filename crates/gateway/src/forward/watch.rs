@@ -166,11 +166,6 @@ impl Watch {
         self.show(|seen| seen.stream = stream);
     }
 
-    /// The LoRA adapter that it asks for.
-    pub(crate) fn adapter(&mut self, adapter: Option<&str>) {
-        self.adapter = adapter.map(Name::from);
-    }
-
     /// The request's model is chosen.
     pub(crate) fn routed(&mut self, why: traffic::Why, role: traffic::Role) {
         self.place = Some(Place { route: why.route.clone(), role });
@@ -187,8 +182,9 @@ impl Watch {
         }
     }
 
-    /// The request goes to a lane.
-    pub(crate) fn lane(&mut self, lane: &Arc<Lane>) {
+    /// The request goes to a lane, and asks for that LoRA adapter there.
+    pub(crate) fn lane(&mut self, lane: &Arc<Lane>, adapter: Option<&str>) {
+        self.adapter = adapter.map(Name::from);
         self.lane = Some(Arc::clone(lane));
         self.show(|seen| seen.lane = Some(lane.name.clone()));
         self.tell(|told| {

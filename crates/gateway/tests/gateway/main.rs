@@ -29,4 +29,5 @@ mod resume;
 mod routes;
 mod runtimes;
 mod support;
+mod trail;
 mod turns;

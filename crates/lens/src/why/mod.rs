@@ -1,6 +1,8 @@
 //! Why one request took as long as it did, in words: where its time went beside what others take, what that
 //! means, and what can be done.
 
+#[cfg(test)]
+mod tests;
 mod words;
 
 use pilotage_core::{Span, Tokens};

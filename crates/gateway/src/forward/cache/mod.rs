@@ -133,7 +133,7 @@ pub(super) fn look_up(
     let with = (asking.body.len(), lane.price);
     let (lease, left) = place::lease(gateway, &asking.caller, gateway.next_id(), tokens, with)?;
     cache.gauges.hits.inc();
-    watch.lane(served);
+    watch.lane(served, placed.adapter.as_deref());
     watch.lease(lease, input, quotas::headers(&left));
     watch.cache("hit");
     watch.shares(tokens, true);

@@ -12,8 +12,10 @@ mod install;
 mod key;
 mod kubernetes;
 mod model;
+mod nights;
 mod plan;
 mod probe;
+mod reach;
 mod scripted;
 mod triage;
 mod tune;
@@ -42,8 +44,10 @@ pub(crate) use install::{Diff, DiffForm, Install, Uninstall};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};
 pub(crate) use kubernetes::{Crd, Form, Lint, Manifests, Operator, Render, overlaid};
 pub(crate) use model::{List, Model, ModelCommand, Prune, Pull, bytes};
+pub(crate) use nights::{Check, Only, Tap, Top, Why};
 pub(crate) use plan::{Goal, Plan, PlanCommand, PlanModel};
 pub(crate) use probe::Probe;
+pub(crate) use reach::Reach;
 pub(crate) use scripted::{BenchEngine, EngineKind};
 pub(crate) use triage::Triage;
 pub(crate) use tune::{PlanTune, TuneGoal};
@@ -68,6 +72,10 @@ pub(crate) enum Command {
     Epp(Box<Epp>),
     Chat(Chat),
     Status(Status),
+    Check(Check),
+    Top(Top),
+    Tap(Tap),
+    Why(Why),
     Explain(Explain),
     Probe(Probe),
     Model(Model),

@@ -2,6 +2,7 @@
 //!
 //! One file per command in `cmd/`; this is the only crate that sees all the others.
 
+mod admin;
 mod args;
 mod calibrations;
 mod cmd;

@@ -71,7 +71,8 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-fn aligned(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+/// The lines of a table.
+pub(crate) fn aligned(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     let plain = |row: &Vec<String>| row.iter().map(|cell| plain::line(cell).into_owned()).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(plain).collect();

@@ -8,6 +8,7 @@ use pilotage_core::{TenantId, TenantShare, TenantTree, TreeError};
 use thiserror::Error;
 
 use crate::config::TenantConfig;
+use crate::driver::TenantStatus;
 
 /// Ids and names.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Directory {
     /// Who there is.
     there: Vec<TenantId>,
     tree: TenantTree,
+    /// What part each tenant has when everybody wants everything.
+    entitled: BTreeMap<TenantId, f64>,
 }
 
 /// The tenants as the core knows them.
@@ -91,6 +94,7 @@ impl Directory {
         })?;
         let quotas = tenants.iter().zip(&ids).map(|(tenant, id)| (*id, tenant.quota.clone()));
         let quotas = quotas.collect();
+        self.entitled = tree.entitled();
         self.tree = tree.clone();
         self.there.clone_from(&ids);
         Ok(Known { ids, tree, quotas })
@@ -104,6 +108,15 @@ impl Directory {
     /// A tenant and those above it, nearest first.
     pub(crate) fn path(&self, id: TenantId) -> Vec<TenantId> {
         self.tree.path(id).collect()
+    }
+
+    /// Fills in what only names and the tree tell of a tenant.
+    pub(crate) fn show(&self, tenant: &mut TenantStatus) {
+        let id = tenant.entitlement.tenant;
+        self.name(id).clone_into(&mut tenant.name);
+        let parent = self.tree.get(id).and_then(|share| share.parent);
+        tenant.parent = parent.map(|parent| self.name(parent).to_owned());
+        tenant.entitled_share = self.entitled.get(&id).copied().unwrap_or(0.0);
     }
 
     /// The id of a name that was learnt.

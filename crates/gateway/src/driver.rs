@@ -39,7 +39,7 @@ pub(crate) use door::Door;
 pub(crate) use explain::LaneExplanation;
 pub use handle::LaneHandle;
 use signals::{Counts, Course};
-pub(crate) use status::LaneStatus;
+pub(crate) use status::{LaneStatus, TenantStatus};
 use ticket::Turn;
 pub(crate) use ticket::{Go, Interruption, Reason, Ticket};
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::Reach;
 use crate::output::Format;
 
 /// Ask a running gateway why it decides as it does.
@@ -47,18 +48,11 @@ pub(crate) struct ExplainRoute {
     /// The endpoint that the client sends it to
     #[arg(long, value_name = "PATH", default_value = "/v1/chat/completions")]
     pub(crate) path: String,
-    /// The address of the gateway's admin listener
-    #[arg(long, value_name = "URL", requires = "key_file")]
-    pub(crate) url: Option<String>,
-    /// A file with the admin key
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
     /// A table for people or JSON for machines
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
-    /// Where `pilotage up` keeps its data
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\

@@ -3,6 +3,7 @@
 mod adapters;
 mod bench;
 mod chat;
+mod check;
 mod completions;
 mod cost;
 mod crd;
@@ -23,10 +24,13 @@ mod reference;
 mod render;
 mod sim;
 mod status;
+mod tap;
+mod top;
 mod triage;
 mod uninstall;
 mod up;
 mod warden;
+mod why;
 
 use std::future::Future;
 
@@ -57,6 +61,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Probe(args) => block_on(probe::run(args)),
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Check(args) => block_on(check::run(args)),
+        Command::Top(args) => block_on(top::run(args)),
+        Command::Tap(args) => block_on(tap::run(args)),
+        Command::Why(args) => block_on(why::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Adapters(args) => block_on(adapters::run(args)),

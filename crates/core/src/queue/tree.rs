@@ -154,6 +154,31 @@ impl TenantTree {
         std::iter::successors(Some(id), |id| self.tenants.get(id)?.parent)
     }
 
+    /// What part of all capacity, 0 to 1, each tenant has when everybody wants everything: its guarantee, and
+    /// of what guarantees leave of its parent's part as much as its weight among its siblings.
+    pub fn entitled(&self) -> BTreeMap<TenantId, f64> {
+        let mut below: BTreeMap<Option<TenantId>, (u64, u64)> = BTreeMap::new();
+        for tenant in self.tenants.values() {
+            let (guaranteed, weights) = below.entry(tenant.parent).or_default();
+            *guaranteed += u64::from(tenant.guaranteed);
+            *weights += u64::from(tenant.weight);
+        }
+        let mut parts: BTreeMap<TenantId, f64> = BTreeMap::new();
+        for id in self.tenants.keys() {
+            let path: Vec<TenantId> = self.path(*id).collect();
+            let mut of_parent = 1.0;
+            for tenant in path.iter().rev().filter_map(|id| self.tenants.get(id)) {
+                let (guaranteed, weights) = below[&tenant.parent];
+                let whole = f64::from(WHOLE);
+                let left = (of_parent - guaranteed as f64 / whole).max(0.0);
+                let own = f64::from(tenant.guaranteed) / whole;
+                of_parent = own + left * f64::from(tenant.weight) / weights.max(1) as f64;
+            }
+            parts.insert(*id, of_parent);
+        }
+        parts
+    }
+
     fn check_parents(&self) -> Result<(), TreeError> {
         for tenant in self.tenants.values() {
             if let Some(parent) = tenant.parent.filter(|parent| !self.tenants.contains_key(parent))
@@ -193,6 +218,22 @@ mod tests {
     fn share(id: u32, parent: Option<u32>, weight: u32, guaranteed: u32) -> TenantShare {
         let parent = parent.map(TenantId);
         TenantShare { parent, weight, guaranteed, ..TenantShare::top(TenantId(id)) }
+    }
+
+    #[test]
+    fn what_is_guaranteed_comes_before_what_weights_share_out() {
+        let tree = TenantTree::new([
+            share(1, None, 1000, 400),
+            share(2, None, 3000, 0),
+            share(3, Some(1), 1000, 0),
+            share(4, Some(1), 1000, 200),
+        ]);
+        let parts = tree.unwrap().entitled();
+        // 0.6 are left at the top, a quarter of them for the first; below it 0.35 beside its child's 0.2.
+        let expect = [(1, 0.55), (2, 0.45), (3, 0.175), (4, 0.375)];
+        for (id, part) in expect {
+            assert!((parts[&TenantId(id)] - part).abs() < 1e-9, "{id}: {parts:?}");
+        }
     }
 
     #[test]

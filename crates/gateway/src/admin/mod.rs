@@ -112,7 +112,7 @@ async fn status(State(admin): State<Admin>) -> Response {
         let Some(mut lane) = lane.handle.status().await else { continue };
         let directory = inner.directory.read();
         for tenant in &mut lane.tenants {
-            directory.name(tenant.entitlement.tenant).clone_into(&mut tenant.name);
+            directory.show(tenant);
         }
         lanes.push(lane);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use pilotage_core::queue::Entitlement;
-use pilotage_core::{FailureKind, InitialSpeed, ReplicaId, Span};
+use pilotage_core::{FailureKind, Fleet, InitialSpeed, ReplicaId, Span};
 use serde::Serialize;
 
 use super::Driver;
@@ -37,6 +37,12 @@ pub(crate) struct SpeedStatus {
 pub(crate) struct TenantStatus {
     /// Filled in by whoever knows the names.
     pub(crate) name: String,
+    /// The tenant that it belongs to, filled in likewise.
+    pub(crate) parent: Option<String>,
+    /// Its part of all KV tokens in flight, 0 to 1; none where nothing is in flight.
+    pub(crate) used_share: Option<f64>,
+    /// The part that it has when everybody wants everything, filled in likewise.
+    pub(crate) entitled_share: f64,
     #[serde(flatten)]
     pub(crate) entitlement: Entitlement,
 }
@@ -111,7 +117,7 @@ impl Driver {
             name: self.name.clone(),
             queue: QueueStatus { requests: queue.len(), tokens: queue.tokens(), gap },
             replicas,
-            tenants: queue.entitlements().into_iter().map(TenantStatus::from).collect(),
+            tenants: tenants(queue.entitlements(), self.scheduler.fleet()),
             speed: SpeedStatus::from(self.scheduler.speed()),
         }
     }
@@ -128,8 +134,15 @@ impl From<(InitialSpeed, bool)> for SpeedStatus {
     }
 }
 
-impl From<Entitlement> for TenantStatus {
-    fn from(entitlement: Entitlement) -> Self {
-        Self { name: String::new(), entitlement }
-    }
+/// Who has what of all that is in flight.
+fn tenants(entitlements: Vec<Entitlement>, fleet: &Fleet) -> Vec<TenantStatus> {
+    let in_flight: u64 = fleet.iter().map(|replica| replica.tokens).sum();
+    let status = |entitlement: Entitlement| TenantStatus {
+        name: String::new(),
+        parent: None,
+        used_share: (in_flight > 0).then(|| entitlement.usage as f64 / in_flight as f64),
+        entitled_share: 0.0,
+        entitlement,
+    };
+    entitlements.into_iter().map(status).collect()
 }

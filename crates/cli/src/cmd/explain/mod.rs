@@ -6,19 +6,14 @@ mod told;
 use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::BodyExt as _;
-use pilotage_shell::client::Client;
-use pilotage_shell::secret::Secret;
+use anyhow::Context as _;
 use pilotage_wire::peek::{peek, splice};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use crate::admin::Admin;
 use crate::args::{Explain, ExplainCommand, ExplainRoute};
 use crate::exit::Wrong;
-use crate::installation::Installation;
 use crate::output::{self, Format};
 
 /// Asks, and prints what is told.
@@ -34,24 +29,7 @@ pub(crate) async fn run(args: Explain) -> anyhow::Result<()> {
 
 async fn ask(args: &ExplainRoute) -> anyhow::Result<Value> {
     let question = question(args)?;
-    let (url, key) = admin(args)?;
-    let request = Request::post(format!("{url}/explain/route"))
-        .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()))
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Bytes::from(serde_json::to_vec(&question)?))?;
-    let response = Client::new()?.request(request).await.map_err(|error| {
-        Wrong::new(format!("cannot reach {url}: {error}"))
-            .hint("give the admin listener's address in --url, or start `pilotage up`")
-    })?;
-    let status = response.status();
-    let body = response.into_body().collect().await?.to_bytes();
-    let told: Value = serde_json::from_slice(&body)
-        .with_context(|| format!("{url} answered {status}, and not in JSON"))?;
-    match told["error"]["message"].as_str() {
-        Some(message) if status.is_client_error() => Err(Wrong::new(message.to_owned()).into()),
-        Some(message) => bail!("{message}"),
-        None => Ok(told),
-    }
+    Admin::new(&args.reach)?.post("/explain/route", serde_json::to_vec(&question)?).await
 }
 
 /// What the gateway is asked.
@@ -122,24 +100,6 @@ fn added(text: &str, model: &str) -> anyhow::Result<String> {
         text.split_once('{').ok_or_else(|| Wrong::new("the request's body is no JSON object"))?;
     let comma = if after.trim_start().starts_with('}') { "" } else { "," };
     Ok(format!("{before}{{\"model\":{}{comma}{after}", serde_json::to_string(model)?))
-}
-
-/// Where to ask, and the key for that.
-fn admin(args: &ExplainRoute) -> anyhow::Result<(String, Secret)> {
-    let installation = Installation::at(args.data_dir.clone())?;
-    let url = match &args.url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => installation.state()?.admin_url,
-    };
-    let key = match &args.key_file {
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| Wrong::new(format!("cannot read {}: {error}", file.display())))?;
-            Secret::new(text.trim().to_owned())
-        }
-        None => installation.existing_key("admin.key")?.context("the admin key is gone")?,
-    };
-    Ok((url, key))
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ fn line(record: &Value) -> String {
 
 /// Columns of a width that most of what is in them has: a stream cannot know the widest.
 fn columns(cells: [&str; 10]) -> String {
-    const WIDTHS: [usize; 10] = [8, 20, 18, 16, 16, 14, 8, 8, 6, 6];
+    const WIDTHS: [usize; 10] = [8, 36, 18, 16, 16, 14, 8, 8, 6, 6];
     let padded = cells.iter().zip(WIDTHS).map(|(cell, width)| format!("{cell:width$}"));
     padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }

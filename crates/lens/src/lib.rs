@@ -5,8 +5,8 @@ pub mod page;
 pub mod record;
 pub mod sink;
 pub mod timeline;
+pub mod trace;
 pub mod triage;
-pub mod why;
 
 pub use itl::{Gaps, Itl};
 pub use pilotage_core::traffic::Name;

@@ -89,15 +89,7 @@ impl Client {
     /// # Errors
     /// There is no certificate in it, or one that cannot be read.
     pub fn trusting(pem: &[u8]) -> std::io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(std::io::Error::other)?;
-            roots.add(certificate).map_err(std::io::Error::other)?;
-        }
-        if roots.is_empty() {
-            return Err(std::io::Error::other("it holds no certificate (PEM)"));
-        }
-        Ok(Self::with(Connector::with_roots(roots)?))
+        Ok(Self::with(Connector::with_tls(tls(Some(pem))?)))
     }
 
     fn with(connector: Connector) -> Self {
@@ -135,23 +127,17 @@ impl Connector {
     /// # Errors
     /// As [`Client::new`].
     pub fn new() -> std::io::Result<Self> {
-        Self::with_roots(roots())
+        Ok(Self::with_tls(tls(None)?))
     }
 
-    fn with_roots(roots: RootCertStore) -> std::io::Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    fn with_tls(tls: ClientConfig) -> Self {
         let dialer = Dialer::new(Resolver::system(), CONNECT_TIMEOUT);
         let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(dialer);
-        Ok(Self(https))
+        Self(https)
     }
 
     /// A connection to the host of that URL.
@@ -166,6 +152,33 @@ impl Connector {
         };
         connected.await.map_err(|error| unconnected(error.as_ref()))
     }
+}
+
+/// How connections are encrypted: with trust in these certificates (PEM) alone, or in the system's.
+///
+/// # Errors
+/// There is no certificate, or one that cannot be read, or the provider does not know its own protocol versions.
+pub(crate) fn tls(trusted: Option<&[u8]>) -> std::io::Result<ClientConfig> {
+    let roots = match trusted {
+        None => roots(),
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(std::io::Error::other)?;
+                roots.add(certificate).map_err(std::io::Error::other)?;
+            }
+            if roots.is_empty() {
+                return Err(std::io::Error::other("it holds no certificate (PEM)"));
+            }
+            roots
+        }
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 /// A certificate that cannot be read is left out: the connection that needs it says so.
@@ -192,7 +205,7 @@ fn unconnected(error: &(dyn std::error::Error + 'static)) -> ClientError {
 }
 
 /// The innermost error is the one that tells people something.
-fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -48,6 +48,50 @@ pub enum Var {
     CudaVisibleDevices,
     /// Accelerators that a container was given.
     NvidiaVisibleDevices,
+    /// Where traces are sent.
+    OtlpEndpoint,
+    /// The same for traces alone.
+    OtlpTracesEndpoint,
+    /// How the collector is spoken to.
+    OtlpProtocol,
+    /// The same for traces alone.
+    OtlpTracesProtocol,
+    /// Headers for the collector.
+    OtlpHeaders,
+    /// The same for traces alone.
+    OtlpTracesHeaders,
+    /// How long an export may take.
+    OtlpTimeout,
+    /// The same for traces alone.
+    OtlpTracesTimeout,
+    /// Certificates of the collector.
+    OtlpCertificate,
+    /// The same for traces alone.
+    OtlpTracesCertificate,
+    /// How messages are compressed.
+    OtlpCompression,
+    /// The same for traces alone.
+    OtlpTracesCompression,
+    /// What this process is called in traces.
+    ServiceName,
+    /// What else is said of it.
+    ResourceAttributes,
+    /// Which traces are recorded.
+    TracesSampler,
+    /// The part of them.
+    TracesSamplerArg,
+    /// Whether traces are sent.
+    TracesExporter,
+    /// No traces at all.
+    OtelDisabled,
+    /// Which names attributes have.
+    SemconvOptIn,
+    /// Most traces that wait.
+    SpanQueue,
+    /// How long traces wait for a batch.
+    SpanDelay,
+    /// Spans of a batch.
+    SpanBatch,
 }
 
 /// One row: what a variable is called and means.
@@ -102,7 +146,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 21] = [
+pub const TABLE: [Variable; 43] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -242,6 +286,154 @@ pub const TABLE: [Variable; 21] = [
         "NVIDIA_VISIBLE_DEVICES",
         "UUIDs of the accelerators that a container was given; anything else has been heeded before it started.",
         "all that `nvidia-smi` lists",
+        false,
+    ),
+    row(
+        Var::OtlpEndpoint,
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "The OpenTelemetry collector that traces are sent to, such as `http://collector:4318`.",
+        "no traces are sent",
+        false,
+    ),
+    row(
+        Var::OtlpTracesEndpoint,
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "The same for traces alone: over HTTP with the whole path.",
+        "the one above, and `/v1/traces`",
+        false,
+    ),
+    row(
+        Var::OtlpProtocol,
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "How the collector is spoken to: `http/protobuf` or `grpc`.",
+        "`http/protobuf`",
+        false,
+    ),
+    row(
+        Var::OtlpTracesProtocol,
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        "The same for traces alone.",
+        "the one above",
+        false,
+    ),
+    row(
+        Var::OtlpHeaders,
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "Headers for the collector, as `name=value,name=value` with values in percents.",
+        "none",
+        true,
+    ),
+    row(
+        Var::OtlpTracesHeaders,
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "The same for traces alone.",
+        "the ones above",
+        true,
+    ),
+    row(
+        Var::OtlpTimeout,
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "Milliseconds that one attempt to send may take.",
+        "10000",
+        false,
+    ),
+    row(
+        Var::OtlpTracesTimeout,
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        "The same for traces alone.",
+        "the one above",
+        false,
+    ),
+    row(
+        Var::OtlpCertificate,
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "File of the certificates to trust at the collector (PEM).",
+        "the system's",
+        false,
+    ),
+    row(
+        Var::OtlpTracesCertificate,
+        "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+        "The same for traces alone.",
+        "the one above",
+        false,
+    ),
+    row(
+        Var::OtlpCompression,
+        "OTEL_EXPORTER_OTLP_COMPRESSION",
+        "How messages are compressed: `gzip` or `none`.",
+        "`none`",
+        false,
+    ),
+    row(
+        Var::OtlpTracesCompression,
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+        "The same for traces alone.",
+        "the one above",
+        false,
+    ),
+    row(
+        Var::ServiceName,
+        "OTEL_SERVICE_NAME",
+        "What this process is called in traces.",
+        "`pilotage`",
+        false,
+    ),
+    row(
+        Var::ResourceAttributes,
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "What else traces say of this process, as `name=value,name=value` with values in percents.",
+        "nothing",
+        false,
+    ),
+    row(
+        Var::TracesSampler,
+        "OTEL_TRACES_SAMPLER",
+        "Which traces are recorded: `always_on`, `always_off`, `traceidratio`, or one of them behind `parentbased_`, which lets clients decide that send a `traceparent`. What fails or is slow is kept in any case.",
+        "`parentbased_traceidratio` of 0.1",
+        false,
+    ),
+    row(
+        Var::TracesSamplerArg,
+        "OTEL_TRACES_SAMPLER_ARG",
+        "The part of all traces for `traceidratio`, from 0 to 1.",
+        "1; 0.1 where no sampler is named",
+        false,
+    ),
+    row(
+        Var::TracesExporter,
+        "OTEL_TRACES_EXPORTER",
+        "`otlp`, or `none` for no traces.",
+        "`otlp`",
+        false,
+    ),
+    row(Var::OtelDisabled, "OTEL_SDK_DISABLED", "No traces when it is `true`.", "`false`", false),
+    row(
+        Var::SemconvOptIn,
+        "OTEL_SEMCONV_STABILITY_OPT_IN",
+        "`gen_ai_latest_experimental` for the latest names of [attributes](traces.md) instead of settled ones; anything unknown refuses the start.",
+        "settled names",
+        false,
+    ),
+    row(
+        Var::SpanQueue,
+        "OTEL_BSP_MAX_QUEUE_SIZE",
+        "Most traces that wait to be sent; what comes then is dropped and counted.",
+        "2048",
+        false,
+    ),
+    row(
+        Var::SpanDelay,
+        "OTEL_BSP_SCHEDULE_DELAY",
+        "Milliseconds that a trace waits for others to be sent with.",
+        "5000",
+        false,
+    ),
+    row(
+        Var::SpanBatch,
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        "Spans of a batch, about: those of a request stay together.",
+        "512",
         false,
     ),
 ];

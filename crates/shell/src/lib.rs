@@ -16,6 +16,8 @@ pub mod grpc;
 pub mod id;
 pub mod jwt;
 pub mod metrics;
+pub mod otlp;
+pub mod percent;
 pub mod plain;
 pub mod port;
 pub mod secret;

@@ -54,6 +54,15 @@ impl Frames {
     }
 }
 
+/// A message that is encoded already, with its length before it.
+pub(super) fn write_bytes(message: &[u8], compressed: bool) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(HEAD + message.len());
+    bytes.put_u8(compressed.into());
+    bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    bytes.put_slice(message);
+    bytes.freeze()
+}
+
 /// A message with its length before it.
 pub(super) fn write(message: &impl Message) -> Bytes {
     let length = message.encoded_len();

@@ -1,5 +1,5 @@
 //! A server of gRPC on the listener that serves everything else: methods by their path, each with
-//! messages of any type that `prost` can read and write.
+//! messages of any type that `prost` can read and write; and a client for calls of other servers.
 //!
 //! ```
 //! use pilotage_shell::grpc::{Grpc, GrpcLimits, Health, Replies, Requests};
@@ -33,6 +33,7 @@
 
 mod body;
 mod call;
+pub mod client;
 mod frame;
 mod health;
 mod status;
@@ -58,6 +59,7 @@ use tokio::sync::mpsc;
 pub use body::GrpcBody;
 use body::Running;
 pub use call::{Replies, Requests};
+pub use client::{CallError, GrpcClient};
 pub use health::Health;
 pub use status::{Code, Status};
 

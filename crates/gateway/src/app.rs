@@ -15,6 +15,7 @@ use pilotage_core::traffic::Name;
 use pilotage_core::traffic::router::TableError;
 use pilotage_core::{ReplicaId, RequestId, Time, scale};
 use pilotage_lens::Sink;
+use pilotage_lens::trace::Sampler;
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id;
@@ -60,8 +61,8 @@ pub(crate) struct Inner {
     pub(crate) trials: Trials,
     /// What requests leave behind.
     pub(crate) trail: Trail,
-    /// New traces whose number is below this are sampled.
-    sampled_below: AtomicU64,
+    /// Which traces are sampled; none but those of clients that say so where there is no sampler.
+    sampler: RwLock<Option<Sampler>>,
     /// Responses that a later request can go on from.
     pub(crate) stored: Arc<Store>,
     pub(crate) client: Client,
@@ -136,7 +137,7 @@ impl Gateway {
             table: RwLock::new(Arc::new(table)),
             trials,
             trail: Trail::new(config.limits.records_kept),
-            sampled_below: AtomicU64::new(0),
+            sampler: RwLock::default(),
             tenants: RwLock::new(Arc::new(tenants)),
             directory: RwLock::new(directory),
             quotas,
@@ -169,15 +170,18 @@ impl Gateway {
         self.inner.trail.set_ledger(ledger)
     }
 
-    /// The part of new traces, 0 to 1, that are sampled. Those that clients began are sampled as they say.
-    pub fn set_trace_ratio(&self, ratio: f64) {
-        let below = (ratio.clamp(0.0, 1.0) * (1_u64 << 63) as f64) as u64;
-        self.inner.sampled_below.store(below, Ordering::Relaxed);
+    /// Decides from now on which traces are sampled.
+    pub fn set_sampler(&self, sampler: Sampler) {
+        *self.inner.sampler.write() = Some(sampler);
     }
 
-    /// Whether a new trace of that number is sampled: by its last 63 bits, so that all who see it draw alike.
-    pub(crate) fn draws(&self, trace: u128) -> bool {
-        ((trace as u64) >> 1) < self.inner.sampled_below.load(Ordering::Relaxed)
+    /// Whether the trace of that number is sampled, of which the client said so much.
+    pub(crate) fn samples(&self, trace: u128, said: Option<bool>) -> bool {
+        let sampler = *self.inner.sampler.read();
+        match sampler {
+            Some(sampler) => sampler.samples(trace, said),
+            None => said == Some(true),
+        }
     }
 
     /// Notes how lanes stand, step by step, for as long as it is polled.

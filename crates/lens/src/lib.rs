@@ -7,6 +7,7 @@ pub mod sink;
 pub mod timeline;
 pub mod trace;
 pub mod triage;
+pub mod why;
 
 pub use itl::{Gaps, Itl};
 pub use pilotage_core::traffic::Name;

@@ -18,19 +18,20 @@ pub(crate) struct Traced {
 }
 
 impl Traced {
-    /// The place of a request that comes with these headers. Whether a new trace is sampled is drawn by its
-    /// number.
+    /// The place of a request that comes with these headers. Whether its trace is sampled is for the gateway's
+    /// sampler to say.
     pub(super) fn of(gateway: &Gateway, headers: &HeaderMap) -> Self {
         let sent = headers.get(&names::TRACEPARENT).and_then(|value| value.to_str().ok());
-        match sent.and_then(TraceParent::parse) {
-            Some(sent) => Self { own: sent.child(random_u64()), parent: Some(sent.span) },
+        let sent = sent.and_then(TraceParent::parse);
+        let own = match sent {
+            Some(sent) => sent.child(random_u64()),
             None => {
                 let random = u128::from(random_u64()) << 64 | u128::from(random_u64());
-                let started = TraceParent::start(random, random_u64());
-                let sampled = gateway.draws(started.trace);
-                Self { own: TraceParent { sampled, ..started }, parent: None }
+                TraceParent::start(random, random_u64())
             }
-        }
+        };
+        let sampled = gateway.samples(own.trace, sent.map(|sent| sent.sampled));
+        Self { own: TraceParent { sampled, ..own }, parent: sent.map(|sent| sent.span) }
     }
 
     /// The place of a copy, or of what several requests share: a span beside its first one.

@@ -10,6 +10,7 @@ use axum::http::Request;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use pilotage_gateway::{Gateway, GatewayConfig, Ledger, TenantConfig};
+use pilotage_lens::trace::Sampler;
 use pilotage_lens::{Record, Sink};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -83,16 +84,33 @@ async fn a_record_tells_all_of_a_request_and_its_phases_are_the_whole() {
 }
 
 #[tokio::test]
-async fn new_traces_are_sampled_by_the_ratio() {
+async fn traces_are_sampled_as_the_sampler_says() {
     let engine = engine().await;
     let gateway = gateway(config(), &[&engine]);
     let taken = taking(&gateway);
-    for (ratio, expect) in [(0.0, false), (1.0, true)] {
-        gateway.set_trace_ratio(ratio);
+    let check = async |sampler: Option<(&str, &str)>, flags: Option<&str>, expect: bool| {
+        if let Some((name, part)) = sampler {
+            gateway.set_sampler(Sampler::parse(Some(name), Some(part)).unwrap());
+        }
+        let mut request = chat(PROMPT);
+        if let Some(flags) = flags {
+            let trace = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+            request.headers_mut().insert("traceparent", trace.parse().unwrap());
+        }
         engine.json(200, ANSWER);
-        assert_eq!(answer(&gateway, chat(PROMPT)).await.0, 200);
-        assert_eq!(taken.0.lock().last().unwrap().sampled, expect, "{ratio}");
-    }
+        assert_eq!(answer(&gateway, request).await.0, 200);
+        let sampled = taken.0.lock().last().unwrap().sampled;
+        assert_eq!(sampled, expect, "{sampler:?} {flags:?}");
+    };
+    // Without a sampler nothing begins a trace, and what clients say goes on.
+    check(None, None, false).await;
+    check(None, Some("01"), true).await;
+    check(Some(("parentbased_traceidratio", "0")), None, false).await;
+    check(Some(("parentbased_traceidratio", "0")), Some("01"), true).await;
+    check(Some(("parentbased_traceidratio", "1")), None, true).await;
+    check(Some(("parentbased_traceidratio", "1")), Some("00"), false).await;
+    // One that heeds no client is not made to record by any.
+    check(Some(("traceidratio", "0")), Some("01"), false).await;
 }
 
 #[tokio::test]

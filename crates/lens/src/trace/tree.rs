@@ -34,7 +34,8 @@ pub fn spans(record: &Record, reasons: Reasons, convention: Convention, out: &mu
     let tree = Tree { record, convention, course: Course::of(record) };
     out.push(tree.server(reasons));
     out.extend(tree.queue());
-    if record.attempts > 0 {
+    // Who shares an answer has made no attempts: they are in the trace of who asked for it first.
+    if record.attempts > 0 && !record.merged {
         out.push(tree.pick());
         tree.earlier(out);
         let attempt = tree.last();

@@ -20,6 +20,7 @@ pub struct Counts {
     pub(super) exported: Counter,
     pub(super) dropped: Counter,
     pub(super) failed: Counter,
+    pub(super) held_back: Counter,
     pub(super) rejected_spans: Counter,
     pub(super) queued: Gauge,
     pub(super) up: Gauge<f64, AtomicU64>,
@@ -30,7 +31,7 @@ impl Counts {
     pub fn register(metrics: &Metrics) -> Self {
         let traces = metrics.register(
             "pilotage_otlp_traces",
-            "Traces that were kept, by what became of them: `exported` to the collector, `dropped` as the queue was full, or `failed`, as the collector refused them or took nothing for too long.",
+            "Traces that were kept, by what became of them: `exported` to the collector, `dropped` as the queue was full, `failed` as the collector refused them or took nothing for too long, or `held_back`, as too many in a second went wrong or were slow.",
             Family::<Outcome, Counter>::default(),
         );
         let of = |outcome| traces.get_or_create(&Outcome { outcome }).clone();
@@ -41,6 +42,7 @@ impl Counts {
             exported: of("exported"),
             dropped: of("dropped"),
             failed: of("failed"),
+            held_back: of("held_back"),
             rejected_spans: metrics.register(
                 "pilotage_otlp_rejected_spans",
                 "Spans that the collector refused out of what it took.",

@@ -97,6 +97,8 @@ pub struct State {
     pub dropped: u64,
     /// Traces that the collector refused, or did not take for too long.
     pub failed: u64,
+    /// Traces that were one too many of their kind.
+    pub held_back: u64,
     /// Spans that it refused out of what it took.
     pub rejected_spans: u64,
 }
@@ -164,6 +166,11 @@ impl<T: Send + 'static> Exporter<T> {
         }
     }
 
+    /// Counts what is not offered, as there are enough of its kind.
+    pub fn hold_back(&self) {
+        self.shared.counts.held_back.inc();
+    }
+
     /// How it goes.
     pub fn state(&self) -> State {
         let Shared { config, counts, course, .. } = &*self.shared;
@@ -185,6 +192,7 @@ impl<T: Send + 'static> Exporter<T> {
             exported: counts.exported.get(),
             dropped: counts.dropped.get(),
             failed: counts.failed.get(),
+            held_back: counts.held_back.get(),
             rejected_spans: counts.rejected_spans.get(),
         }
     }

@@ -355,7 +355,7 @@ fn all_outcomes_are_there_from_the_begin() {
     let metrics = Metrics::new();
     Counts::register(&metrics);
     let text = metrics.encode();
-    for outcome in ["exported", "dropped", "failed"] {
+    for outcome in ["exported", "dropped", "failed", "held_back"] {
         let line = format!("pilotage_otlp_traces_total{{outcome=\"{outcome}\"}} 0\n");
         assert!(text.contains(&line), "{text}");
     }

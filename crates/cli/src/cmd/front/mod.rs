@@ -10,6 +10,7 @@ mod fleet;
 mod listen;
 mod load;
 pub(in crate::cmd) mod prepared;
+pub(in crate::cmd) mod traces;
 mod traffic;
 mod trials;
 
@@ -31,6 +32,7 @@ use crate::output;
 use budgets::Budgets;
 use load::Load;
 use prepared::Prepared;
+use traces::Traces;
 use trials::Trials;
 
 pub(in crate::cmd) use budgets::EVERY as SAVE_EVERY;
@@ -79,6 +81,7 @@ pub(in crate::cmd) struct Front {
     stop: CancellationToken,
     budgets: Budgets,
     trials: Trials,
+    traces: Traces,
 }
 
 /// What was let go at a look.
@@ -98,7 +101,11 @@ impl Front {
         admin: TcpListener,
     ) -> anyhow::Result<Self> {
         let Begin { current, waits, keys, clock, zone, face, mut more } = begin;
-        let gateway = Gateway::new(gateway_config(current.plan(), &keys), clock, Metrics::new())?;
+        let metrics = Metrics::new();
+        let config = gateway_config(current.plan(), &keys);
+        let traces = Traces::start(&config, &metrics, clock)?;
+        let gateway = Gateway::new(config, clock, metrics)?;
+        traces.follow(&gateway);
         if let Some(why) = waits {
             gateway.set_readiness(Readiness::Waits(why));
         }
@@ -109,6 +116,7 @@ impl Front {
             "config",
             std::sync::Arc::new(move || serde_json::to_value(&*shown.lock()).unwrap_or_default()),
         ));
+        more.extend(traces.status());
         let routes = gateway.admin_router(Beside { status: more, ..Beside::default() });
         let stop = CancellationToken::new();
         let (kept, until) = (gateway.clone(), stop.clone());
@@ -143,6 +151,7 @@ impl Front {
             stop,
             budgets,
             trials,
+            traces,
         };
         if waits.is_none() {
             this.remember();
@@ -183,7 +192,9 @@ impl Front {
     /// The gateway serves it.
     fn follow(&self, prepared: Prepared) -> anyhow::Result<Current> {
         let next = self.current.followed_by(prepared);
-        self.gateway.set_config(&gateway_config(&next.served(), &self.keys))?;
+        let config = gateway_config(&next.served(), &self.keys);
+        self.gateway.set_config(&config)?;
+        self.traces.set_goals(&config);
         Ok(next)
     }
 
@@ -220,6 +231,7 @@ impl Front {
         self.gateway.drain();
         self.stop.cancel();
         let listeners = std::mem::take(&mut self.listeners);
+        let traces = self.traces.clone();
         async move {
             for listener in listeners {
                 match listener.await {
@@ -231,6 +243,7 @@ impl Front {
                     _ => {}
                 }
             }
+            traces.close().await;
         }
     }
 

@@ -20,7 +20,7 @@ use pilotage_shell::secret::Secret;
 use pilotage_shell::{signals, telemetry};
 use pilotage_watch::{Purpose, Scope, Watching};
 
-use super::front::{Face, Keys, bind, certificates, entrance};
+use super::front::{Face, Keys, bind, certificates, entrance, traces};
 use crate::args::Gateway;
 use crate::exit::Wrong;
 use crate::installation::{Installation, key_from_env};
@@ -43,6 +43,7 @@ pub(crate) async fn run(args: Gateway) -> anyhow::Result<()> {
 /// Serves whoever connects to that until a signal.
 pub(super) async fn run_as(args: Gateway, manner: Manner) -> anyhow::Result<()> {
     telemetry::init();
+    traces::check()?;
     let mut signals = signals::Shutdown::listen()?;
     let certificates = certificates(args.front.tls_cert.as_deref(), args.front.tls_key.as_deref())?;
     let listener = bind(args.listen, "--listen").await?;

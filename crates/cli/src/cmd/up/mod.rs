@@ -25,7 +25,7 @@ use pilotage_shell::clock::Clock;
 use pilotage_shell::{signals, tasks, telemetry};
 use tokio::task::JoinHandle;
 
-use super::front::{Face, bind, certificates, entrance};
+use super::front::{Face, bind, certificates, entrance, traces};
 use crate::args::Up;
 use crate::exit::Wrong;
 use crate::installation::Installation;
@@ -62,6 +62,7 @@ pub(super) async fn run_as(args: Up, face: Face) -> anyhow::Result<()> {
     let world = Arc::new(manifests::world().await);
     let known = Arc::new(Known::default());
     telemetry::init();
+    traces::check()?;
     let mut signals = signals::Shutdown::listen()?;
     // From the begin on, as weights may take long: nobody listening, the signal would end the process.
     let mut reload = signals::Reload::listen()?;

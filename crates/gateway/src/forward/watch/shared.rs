@@ -64,6 +64,8 @@ impl Watch {
     pub(in crate::forward) fn generation(&self, generation: Arc<Generation>) -> Self {
         let mut watch = self.beside();
         watch.part = Part::Generation(generation);
+        // Its attempts are those of who asked first, in that one's trace.
+        watch.traced = self.traced;
         watch.tenant.clone_from(&self.tenant);
         watch.band = self.band;
         watch.estimated_input = self.estimated_input;

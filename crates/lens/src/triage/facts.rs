@@ -121,9 +121,11 @@ impl<'a> Facts<'a> {
         self.evidence.replicas.iter().all(|replica| replica.runtime == Some(first)).then_some(first)
     }
 
-    /// Requests that wait in replicas, all together.
+    /// Requests that wait, in replicas and for a turn in the gateway, all together.
     pub(super) fn waiting(&self) -> Option<f64> {
-        self.sum(|replica| replica.gauges.waiting)
+        let known =
+            [self.sum(|replica| replica.gauges.waiting), self.evidence.gateway.traffic.queued];
+        known.into_iter().flatten().reduce(|sum, next| sum + next)
     }
 
     /// Requests that ended, as the gateway counts or else the replicas.

@@ -14,6 +14,7 @@ pub mod evidence;
 mod facts;
 pub mod finding;
 mod knob;
+pub mod observe;
 mod reference;
 mod rules;
 pub mod sanity;
@@ -39,6 +40,12 @@ const MASKS_FROM: f64 = 0.5;
 
 /// Most measures that are named as missing.
 const MISSING_MAX: usize = 8;
+
+/// What is wrong with a running system, by what its gateway sees of it now: what [`observe::Collector`] kept, of
+/// the lane of that name or the busiest, with the requests that ended.
+pub fn live(seen: &observe::Collector, lane: Option<&str>, records: &[observe::Ended]) -> Report {
+    seen.report(lane, Some(records))
+}
 
 /// What is wrong, most important first.
 pub fn triage(evidence: &Evidence) -> Report {

@@ -57,6 +57,8 @@ group! {
         requests: f64,
         /// Requests under way, at a mean.
         in_flight: f64,
+        /// Requests waiting for a turn, at a mean.
+        queued: f64,
         /// How late its event loop is, 99th percentile.
         loop_delay_s: f64,
         /// Share of its processors that it used.

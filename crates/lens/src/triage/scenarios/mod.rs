@@ -237,6 +237,8 @@ fn settle(evidence: &mut Evidence) {
     gateway.traffic = Traffic {
         requests: Some(requests),
         in_flight: Some(inside),
+        // Replicas have queues of their own here.
+        queued: None,
         loop_delay_s: Some(0.0005),
         cpu_use: Some(0.2),
         connections_new: Some(100.0),

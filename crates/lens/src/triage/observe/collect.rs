@@ -1,0 +1,396 @@
+//! Looks at a running gateway, kept for a while: its status, its metrics, those of its replicas. The gateway
+//! itself calls it with its own values, `pilotage triage --url` with what it fetched.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::super::evidence::{Goals, Role, Runtime};
+use super::super::finding::Report;
+use super::page::Looks;
+use super::record::Ended;
+use super::series::{Point, Seen, Series};
+use super::{Observed, Watched};
+
+/// Most looks that are kept.
+pub const LOOKS_MAX: usize = super::page::POINTS_MAX;
+
+/// The status of a gateway, as far as it is needed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct StatusSeen {
+    /// Its lanes.
+    pub lanes: Vec<LaneSeen>,
+    /// How many copies models are to have, where that follows the load.
+    pub scaling: BTreeMap<String, ScalingSeen>,
+}
+
+/// A lane.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LaneSeen {
+    /// Its name.
+    pub name: String,
+    /// What waits for a turn.
+    pub queue: QueueSeen,
+    /// Where it may go.
+    pub replicas: Vec<ReplicaSeen>,
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct QueueSeen {
+    /// How many requests.
+    pub requests: Option<f64>,
+}
+
+/// A replica.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ReplicaSeen {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// Whether it takes work.
+    pub up: bool,
+    /// Requests that it may have at once.
+    pub places: Option<f64>,
+    /// Those that it has.
+    pub in_flight: Option<f64>,
+    /// Milliseconds since it said something about itself.
+    pub report_age_ms: Option<f64>,
+}
+
+/// What is wanted of a model.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ScalingSeen {
+    /// Copies that are to be awake.
+    pub awake: Option<f64>,
+}
+
+/// One look.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// When, in seconds since 1970.
+    pub at_s: f64,
+    /// What the gateway says.
+    pub status: &'a StatusSeen,
+    /// Its metrics.
+    pub page: Option<&'a str>,
+    /// The metrics of replicas that could be reached, by their names.
+    pub replicas: &'a [(String, String)],
+}
+
+/// Looks that were taken.
+#[derive(Clone, Debug, Default)]
+pub struct Collector {
+    first_s: Option<f64>,
+    last_s: f64,
+    looks: usize,
+    failures: f64,
+    status: Looks,
+    gateway: Looks,
+    replicas: BTreeMap<String, Looks>,
+    health: BTreeMap<String, (bool, f64)>,
+}
+
+impl Collector {
+    /// Keeps a look, and forgets what is older than `window_s` before it.
+    pub fn look(&mut self, look: Look<'_>, window_s: f64) {
+        let Look { at_s, status, page, replicas } = look;
+        self.first_s.get_or_insert(at_s);
+        (self.last_s, self.looks) = (at_s, self.looks + 1);
+        for lane in &status.lanes {
+            self.note_lane(at_s, lane);
+        }
+        for (model, scaling) in &status.scaling {
+            if let Some(awake) = scaling.awake {
+                self.status.put(at_s, "wanted", &[("lane", model)], awake);
+            }
+        }
+        if let Some(page) = page {
+            self.gateway.add(at_s, page);
+        }
+        for (name, page) in replicas.iter().take(super::REPLICAS_MAX) {
+            self.replicas.entry(name.clone()).or_default().add(at_s, page);
+        }
+        let before = at_s - window_s;
+        self.first_s = self.first_s.map(|first| first.max(before));
+        self.status.forget(before);
+        self.gateway.forget(before);
+        self.replicas.values_mut().for_each(|looks| looks.forget(before));
+        self.replicas.retain(|_, looks| !looks.is_empty());
+    }
+
+    /// A look that failed.
+    pub fn failed(&mut self) {
+        self.failures += 1.0;
+    }
+
+    /// What a replica said of its health, and how many seconds it took.
+    pub fn health(&mut self, replica: &str, is_well: bool, took_s: f64) {
+        self.health.insert(replica.to_owned(), (is_well, took_s));
+    }
+
+    /// Whether anything was seen in two looks or more: counters need a before.
+    pub const fn is_ready(&self) -> bool {
+        self.looks > 1
+    }
+
+    /// The begin of what is kept, in seconds since 1970.
+    pub fn from_s(&self) -> f64 {
+        self.first_s.unwrap_or(self.last_s)
+    }
+
+    /// The lanes, the one first that had most to do.
+    pub fn lanes(&self) -> Vec<String> {
+        let series = self.status.series();
+        let mut busy: BTreeMap<&str, f64> = BTreeMap::new();
+        for one in &series {
+            let Some(lane) = one.labels.get("lane") else { continue };
+            let load =
+                if matches!(one.name.as_str(), "in_flight" | "queued") { one.mean() } else { None };
+            *busy.entry(lane).or_default() += load.unwrap_or(0.0);
+        }
+        let mut lanes: Vec<(&str, f64)> = busy.into_iter().collect();
+        lanes.sort_by(|left, right| right.1.total_cmp(&left.1));
+        lanes.into_iter().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// What was seen of a lane, with the requests that ended.
+    pub fn observed(&self, lane: &str, records: Option<&[Ended]>) -> Observed {
+        let from_s = self.from_s();
+        let series = self.status.series();
+        let own: Vec<Series> = series
+            .into_iter()
+            .filter(|one| one.labels.get("lane").is_some_and(|name| name == lane))
+            .collect();
+        let of_lane = |one: &&Ended| one.lane.as_deref() == Some(lane) && one.is_since(from_s);
+        let records: Option<Vec<Ended>> =
+            records.map(|all| all.iter().filter(of_lane).cloned().collect());
+        let seen = Seen(&own);
+        let ages = seen.of(&["report_age_s"], None);
+        // The oldest is what a choice may have gone by.
+        let age = ages.iter().filter_map(|one| one.mean()).reduce(f64::max);
+        let interval = super::series::middle(ages.iter().filter_map(|one| one.mean()).collect());
+        Observed {
+            from_s,
+            until_s: self.last_s,
+            failures: Some(self.failures),
+            goals: Goals::default(),
+            replicas: self.watched(&seen, records.as_deref()),
+            gateway: self.gateway_of(lane),
+            cluster: cluster(&seen),
+            queued: seen.gauge(&["queued"], None),
+            reports_age_s: age,
+            // Half of an interval is how old reports are at a mean, where all come.
+            reports_interval_s: interval.map(|age| age * 2.0).filter(|interval| *interval > 0.0),
+            records,
+            ..Observed::default()
+        }
+    }
+
+    /// What is wrong, of the lane of that name or of the busiest.
+    pub fn report(&self, lane: Option<&str>, records: Option<&[Ended]>) -> Report {
+        let lane = lane.map(str::to_owned).or_else(|| self.lanes().into_iter().next());
+        let observed = lane.map(|lane| self.observed(&lane, records)).unwrap_or_default();
+        super::super::triage(&observed.evidence())
+    }
+
+    fn note_lane(&mut self, at_s: f64, lane: &LaneSeen) {
+        let name = lane.name.as_str();
+        if let Some(queued) = lane.queue.requests {
+            self.status.put(at_s, "queued", &[("lane", name)], queued);
+        }
+        let up = lane.replicas.iter().filter(|one| one.up).count() as f64;
+        self.status.put(at_s, "up", &[("lane", name)], up);
+        for one in lane.replicas.iter().filter(|one| one.up) {
+            let labels = [("lane", name), ("replica", one.name.as_str())];
+            let mut put = |name: &str, value: Option<f64>| {
+                if let Some(value) = value {
+                    self.status.put(at_s, name, &labels, value);
+                }
+            };
+            put("in_flight", one.in_flight);
+            put("places", one.places);
+            put("report_age_s", one.report_age_ms.map(|ms| ms / 1e3));
+        }
+    }
+
+    fn watched(&self, seen: &Seen<'_>, records: Option<&[Ended]>) -> Vec<Watched> {
+        let mut names: Vec<String> =
+            seen.0.iter().filter_map(|one| one.labels.get("replica").cloned()).collect();
+        names.sort();
+        names.dedup();
+        let one = |name: String| {
+            let own: Vec<Series> = seen
+                .0
+                .iter()
+                .filter(|one| one.labels.get("replica") == Some(&name))
+                .cloned()
+                .collect();
+            let gauge = |of: &str| Seen(&own).gauge(&[of], None);
+            let runtime = records.and_then(|all| {
+                let of = all.iter().rev().filter(|one| one.replica.as_ref() == Some(&name));
+                of.filter_map(|one| one.runtime.as_deref()).find_map(runtime)
+            });
+            Watched {
+                role: Role::Both,
+                runtime,
+                places: gauge("places").filter(|places| *places > 0.0),
+                in_flight: gauge("in_flight"),
+                health: self.health.get(&name).copied(),
+                series: self.replicas.get(&name).map(Looks::series).unwrap_or_default(),
+                version: None,
+                name,
+            }
+        };
+        names.into_iter().take(super::REPLICAS_MAX).map(one).collect()
+    }
+
+    /// The gateway's series without those of other lanes.
+    fn gateway_of(&self, lane: &str) -> Vec<Series> {
+        let all = self.gateway.series();
+        all.into_iter().filter(|one| one.labels.get("lane").is_none_or(|own| own == lane)).collect()
+    }
+}
+
+fn cluster(seen: &Seen<'_>) -> Vec<Series> {
+    let renamed = |from: &str, to: &str| -> Vec<Series> {
+        let of = seen.of(&[from], None);
+        of.into_iter().map(|one| Series { name: to.to_owned(), ..one.clone() }).collect()
+    };
+    let mut wanted = renamed("wanted", "pilotage_replicas_wanted");
+    if !wanted.is_empty() {
+        wanted.extend(renamed("up", "pilotage_replicas_up"));
+    }
+    wanted
+}
+
+/// The server of that name in records.
+fn runtime(name: &str) -> Option<Runtime> {
+    serde_json::from_value(serde_json::Value::String(name.to_lowercase())).ok()
+}
+
+impl Looks {
+    /// One value at a time.
+    pub fn put(&mut self, at_s: f64, name: &str, labels: &[(&str, &str)], value: f64) {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.insert((name.to_owned(), labels.collect()), Point { at_s, value });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::super::Verdict;
+    use super::*;
+
+    fn status(queued: u32, in_flight: u32) -> StatusSeen {
+        let replica = |name: &str| json!({"name": name, "up": true, "places": 8, "in_flight": in_flight, "report_age_ms": 500});
+        serde_json::from_value(json!({
+            "version": "1", "lanes": [
+                {"name": "idle", "queue": {"requests": 0}, "replicas": []},
+                {"name": "m", "queue": {"requests": queued, "tokens": 5}, "replicas": [replica("a"), replica("b")]},
+            ],
+            "scaling": {"m": {"awake": 3, "asleep": 0, "why": "load"}},
+        }))
+        .unwrap()
+    }
+
+    fn records(count: u32) -> Vec<Ended> {
+        let one = |at: u32| {
+            json!({"unix_ms": 1e12 + 1e3 * f64::from(at), "request_id": at.to_string(), "lane": "m",
+                "replica": (["a", "b"][at as usize % 2]), "runtime": "vllm", "status": 200,
+                "termination": "ok", "input": 100, "cached": 0, "output": 50, "t_read_ms": 1.0,
+                "t_queue_ms": 3000.0, "t_connect_ms": 1.0, "t_prefill_ms": 50.0, "t_decode_ms": 1000.0,
+                "t_total_ms": 4052.0, "ttft_ms": 3051.0, "tpot_ms": 20.0})
+        };
+        (0..count).map(|at| serde_json::from_value(one(at)).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_full_gateway_is_seen_from_its_status_and_records_alone() {
+        let mut collector = Collector::default();
+        for at in 0..13 {
+            let status = StatusSeen { scaling: BTreeMap::new(), ..status(6, 8) };
+            let look = Look {
+                at_s: 1e9 + 5.0 * f64::from(at),
+                status: &status,
+                page: None,
+                replicas: &[],
+            };
+            collector.look(look, 600.0);
+        }
+        assert_eq!(collector.lanes()[0], "m");
+        let report = collector.report(None, Some(&records(60)));
+        assert!(
+            matches!(&report.verdict, Verdict::Found { id: "S01", .. }),
+            "{:?} {:?}",
+            report.verdict,
+            report.findings.iter().map(|one| one.id).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn one_that_keeps_up_is_left_alone() {
+        let mut collector = Collector::default();
+        for at in 0..13 {
+            let status = StatusSeen { scaling: BTreeMap::new(), ..status(0, 3) };
+            let look = Look {
+                at_s: 1e9 + 5.0 * f64::from(at),
+                status: &status,
+                page: None,
+                replicas: &[],
+            };
+            collector.look(look, 600.0);
+        }
+        let mut records = records(60);
+        for one in &mut records {
+            (one.t_queue_ms, one.t_total_ms, one.ttft_ms) = (Some(0.0), Some(1052.0), Some(51.0));
+        }
+        let report = collector.report(None, Some(&records));
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+
+    #[test]
+    fn missing_copies_are_those_that_are_wanted_and_not_up() {
+        let mut collector = Collector::default();
+        for at in 0..20 {
+            let look = Look {
+                at_s: 1e9 + 5.0 * f64::from(at),
+                status: &status(0, 1),
+                page: None,
+                replicas: &[],
+            };
+            collector.look(look, 600.0);
+        }
+        let evidence = collector.observed("m", None).evidence();
+        assert_eq!((evidence.cluster.desired, evidence.cluster.ready), (Some(3.0), Some(2.0)));
+        assert_eq!(evidence.cluster.short_s, Some(95.0));
+        assert_eq!(evidence.gateway.traffic.requests, None);
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten() {
+        let mut collector = Collector::default();
+        for at in 0..100 {
+            let pages = [("a".to_owned(), format!("vllm:generation_tokens_total {at}\n"))];
+            let look = Look {
+                at_s: 1e9 + f64::from(at),
+                status: &status(0, 1),
+                page: Some("pilotage_x{lane=\"m\"} 1\npilotage_x{lane=\"other\"} 1\n"),
+                replicas: &pages,
+            };
+            collector.look(look, 10.0);
+        }
+        let observed = collector.observed("m", None);
+        assert_eq!(observed.until_s - observed.from_s, 10.0);
+        assert_eq!(observed.gateway.len(), 1);
+        assert_eq!(observed.evidence().replicas[0].deltas.generation_tokens, Some(11.0));
+    }
+}

@@ -92,7 +92,7 @@ pub(crate) enum Command {
     Key(Key),
     Sim(Sim),
     Bench(Bench),
-    Triage(Triage),
+    Triage(Box<Triage>),
     Engine(Box<Engine>),
     Completions(Completions),
     #[command(hide = true)]

@@ -111,7 +111,7 @@ pub(crate) enum EngineKind {
 }
 
 /// A time with its unit: `15ms`, `200us`, `1.5s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..).unwrap_or_default() {
         "ns" => 1e-9,

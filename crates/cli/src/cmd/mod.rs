@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Key(args) => key::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => bench::run(args),
-        Command::Triage(args) => triage::run(&args),
+        Command::Triage(args) => block_on(triage::run(*args)),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Probe(args) => block_on(probe::run(args)),
         Command::Explain(args) => block_on(explain::run(args)),

@@ -39,7 +39,8 @@ pub(crate) fn run(args: Sim) -> anyhow::Result<()> {
 
 fn play(args: &SimRun) -> anyhow::Result<()> {
     let scenario = read(&args.which)?;
-    let run = simulate(&scenario, Options { check: args.check, explain: None });
+    let run =
+        simulate(&scenario, Options { check: args.check, explain: None, ..Options::default() });
     let replay =
         format!("pilotage sim run {} --seed {}", quoted(&args.which.scenario), scenario.seed);
     let report = outcome::report(&scenario, &run, &replay);
@@ -65,7 +66,10 @@ fn explain(args: &SimExplain) -> anyhow::Result<()> {
         let message = format!("there is no request {}, the scenario has {count}", args.request);
         return Err(Wrong::new(message).into());
     }
-    let run = simulate(&scenario, Options { check: false, explain: Some(args.request) });
+    let run = simulate(
+        &scenario,
+        Options { check: false, explain: Some(args.request), ..Options::default() },
+    );
     let explained = run.explanation.context("the run explained nothing")?;
     match args.which.output {
         Format::Json => output::json(&explained)?,

@@ -1,35 +1,25 @@
-//! `pilotage triage`: results of benchmarks to a verdict.
+//! Results of benchmarks as evidence.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use pilotage_lens::triage::Evidence;
 use pilotage_lens::triage::bench::{self, FILES_MAX, ResultFile, TEXT_BYTES_MAX};
-use pilotage_lens::triage::{Verdict, text, triage};
 use pilotage_shell::files;
 
-use crate::args::Triage;
-use crate::exit::{Ended, Wrong};
-use crate::output::{self, Format};
+use crate::exit::Wrong;
 
-/// Says what is wrong, and ends with 1 where anything is.
-pub(crate) fn run(args: &Triage) -> anyhow::Result<()> {
+/// What these files say.
+pub(super) fn evidence(paths: &[PathBuf]) -> anyhow::Result<Evidence> {
     let mut results = Vec::new();
-    for path in &args.bench {
+    for path in paths {
         results.extend(read(path)?);
         if results.len() > FILES_MAX {
             let most = format!("more than {FILES_MAX} results");
             return Err(Wrong::new(most).hint("give those of one server, at some rates").into());
         }
     }
-    let report = triage(&bench::evidence(&results));
-    match args.output {
-        Format::Json => output::json(&report)?,
-        Format::Table => output::piece(&text::text(&report)),
-    }
-    match report.verdict {
-        Verdict::NothingWrong { .. } => Ok(()),
-        Verdict::Found { .. } | Verdict::NotEnough { .. } => Err(Ended(1).into()),
-    }
+    Ok(bench::evidence(&results))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<ResultFile>> {

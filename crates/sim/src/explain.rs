@@ -408,7 +408,7 @@ mod tests {
     fn explain(name: &str, number: u64) -> (Scenario, crate::Run, Explanation) {
         let text = find(name).unwrap().text;
         let scenario = Scenario::read(name, text, None, &|_| Err(String::new())).unwrap();
-        let options = Options { check: false, explain: Some(number) };
+        let options = Options { explain: Some(number), ..Options::default() };
         let mut run = run(&scenario, options, &mut |_, _| {});
         let explained = run.explanation.take().unwrap();
         (scenario, run, explained)

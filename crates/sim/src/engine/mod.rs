@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use pilotage_core::{RequestId, Span};
 
-pub use model::EngineModel;
 pub(crate) use model::prefill_max;
+pub use model::{EngineModel, Extras};
 
 use phased::Phased;
-use stepped::Stepped;
+pub(crate) use stepped::{Stepped, Tally};
 
 /// A request as an engine gets it.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Job {
     pub(crate) generated: u32,
     pub(crate) prefix: Arc<[u64]>,
     pub(crate) block_tokens: u32,
+    /// The adapter that it wants, where the engine has any.
+    pub(crate) adapter: u32,
 }
 
 /// What a phase brought.
@@ -202,6 +204,14 @@ impl Engine {
     /// Every sequence in the batch whose answer has begun, with its tokens so far.
     pub(crate) fn progress(&self) -> Vec<(RequestId, u32)> {
         both!(self, inner => inner.progress().collect())
+    }
+
+    /// The engine that shares its steps, with what it counts; none where this is one of phases.
+    pub(crate) const fn stepped(&self) -> Option<&Stepped> {
+        match &self.kind {
+            Kind::Phased(_) => None,
+            Kind::Stepped(inner) => Some(inner),
+        }
     }
 
     /// Decode steps so far: progress is news only after more of them.

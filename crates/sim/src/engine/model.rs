@@ -49,6 +49,38 @@ pub struct EngineModel {
     pub cache_blocks: Option<u32>,
     /// What may be done to a request that runs.
     pub stop: Stop,
+    /// What few engines do.
+    #[serde(skip_serializing_if = "Extras::is_none")]
+    pub extras: Extras,
+}
+
+/// What engines that share their steps may do besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Extras {
+    /// Tokens drafted for each step of an answer.
+    pub drafts: u32,
+    /// The part of the drafted tokens that is right, as long as those before them are.
+    pub draft_accept: f64,
+    /// Adapters in one batch; with none, requests have no adapters.
+    pub adapters_max: u32,
+    /// Milliseconds to load one.
+    pub adapter_ms: f64,
+}
+
+impl Extras {
+    /// What a drafted token adds to a step, as a part of it: a small model runs once, and the large one looks at a
+    /// token more.
+    const DRAFT_COST: f64 = 0.12;
+
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many times longer a decode step takes.
+    pub(super) fn step_factor(self) -> f64 {
+        1.0 + Self::DRAFT_COST * f64::from(self.drafts)
+    }
 }
 
 impl EngineModel {
@@ -97,6 +129,7 @@ impl EngineModel {
             pauses_max: 0,
             cache_blocks: None,
             stop: Stop::Never,
+            extras: Extras::default(),
         }
     }
 

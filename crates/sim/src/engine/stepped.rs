@@ -5,13 +5,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use pilotage_chance::mix;
 use pilotage_core::{RequestId, Span};
 
 use super::blocks::Blocks;
 use super::model::pairs;
-use super::{Done, EngineModel, Forecast, Gauges, Job};
+use super::{Done, EngineModel, Extras, Forecast, Gauges, Job};
 use crate::text::Text;
 
 /// Tokens of one block of the KV cache.
@@ -19,7 +20,7 @@ const BLOCK_TOKENS: u32 = 16;
 
 /// One replica.
 #[derive(Debug)]
-pub(super) struct Stepped {
+pub(crate) struct Stepped {
     model: EngineModel,
     tokens_max: u32,
     /// How many times longer everything takes.
@@ -31,6 +32,30 @@ pub(super) struct Stepped {
     blocks: Blocks,
     waiting: VecDeque<Sequence>,
     running: Vec<Sequence>,
+    tally: Tally,
+    /// Adapters in memory, those used last at the end.
+    loaded: Vec<u32>,
+    /// Milliseconds that this step loads adapters.
+    loading_ms: f64,
+}
+
+/// What it has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Tally {
+    /// Sequences put out of the batch for want of memory.
+    pub(crate) preemptions: u64,
+    /// Tokens drafted.
+    pub(crate) drafted: u64,
+    /// Those that were right.
+    pub(crate) accepted: u64,
+    /// Adapters loaded.
+    pub(crate) loads: u64,
+    /// Steps that decoded.
+    pub(crate) decode_steps: u64,
+    /// Tokens in the KV cache, added up over these.
+    pub(crate) kv_token_steps: u64,
+    /// Prompt tokens computed.
+    pub(crate) prompt_tokens: u64,
 }
 
 /// Blocks that somebody else leaves.
@@ -134,6 +159,22 @@ impl Sequence {
         comes
     }
 
+    /// Keeps the drafted tokens that are right, up to the first that is wrong.
+    fn draft(&mut self, extras: Extras, tally: &mut Tally) {
+        let left = self.job.output.saturating_sub(self.job.generated);
+        let is_right = |number: &u32| {
+            let place = u64::from(self.job.generated + number);
+            // The upper bits, as a part of one.
+            let draw = (mix(mix(self.job.id.0) ^ place) >> 11) as f64 / (1_u64 << 53) as f64;
+            draw < extras.draft_accept
+        };
+        let kept = (0..extras.drafts.min(left)).take_while(is_right).count() as u32;
+        self.job.generated += kept;
+        self.computed += kept;
+        tally.drafted += u64::from(extras.drafts);
+        tally.accepted += u64::from(kept);
+    }
+
     /// Gives its blocks back, the last first: begins are worth more than ends.
     fn release(&mut self, blocks: &mut Blocks) {
         self.held.drain(..).rev().for_each(|block| blocks.release(block));
@@ -158,6 +199,55 @@ impl Stepped {
             blocks: Blocks::new(u32::try_from(count).unwrap_or(u32::MAX).max(1)),
             waiting: VecDeque::new(),
             running: Vec::new(),
+            tally: Tally::default(),
+            loaded: Vec::new(),
+            loading_ms: 0.0,
+        }
+    }
+
+    /// What it has done since its start.
+    pub(crate) const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Who is in the batch.
+    pub(crate) fn running(&self) -> impl Iterator<Item = RequestId> {
+        self.running.iter().map(|sequence| sequence.job.id)
+    }
+
+    /// The adapters of those in the batch and of those that wait, each once.
+    pub(crate) fn adapters(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
+        let of = |sequence: &Sequence| sequence.job.adapter;
+        (self.running.iter().map(of).collect(), self.waiting.iter().map(of).collect())
+    }
+
+    /// How many wait for a place in the batch for their adapter.
+    pub(crate) fn deferred(&self) -> usize {
+        self.waiting.iter().filter(|sequence| !self.takes(sequence.job.adapter)).count()
+    }
+
+    /// Whether the batch may hold that adapter.
+    fn takes(&self, adapter: u32) -> bool {
+        let most = self.model.extras.adapters_max as usize;
+        let (running, _) = if most == 0 { return true } else { self.adapters() };
+        running.contains(&adapter) || running.len() < most
+    }
+
+    /// An adapter is used: it is loaded where it is not there, in the place of the one that was used longest ago.
+    fn load(&mut self, adapter: u32) {
+        let extras = self.model.extras;
+        if extras.adapters_max == 0 {
+            return;
+        }
+        let before = self.loaded.len();
+        self.loaded.retain(|other| *other != adapter);
+        if self.loaded.len() == before {
+            self.tally.loads += 1;
+            self.loading_ms += extras.adapter_ms;
+        }
+        self.loaded.push(adapter);
+        if self.loaded.len() > extras.adapters_max as usize {
+            self.loaded.remove(0);
         }
     }
 
@@ -196,6 +286,7 @@ impl Stepped {
             generated: 0,
             prefix: prefix.into(),
             block_tokens,
+            adapter: 0,
         };
         self.found(&job).min(input.saturating_sub(1))
     }
@@ -221,7 +312,14 @@ impl Stepped {
             }
         }
         self.busy = true;
-        Some(self.time(prefill, decode, self.kv_tokens()))
+        let kv_tokens = self.kv_tokens();
+        self.tally.prompt_tokens += prefill.tokens;
+        if decode > 0 {
+            self.tally.decode_steps += 1;
+            self.tally.kv_token_steps += kv_tokens;
+        }
+        let loading = (std::mem::take(&mut self.loading_ms) * 1e6 * self.slowness) as u64;
+        Some(self.time(prefill, decode, kv_tokens) + Span::from_nanos(loading))
     }
 
     pub(super) fn complete(&mut self) -> Done {
@@ -232,6 +330,8 @@ impl Stepped {
             let came = sequence.advance(&mut self.blocks);
             if came && !std::mem::replace(&mut sequence.begun, true) {
                 done.begun.push((sequence.job.id, sequence.cached.unwrap_or(0)));
+            } else if came {
+                sequence.draft(self.model.extras, &mut self.tally);
             }
         }
         let blocks = &mut self.blocks;
@@ -293,6 +393,7 @@ impl Stepped {
             calm = false;
             let Some(mut last) = self.running.pop() else { break };
             *left += last.planned;
+            self.tally.preemptions += 1;
             last.restart(&mut self.blocks);
             self.waiting.push_front(last);
         }
@@ -302,15 +403,20 @@ impl Stepped {
     /// Takes in those who wait, in their order, as long as there is place.
     fn admit(&mut self, left: &mut u32) {
         while *left > 0 && self.running.len() < self.model.sequences_max as usize {
-            let Some(mut next) = self.waiting.pop_front() else { return };
+            let first = self.waiting.iter().position(|one| self.takes(one.job.adapter));
+            let Some((at, mut next)) = first.and_then(|at| Some((at, self.waiting.remove(at)?)))
+            else {
+                return;
+            };
             next.look_up(&mut self.blocks);
             let tokens = (*left).min(next.missing());
             if !next.plan(tokens, &mut self.blocks) {
                 next.restart(&mut self.blocks);
-                self.waiting.push_front(next);
+                self.waiting.insert(at, next);
                 return;
             }
             *left -= tokens;
+            self.load(next.job.adapter);
             self.running.push(next);
         }
     }
@@ -325,7 +431,8 @@ impl Stepped {
                 as f64;
         }
         if decode > 0 {
-            nanos += self.model.step(decode, kv_tokens).as_nanos() as f64;
+            let step = self.model.step(decode, kv_tokens).as_nanos() as f64;
+            nanos += step * self.model.extras.step_factor();
         }
         Span::from_nanos(((nanos * self.slowness).round() as u64).max(1))
     }

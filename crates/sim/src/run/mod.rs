@@ -8,6 +8,7 @@
 mod fleet;
 mod gate;
 mod look;
+mod probe;
 mod record;
 mod serve;
 #[cfg(test)]
@@ -23,16 +24,18 @@ use pilotage_core::{
 };
 
 pub use fleet::Fleet;
+pub use probe::{Counters, Glance, Page, Sum, Watching};
 pub use record::{Fate, Record};
 
 use crate::arrival::Arrival;
 use crate::engine::{Engine, Job};
 use crate::explain::{Explanation, Watch};
 use crate::rival::{Board, Route};
-use crate::scenario::{FaultKind, Replica, Scenario};
+use crate::scenario::{FaultKind, NEVER, Replica, Scenario};
 use crate::text;
 use fleet::Motion;
 use gate::Gatekeeper;
+use probe::Probe;
 
 /// How often engines report how full they are, where that matters.
 const REPORT_EVERY: Span = Span::from_secs(1);
@@ -47,6 +50,8 @@ pub struct Options {
     pub check: bool,
     /// A request, by its place among the arrivals from one, whose wait is to be explained.
     pub explain: Option<u64>,
+    /// How engines are looked at meanwhile, as by who scrapes their metrics.
+    pub watch: Option<Watching>,
 }
 
 /// What happened.
@@ -72,6 +77,8 @@ pub struct Run {
     pub fleet: Option<Fleet>,
     /// Why the request waited that was asked for.
     pub explanation: Option<Explanation>,
+    /// What engines showed, where they were looked at.
+    pub glances: Vec<Glance>,
 }
 
 /// Plays a scenario to its end. `progress` hears of arrivals, so many of so many.
@@ -108,6 +115,10 @@ enum Event {
     Delivery(RequestId),
     /// The scheduler wants to be called.
     Tick,
+    /// Somebody looks at the engines.
+    Glance,
+    /// A client that gave up sends its request again.
+    Again(usize),
     /// The autoscaler looks.
     Scale,
     /// A replica has started, woken up, or had its time to end.
@@ -148,6 +159,12 @@ struct Simulation<'a> {
     next_arrival: usize,
     wakeup: Option<Time>,
     watch: Option<Watch<'a>>,
+    /// What engines count of their requests, where they are looked at.
+    probe: Option<Box<Probe>>,
+    /// Engines that stand still.
+    hung: Vec<bool>,
+    /// Engines that compute to the end what was called off.
+    leaky: Vec<bool>,
     motion: Option<Box<Motion>>,
     out: Run,
 }
@@ -170,6 +187,9 @@ impl<'a> Simulation<'a> {
             transit: BTreeMap::new(),
             ids: (0..).map(ReplicaId).take(count).collect(),
             blind: vec![false; count],
+            hung: vec![false; count],
+            leaky: vec![false; count],
+            probe: options.watch.map(|watching| Box::new(Probe::new(watching, count))),
             told: vec![0; count],
             events: BinaryHeap::new(),
             sequence: 0,
@@ -204,6 +224,9 @@ impl<'a> Simulation<'a> {
         if let Some(every) = self.scenario.route.and_then(Route::scrape) {
             self.expect(Time::ZERO + every, Event::Scrape);
         }
+        if self.probe.is_some() {
+            self.expect(Time::ZERO, Event::Glance);
+        }
     }
 
     fn raise(&mut self, at: usize) {
@@ -229,14 +252,20 @@ impl<'a> Simulation<'a> {
 
     /// The next thing that happens; false when nothing is left.
     fn step(&mut self) -> bool {
+        // What comes at the end of time comes only if it is sent again.
         let arrival = self.scenario.arrivals.get(self.next_arrival).map(|arrival| arrival.at);
+        let arrival = arrival.filter(|at| *at < NEVER);
+        if self.is_watched_out() {
+            return false;
+        }
         let event = self.events.peek().map(|Reverse((at, ..))| *at);
         match (arrival, event) {
             (Some(arrival), event) if event.is_none_or(|event| arrival <= event) => {
                 self.now = self.now.max(arrival);
-                self.arrive();
+                self.next_arrival += 1;
+                self.arrive(self.next_arrival - 1);
             }
-            (None, Some(_)) if self.scheduler.live() == 0 => return false,
+            (None, Some(_)) if self.scheduler.live() == 0 && self.probe.is_none() => return false,
             (_, Some(_)) => {
                 let Some(Reverse((at, _, event))) = self.events.pop() else { return false };
                 self.now = at;
@@ -256,8 +285,9 @@ impl<'a> Simulation<'a> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Phase { engine, epoch } => {
-                if self.engines[engine as usize].epoch == epoch {
-                    self.phase_over(engine as usize);
+                let engine = engine as usize;
+                if self.engines[engine].epoch == epoch && !self.hung[engine] {
+                    self.phase_over(engine);
                 }
             }
             Event::Impatience(id) => {
@@ -266,8 +296,11 @@ impl<'a> Simulation<'a> {
                     self.tell();
                     self.scheduler.handle(self.now, Input::Cancel { id });
                     self.work();
+                    self.send_again(id);
                 }
             }
+            Event::Glance => self.glance(),
+            Event::Again(at) => self.arrive(at),
             Event::FaultBegins(at) => self.break_down(at),
             Event::FaultEnds(at) => self.repair(at),
             Event::Report => {
@@ -279,6 +312,7 @@ impl<'a> Simulation<'a> {
             Event::Scrape => self.scrape(),
             Event::Delivery(id) => {
                 if let Some((engine, job)) = self.transit.remove(&id) {
+                    self.note_put(engine, id);
                     self.engines[engine].put(job);
                     self.work();
                 }
@@ -295,9 +329,8 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn arrive(&mut self) {
-        let at = self.next_arrival;
-        self.next_arrival += 1;
+    fn arrive(&mut self, at: usize) {
+        self.out.records[at].came = Some(self.now);
         let arrival = &self.scenario.arrivals[at];
         let tenant = &self.scenario.tenants[arrival.tenant as usize];
         let id = RequestId(at as u64 + 1);
@@ -351,6 +384,8 @@ impl<'a> Simulation<'a> {
             FaultKind::Blind => self.blind[engine] = true,
             FaultKind::Foreign(tokens) => self.engines[engine].occupy(tokens),
             FaultKind::Down => self.crash(engine),
+            FaultKind::Hung => self.hung[engine] = true,
+            FaultKind::Leaky => self.leaky[engine] = true,
         }
     }
 
@@ -361,11 +396,14 @@ impl<'a> Simulation<'a> {
             FaultKind::Slow(_) => self.engines[engine].slow_down(1.0),
             FaultKind::Blind => self.blind[engine] = false,
             FaultKind::Foreign(_) => self.engines[engine].occupy(0),
+            FaultKind::Hung => self.go_on(engine),
+            FaultKind::Leaky => self.leaky[engine] = false,
             FaultKind::Down => {
                 // A replica that was gone comes back under another id.
                 self.ids[engine] =
                     ReplicaId(self.ids[engine].0 + self.scenario.replicas.len() as u32);
                 self.raise(engine);
+                self.note_start(engine);
             }
         }
         self.work();
@@ -442,6 +480,7 @@ fn job(arrival: &Arrival, id: RequestId, generated: u32) -> Job {
         generated,
         prefix: arrival.prefix.clone(),
         block_tokens: arrival.block_tokens,
+        adapter: arrival.tenant,
     }
 }
 

@@ -8,6 +8,8 @@ use crate::metrics::Served;
 /// One request's history.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
+    /// When it came.
+    pub came: Option<Time>,
     /// When it had its first turn.
     pub dispatched: Option<Time>,
     /// When its first token came.

@@ -10,7 +10,12 @@ impl Simulation<'_> {
     /// A phase of an engine ended: its tokens are there.
     pub(super) fn phase_over(&mut self, engine: usize) {
         let done = self.engines[engine].complete();
+        self.note_tokens(engine, &done);
         for (id, cached) in done.begun {
+            if self.out.records[place(id)].fate.is_some() {
+                // It was called off, and the engine does not know.
+                continue;
+            }
             let record = &mut self.out.records[place(id)];
             if record.first_token.is_none() {
                 let sent = record.dispatched.unwrap_or(self.now);
@@ -22,6 +27,9 @@ impl Simulation<'_> {
             self.scheduler.handle(self.now, Input::FirstToken { id });
         }
         for id in done.ended {
+            if self.out.records[place(id)].fate.is_some() {
+                continue;
+            }
             let arrival = &self.scenario.arrivals[place(id)];
             let record = &mut self.out.records[place(id)];
             record.generated = arrival.output;
@@ -51,7 +59,11 @@ impl Simulation<'_> {
             self.give_turns();
         }
         for at in 0..self.engines.len() {
+            if self.hung[at] {
+                continue;
+            }
             if let Some(span) = self.engines[at].start() {
+                self.note_step(at, span);
                 let (engine, epoch) = (at as u32, self.engines[at].epoch);
                 self.out.busy[at] = self.out.busy[at] + span;
                 self.expect(self.now + span, Event::Phase { engine, epoch });
@@ -131,7 +143,9 @@ impl Simulation<'_> {
             // Engines here say themselves when they die, and nobody is sent twice.
             Output::GiveUp { .. } | Output::Hedge { .. } => {}
             Output::Abort { id, replica } => {
-                if let Some(engine) = self.ids.iter().position(|other| *other == replica) {
+                let engine = self.ids.iter().position(|other| *other == replica);
+                if let Some(engine) = engine.filter(|at| !self.leaky[*at]) {
+                    self.note_abort(engine, id);
                     let was_active = self.engines[engine].is_active(id);
                     if let Some(job) = self.take(engine, id) {
                         self.out.records[place(id)].generated = job.generated;
@@ -156,6 +170,7 @@ impl Simulation<'_> {
         let job = job(arrival, id, record.generated);
         let network = self.scenario.replicas[engine].network;
         if network == Span::ZERO {
+            self.note_put(engine, id);
             self.engines[engine].put(job);
         } else {
             self.transit.insert(id, (engine, job));

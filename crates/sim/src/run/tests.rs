@@ -50,7 +50,8 @@ fn every_request_of_every_scenario_ends_once() {
 fn the_same_seed_gives_the_same_bytes() {
     let json = |text: &str, seed: u64| {
         let scenario = read(text, Some(seed));
-        let run = play(&scenario, Options { check: false, explain: Some(50) });
+        let run =
+            play(&scenario, Options { check: false, explain: Some(50), ..Options::default() });
         let report = crate::outcome::report(&scenario, &run, "again");
         let explained = serde_json::to_string(&run.explanation).unwrap();
         (serde_json::to_string(&report).unwrap(), explained, crate::report::html(&report))
@@ -155,7 +156,7 @@ fn who_cannot_be_served_in_time_is_told_at_once() {
 #[test]
 fn what_a_dead_replica_had_is_tried_elsewhere_or_says_so() {
     let scenario = builtin("failing-replica");
-    let run = play(&scenario, Options { check: true, explain: None });
+    let run = play(&scenario, Options { check: true, explain: None, ..Options::default() });
     complete(&scenario, &run);
     let interrupted = run.records.iter().filter(|one| one.fate == Some(Fate::Interrupted));
     let crash = Time::from_millis(60_000);
@@ -211,6 +212,6 @@ proptest! {
     #[test]
     fn nothing_is_lost_or_doubled(text in any_scenario(), seed: u64) {
         let scenario = read(&text, Some(seed));
-        complete(&scenario, &play(&scenario, Options { check: true, explain: Some(5) }));
+        complete(&scenario, &play(&scenario, Options { check: true, explain: Some(5), ..Options::default() }));
     }
 }

@@ -12,6 +12,8 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use pilotage_core::admit::Quota;
 use pilotage_core::{Band, SchedulerConfig, Span, TenantTree, Time};
 
@@ -26,6 +28,9 @@ use crate::rival::Route;
 
 /// Most replicas.
 pub const REPLICAS_MAX: u32 = 1000;
+
+/// When nothing ever comes.
+pub const NEVER: Time = Time::from_nanos(u64::MAX);
 
 /// Most tenants of a scenario.
 pub const TENANTS_MAX: u32 = 100_000;
@@ -61,6 +66,9 @@ pub struct Scenario {
     pub scaling: Option<Scaling>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Which arrival is a request sent again whose client gave up, by the places of both. Those that are sent
+    /// again come at the end of time unless that happens.
+    pub again: BTreeMap<usize, usize>,
     /// Requests that come before it fill caches, and are not compared.
     pub warm: Time,
     /// When fairness is looked at.
@@ -127,6 +135,10 @@ pub enum FaultKind {
     Blind,
     /// Somebody else holds so many of its KV tokens.
     Foreign(u64),
+    /// It stands still, with all that runs there, and is said to be well.
+    Hung,
+    /// It computes to the end what was called off.
+    Leaky,
 }
 
 impl Scenario {

@@ -90,6 +90,7 @@ pub(super) fn resolve(
         route,
         config,
         arrivals,
+        again: BTreeMap::new(),
     })
 }
 
@@ -435,6 +436,8 @@ fn faulty(given: &Spanned<schema::Fault>, replicas: usize) -> Result<Fault> {
         }
         schema::FaultKind::Blind => FaultKind::Blind,
         schema::FaultKind::Foreign(tokens) => FaultKind::Foreign(tokens),
+        schema::FaultKind::Hung => FaultKind::Hung,
+        schema::FaultKind::Leaky => FaultKind::Leaky,
     };
     Ok(Fault { from: time(from), until: time(from + length), replica: fault.replica, kind })
 }

@@ -270,6 +270,10 @@ pub(super) enum FaultKind {
     Blind,
     /// Somebody else holds so many of its KV tokens.
     Foreign(u64),
+    /// It stands still, and is said to be well.
+    Hung,
+    /// It computes to the end what was called off.
+    Leaky,
 }
 
 /// When fairness is looked at.

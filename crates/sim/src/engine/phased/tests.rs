@@ -22,12 +22,13 @@ fn model() -> EngineModel {
         pauses_max: 1,
         cache_blocks: Some(8),
         stop: Stop::Anytime,
+        extras: Default::default(),
     }
 }
 
 fn job(id: u64, input: u32, output: u32) -> Job {
     let prefix = [7, 8].into();
-    Job { id: RequestId(id), input, output, generated: 0, prefix, block_tokens: 10 }
+    Job { id: RequestId(id), input, output, generated: 0, prefix, block_tokens: 10, adapter: 0 }
 }
 
 /// Milliseconds of the next phase, and who ended with it.

@@ -9,7 +9,7 @@ fn engine() -> Stepped {
 
 fn job(id: u64, input: u32, output: u32) -> Job {
     let prefix = [7, 8].into();
-    Job { id: RequestId(id), input, output, generated: 0, prefix, block_tokens: 16 }
+    Job { id: RequestId(id), input, output, generated: 0, prefix, block_tokens: 16, adapter: 0 }
 }
 
 /// Milliseconds of a step, whose answers begin, with what was found, and whose end.

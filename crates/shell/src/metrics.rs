@@ -1,88 +1,221 @@
-//! Metrics in Prometheus' format: families are registered where they are made, with their help,
-//! and one list of what exists feeds the reference page.
+//! Metrics in Prometheus' formats: families are registered where they are made, with their help, and one
+//! list of what exists feeds the reference page. Families of ours have limits, and histograms with native
+//! buckets and examples; whoever needs neither may register what `prometheus-client` has.
+
+mod accept;
+mod alias;
+mod buckets;
+mod family;
+mod histogram;
+mod model;
+mod names;
+mod native;
+mod process;
+mod read;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
+use prost::Message as _;
 
-/// Boundaries in seconds for the time to first token: those of OpenTelemetry and of vLLM together,
-/// so that sums over gateway and engine are valid.
-pub const TTFT_SECONDS: [f64; 26] = [
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0,
-    1.5, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0,
-];
+pub use accept::Format;
+use alias::Alias;
+pub use alias::{Relabel, Relabelled};
+pub use buckets::{DURATION_SECONDS, OVERHEAD_SECONDS, TOKENS, TPOT_SECONDS, TTFT_SECONDS};
+use family::Collect;
+pub use family::{Family, Labels, NAMES_MAX, OTHER, Series};
+pub use histogram::{Example, Histogram};
+pub use model::Kind;
+pub use names::{GenAi, Names, UnknownOptIn};
+pub use native::BUCKETS_MAX as NATIVE_BUCKETS_MAX;
 
-/// Boundaries in seconds for the time per output token and between tokens.
-pub const TPOT_SECONDS: [f64; 23] = [
-    0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.075, 0.1,
-    0.125, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
-];
-
-/// Boundaries in seconds for whole requests: 0.01 · 2^k up to 655.36, as OpenTelemetry's.
-pub const DURATION_SECONDS: [f64; 17] = [
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
-    327.68, 655.36,
-];
-
-/// Boundaries in seconds for what the gateway itself costs.
-pub const OVERHEAD_SECONDS: [f64; 11] =
-    [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
+/// A gauge of whole numbers that are not negative.
+pub type Level = Gauge<u64, AtomicU64>;
+/// A gauge of any number.
+pub type Measure = Gauge<f64, AtomicU64>;
+/// A counter of what comes in parts, such as seconds.
+pub type Amount = Counter<f64, AtomicU64>;
 
 /// One metric, as the reference page shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Described {
-    /// Its name.
+    /// Its name; that of a counter ends in `_total` in every format.
     pub name: String,
     /// What it counts.
     pub help: String,
+    /// Counter, gauge or histogram.
+    pub kind: &'static str,
+    /// Its labels, where it is a family of ours.
+    pub labels: Vec<&'static str>,
+}
+
+/// A name and what is meant by it.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// As it is shown, without the suffix `_total` of counters.
+    pub name: &'static str,
+    /// What it counts, without a full stop.
+    pub help: &'static str,
+    /// What tells its series apart.
+    pub labels: Labels,
+    /// Most different names in it.
+    pub names_max: usize,
+}
+
+impl About {
+    /// A family with as many names as is usual.
+    pub const fn new(name: &'static str, help: &'static str, labels: Labels) -> Self {
+        Self { name, help, labels, names_max: NAMES_MAX }
+    }
+
+    /// With another limit of names.
+    pub const fn at_most(mut self, names_max: usize) -> Self {
+        self.names_max = names_max;
+        self
+    }
+}
+
+/// Everything at one moment, in a format.
+#[derive(Clone, Debug)]
+pub struct Exposition {
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// The answer's body.
+    pub body: Bytes,
 }
 
 /// Where metrics are registered and read. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Metrics {
+    names: Names,
     inner: Arc<Mutex<Inner>>,
 }
 
-#[derive(Debug)]
 struct Inner {
+    /// What is registered as `prometheus-client` has it.
     registry: Registry,
+    own: Vec<Own>,
     described: Vec<Described>,
-    process: Process,
+}
+
+struct Own {
+    name: String,
+    help: String,
+    kind: Kind,
+    series: Box<dyn Collect>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Inner").field("described", &self.described.len()).finish()
+    }
 }
 
 impl Metrics {
     /// A registry that holds the process's own metrics.
     pub fn new() -> Self {
-        let mut inner = Inner {
-            registry: Registry::default(),
-            described: Vec::new(),
-            process: Process::default(),
-        };
-        for (name, help, gauge) in inner.process.clone().rows() {
-            inner.register(name, help, gauge);
-        }
-        Self { inner: Arc::new(Mutex::new(inner)) }
+        Self::named(Names::default())
     }
 
-    /// Adds a metric and gives it back. `name` is without the suffix `_total` of counters.
+    /// One in which measures have more names than our own.
+    pub fn named(names: Names) -> Self {
+        let process = process::ROWS.iter().map(|(name, help, kind, _)| Described {
+            name: name.trim_end_matches("_total").to_owned(),
+            help: (*help).to_owned(),
+            kind: kind.name(),
+            labels: Vec::new(),
+        });
+        let described = process.collect();
+        let inner = Inner { registry: Registry::default(), own: Vec::new(), described };
+        Self { names, inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    /// Which names there are besides our own.
+    pub const fn names(&self) -> Names {
+        self.names
+    }
+
+    /// Adds a metric of `prometheus-client` and gives it back. `name` is without the suffix `_total` of
+    /// counters.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
-        self.inner.lock().register(name, help, metric.clone());
+        let mut inner = self.inner.lock();
+        let kind = match metric.metric_type().as_str() {
+            "counter" => "counter",
+            "histogram" => "histogram",
+            "unknown" => "untyped",
+            _ => "gauge",
+        };
+        inner.described.push(Described {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            kind,
+            labels: Vec::new(),
+        });
+        inner.registry.register(name, help.trim_end_matches('.'), metric.clone());
         metric
     }
 
-    /// Everything in the text format of OpenMetrics, which Prometheus reads.
+    /// Adds a family of counters or gauges.
+    pub fn family<M: Series + Default>(&self, about: About) -> Family<M> {
+        self.add(about, M::default)
+    }
+
+    /// Adds a family of histograms with these boundaries, native buckets, and room for examples.
+    pub fn histograms(&self, about: About, bounds: &'static [f64]) -> Family<Histogram> {
+        self.add(about, move || Histogram::new(bounds))
+    }
+
+    fn add<M: Series>(
+        &self,
+        about: About,
+        make: impl Fn() -> M + Send + Sync + 'static,
+    ) -> Family<M> {
+        let family = Family::new(about.labels, about.names_max, make);
+        let labels = about.labels.all().collect();
+        self.inner.lock().add(about, M::KIND, labels, Box::new(family.clone()));
+        family
+    }
+
+    /// Shows a family under another's name, with labels as `relabel` says, and `more` of them.
+    pub fn alias<M: Series>(
+        &self,
+        about: About,
+        of: &Family<M>,
+        relabel: Relabel,
+        more: &'static [(&'static str, &'static str)],
+    ) {
+        let labels = about.labels.all().chain(more.iter().map(|(name, _)| *name)).collect();
+        let alias = Alias { of: Box::new(of.clone()), relabel, more };
+        self.inner.lock().add(about, M::KIND, labels, Box::new(alias));
+    }
+
+    /// Everything in the format that an `Accept` header asks for.
+    pub fn expose(&self, accept: Option<&str>) -> Exposition {
+        let format = Format::of(accept);
+        let families = self.inner.lock().families();
+        let body = match format {
+            Format::OpenMetrics => text::open_metrics(&families).into(),
+            Format::Plain => text::plain(&families).into(),
+            Format::Protobuf => {
+                let each = families.iter().flat_map(model::Family::encode_length_delimited_to_vec);
+                Bytes::from_iter(each)
+            }
+        };
+        Exposition { content_type: format.content_type(), body }
+    }
+
+    /// Everything in the text format of OpenMetrics.
     pub fn encode(&self) -> String {
-        let inner = self.inner.lock();
-        inner.process.observe();
-        let mut text = String::new();
-        // Writing into a string fails only when a metric's own encoder does.
-        if encode(&mut text, &inner.registry).is_err() {
-            tracing::error!("a metric could not be encoded");
-        }
-        text
+        text::open_metrics(&self.inner.lock().families())
     }
 
     /// What is registered, by name.
@@ -100,82 +233,41 @@ impl Default for Metrics {
 }
 
 impl Inner {
-    fn register(&mut self, name: &str, help: &str, metric: impl Metric) {
-        self.registry.register(name, help.trim_end_matches('.'), metric);
-        self.described.push(Described { name: name.to_owned(), help: help.to_owned() });
-    }
-}
-
-/// The process itself, read from `/proc` when somebody looks. Where there is no `/proc` the values
-/// stay at NaN: absent is not zero.
-#[derive(Clone, Debug)]
-struct Process {
-    resident: Gauge<f64, std::sync::atomic::AtomicU64>,
-    descriptors: Gauge<f64, std::sync::atomic::AtomicU64>,
-}
-
-impl Default for Process {
-    fn default() -> Self {
-        let process = Self { resident: Gauge::default(), descriptors: Gauge::default() };
-        process.resident.set(f64::NAN);
-        process.descriptors.set(f64::NAN);
-        process
-    }
-}
-
-impl Process {
-    fn rows(self) -> [(&'static str, &'static str, Gauge<f64, std::sync::atomic::AtomicU64>); 2] {
-        [
-            (
-                "process_resident_memory_bytes",
-                "Resident memory of this process in bytes",
-                self.resident,
-            ),
-            ("process_open_fds", "Open file descriptors of this process", self.descriptors),
-        ]
+    fn add(
+        &mut self,
+        about: About,
+        kind: Kind,
+        labels: Vec<&'static str>,
+        series: Box<dyn Collect>,
+    ) {
+        let About { name, help, .. } = about;
+        self.described.push(Described {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            kind: kind.name(),
+            labels,
+        });
+        let suffix = if kind == Kind::Counter { "_total" } else { "" };
+        let name = format!("{name}{suffix}");
+        self.own.push(Own { name, help: format!("{help}."), kind, series });
     }
 
-    fn observe(&self) {
-        if let Some(kib) = resident_kib() {
-            self.resident.set(kib * 1024.0);
+    /// All that there is now. A family without a series is left out.
+    fn families(&self) -> Vec<model::Family> {
+        let mut text = String::new();
+        // Writing into a string fails only when a metric's own encoder does.
+        if encode(&mut text, &self.registry).is_err() {
+            tracing::error!("a metric could not be encoded");
         }
-        if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
-            // The directory being read is one of them.
-            self.descriptors.set(entries.count().saturating_sub(1) as f64);
-        }
-    }
-}
-
-fn resident_kib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use prometheus_client::metrics::counter::Counter;
-
-    use super::*;
-
-    #[test]
-    fn what_is_registered_is_written_and_described() {
-        let metrics = Metrics::new();
-        let counter =
-            metrics.register("pilotage_things", "Things seen.", Counter::<u64>::default());
-        counter.inc();
-        let text = metrics.encode();
-        assert!(text.contains("pilotage_things_total 1\n"), "{text}");
-        assert!(text.ends_with("# EOF\n"));
-        assert!(metrics.described().iter().any(|each| each.name == "pilotage_things"));
-    }
-
-    #[test]
-    fn boundaries_rise() {
-        let check = |bounds: &[f64]| assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]));
-        check(&TTFT_SECONDS);
-        check(&TPOT_SECONDS);
-        check(&DURATION_SECONDS);
-        check(&OVERHEAD_SECONDS);
+        let mut families = process::families();
+        families.extend(read::families(&text));
+        families.extend(self.own.iter().map(|own| model::Family {
+            name: own.name.clone(),
+            help: own.help.clone(),
+            kind: own.kind as i32,
+            metric: own.series.collect(),
+        }));
+        families.retain(|family| !family.metric.is_empty());
+        families
     }
 }

@@ -154,7 +154,8 @@ async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn encode(State(admin): State<Admin>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
+async fn encode(State(admin): State<Admin>, headers: http::HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = admin.metrics.expose(accept);
+    ([(header::CONTENT_TYPE, exposition.content_type)], exposition.body).into_response()
 }

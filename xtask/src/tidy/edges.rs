@@ -7,12 +7,13 @@ pub(super) const CHECK: Check =
     Check { name: "edges", rule: "our packages depend on each other as EDGES says", run };
 
 /// Each package and what it may need of ours. `cli` sees all.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("chance", &[]),
     ("core", &[]),
     ("wire", &[]),
     ("shell", &[]),
     ("cluster", &["shell"]),
+    ("console", &["shell"]),
     ("lens", &["core"]),
     ("plan", &["core", "wire"]),
     ("sim", &["chance", "core", "plan", "lens"]),

@@ -1,0 +1,111 @@
+// Who has how much of the gateway, and how much is theirs. Only arithmetic; the pages show it.
+import { count, isNumber, percent, plural, sum } from "./format.js";
+
+/** A team is over its share only when it is so by more than chance. */
+const OVER = 1.15;
+const OVER_AT_LEAST = 0.03;
+
+/**
+ * Every team of all models: `{name, parent, path, weight, queued, usage, guaranteed, isLeaf, entitled, used, state}`.
+ * `used` is its part of the tokens of the last minutes, or, where there were none, of the KV tokens in flight.
+ */
+export function shares(status, history) {
+  const teams = merged(status);
+  const parents = new Set([...teams.values()].map((team) => team.parent).filter(Boolean));
+  const list = [...teams.values()];
+  const knowsWeights = list.some((team) => isNumber(team.weight));
+  for (const team of list) {
+    team.isLeaf = !parents.has(team.name);
+    team.entitled = knowsWeights ? entitled(team, teams, list) : undefined;
+  }
+  const tokens = recent(history);
+  const basis = [...tokens.values()].some((value) => value > 0) ? "tokens" : "kv";
+  const amount = (team) => (basis === "tokens" ? tokens.get(team.name) ?? 0 : team.usage);
+  const leaves = list.filter((team) => team.isLeaf);
+  const all = leaves.reduce((total, team) => total + amount(team), 0);
+  for (const team of leaves) {
+    team.amount = amount(team);
+    team.used = all > 0 ? team.amount / all : undefined;
+  }
+  for (const team of leaves) team.state = judge(team, leaves);
+  leaves.sort((a, b) => rank(b) - rank(a) || (b.used ?? 0) - (a.used ?? 0) || a.name.localeCompare(b.name));
+  return { teams: leaves, all: list, basis, total: all, window_s: history ? window(history) : undefined };
+}
+
+function merged(status) {
+  const teams = new Map();
+  for (const lane of status?.lanes ?? []) {
+    for (const one of lane.tenants ?? []) {
+      const team = teams.get(one.name) ?? { name: one.name, queued: 0, usage: 0, guaranteed: 0, lanes: [] };
+      team.queued += one.queued ?? 0;
+      team.usage += one.usage ?? 0;
+      team.guaranteed += one.guaranteed ?? 0;
+      team.weight ??= one.weight;
+      team.parent ??= one.parent ?? parentOf(one.path);
+      team.lanes.push({ lane: lane.name, ...one });
+      teams.set(one.name, team);
+    }
+  }
+  return teams;
+}
+
+const parentOf = (path) => path?.split("/").at(-2);
+
+// Its weight among its siblings, times its parent's part.
+function entitled(team, teams, list, depth = 0) {
+  const siblings = list.filter((one) => (one.parent ?? null) === (team.parent ?? null));
+  const all = siblings.reduce((total, one) => total + (one.weight ?? 1), 0);
+  const own = all > 0 ? (team.weight ?? 1) / all : 0;
+  const above = team.parent && depth < 32 ? teams.get(team.parent) : undefined;
+  return above ? own * entitled(above, teams, list, depth + 1) : own;
+}
+
+/** The last five minutes of a history that may be longer. */
+export const RECENT_S = 300;
+
+function recent(history) {
+  const steps = Math.max(1, Math.round(RECENT_S / (history?.step_s || 5)));
+  return new Map(Object.entries(history?.tenants ?? {}).map(([name, seen]) => [name, sum((seen.tokens ?? []).slice(-steps)) ?? 0]));
+}
+
+function window(history) {
+  const steps = Math.max(0, ...Object.values(history.tenants ?? {}).map((seen) => seen.tokens?.length ?? 0));
+  return Math.min(RECENT_S, steps * (history.step_s || 5));
+}
+
+function judge(team, teams) {
+  if (!team.used && !team.queued) return "idle";
+  if (team.entitled === undefined) return "unknown";
+  const used = team.used ?? 0;
+  if (used > team.entitled * OVER && used - team.entitled > OVER_AT_LEAST) {
+    return teams.some((other) => other !== team && other.queued > 0) ? "over" : "borrows";
+  }
+  if (team.queued > 0 && used < team.entitled / OVER) return "short";
+  return "within";
+}
+
+const rank = (team) => ({ over: 3, borrows: 2, short: 2, within: 1, unknown: 1, idle: 0 })[team.state];
+
+/** A sentence about one team. */
+export function sentence(team, teams) {
+  const waiting = team.queued > 0 ? `, ${plural(team.queued, "request")} waiting` : "";
+  const due = `entitled to ${percent(team.entitled)}`;
+  switch (team.state) {
+    case "idle": return team.entitled === undefined ? "idle" : `idle, ${due}`;
+    case "unknown": return `uses ${percent(team.used)}; what it is entitled to is not known here${waiting}`;
+    case "over": {
+      const others = teams.filter((other) => other !== team && other.queued > 0);
+      return `over its share: uses ${percent(team.used)}, ${due}, while ${names(others)} ${others.length === 1 ? "waits" : "wait"}${waiting}`;
+    }
+    case "borrows": return `borrows: uses ${percent(team.used)}, ${due}, of what others leave idle${waiting}`;
+    case "short": return `below its share: uses ${percent(team.used ?? 0)}, ${due}${waiting}`;
+    default: return `within its share: uses ${percent(team.used ?? 0)}, ${due}${waiting}`;
+  }
+}
+
+function names(teams) {
+  const first = teams.slice(0, 3).map((team) => (team.name.length > 40 ? `${team.name.slice(0, 40)}…` : team.name));
+  const more = teams.length - first.length;
+  if (more > 0) return `${first.join(", ")} and ${count(more)} more`;
+  return first.length > 1 ? `${first.slice(0, -1).join(", ")} and ${first.at(-1)}` : first[0];
+}

@@ -142,9 +142,10 @@ function watchFindings() {
 
 async function begin() {
   world.session = await get("/console/session").catch((error) => {
-    show(main, h("div", { class: "page" }, trouble(error), h("button", { type: "button", on: { click: () => location.reload() } }, "Ask again")));
-    throw error;
+    if (error.status !== 401) show(main, h("div", { class: "page" }, trouble(error), h("button", { type: "button", on: { click: () => location.reload() } }, "Ask again")));
+    return undefined;
   });
+  if (!world.session) return;
   const find = search.begin(names);
   keys.begin({ help: keys.help, find: () => find.focus(), pause, theme: () => globalThis.toggleTheme() });
   document.querySelector("[data-skip]").addEventListener("click", (event) => {

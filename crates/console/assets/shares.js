@@ -6,8 +6,9 @@ const OVER = 1.15;
 const OVER_AT_LEAST = 0.03;
 
 /**
- * Every team of all models: `{name, parent, path, weight, queued, usage, guaranteed, isLeaf, entitled, used, state}`.
- * `used` is its part of the tokens of the last minutes, or, where there were none, of the KV tokens in flight.
+ * Every team of all models: `{name, parent, weight, queued, usage, guaranteed, isLeaf, nominal, fair, entitled, used, state}`.
+ * `used` is its part of the tokens of the last minutes, or, where there were none, of the KV tokens in flight; `nominal`
+ * is its part by weight among all, `fair` among those that use or want something now, `entitled` the one that counts.
  */
 export function shares(status, history) {
   const teams = merged(status);
@@ -16,7 +17,7 @@ export function shares(status, history) {
   const knowsWeights = list.some((team) => isNumber(team.weight));
   for (const team of list) {
     team.isLeaf = !parents.has(team.name);
-    team.entitled = knowsWeights ? entitled(team, teams, list) : undefined;
+    team.nominal = knowsWeights ? part(team, teams, list) : undefined;
   }
   const tokens = recent(history);
   const basis = [...tokens.values()].some((value) => value > 0) ? "tokens" : "kv";
@@ -27,7 +28,12 @@ export function shares(status, history) {
     team.amount = amount(team);
     team.used = all > 0 ? team.amount / all : undefined;
   }
-  for (const team of leaves) team.state = judge(team, leaves);
+  const active = withParents(leaves.filter((team) => team.used > 0 || team.queued > 0), teams);
+  for (const team of leaves) {
+    team.fair = team.nominal !== undefined && active.includes(team) ? part(team, teams, active) : team.nominal;
+    team.state = judge(team, leaves);
+    team.entitled = team.state === "idle" || team.state === "borrows" ? team.nominal : team.fair;
+  }
   leaves.sort((a, b) => rank(b) - rank(a) || (b.used ?? 0) - (a.used ?? 0) || a.name.localeCompare(b.name));
   return { teams: leaves, all: list, basis, total: all, window_s: history ? window(history) : undefined };
 }
@@ -51,13 +57,19 @@ function merged(status) {
 
 const parentOf = (path) => path?.split("/").at(-2);
 
+function withParents(leaves, teams) {
+  const found = new Set(leaves);
+  for (const team of found) if (teams.has(team.parent)) found.add(teams.get(team.parent));
+  return [...found];
+}
+
 // Its weight among its siblings, times its parent's part.
-function entitled(team, teams, list, depth = 0) {
-  const siblings = list.filter((one) => (one.parent ?? null) === (team.parent ?? null));
+function part(team, teams, among, depth = 0) {
+  const siblings = among.filter((one) => (one.parent ?? null) === (team.parent ?? null));
   const all = siblings.reduce((total, one) => total + (one.weight ?? 1), 0);
   const own = all > 0 ? (team.weight ?? 1) / all : 0;
   const above = team.parent && depth < 32 ? teams.get(team.parent) : undefined;
-  return above ? own * entitled(above, teams, list, depth + 1) : own;
+  return above ? own * part(above, teams, among, depth + 1) : own;
 }
 
 /** The last five minutes of a history that may be longer. */
@@ -75,31 +87,33 @@ function window(history) {
 
 function judge(team, teams) {
   if (!team.used && !team.queued) return "idle";
-  if (team.entitled === undefined) return "unknown";
+  if (team.nominal === undefined) return "unknown";
   const used = team.used ?? 0;
-  if (used > team.entitled * OVER && used - team.entitled > OVER_AT_LEAST) {
-    return teams.some((other) => other !== team && other.queued > 0) ? "over" : "borrows";
-  }
-  if (team.queued > 0 && used < team.entitled / OVER) return "short";
-  return "within";
+  const isBeyond = (due) => used > due * OVER && used - due > OVER_AT_LEAST;
+  if (isBeyond(team.fair) && teams.some((other) => other !== team && other.queued > 0)) return "over";
+  if (team.queued > 0 && used < team.fair / OVER) return "short";
+  return isBeyond(team.nominal) ? "borrows" : "within";
 }
+
+/** What states are called, and how they look. */
+export const STATES = { over: ["over its share", "bad"], borrows: ["borrows", "warn"], short: ["below its share", "warn"], within: ["within its share", "ok"], idle: ["idle"] };
 
 const rank = (team) => ({ over: 3, borrows: 2, short: 2, within: 1, unknown: 1, idle: 0 })[team.state];
 
 /** A sentence about one team. */
 export function sentence(team, teams) {
-  const waiting = team.queued > 0 ? `, ${plural(team.queued, "request")} waiting` : "";
+  const waiting = team.queued > 0 ? `, with ${plural(team.queued, "request")} waiting` : "";
+  const uses = `uses ${percent(team.used ?? 0)}`;
   const due = `entitled to ${percent(team.entitled)}`;
   switch (team.state) {
-    case "idle": return team.entitled === undefined ? "idle" : `idle, ${due}`;
-    case "unknown": return `uses ${percent(team.used)}; what it is entitled to is not known here${waiting}`;
+    case "idle": return team.entitled === undefined ? "idle" : `idle, ${due} when all ask`;
+    case "unknown": return `${uses}; what it is entitled to is not known here${waiting}`;
     case "over": {
       const others = teams.filter((other) => other !== team && other.queued > 0);
-      return `over its share: uses ${percent(team.used)}, ${due}, while ${names(others)} ${others.length === 1 ? "waits" : "wait"}${waiting}`;
+      return `${uses}, ${due}, while ${names(others)} ${others.length === 1 ? "waits" : "wait"}${waiting}`;
     }
-    case "borrows": return `borrows: uses ${percent(team.used)}, ${due}, of what others leave idle${waiting}`;
-    case "short": return `below its share: uses ${percent(team.used ?? 0)}, ${due}${waiting}`;
-    default: return `within its share: uses ${percent(team.used ?? 0)}, ${due}${waiting}`;
+    case "borrows": return `${uses}, ${due}, borrowing what others leave idle${waiting}`;
+    default: return `${uses}, ${due}${waiting}`;
   }
 }
 

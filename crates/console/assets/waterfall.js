@@ -48,12 +48,12 @@ export function waterfall(record, lines = []) {
     const from = begun;
     begun += took;
     const line = told[phase];
-    return h("tr", { class: phase === most ? "most" : undefined },
+    return h("tr", { class: phase === most ? "most" : took > 0 ? undefined : "none" },
       h("th", { scope: "row", class: "phase", title: ABOUT[phase] }, phase.replace("_", " ")),
       h("td", {}, h("div", { class: "lane", "aria-hidden": "true" }, took > 0 ? h("span", { class: `fill ${COLOUR[phase]}`, style: { left: part(from, total), width: part(took, total) } }) : null)),
       h("td", { class: "took" }, ms(took)),
-      h("td", { class: "usual" }, isNumber(line?.usual_ms) ? `usually ${ms(line.usual_ms)}` : ""),
-      h("td", { class: "why" }, line?.what ?? ABOUT[phase]));
+      h("td", { class: "usual" }, isNumber(line?.usual_ms) ? ms(line.usual_ms) : ""),
+      h("td", { class: "why" }, line?.what || ABOUT[phase]));
   });
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Phases" }, h("table", { class: "fall", "aria-label": "Phases in order of time" },
     h("thead", {}, h("tr", {}, [["phase", "Phase"], ["", `0 to ${ms(total)}`], ["took", "Took"], ["usual", "Usual"], ["why", "What it was"]].map(([kind, name]) => h("th", { scope: "col", class: kind || undefined }, name)))),

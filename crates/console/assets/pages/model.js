@@ -9,14 +9,14 @@ import { Table } from "../table.js";
 import { summary, upTag } from "./models.js";
 
 const COLUMNS = [
-  { name: "Replica", width: 200, of: (one) => h("a", { class: "cut", dir: "auto", title: one.name, href: link("requests", undefined, { replica: one.name }) }, one.name), by: (one) => one.name },
+  { name: "Replica", width: 170, of: (one) => h("a", { class: "cut", dir: "auto", title: one.name, href: link("requests", undefined, { replica: one.name }) }, one.name), by: (one) => one.name },
   { name: "State", width: 96, of: (one) => tag(one.up ? "up" : "down", one.up ? "ok" : "bad"), by: (one) => (one.up ? 1 : 0) },
   { name: "Running", width: 96, num: true, of: (one) => `${count(one.in_flight)}${one.places ? ` / ${count(one.places)}` : ""}`, by: (one) => one.in_flight },
   { name: "Tokens", width: 90, num: true, of: (one) => short(one.tokens_in_flight), by: (one) => one.tokens_in_flight, wide: true },
-  { name: "Health", width: 170, of: (one) => cut(one.health), by: (one) => one.health, wide: true },
+  { name: "Health", width: 140, of: (one) => cut(one.health), by: (one) => one.health, wide: true },
   { name: "Last report", width: 100, num: true, of: (one) => ms(one.report_age_ms ?? undefined), by: (one) => one.report_age_ms, wide: true },
-  { name: "Last failure", width: 190, of: (one) => (one.last_error ? cut(`${words(kindOf(one.last_error.kind))}, ${span(one.last_error.ago_ms)} ago`) : h("span", { class: "muted" }, "none")), by: (one) => one.last_error?.ago_ms, wide: true },
-  { name: "Address", width: 230, of: (one) => cut(one.url, "mono"), by: (one) => one.url, wide: true },
+  { name: "Last failure", width: 170, of: (one) => (one.last_error ? cut(`${words(kindOf(one.last_error.kind))}, ${span(one.last_error.ago_ms)} ago`) : h("span", { class: "muted" }, "none")), by: (one) => one.last_error?.ago_ms, wide: true },
+  { name: "Address", width: 190, of: (one) => cut(one.url, "mono"), by: (one) => one.url, wide: true },
 ];
 
 const kindOf = (kind) => (typeof kind === "string" ? kind : Object.keys(kind ?? {})[0]);
@@ -82,8 +82,8 @@ const figures = (one, lane) => h("div", { class: "stats" },
   stat("Waiting", count(one.waiting), lane.queue?.tokens ? `${short(lane.queue.tokens)} tokens` : "nobody waits", link("live", undefined, { model: one.name, phase: "queue" })),
   stat("Running", [count(one.running), h("small", {}, one.places ? ` / ${count(one.places)}` : "")], one.places ? `${percent(one.running / one.places)} of the places` : "places not told", link("live", undefined, { model: one.name })),
   stat("Tokens written", [short(one.tokens), h("small", {}, " / s")], plural(one.up, "replica"), link("requests", undefined, { model: one.name })),
-  stat("First token, p99", ms(one.ttft), "the last 5 seconds that had any"), stat("Each further token", ms(one.tpot), "median"),
-  stat("Unfairness", short(lane.queue?.gap), "weighted tokens between teams that wait", link("tenants")));
+  stat("First token, p99", ms(one.ttft), "of late"), stat("Each further token", ms(one.tpot), "median"),
+  stat("Unfairness", short(lane.queue?.gap), "weighted tokens, of who waits", link("tenants")));
 
 function scaling(one, name) {
   if (!one.scaling) return wide("half", "Copies", "as many as the Model says", undefined, empty("This model does not follow its load", "With `scaling` in its manifest, copies come and go by what requests need.", "pilotage status"));

@@ -6,7 +6,7 @@ import { h, slot } from "../dom.js";
 import { at, count, isNumber, money, ms, percent, plural, short, sum } from "../format.js";
 import { command, empty, ending, head, named, stat, tag, wide } from "../parts.js";
 import { link } from "../route.js";
-import { sentence, shares } from "../shares.js";
+import { sentence, shares, STATES } from "../shares.js";
 import { longest, strip } from "../waterfall.js";
 
 const SHOWN_TEAMS = 8;
@@ -104,12 +104,15 @@ function teams({ status, history }) {
 
 export const legend = () => h("p", { class: "keyline", "aria-hidden": "true" }, h("span", {}, h("i", {}), "used"), h("span", {}, h("i", { class: "over" }), "more than is theirs"), h("span", {}, h("i", { class: "due" }), "what is theirs"));
 
+/** What its share is like. */
+export const stateTag = (team) => (team.state === "unknown" ? h("span", { class: "muted" }, "–") : tag(...STATES[team.state]));
+
 /** A team with its bar and its sentence. */
 export function teamLine(team, all) {
   const over = team.state === "over" || team.state === "borrows";
   return h("li", { class: "share", key: team.name }, h("span", { class: "who" }, named("tenants", team.name)), shareBar(team.used, team.entitled, over),
     h("span", { class: "figures" }, h("b", {}, percent(team.used ?? 0)), ` of ${percent(team.entitled)}`),
-    h("span", { class: "say" }, team.state === "over" ? [tag("over its share", "bad"), sentence(team, all).replace("over its share:", "")] : sentence(team, all)));
+    h("span", { class: "say" }, team.state === "idle" || team.state === "within" ? null : [stateTag(team), " "], sentence(team, all)));
 }
 
 function findings(report) {
@@ -125,10 +128,10 @@ function slowest(records) {
   if (!records) return h("p", { class: "muted" }, "Loading…");
   const slow = [...records].sort((a, b) => b.t_total_ms - a.t_total_ms).slice(0, SHOWN_SLOW);
   if (!slow.length) return empty("No request has ended yet", "Ask the model something, and it is here a moment later:", "pilotage chat");
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Slowest requests" }, h("table", { class: "fixed", "aria-label": "Slowest requests" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Why so long"), h("th", { scope: "col" }, "Where the time went"), h("th", { scope: "col", class: "num" }, "Took"), h("th", { scope: "col", class: "wide" }, "Team"), h("th", { scope: "col", class: "wide" }, "Model"), h("th", { scope: "col", class: "wide" }, "How"), h("th", { scope: "col", class: "wide num" }, "Ended"))),
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Slowest requests" }, h("table", { class: "fixed slow", "aria-label": "Slowest requests" },
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Why"), h("th", { scope: "col" }, "Where the time went"), h("th", { scope: "col", class: "num" }, "Took"), h("th", { scope: "col", class: "wide" }, "Team"), h("th", { scope: "col", class: "wide" }, "Model"), h("th", { scope: "col", class: "wide" }, "How"), h("th", { scope: "col", class: "wide num" }, "Ended"))),
     h("tbody", {}, slow.map((one) => h("tr", {},
-      h("td", {}, h("a", { class: "cut", href: link("requests", one.request_id), title: one.request_id }, `why: mostly ${longest(one) ?? "unknown"}`.replace("_", " "))),
+      h("td", {}, h("a", { class: "cut", href: link("requests", one.request_id), title: one.request_id }, `mostly ${longest(one) ?? "unknown"}`.replace("_", " "))),
       h("td", {}, strip(one, one.t_total_ms)), h("td", { class: "num" }, ms(one.t_total_ms)),
       h("td", { class: "wide" }, named("tenants", one.tenant)), h("td", { class: "wide" }, named("models", one.lane)), h("td", { class: "wide" }, ending(one)), h("td", { class: "wide num" }, at(one.unix_ms)))))));
 }

@@ -17,15 +17,15 @@ const BANDS = ["realtime", "standard", "bulk", "batch"];
 /** Columns of requests that ended. */
 export const COLUMNS = [
   { name: "Ended", width: 86, of: (one) => h("span", { title: date(one.unix_ms) }, at(one.unix_ms)), by: (one) => one.seq, num: true, wide: true },
-  { name: "Request", width: 150, of: (one) => h("a", { class: "cut mono", href: link("requests", one.request_id), title: one.request_id }, one.request_id) },
-  { name: "Team", width: 130, of: (one) => named("tenants", one.tenant), by: (one) => one.tenant, wide: true },
-  { name: "Model", width: 130, of: (one) => named("models", one.lane), by: (one) => one.lane, wide: true },
-  { name: "How", width: 116, of: ending, by: (one) => `${one.termination}${one.status}` },
+  { name: "Request", width: 132, of: (one) => h("a", { class: "cut mono", href: link("requests", one.request_id), title: one.request_id }, one.request_id) },
+  { name: "Team", width: 106, of: (one) => named("tenants", one.tenant), by: (one) => one.tenant, wide: true },
+  { name: "Model", width: 112, of: (one) => named("models", one.lane), by: (one) => one.lane, wide: true },
+  { name: "How", width: 112, of: ending, by: (one) => `${one.termination}${one.status}` },
   { name: "Took", width: 84, num: true, of: (one) => ms(one.t_total_ms), by: (one) => one.t_total_ms },
-  { name: "First token", width: 96, num: true, wide: true, of: (one) => ms(one.ttft_ms ?? undefined), by: (one) => one.ttft_ms },
-  { name: "Where the time went", width: 170, wide: true, of: (one) => strip(one, one.t_total_ms) },
-  { name: "Mostly", width: 96, wide: true, of: (one) => (longest(one) ?? "–").replace("_", " "), by: longest },
-  { name: "Tokens", width: 110, num: true, wide: true, of: (one) => `${short(one.input_tokens ?? one.input)} → ${short(one.output_tokens ?? one.output)}`, by: (one) => one.output_tokens ?? one.output },
+  { name: "First token", width: 92, num: true, wide: true, of: (one) => ms(one.ttft_ms ?? undefined), by: (one) => one.ttft_ms },
+  { name: "Where it went", width: 124, wide: true, of: (one) => strip(one, one.t_total_ms) },
+  { name: "Mostly", width: 80, wide: true, of: (one) => (longest(one) ?? "–").replace("_", " "), by: longest },
+  { name: "Tokens", width: 112, num: true, wide: true, of: (one) => `${short(one.input_tokens ?? one.input)} → ${short(one.output_tokens ?? one.output)}`, by: (one) => one.output_tokens ?? one.output },
   { name: "Replica", width: 130, wide: true, of: (one) => cut(one.replica), by: (one) => one.replica },
 ];
 

@@ -20,7 +20,7 @@ const nothing = () => h("div", { class: "card" }, empty("No route is set", "A Ro
 function route(one) {
   const arms = one.arms ?? [];
   const all = arms.reduce((sum, arm) => sum + (arm.requests ?? 0), 0);
-  return wide(arms.length > 1 ? "" : "half", one.name, one.canary ? undefined : plural(arms.length, "arm"), h("a", { href: link("requests", undefined, { model: arms[0]?.model }) }, "Requests"),
+  return wide("", one.name, one.canary ? undefined : plural(arms.length, "arm"), h("a", { href: link("requests", undefined, { model: arms[0]?.model }) }, "Requests"),
     one.canary ? canary(one.canary) : null,
     arms.length ? h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Arms of ${one.name}` }, table(one.name, arms, all)) : h("p", { class: "muted" }, "It had no request yet."));
 }

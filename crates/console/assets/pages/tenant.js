@@ -7,7 +7,7 @@ import { count, date, isNumber, money, own, percent, short } from "../format.js"
 import { below, empty, facts, named, stat, wide } from "../parts.js";
 import { link } from "../route.js";
 import { sentence, shares } from "../shares.js";
-import { stateTag } from "./tenants.js";
+import { stateTag } from "./overview.js";
 
 const DAY_MS = 86_400_000;
 
@@ -18,10 +18,10 @@ export function open(page) {
   page.poll("/status", 2, (status) => { seen.status = status; });
   page.poll(withQuery("/history", { seconds: 900 }), 5, (history) => {
     seen.history = history;
-    const own = own(history.tenants, name) ?? {};
+    const used = own(history.tenants, name) ?? {};
     const step = history.step_s || 5;
     for (const [key, chart] of Object.entries(charts)) {
-      chart.set([{ name: key, values: (own[key] ?? []).map((value) => (isNumber(value) ? value / step : null)) }], { from: history.from_unix_ms, step_s: step });
+      chart.set([{ name: key, values: (used[key] ?? []).map((value) => (isNumber(value) ? value / step : null)) }], { from: history.from_unix_ms, step_s: step });
     }
   });
   page.poll("/usage/budgets", 60, (budgets) => { seen.budgets = (budgets ?? []).filter((one) => one.tenant === name); }, { optional: true });
@@ -37,7 +37,7 @@ export function open(page) {
 }
 
 const figures = (team) => h("div", { class: "stats" },
-  stat("Uses", percent(team.used), "of the tokens of late"), stat("Entitled to", percent(team.entitled), isNumber(team.weight) ? `weight ${team.weight}` : "weight not told"),
+  stat("Uses", percent(team.used), "of the tokens of late"), stat("Entitled to", percent(team.entitled), isNumber(team.weight) ? `weight ${team.weight}; ${percent(team.nominal)} when all ask` : "weight not told"),
   stat("Waiting", count(team.queued), "requests", link("live", undefined, { tenant: team.name, phase: "queue" })), stat("KV tokens", short(team.usage), team.guaranteed ? `${short(team.guaranteed)} guaranteed` : "in flight", link("live", undefined, { tenant: team.name })));
 
 function body(team, seen, charts, all) {
@@ -59,5 +59,5 @@ function budgets(list) {
 function spent(usage) {
   const total = usage?.total;
   if (!total) return null;
-  return facts([["Last 24 hours", `${count(total.requests)} requests, ${short(total.input_tokens)} tokens read, ${short(total.output_tokens)} written`], ["Price", total.price ? money(total.price, usage.currency) : null]]);
+  return h("div", { class: "gap-top" }, facts([["Last 24 hours", `${count(total.requests)} requests, ${short(total.input_tokens)} tokens read, ${short(total.output_tokens)} written`], ["Price", total.price ? money(total.price, usage.currency) : null]]));
 }

@@ -3,19 +3,15 @@ import { withQuery } from "../api.js";
 import { shareBar } from "../bars.js";
 import { h, slot } from "../dom.js";
 import { count, percent, plural, short } from "../format.js";
-import { cut, empty, head, named, tag } from "../parts.js";
-import { sentence, shares } from "../shares.js";
+import { empty, head, named, tag } from "../parts.js";
+import { shares } from "../shares.js";
 import { Table } from "../table.js";
-import { legend } from "./overview.js";
+import { legend, stateTag } from "./overview.js";
 
-const STATES = { over: ["over its share", "bad"], borrows: ["borrows", "warn"], short: ["below its share", "warn"], within: ["within", "ok"], unknown: ["", undefined], idle: ["idle", undefined] };
 const ORDER = ["over", "short", "borrows", "within", "unknown", "idle"];
 
-/** What its share is like, as a tag. */
-export const stateTag = (team) => (team.state === "unknown" ? h("span", { class: "muted" }, "–") : tag(...STATES[team.state]));
-
 const columns = (seen) => [
-  { name: "Team", width: 180, of: (team) => named("tenants", team.name), by: (team) => team.name },
+  { name: "Team", width: 200, of: (team) => named("tenants", team.name), by: (team) => team.name },
   { name: "Is", width: 120, of: stateTag, by: (team) => ORDER.indexOf(team.state) },
   { name: "Uses", width: 76, num: true, of: (team) => percent(team.used ?? 0), by: (team) => team.used },
   { name: "Entitled", width: 84, num: true, of: (team) => percent(team.entitled), by: (team) => team.entitled },
@@ -23,8 +19,7 @@ const columns = (seen) => [
   { name: "Waiting", width: 84, num: true, of: (team) => count(team.queued), by: (team) => team.queued },
   { name: "KV tokens", width: 96, num: true, wide: true, of: (team) => short(team.usage), by: (team) => team.usage },
   { name: "Guaranteed", width: 100, num: true, wide: true, of: (team) => (team.guaranteed ? short(team.guaranteed) : "–"), by: (team) => team.guaranteed },
-  { name: "In", width: 130, wide: true, of: (team) => (team.parent ? cut(team.parent) : h("span", { class: "muted" }, "–")), by: (team) => team.parent },
-  { name: "In words", width: 320, wide: true, of: (team) => cut(sentence(team, seen.shares.teams)) },
+  { name: "In", width: 130, wide: true, of: (team) => (team.parent ? named("tenants", team.parent) : h("span", { class: "muted" }, "–")), by: (team) => team.parent },
 ];
 
 export function open(page) {

@@ -84,7 +84,7 @@ function budgets(list) {
   if (!list?.length) return null;
   return wide("half", "Budgets", undefined, undefined, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Budgets" }, h("table", { "aria-label": "Budgets" },
     h("thead", {}, h("tr", {}, ["Team", "Window", "Spent", "Limit", "Used up"].map((text) => h("th", { scope: "col" }, text)))),
-    h("tbody", {}, list.slice(0, 100).map((one) => h("tr", {}, h("td", {}, named("tenants", one.tenant)), h("td", {}, one.window), h("td", {}, `${short(Number(one.spent))} (${percent(Number(one.spent) / Number(one.limit))})`), h("td", {}, short(Number(one.limit))), h("td", {}, one.exhausted_at ? (isNumber(one.exhausted_at) ? date(one.exhausted_at) : one.exhausted_at) : tag("not in it", "ok"))))))));
+    h("tbody", {}, list.slice(0, 100).map((one) => h("tr", {}, h("td", {}, named("tenants", one.tenant)), h("td", {}, one.window), h("td", {}, `${short(Number(one.spent))} (${percent(Number(one.spent) / Number(one.limit))})`), h("td", {}, short(Number(one.limit))), h("td", {}, one.exhausted_at ? (isNumber(one.exhausted_at) ? `in ${span(Math.max(0, one.exhausted_at - Date.now()))}` : one.exhausted_at) : tag("not in it", "ok"))))))));
 }
 
 function ledger(one) {

@@ -39,6 +39,7 @@ use crate::quotas::Quotas;
 use crate::stored::Store;
 use crate::table::{Lane, Start, Table};
 use crate::trail::{LaneNow, Ledger, STEP, Trail};
+use crate::triage::Watchman;
 use crate::trials::{Judged, Trials};
 use crate::{reply, responses};
 
@@ -61,6 +62,8 @@ pub(crate) struct Inner {
     pub(crate) trials: Trials,
     /// What requests leave behind.
     pub(crate) trail: Trail,
+    /// What was seen of late, for whoever asks what is wrong.
+    pub(crate) watchman: Watchman,
     /// Which traces are sampled; none but those of clients that say so where there is no sampler.
     sampler: RwLock<Option<Sampler>>,
     /// Responses that a later request can go on from.
@@ -137,6 +140,7 @@ impl Gateway {
             table: RwLock::new(Arc::new(table)),
             trials,
             trail: Trail::new(config.limits.records_kept),
+            watchman: Watchman::default(),
             sampler: RwLock::default(),
             tenants: RwLock::new(Arc::new(tenants)),
             directory: RwLock::new(directory),

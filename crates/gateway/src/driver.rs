@@ -324,6 +324,11 @@ impl Driver {
         self.scheduler.fleet().iter().any(|one| is_near(one) && !idle.contains(&one.id))
     }
 
+    /// All replicas.
+    fn known_replicas(&self) -> Vec<Arc<Replica>> {
+        self.replicas.values().map(|known| Arc::clone(&known.replica)).collect()
+    }
+
     /// Requests that wait, requests at replicas, and replicas that take work.
     fn load(&self) -> (u32, u32, u32) {
         let fleet = self.scheduler.fleet();

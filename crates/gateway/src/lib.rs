@@ -20,6 +20,7 @@ mod responses;
 mod stored;
 mod table;
 mod trail;
+mod triage;
 mod trials;
 
 pub use app::{ConfigError, Front, Gateway, Readiness};

@@ -231,7 +231,7 @@ fn get(replica: &Replica, at: &str) -> Option<Request<Bytes>> {
     request.body(Bytes::new()).ok()
 }
 
-async fn page(client: &Client, replica: &Replica) -> Option<Bytes> {
+pub(crate) async fn page(client: &Client, replica: &Replica) -> Option<Bytes> {
     tokio::time::timeout(PATIENCE, fetch(client, replica)).await.ok().flatten()
 }
 

@@ -5,24 +5,27 @@ mod records;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use pilotage_shell::secret::KeyHash;
 use pilotage_wire::openai::error::ApiError;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app::{self, Gateway};
+use crate::driver::LaneStatus;
 use crate::forward::explain;
 use crate::{auth, reply};
 
 /// What others add to the status, under a name.
 pub type More = Arc<dyn Fn() -> Value + Send + Sync>;
 
-/// Who else than the admin key gets in, by a request's headers.
-pub type Admits = Arc<dyn Fn(&HeaderMap) -> bool + Send + Sync>;
+/// Who gets in without the admin key, by a request's method and headers.
+pub type Admits = Arc<dyn Fn(&Method, &HeaderMap) -> bool + Send + Sync>;
 
 /// What others have on the admin listener.
 #[derive(Clone, Default)]
@@ -59,6 +62,7 @@ impl Gateway {
             .route("/records/{id}", get(records::one))
             .route("/live", get(records::live))
             .route("/history", get(records::history))
+            .route("/triage", get(triage))
             .fallback(app::not_found)
             .method_not_allowed_fallback(app::method_not_allowed)
             .with_state(admin)
@@ -83,17 +87,40 @@ struct Guard {
 async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let sent = auth::sent_key(request.headers()).map(KeyHash::of);
     let has_key = sent.is_some_and(|sent| guard.gateway.inner.config.admin_key.matches(&sent));
-    if has_key || guard.admits.as_ref().is_some_and(|admits| admits(request.headers())) {
+    if has_key
+        || guard.admits.as_ref().is_some_and(|admits| admits(request.method(), request.headers()))
+    {
         return next.run(request).await;
     }
     let message = "the admin listener needs its own key; `pilotage up` keeps it in admin.key of its data directory";
     reply::error(&ApiError::unauthenticated(message))
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let text = admin.gateway.inner.metrics.encode();
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let shown = admin.gateway.inner.metrics.expose(accept);
+    ([(header::CONTENT_TYPE, shown.content_type)], shown.body).into_response()
+}
+
+/// Of what to say what is wrong.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TriageQuery {
+    model: Option<String>,
+}
+
+async fn triage(
+    State(admin): State<Admin>,
+    query: Result<Query<TriageQuery>, QueryRejection>,
+) -> Response {
+    let model = match query {
+        Ok(Query(TriageQuery { model })) => model,
+        Err(rejection) => return reply::error(&ApiError::invalid_request(rejection.body_text())),
+    };
+    if let Some(name) = model.as_deref().filter(|name| admin.gateway.lane(name).is_none()) {
+        return reply::error(&ApiError::not_found(format!("no model `{name}` is served")));
+    }
+    reply::json(StatusCode::OK, &admin.gateway.triage(model.as_deref()))
 }
 
 async fn explain_route(State(admin): State<Admin>, request: Request) -> Response {
@@ -105,17 +132,25 @@ async fn scaling(State(admin): State<Admin>) -> Response {
     reply::json(StatusCode::OK, &admin.gateway.scaling())
 }
 
+impl Gateway {
+    /// How each lane stands.
+    pub(crate) async fn lanes_status(&self) -> Vec<LaneStatus> {
+        let mut lanes = Vec::new();
+        for lane in self.table().lanes() {
+            let Some(mut lane) = lane.handle.status().await else { continue };
+            let directory = self.inner.directory.read();
+            for tenant in &mut lane.tenants {
+                directory.show(tenant);
+            }
+            lanes.push(lane);
+        }
+        lanes
+    }
+}
+
 async fn status(State(admin): State<Admin>) -> Response {
     let inner = &admin.gateway.inner;
-    let mut lanes = Vec::new();
-    for lane in admin.gateway.table().lanes() {
-        let Some(mut lane) = lane.handle.status().await else { continue };
-        let directory = inner.directory.read();
-        for tenant in &mut lane.tenants {
-            directory.show(tenant);
-        }
-        lanes.push(lane);
-    }
+    let lanes = admin.gateway.lanes_status().await;
     let mut body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": inner.clock.now_nanos() / 1_000_000_000,

@@ -149,6 +149,11 @@ impl LaneHandle {
         self.shared.driver.lock().load()
     }
 
+    /// All replicas that are known.
+    pub(crate) fn replicas(&self) -> Vec<Arc<Replica>> {
+        self.shared.driver.lock().known_replicas()
+    }
+
     /// Its name: the model's.
     pub(crate) fn name(&self) -> &str {
         &self.name

@@ -84,6 +84,18 @@ pub(in crate::cmd) struct Front {
     traces: Traces,
 }
 
+/// The gateway keeps what whoever looks on wants to know, until it stops.
+fn observe(gateway: &Gateway, stop: &CancellationToken) {
+    let (kept, until) = (gateway.clone(), stop.clone());
+    drop(tasks::spawn("history", async move {
+        until.run_until_cancelled(kept.keep_history()).await;
+    }));
+    let (watched, until) = (gateway.clone(), stop.clone());
+    drop(tasks::spawn("watch", async move {
+        until.run_until_cancelled(watched.keep_watch()).await;
+    }));
+}
+
 /// What was let go at a look.
 pub(in crate::cmd) struct Gone {
     /// Names of replicas.
@@ -119,10 +131,7 @@ impl Front {
         more.extend(traces.status());
         let routes = gateway.admin_router(Beside { status: more, ..Beside::default() });
         let stop = CancellationToken::new();
-        let (kept, until) = (gateway.clone(), stop.clone());
-        drop(tasks::spawn("history", async move {
-            until.run_until_cancelled(kept.keep_history()).await;
-        }));
+        observe(&gateway, &stop);
         let usual = ServeLimits::default();
         let connections_max = usual.connections_max.min(descriptors::raise());
         let drain_timeout = current.patience();

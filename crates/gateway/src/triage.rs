@@ -1,0 +1,84 @@
+//! The gateway's own look at what it serves: what its engines, its metrics and its status show, kept for some
+//! minutes, and what is wrong by that whenever somebody asks.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use pilotage_lens::triage::observe::{Collector, Ended, Look, StatusSeen};
+use pilotage_lens::triage::{Report, live};
+use serde_json::json;
+
+use crate::app::Gateway;
+use crate::driver::Replica;
+use crate::reports;
+
+/// Nanoseconds between two looks.
+const EVERY_NANOS: u64 = 10_000_000_000;
+
+/// Seconds that are looked back.
+const WINDOW_S: f64 = 300.0;
+
+/// Most engines whose metrics are read for it; of a larger fleet some stand for all.
+const ENGINES_MAX: usize = 64;
+
+/// Engines that are read at once.
+const ENGINES_AT_ONCE: usize = 4;
+
+/// Requests that are looked at.
+const RECORDS_MAX: usize = 2000;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Watchman {
+    seen: Mutex<Collector>,
+}
+
+impl Gateway {
+    /// Looks, time and again, for as long as it is polled.
+    pub async fn keep_watch(&self) {
+        let clock = self.inner.clock;
+        let mut at = clock.now_nanos();
+        loop {
+            self.look().await;
+            at = at.max(clock.now_nanos()).saturating_add(EVERY_NANOS);
+            clock.sleep_until_nanos(at).await;
+        }
+    }
+
+    async fn look(&self) {
+        let lanes = self.lanes_status().await;
+        let status: StatusSeen =
+            serde_json::from_value(json!({ "lanes": lanes })).unwrap_or_default();
+        let page = self.inner.metrics.encode();
+        let engines = self.engine_pages().await;
+        let at_s = self.inner.clock.unix_ms() as f64 / 1e3;
+        let look = Look { at_s, status: &status, page: Some(&page), replicas: &engines };
+        self.inner.watchman.seen.lock().look(look, WINDOW_S);
+    }
+
+    /// What engines show of themselves, by their names.
+    async fn engine_pages(&self) -> Vec<(String, String)> {
+        let table = self.table();
+        let shown = |replica: &Arc<Replica>| replica.metrics.is_some() && !replica.is_gateway;
+        let engines = table.lanes().iter().flat_map(|lane| lane.handle.replicas());
+        let engines: Vec<Arc<Replica>> = engines.filter(shown).take(ENGINES_MAX).collect();
+        let asked = stream::iter(engines).map(|replica| async move {
+            let client = replica.client.as_ref().unwrap_or(&self.inner.client);
+            let page = reports::page(client, &replica).await?;
+            Some((replica.name.to_string(), String::from_utf8_lossy(&page).into_owned()))
+        });
+        asked.buffer_unordered(ENGINES_AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+
+    /// What is wrong with a model, or with the busiest, by what was seen of late.
+    pub fn triage(&self, model: Option<&str>) -> Report {
+        let records = self.inner.trail.recent.page(None, RECORDS_MAX, |record| {
+            model.is_none_or(|model| record.lane.as_deref() == Some(model))
+        });
+        let ended: Vec<Ended> =
+            records.iter().filter_map(|(_, record)| Ended::of(&**record)).collect();
+        let seen = self.inner.watchman.seen.lock().clone();
+        live(&seen, model, &ended)
+    }
+}

@@ -19,8 +19,8 @@ import pytest
 BINARY = os.environ.get("PILOTAGE_BIN", "target/debug/pilotage")
 KEY = "pk-test-0123456789abcdef0123456789abcdef"
 MODEL = "smollm2"
-# Fixtures of tests that want a cluster.
-pytest_plugins = ["cluster_kit"]
+# Fixtures of tests that want a cluster, or a browser.
+pytest_plugins = ["cluster_kit", "console_kit"]
 
 
 def free_port():

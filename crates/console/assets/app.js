@@ -58,8 +58,9 @@ function context(name, params, signal, body) {
       live.poll(path, seconds, signal, (answer) => {
         failures.delete(where);
         if (path === "/status") world.status = answer;
-        take(answer);
+        const enough = take(answer);
         paint();
+        return enough;
       }, (error) => {
         if (optional && error.status) take(undefined, error); else failures.set(where, error);
         paint();

@@ -1,6 +1,9 @@
 // Elements from values. Data becomes text nodes and attributes, never markup, so that no name can be code.
+// Characters that would turn text around, or hide, are shown as what they are.
 const SVG = "http://www.w3.org/2000/svg";
 const PROPERTIES = new Set(["value", "checked", "disabled", "selected", "open", "hidden"]);
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const seen = (text) => String(text).replace(UNSEEN, (one) => `‹${one.codePointAt(0).toString(16)}›`);
 const HTML_ONLY = /^on|^style$|^src|^action|^form/i;
 
 /** An element. `props`: `class`, `on: {event: f}`, `style: {property: value}`, `key`, attributes. */
@@ -29,7 +32,7 @@ function build(node, props, children) {
     else if (PROPERTIES.has(name)) node[name] = value;
     else if (HTML_ONLY.test(name)) throw new Error(`${name} is not for data`);
     else if (name === "href" && !/^(#|\/(?!\/))/.test(value)) continue;
-    else node.setAttribute(name, value === true ? "" : String(value));
+    else node.setAttribute(name, value === true ? "" : name === "title" || name.startsWith("aria-") ? seen(value) : String(value));
   }
   append(node, children);
   return node;
@@ -39,7 +42,7 @@ function append(node, children) {
   for (const child of children) {
     if (Array.isArray(child)) append(node, child);
     else if (child instanceof Node) node.append(child);
-    else if (child !== undefined && child !== null && child !== false) node.append(document.createTextNode(String(child)));
+    else if (child !== undefined && child !== null && child !== false) node.append(document.createTextNode(seen(child)));
   }
 }
 

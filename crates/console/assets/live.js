@@ -24,7 +24,10 @@ export function pulse(now = Date.now()) {
   return ["live", "live"];
 }
 
-/** Asks until `signal` ends it, and at once when somebody looks again. */
+/** What is given back for an answer that will not change. */
+export const ENOUGH = Symbol("enough");
+
+/** Asks until `signal` ends it or `take` has enough, and at once when somebody looks again. */
 export async function poll(path, seconds, signal, take, fail) {
   while (!signal.aborted) {
     if (document.hidden || heartbeat.paused) {
@@ -38,7 +41,7 @@ export async function poll(path, seconds, signal, take, fail) {
       if (signal.aborted) return;
       heartbeat.last = Date.now();
       heartbeat.failed = undefined;
-      take(body);
+      if (take(body) === ENOUGH) return;
     } catch (error) {
       if (signal.aborted || error.name === "AbortError") return;
       if (error.status === undefined) heartbeat.failed = error;

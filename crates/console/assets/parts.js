@@ -52,7 +52,7 @@ async function copy(button, text) {
 }
 
 /** Nothing is there: why, and what makes something be there. */
-export const empty = (title, text, run) => h("div", { class: "empty" }, h("h3", {}, title), h("p", {}, text), run ? command(run) : null);
+export const empty = (title, text, run) => h("div", { class: "empty" }, h("p", { class: "title" }, title), h("p", {}, text), run ? command(run) : null);
 
 /** What went wrong, and what to do. */
 export const trouble = (error) => h("div", { class: "trouble", role: "alert" }, h("strong", {}, error.message), error.fix ?? "");

@@ -6,23 +6,22 @@ const OVER = 1.15;
 const OVER_AT_LEAST = 0.03;
 
 /**
- * Every team of all models: `{name, parent, weight, queued, usage, guaranteed, isLeaf, nominal, fair, entitled, used, state}`.
+ * Every team of all models: `{name, parent, queued, usage, guaranteed, isLeaf, nominal, fair, entitled, used, state}`.
  * `used` is its part of the tokens of the last minutes, or, where there were none, of the KV tokens in flight; `nominal`
- * is its part by weight among all, `fair` among those that use or want something now, `entitled` the one that counts.
+ * is its part when all ask, `fair` among those that use or want something now, `entitled` the one that counts.
  */
 export function shares(status, history) {
   const teams = merged(status);
   const parents = new Set([...teams.values()].map((team) => team.parent).filter(Boolean));
   const list = [...teams.values()];
-  const knowsWeights = list.some((team) => isNumber(team.weight));
   for (const team of list) {
-    team.isLeaf = !parents.has(team.name);
-    team.nominal = knowsWeights ? part(team, teams, list) : undefined;
+    team.isLeaf = !parents.has(team.key);
+    team.nominal = isNumber(team.told) ? team.told : undefined;
   }
   const tokens = recent(history);
   const basis = [...tokens.values()].some((value) => value > 0) ? "tokens" : "kv";
   const amount = (team) => (basis === "tokens" ? tokens.get(team.name) ?? 0 : team.usage);
-  const leaves = list.filter((team) => team.isLeaf);
+  const leaves = list.filter((team) => team.isLeaf && (team.key === team.name || team.queued || team.usage || tokens.get(team.name)));
   const all = leaves.reduce((total, team) => total + amount(team), 0);
   for (const team of leaves) {
     team.amount = amount(team);
@@ -41,21 +40,26 @@ export function shares(status, history) {
 function merged(status) {
   const teams = new Map();
   for (const lane of status?.lanes ?? []) {
-    for (const one of lane.tenants ?? []) {
-      const team = teams.get(one.name) ?? { name: one.name, queued: 0, usage: 0, guaranteed: 0, lanes: [] };
+    const seen = new Map();
+    // What an inner team has is told twice: with all that is below it, and what its own requests have. That is less.
+    for (const one of [...(lane.tenants ?? [])].sort((a, b) => b.usage - a.usage || b.queued - a.queued)) {
+      const isOwn = seen.has(one.name);
+      seen.set(one.name, one);
+      const key = isOwn ? `${one.name}\nown` : one.name;
+      const parent = isOwn ? one.name : one.parent ?? undefined;
+      const team = teams.get(key) ?? { name: one.name, key, parent, queued: 0, usage: 0, guaranteed: 0, lanes: [] };
       team.queued += one.queued ?? 0;
       team.usage += one.usage ?? 0;
-      team.guaranteed += one.guaranteed ?? 0;
-      team.weight ??= one.weight;
-      team.parent ??= one.parent ?? parentOf(one.path);
+      if (!isOwn) {
+        team.guaranteed += one.guaranteed ?? 0;
+        team.told ??= one.entitled_share;
+      }
       team.lanes.push({ lane: lane.name, ...one });
-      teams.set(one.name, team);
+      teams.set(key, team);
     }
   }
   return teams;
 }
-
-const parentOf = (path) => path?.split("/").at(-2);
 
 function withParents(leaves, teams) {
   const found = new Set(leaves);
@@ -63,11 +67,11 @@ function withParents(leaves, teams) {
   return [...found];
 }
 
-// Its weight among its siblings, times its parent's part.
+// Its part of what is there for those that ask. Among siblings, what is told of all that could ask is as good as weights.
 function part(team, teams, among, depth = 0) {
-  const siblings = among.filter((one) => (one.parent ?? null) === (team.parent ?? null));
-  const all = siblings.reduce((total, one) => total + (one.weight ?? 1), 0);
-  const own = all > 0 ? (team.weight ?? 1) / all : 0;
+  const siblings = among.filter((one) => one.parent === team.parent);
+  const all = siblings.reduce((total, one) => total + (one.told ?? 0), 0);
+  const own = all > 0 ? (team.told ?? 0) / all : 0;
   const above = team.parent && depth < 32 ? teams.get(team.parent) : undefined;
   return above ? own * part(above, teams, among, depth + 1) : own;
 }
@@ -109,7 +113,7 @@ export function sentence(team, teams) {
     case "idle": return team.entitled === undefined ? "idle" : `idle, ${due} when all ask`;
     case "unknown": return `${uses}; what it is entitled to is not known here${waiting}`;
     case "over": {
-      const others = teams.filter((other) => other !== team && other.queued > 0);
+      const others = teams.filter((other) => other !== team && other.queued > 0).sort((a, b) => b.queued - a.queued);
       return `${uses}, ${due}, while ${names(others)} ${others.length === 1 ? "waits" : "wait"}${waiting}`;
     }
     case "borrows": return `${uses}, ${due}, borrowing what others leave idle${waiting}`;

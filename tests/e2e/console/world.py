@@ -58,6 +58,12 @@ class World:
         """Requests that have ended by now."""
         return self.records + int((time.time() - self.begun) * self.rate)
 
+    def entitled(self, name):
+        team = next(one for one in self.teams if one[0] == name)
+        siblings = [one for one in self.teams if one[1] == team[1]]
+        above = self.entitled(team[1]) if team[1] else 1
+        return above * team[2] / sum(one[2] for one in siblings)
+
     def leaves(self):
         parents = {parent for _, parent, *_ in self.teams}
         return [team for team in self.teams if team[0] not in parents]
@@ -121,7 +127,7 @@ class World:
         try:
             seq = int(name.removeprefix("req-"), 16)
         except ValueError:
-            return None
+            return next(({"live": one} for one in self.live({})["requests"] if one["request_id"] == name), None)
         if not name.startswith("req-") or not max(0, self.ended() - KEPT) < seq <= self.ended() or not self.records:
             return None
         record = self.record(seq)
@@ -134,10 +140,10 @@ class World:
         verdict = f"It waited {record['t_queue_ms'] / 1000:.1f} s for its turn: its team was over its share." if most == "queue" \
             else f"Nothing unusual: writing {record['output']} tokens took most of the time."
         hint = "Give the team more weight, or add a replica: 2 of 6 were full." if most == "queue" else ""
-        return {"record": record, "explanation": {"verdict": verdict, "lines": lines, "hint": hint}}
+        return {"record": record, "explanation": {"verdict": verdict, "phase": most, "lines": lines, "notes": [], "hint": hint or None, "compared_with": 812}}
 
     def live(self, query):
-        running = []
+        running, fits = [], {"tenant": "tenant", "model": "lane", "replica": "replica"}
         for number in range(40 if self.models else 0):
             record = self.record(self.records - number)
             phase = "queue" if number % 3 == 0 else "decode"
@@ -145,6 +151,7 @@ class World:
             running.append({"request_id": f"req-live{number}", "tenant": record["tenant"], "tenant_path": record["tenant_path"], "lane": record["lane"],
                             "replica": None if phase == "queue" else record["replica"], "band": record["band"], "stream": True, "age_ms": sum(so_far.values()),
                             "phase": phase, "phases": so_far, "output": 0 if phase == "queue" else number * 3, "why": record["why"]})
+        running = [one for one in running if all(name not in query or one[field] == query[name] for name, field in fits.items())]
         return {"total": len(running), "requests": running[: int(query.get("limit", 200))]}
 
     def status(self):
@@ -156,8 +163,8 @@ class World:
                     "health": "out: 3 of 3 attempts failed" if down else "works", "report_age_ms": 900 + number % 700}
 
         def lane(at, name):
-            tenants = [{"name": team, "parent": parent, "weight": weight, "queued": waiting if at == 0 else 0, "usage": int(40_000 * part),
-                        "guaranteed": 8_000 if team == "product" else 0, "service": int(9e6 * part)} for team, parent, weight, part, waiting in self.teams]
+            tenants = [{"name": team, "parent": parent, "used_share": part or None, "entitled_share": self.entitled(team), "queued": waiting if at == 0 else 0, "usage": int(40_000 * part),
+                        "guaranteed": 8_000 if team == "product" else 0, "service": int(9e6 * part)} for team, parent, _, part, waiting in self.teams]
             return {"name": name, "queue": {"requests": sum(team[4] for team in self.leaves()) if at == 0 else 0, "tokens": 18_000, "gap": 5_200},
                     "replicas": [replica(name, number) for number in range(self.replicas)], "tenants": tenants,
                     "speed": {"prompt_token_ms": 0.08, "step_ms": 4.6, "sequence_ms": 0.03, "measured": True}}

@@ -30,9 +30,9 @@ export function open(page) {
     label: "Requests that run", columns: COLUMNS, key: (one) => one.request_id, height: Math.max(320, innerHeight - 330), sort: { by: "For", down: true },
     empty: () => (seen.live ? empty(params.phase || params.tenant || params.model ? "None like this runs" : "Nothing runs now", "Requests are here from the moment they come until they end.", "pilotage chat") : h("p", { class: "empty" }, "Loading…")),
   });
-  page.poll(withQuery("/live", { limit: LIMIT }), 1, (live) => {
+  page.poll(withQuery("/live", { limit: LIMIT, tenant: params.tenant, model: params.model, replica: params.replica }), 1, (live) => {
     seen.live = live;
-    const fits = (one) => (!params.phase || one.phase === params.phase) && (!params.tenant || one.tenant === params.tenant) && (!params.model || one.lane === params.model);
+    const fits = (one) => !params.phase || one.phase === params.phase;
     table.set((live.requests ?? []).filter(fits));
   });
   const change = (changes) => { amend(changes); };

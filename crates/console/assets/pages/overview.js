@@ -110,7 +110,7 @@ export const stateTag = (team) => (team.state === "unknown" ? h("span", { class:
 /** A team with its bar and its sentence. */
 export function teamLine(team, all) {
   const over = team.state === "over" || team.state === "borrows";
-  return h("li", { class: "share", key: team.name }, h("span", { class: "who" }, named("tenants", team.name)), shareBar(team.used, team.entitled, over),
+  return h("li", { class: "share", key: team.key }, h("span", { class: "who" }, named("tenants", team.name)), shareBar(team.used, team.entitled, over),
     h("span", { class: "figures" }, h("b", {}, percent(team.used ?? 0)), ` of ${percent(team.entitled)}`),
     h("span", { class: "say" }, team.state === "idle" || team.state === "within" ? null : [stateTag(team), " "], sentence(team, all)));
 }

@@ -1,7 +1,7 @@
 // One request: why it took as long as it did, in words and drawn.
-import { get } from "../api.js";
 import { h } from "../dom.js";
-import { count, date, isNumber, ms, percent } from "../format.js";
+import { ENOUGH } from "../live.js";
+import { count, date, isNumber, money, ms, percent } from "../format.js";
 import { below, card, command, empty, ending, facts, named, tag, wide } from "../parts.js";
 import { link } from "../route.js";
 import { longest, phases, waterfall } from "../waterfall.js";
@@ -11,29 +11,15 @@ const ID = /^[A-Za-z0-9._:-]{1,128}$/;
 export function open(page) {
   const seen = {};
   const id = page.name;
-  const path = `/records/${encodeURIComponent(id)}`;
-  // One that ended does not change: it is asked for until it is there.
-  const look = async () => {
-    if (seen.ended) return;
-    try {
-      const { record, explanation } = await get(path, page.signal);
-      Object.assign(seen, { record, explanation, ended: true, running: undefined });
-    } catch (error) {
-      if (error.status !== 404) throw error;
-      seen.missing = true;
-    }
-    page.paint();
-  };
-  look().catch((error) => { if (!page.signal.aborted) { seen.problem = error; page.paint(); } });
-  page.poll("/live?limit=1000", 2, (live) => {
-    if (seen.ended) return;
-    seen.running = live.requests?.find((one) => one.request_id === id);
-    look().catch(() => {});
+  page.poll(`/records/${encodeURIComponent(id)}`, 2, (answer, error) => {
+    Object.assign(seen, { record: answer?.record, explanation: answer?.explanation, running: answer?.live, error });
+    // One that ended does not change.
+    return seen.record ? ENOUGH : undefined;
   }, { optional: true });
   page.view(() => {
     if (seen.record) return ended(seen.record, seen.explanation ?? {});
     if (seen.running) return running(seen.running);
-    return [below("requests", "Requests", h("span", { class: "mono" }, id)), seen.missing ? missing(id) : h("p", { class: "muted" }, seen.problem?.message ?? "Loading…")];
+    return [below("requests", "Requests", h("span", { class: "mono" }, id)), seen.error ? missing(id) : h("p", { class: "muted" }, "Loading…")];
   });
 }
 
@@ -54,7 +40,8 @@ function ended(record, explanation) {
   return [
     below("requests", "Requests", title(record), [ending(record), ` ${ms(record.t_total_ms)}, ended ${date(record.unix_ms)}`]),
     h("div", { class: "grid" },
-      h("section", { class: "card", "aria-label": "Why it took this long" }, h("p", { class: "verdict", id: "verdict" }, explanation.verdict ?? plain(record)), explanation.hint ? h("p", { class: "any" }, explanation.hint) : null),
+      h("section", { class: "card", "aria-label": "Why it took this long" }, h("p", { class: "verdict", id: "verdict" }, explanation.verdict ?? plain(record)), (explanation.notes ?? []).map((note) => h("p", { class: "any" }, note)), explanation.hint ? h("p", { class: "any" }, h("strong", {}, "To change: "), explanation.hint) : null,
+        explanation.compared_with ? h("p", { class: "muted" }, `Usual is the median of ${count(explanation.compared_with)} requests of the same model of late.`) : null),
       wide("", "Where the time went", sums(record), undefined, waterfall(record, explanation.lines)),
       wide("half", "What it is", undefined, undefined, what(record)),
       wide("half", "Where it ran", undefined, undefined, where(record)),
@@ -81,7 +68,7 @@ const yes = (flag) => (flag ? "yes" : undefined);
 const what = (record) => facts([
   ["Team", named("tenants", record.tenant)], ["In", record.tenant_path ? h("span", { class: "any" }, record.tenant_path.split("/").join(" › ")) : null],
   ["Model", named("models", record.lane)], ["Route", record.route], ["Why this model", record.route_why], ["Version", record.model_version], ["Adapter", record.adapter],
-  ["Path", h("span", { class: "mono" }, record.path)], ["Band", record.band], ["Stream", yes(record.stream)], ["Status", String(record.status)],
+  ["Path", h("span", { class: "mono" }, record.path)], ["Band", record.band], ["Stream", yes(record.stream)], ["Charged", record.charged_micros ? money((record.charged_micros / 1e6).toFixed(6)) : null], ["Status", String(record.status)],
   ["Kept answer", record.cache], ["Shared with another", yes(record.merged)], ["A copy nobody sees", yes(record.mirror)],
 ]);
 

@@ -14,9 +14,12 @@ const FILTERS = ["tenant", "model", "replica", "band", "termination", "min_ms", 
 const ENDINGS = ["ok", "client_cancel", "bad_request", "quota", "budget", "queue_full", "deadline", "upstream_error", "upstream_interrupted", "timeout", "draining"];
 const BANDS = ["realtime", "standard", "bulk", "batch"];
 
+// A copy has its request's id, and a span of its own.
+const key = (one) => `${one.request_id}/${one.span_id}`;
+
 /** Columns of requests that ended. */
 export const COLUMNS = [
-  { name: "Ended", width: 86, of: (one) => h("span", { title: date(one.unix_ms) }, at(one.unix_ms)), by: (one) => one.seq, num: true, wide: true },
+  { name: "Ended", width: 86, of: (one) => h("span", { title: date(one.unix_ms) }, at(one.unix_ms)), by: (one) => one.unix_ms, num: true, wide: true },
   { name: "Request", width: 132, of: (one) => h("a", { class: "cut mono", href: link("requests", one.request_id), title: one.request_id }, one.request_id) },
   { name: "Team", width: 106, of: (one) => named("tenants", one.tenant), by: (one) => one.tenant, wide: true },
   { name: "Model", width: 112, of: (one) => named("models", one.lane), by: (one) => one.lane, wide: true },
@@ -32,16 +35,16 @@ export const COLUMNS = [
 export function open(page) {
   const { params } = page;
   const slow = params.sort === "slow";
-  const seen = { rows: [], next: undefined, loading: false, ended: false, follow: params.follow === "1", missed: 0 };
+  const seen = { rows: [], had: new Set(), next: undefined, loading: false, ended: false, follow: params.follow === "1", missed: 0 };
   const table = new Table({
-    label: "Requests that ended", columns: COLUMNS, key: (one) => one.seq, height: Math.max(320, innerHeight - 330),
+    label: "Requests that ended", columns: COLUMNS, key, height: Math.max(320, innerHeight - 330),
     sort: slow ? { by: "Took", down: true } : { by: "Ended", down: true }, onEnd: () => older(), empty: () => nothing(params),
   });
   const query = Object.fromEntries(FILTERS.map((name) => [name, params[name]]));
   const add = (records) => {
-    const had = new Set(seen.rows.map((one) => one.seq));
-    const fresh = records.filter((one) => !had.has(one.seq));
-    if (fresh.length) seen.rows = [...fresh, ...seen.rows].sort((a, b) => b.seq - a.seq).slice(0, ROWS_MAX);
+    const fresh = records.filter((one) => !seen.had.has(key(one)));
+    for (const one of fresh) seen.had.add(key(one));
+    if (fresh.length) seen.rows = [...fresh, ...seen.rows].sort((a, b) => b.unix_ms - a.unix_ms).slice(0, ROWS_MAX);
     table.set(seen.rows);
   };
 

@@ -37,7 +37,7 @@ export function open(page) {
 }
 
 const figures = (team) => h("div", { class: "stats" },
-  stat("Uses", percent(team.used), "of the tokens of late"), stat("Entitled to", percent(team.entitled), isNumber(team.weight) ? `weight ${team.weight}; ${percent(team.nominal)} when all ask` : "weight not told"),
+  stat("Uses", percent(team.used), "of the tokens of late"), stat("Entitled to", percent(team.entitled), isNumber(team.nominal) ? `${percent(team.nominal)} when all ask` : "not told"),
   stat("Waiting", count(team.queued), "requests", link("live", undefined, { tenant: team.name, phase: "queue" })), stat("KV tokens", short(team.usage), team.guaranteed ? `${short(team.guaranteed)} guaranteed` : "in flight", link("live", undefined, { tenant: team.name })));
 
 function body(team, seen, charts, all) {

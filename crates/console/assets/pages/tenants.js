@@ -25,7 +25,7 @@ const columns = (seen) => [
 export function open(page) {
   const seen = { shares: { teams: [] } };
   const table = new Table({
-    label: "Teams", columns: columns(seen), key: (team) => team.name, height: Math.max(320, innerHeight - 250), sort: { by: "Is", down: false },
+    label: "Teams", columns: columns(seen), key: (team) => team.key, height: Math.max(320, innerHeight - 250), sort: { by: "Is", down: false },
     empty: () => (seen.status ? empty("No team is known yet", "A Tenant says whose key a request comes with, its weight, and what is guaranteed to it. All others are `local`.", "pilotage key new --help") : h("p", { class: "empty" }, "Loading…")),
   });
   const refresh = () => {

@@ -32,7 +32,7 @@ function verdict({ verdict: said, usable }) {
 function finding(one) {
   const fix = one.fix ?? {};
   return h("article", { class: "finding", id: `finding-${one.id}` },
-    h("h3", {}, one.title),
+    h("h2", {}, one.title),
     h("p", {}, severity(one), " ", tag(one.id), ` ${percent(one.confidence)} sure`, one.impact?.share ? `, explains ${percent(one.impact.share)}` : "", one.about?.length ? `, about ${one.about.slice(0, 5).join(", ")}${one.about.length > 5 ? ` and ${count(one.about.length - 5)} more` : ""}` : "", one.follows_from ? `, follows from ${one.follows_from}` : ""),
     h("div", { class: "fix" }, h("p", {}, h("strong", {}, "To change: "), typeof fix === "string" ? fix : fix.what),
       (fix.changes ?? []).map((change) => h("div", {}, h("span", { class: "muted" }, change.place), command(change.text))),

@@ -10,6 +10,10 @@ pub enum Var {
     ApiKey,
     /// The key of the admin listener.
     AdminKey,
+    /// The key that lets in to the console to look.
+    ViewerKey,
+    /// Names under which the console is reached.
+    ConsoleHosts,
     /// The key an engine asks for.
     EngineKey,
     /// The process that an engine must not outlive.
@@ -146,7 +150,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 43] = [
+pub const TABLE: [Variable; 45] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -160,6 +164,20 @@ pub const TABLE: [Variable; 43] = [
         "Key of the admin listener.",
         "made once, kept in the data directory",
         true,
+    ),
+    row(
+        Var::ViewerKey,
+        "PILOTAGE_VIEWER_KEY",
+        "Key that lets in to the console to look, and to change nothing.",
+        "none: the admin key alone lets in",
+        true,
+    ),
+    row(
+        Var::ConsoleHosts,
+        "PILOTAGE_CONSOLE_HOSTS",
+        "Names under which the console is reached, divided by commas: those of an ingress, for example.",
+        "addresses, `localhost`, names without a dot, and Services of a cluster",
+        false,
     ),
     row(
         Var::EngineKey,

@@ -24,7 +24,7 @@ use crate::{auth, reply};
 /// What others add to the status, under a name.
 pub type More = Arc<dyn Fn() -> Value + Send + Sync>;
 
-/// Who gets in without the admin key, by a request's method and headers.
+/// Which requests get in without the admin key, by their headers.
 pub type Admits = Arc<dyn Fn(&Method, &HeaderMap) -> bool + Send + Sync>;
 
 /// What others have on the admin listener.
@@ -87,9 +87,8 @@ struct Guard {
 async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let sent = auth::sent_key(request.headers()).map(KeyHash::of);
     let has_key = sent.is_some_and(|sent| guard.gateway.inner.config.admin_key.matches(&sent));
-    if has_key
-        || guard.admits.as_ref().is_some_and(|admits| admits(request.method(), request.headers()))
-    {
+    let admits = |admits: &Admits| admits(request.method(), request.headers());
+    if has_key || guard.admits.as_ref().is_some_and(admits) {
         return next.run(request).await;
     }
     let message = "the admin listener needs its own key; `pilotage up` keeps it in admin.key of its data directory";

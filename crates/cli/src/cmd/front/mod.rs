@@ -5,6 +5,7 @@
 //! both take a plan over by the same steps.
 
 mod budgets;
+mod console;
 mod current;
 mod fleet;
 mod listen;
@@ -129,7 +130,8 @@ impl Front {
             std::sync::Arc::new(move || serde_json::to_value(&*shown.lock()).unwrap_or_default()),
         ));
         more.extend(traces.status());
-        let routes = gateway.admin_router(Beside { status: more, ..Beside::default() });
+        let routes = gateway
+            .admin_router(Beside { status: more, ..console::beside(&gateway, &keys, clock) });
         let stop = CancellationToken::new();
         observe(&gateway, &stop);
         let usual = ServeLimits::default();

@@ -16,4 +16,5 @@ pub(crate) static TIER: HeaderName = HeaderName::from_static(envelope::TIER);
 pub(crate) static SESSION: HeaderName = HeaderName::from_static(envelope::SESSION);
 pub(crate) static MIRROR: HeaderName = HeaderName::from_static(envelope::MIRROR);
 pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static(trace::TRACEPARENT);
+pub(crate) static TRACESTATE: HeaderName = HeaderName::from_static(trace::TRACESTATE);
 pub(crate) static API_KEY: HeaderName = HeaderName::from_static("x-api-key");

@@ -5,6 +5,9 @@ use std::fmt;
 /// The name of the header.
 pub const TRACEPARENT: &str = "traceparent";
 
+/// The name of the header with what tracing systems say of a trace besides.
+pub const TRACESTATE: &str = "tracestate";
+
 /// A position in a trace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceParent {

@@ -472,9 +472,7 @@ pub(super) fn request(
     set(&names::BAND, HeaderValue::from_static(order.caller.band.name()));
     let left_ms = left(now, order.until).as_millis();
     set(&names::DEADLINE_MS, u64::try_from(left_ms).unwrap_or(u64::MAX).into());
-    if let Ok(trace) = HeaderValue::try_from(order.traced.attempt(to.attempt).to_string()) {
-        set(&names::TRACEPARENT, trace);
-    }
+    order.traced.tell(to.attempt, headers);
     request
 }
 

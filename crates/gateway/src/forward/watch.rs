@@ -348,7 +348,7 @@ impl Watch {
     /// A watch for an attempt that counts only once it has won: it leaves no record.
     pub(crate) fn aside(&self) -> Self {
         let (gateway, request_id) = (self.gateway.clone(), self.request_id.clone());
-        let mut aside = Self::unseen(gateway, self.path, request_id, self.traced);
+        let mut aside = Self::unseen(gateway, self.path, request_id, self.traced.clone());
         (aside.part, aside.over) = (Part::Copy, true);
         aside
     }
@@ -367,8 +367,8 @@ impl Watch {
         &self.request_id
     }
 
-    pub(crate) const fn traced(&self) -> Traced {
-        self.traced
+    pub(crate) fn traced(&self) -> Traced {
+        self.traced.clone()
     }
 
     /// When its first byte came.
@@ -396,7 +396,7 @@ impl Watch {
             timeline: self.timeline,
             path: self.path,
             request_id: self.request_id.clone(),
-            traced: self.traced,
+            traced: self.traced.clone(),
             tenant: self.tenant.take(),
             lane: self.lane.take(),
             adapter: self.adapter.take(),

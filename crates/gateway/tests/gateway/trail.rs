@@ -61,6 +61,7 @@ async fn a_record_tells_all_of_a_request_and_its_phases_are_the_whole() {
     let mut request = chat(PROMPT);
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     request.headers_mut().insert("traceparent", trace.parse().unwrap());
+    request.headers_mut().insert("tracestate", "vendor=1,other=a:b".parse().unwrap());
     request.headers_mut().insert("x-request-id", "mine".parse().unwrap());
     assert_eq!(answer(&gateway, request).await.0, 200);
     let record = Arc::clone(&taken.0.lock()[0]);
@@ -81,6 +82,7 @@ async fn a_record_tells_all_of_a_request_and_its_phases_are_the_whole() {
     let span = pilotage_lens::attempt_span(record.span_id, 1);
     let expect = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{span:016x}-01");
     assert_eq!(seen.headers["traceparent"], expect.as_str());
+    assert_eq!(seen.headers["tracestate"], "vendor=1,other=a:b");
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ impl Watch {
         let mut watch = self.beside();
         watch.part = Part::Generation(generation);
         // Its attempts are those of who asked first, in that one's trace.
-        watch.traced = self.traced;
+        watch.traced = self.traced.clone();
         watch.tenant.clone_from(&self.tenant);
         watch.band = self.band;
         watch.estimated_input = self.estimated_input;

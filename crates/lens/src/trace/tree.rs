@@ -256,9 +256,9 @@ impl Tree<'_> {
         said.say_if(Key::RuntimeVersion, record.runtime_version.clone());
         said.say_if(Key::Hardware, record.hardware.clone());
         said.say_if(Key::ResponseModel, record.lane.clone());
-        if record.status > 0 {
-            said.say(Key::Status, record.status);
-        }
+        // Of a failure the client got another status than the replica gave.
+        let passed = matches!(record.termination, Termination::Ok);
+        said.say_if(Key::Status, Some(record.status).filter(|_| passed));
         said.say_if(Key::ErrorType, self.error_type());
         said.say(Key::InputTokens, record.tokens.input);
         said.say(Key::OutputTokens, record.tokens.output);
@@ -331,13 +331,12 @@ impl Tree<'_> {
         let Some(ttft) = record.ttft else { return };
         let mut said = self.said();
         said.say(Key::Ttft, ttft);
-        said.say(Key::CachedTokens, record.tokens.cached);
         add(Part::Prefill, "prefill", self.course.between(Phase::Connect, Phase::Prefill), said);
         if record.tokens.output < 2 {
             return;
         }
         let mut said = self.said();
-        said.say(Key::OutputTokens, record.tokens.output);
+        said.say(Key::Gaps, record.tokens.output - 1);
         said.say_if(Key::Tpot, record.tpot);
         if let Some(itl) = &record.itl {
             said.say(Key::ItlP50, itl.p50);

@@ -136,6 +136,8 @@ def test_a_request_arrives_as_a_tree(start, collector):
         assert spans[name].start_time_unix_nano >= attempt.start_time_unix_nano
         assert spans[name].end_time_unix_nano <= attempt.end_time_unix_nano
     assert attributes(spans["decode"])["pilotage.itl.max_ms"] > 0
+    counted = [name for name, span in spans.items() if "gen_ai.usage.output_tokens" in attributes(span)]
+    assert counted == [f"chat {MODEL}"], "who adds up spans counts tokens once"
     # Only its own trace came: the rest of the tenth that is drawn is nobody's here.
     [resource] = [one for one in collector.resources()][:1]
     assert resource["service.name"] == "front-1" and resource["telemetry.sdk.language"] == "rust"
@@ -159,8 +161,10 @@ def test_engines_go_on_with_the_trace(elsewhere, engine):
     collector = Collector("http/protobuf")
     stack = elsewhere(**collector.environment(), OTEL_SEMCONV_STABILITY_OPT_IN="gen_ai_latest_experimental")
     trace, headers = traceparent()
+    headers["tracestate"] = "vendor=1"
     assert stack.post("/v1/chat/completions", {**CHAT, "model": "m"}, headers)[0] == 200
     attempt = tree(collector, trace)["chat m"]
+    assert engine.seen[-1]["tracestate"] == "vendor=1"
     assert engine.seen[-1]["traceparent"] == f"00-{trace}-{attempt.span_id.hex()}-01"
     used = attributes(attempt)
     assert used["gen_ai.request.stream"] is False and used["pilotage.usage.counted"] is True

@@ -9,7 +9,8 @@ use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
-use pilotage_gateway::{Gateway, GatewayConfig, Ledger, TenantConfig};
+use pilotage_core::traffic::Charge;
+use pilotage_gateway::{Gateway, GatewayConfig, Ledger, Merge, TenantConfig};
 use pilotage_lens::trace::Sampler;
 use pilotage_lens::{Record, Sink};
 use serde_json::{Value, json};
@@ -83,6 +84,24 @@ async fn a_record_tells_all_of_a_request_and_its_phases_are_the_whole() {
     let expect = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{span:016x}-01");
     assert_eq!(seen.headers["traceparent"], expect.as_str());
     assert_eq!(seen.headers["tracestate"], "vendor=1,other=a:b");
+}
+
+#[tokio::test]
+async fn an_answer_that_may_be_shared_is_in_the_trace_of_who_asked_first() {
+    let mut engine = engine().await;
+    let mut config = config();
+    config.routes[0].merge = Some(Merge { across_tenants: false, charge: Charge::Each });
+    let gateway = gateway(config, &[&engine]);
+    let taken = taking(&gateway);
+    engine.json(200, ANSWER);
+    let body = PROMPT.replacen('{', "{\"temperature\":0,", 1);
+    assert_eq!(answer(&gateway, chat(&body)).await.0, 200);
+    let record = Arc::clone(&taken.0.lock()[0]);
+    assert_eq!((record.attempts, record.merged), (1, false));
+    let seen = engine.seen.recv().await.unwrap();
+    let span = pilotage_lens::attempt_span(record.span_id, 1);
+    let expect = format!("00-{:032x}-{span:016x}-00", record.trace_id);
+    assert_eq!(seen.headers["traceparent"], expect.as_str());
 }
 
 #[tokio::test]

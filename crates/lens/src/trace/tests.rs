@@ -1,3 +1,5 @@
+//! Traces of requests that went well, were tried again, or never had their turn; and which are kept.
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 

@@ -10,6 +10,7 @@ use pilotage_operator::weights;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env;
 use pilotage_shell::metrics::Metrics;
+use pilotage_shell::otlp;
 use pilotage_shell::secret::KeyHash;
 use pilotage_shell::serve::Http2Limits;
 
@@ -121,7 +122,7 @@ fn metrics() -> anyhow::Result<String> {
     };
     // Registering is all that is wanted of it.
     Gateway::new(config, Clock::start(), metrics.clone())?;
-    pilotage_shell::otlp::Counts::register(&metrics);
+    otlp::Counts::register(&metrics);
     let mut out = "# Metrics\n\nOf the gateway, at `/metrics` of the admin listener. Counters end in `_total`. \
          Engines have `/metrics` of their own, under vLLM's names.\n\n| Metric | Meaning |\n|---|---|\n"
         .to_owned();
@@ -312,7 +313,7 @@ fn limits() -> String {
         .chain(http2_limits(&serve.http2))
         .chain(api_limits(&limits))
         .chain(oidc_limits(&limits.oidc));
-    let rows = rows.chain(process_limits()).chain(poison_limits());
+    let rows = rows.chain(process_limits()).chain(poison_limits()).chain(trace_limits());
     let mut out = "# Limits\n\nThe gateway's own. Queues, timeouts and retries are a Route's, see [manifests](manifests.md).\n\n\
          | Limit | Value | Beyond it |\n|---|---|---|\n".to_owned();
     for (what, value, beyond) in rows {
@@ -325,6 +326,23 @@ fn limits() -> String {
         let _ = writeln!(out, "| {what} | {value} | {beyond} |");
     }
     out
+}
+
+fn trace_limits() -> [(&'static str, String, &'static str); 4] {
+    use crate::cmd::front::traces::{CLOSE_MAX, TAIL_PER_SECOND_MAX};
+    let tried = format!("{} s", otlp::TRIED_MAX.as_secs());
+    let close = format!("{} s", CLOSE_MAX.as_secs());
+    let queue = format!("{}, or `OTEL_BSP_MAX_QUEUE_SIZE`", otlp::QUEUE_DEFAULT);
+    [
+        ("Traces that wait for the collector", queue, "dropped, and counted"),
+        (
+            "Traces a second that are kept for how they went",
+            TAIL_PER_SECOND_MAX.to_string(),
+            "held back, and counted",
+        ),
+        ("Time for which a batch of them is tried", tried, "failed, and counted"),
+        ("Time for what is left of them at the end", close, "failed, and counted"),
+    ]
 }
 
 fn weights_limits() -> [(&'static str, String, &'static str); 7] {

@@ -26,7 +26,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const ASKED_MAX: Duration = Duration::from_secs(60);
 
 /// How long a batch is tried for. What comes meanwhile waits in the queue, or is dropped there.
-const TRIED_MAX: Duration = Duration::from_secs(60);
+pub const TRIED_MAX: Duration = Duration::from_secs(60);
 
 /// Makes batches of what waits.
 pub(super) struct Batches<T> {

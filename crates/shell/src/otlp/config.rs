@@ -18,6 +18,9 @@ const PATH: &str = "/v1/traces";
 /// Spans of a request, about, by which it is guessed how many requests are a batch.
 const SPANS_EACH: usize = 8;
 
+/// Most traces that wait where nothing is said: what OpenTelemetry has.
+pub const QUEUE_DEFAULT: u64 = 2048;
+
 /// Most traces that wait, however many are asked for: each holds about two kilobytes.
 const QUEUE_MAX: usize = 1 << 20;
 
@@ -124,7 +127,7 @@ impl Config {
             certificate: first(CERTIFICATE).map(certificate).transpose()?,
             gzip: first(COMPRESSION).map_or(Ok(false), compression)?,
             attributes: attributes(service, set(Var::ServiceName), set(Var::ResourceAttributes))?,
-            queue_max: size(Var::SpanQueue, set(Var::SpanQueue), 2048)?.min(QUEUE_MAX),
+            queue_max: size(Var::SpanQueue, set(Var::SpanQueue), QUEUE_DEFAULT)?.min(QUEUE_MAX),
             delay: set(Var::SpanDelay)
                 .map_or(Ok(5000), |text| number(Var::SpanDelay, &text, 1))?
                 .ms(),

@@ -24,7 +24,8 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, ConfigError, Protocol};
+pub use batch::TRIED_MAX;
+pub use config::{Config, ConfigError, Protocol, QUEUE_DEFAULT};
 pub use counts::Counts;
 pub use message::{AnyValue, Event, KeyValue, SpanStatus, TraceSpan, Value, kind, status};
 pub use receiver::{Receiver, Sending, Sent};

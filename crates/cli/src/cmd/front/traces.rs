@@ -28,10 +28,10 @@ use crate::exit::Wrong;
 const SERVICE: &str = "pilotage";
 
 /// Traces a second that are kept for how they went, beside those that were drawn.
-const TAIL_PER_SECOND_MAX: u32 = 100;
+pub(in crate::cmd) const TAIL_PER_SECOND_MAX: u32 = 100;
 
 /// How long the end may wait for the collector.
-const CLOSE_MAX: Duration = Duration::from_secs(5);
+pub(in crate::cmd) const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 /// The traces of a gateway; nothing where none are sent. Clones are the same.
 #[derive(Clone, Default)]

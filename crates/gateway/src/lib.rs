@@ -31,6 +31,8 @@ pub use config::{
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, Replica};
 pub use forward::{Pick, Picked, Trouble};
+#[doc(hidden)]
+pub use metrics::Counting;
 pub use reports::HealthCheck;
 pub use trail::{AddRow, Ledger};
 pub use trials::Judged;

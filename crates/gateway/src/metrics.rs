@@ -1,58 +1,52 @@
-//! What the gateway counts. Labels come from the configuration alone: a name that a client made up
-//! counts as `_other`.
+//! What the gateway counts. Names in labels come from the configuration alone: one that a client made up
+//! counts as `_other`, and so does what is beyond the most names that a family has.
 
 mod caches;
+mod compat;
 mod copies;
+mod gen_ai;
 mod kv;
 mod outcomes;
 mod requests;
-
-use std::sync::atomic::AtomicU64;
+mod scrape;
+mod standing;
+mod tenants;
+#[cfg(test)]
+mod tests;
 
 use pilotage_core::admit::Limit;
 use pilotage_core::preempt::Reason;
-use pilotage_core::{Scheduler, Span, Tokens};
+use pilotage_core::scale::Goal;
+use pilotage_core::{Band, Scheduler, Span, Tokens};
 use pilotage_lens::Record;
-use pilotage_shell::metrics::Metrics;
-use prometheus_client::encoding::EncodeLabelSet;
+use pilotage_shell::metrics::{About, Family, Labels, Level, Measure, Metrics};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 
 pub(crate) use caches::CacheGauges;
 pub(crate) use kv::{FeedState, KvCounts, ShownFeed};
 use outcomes::Outcomes;
 
-/// The label of requests that never got to a lane.
-const OTHER: &str = "_other";
+/// What tells lanes apart.
+const LANE: Labels = Labels::names(&["lane"]);
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Lane {
-    lane: String,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Typed {
-    lane: String,
-    r#type: &'static str,
-}
-
-type Histograms = Family<Lane, Histogram, fn() -> Histogram>;
+/// The types of tokens that are counted for every answer: what is cached is part of the input.
+const TOKEN_TYPES: [&str; 3] = ["input", "cached", "output"];
 
 /// The gateway's metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct GatewayMetrics {
     requests: requests::Requests,
-    queued: Family<Lane, Gauge>,
-    queued_tokens: Family<Lane, Gauge<u64, AtomicU64>>,
-    in_flight: Family<Lane, Gauge>,
-    replicas_up: Family<Lane, Gauge>,
-    gap: Family<Lane, Gauge<u64, AtomicU64>>,
-    stops: Family<Stopped, Counter>,
-    denials: Family<Denied, Counter>,
-    ejections: Family<Lane, Counter>,
-    canary: Family<Routed, Gauge<f64, AtomicU64>>,
+    tenants: tenants::Tenants,
+    standing: standing::Standing,
+    queued: Family<Level>,
+    queued_tokens: Family<Level>,
+    in_flight: Family<Level>,
+    replicas_up: Family<Level>,
+    gap: Family<Level>,
+    stops: Family<Counter>,
+    denials: Family<Counter>,
+    ejections: Family<Counter>,
+    canary: Family<Measure>,
     copies: copies::Copies,
     caches: caches::Caches,
     resumes: Outcomes,
@@ -60,30 +54,14 @@ pub(crate) struct GatewayMetrics {
     feeds: kv::Feeds,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Routed {
-    route: String,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Stopped {
-    lane: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Denied {
-    limit: &'static str,
-}
-
 /// One lane's gauges.
 #[derive(Clone, Debug)]
 pub(crate) struct LaneGauges {
-    queued: Gauge,
-    queued_tokens: Gauge<u64, AtomicU64>,
-    in_flight: Gauge,
-    replicas_up: Gauge,
-    gap: Gauge<u64, AtomicU64>,
+    queued: Level,
+    queued_tokens: Level,
+    in_flight: Level,
+    replicas_up: Level,
+    gap: Level,
     stops: [Counter; Reason::ALL.len()],
     ejections: Counter,
     /// What its engines publish of their caches.
@@ -93,86 +71,116 @@ pub(crate) struct LaneGauges {
 impl GatewayMetrics {
     /// Registers everything, with every known combination of labels at zero.
     pub(crate) fn new(metrics: &Metrics) -> Self {
+        let level = |name, help| metrics.family::<Level>(About::new(name, help, LANE));
+        let counter = |name, help, labels| metrics.family(About::new(name, help, labels));
+        let reasons = Labels::new(&["lane"], &["reason"]);
+        let limits = Labels::new(&[], &["limit"]);
+        let route = Labels::names(&["route"]);
         let this = Self {
             requests: requests::Requests::new(metrics),
-            queued: metrics.register("pilotage_queue_requests", "Requests waiting for a turn", Family::default()),
-            queued_tokens: metrics.register("pilotage_queue_tokens", "Estimated tokens of the requests waiting", Family::default()),
-            in_flight: metrics.register("pilotage_requests_in_flight", "Requests at a replica", Family::default()),
-            replicas_up: metrics.register("pilotage_replicas_up", "Replicas that take work", Family::default()),
-            gap: metrics.register("pilotage_service_gap_tokens", "Largest difference of received service among waiting tenants, in weighted tokens for weight one", Family::default()),
-            stops: metrics.register("pilotage_stops", "Running requests that made room for others, by reason", Family::default()),
-            ejections: metrics.register("pilotage_ejections", "Replicas that get no work because of what came, or did not come, from them", Family::default()),
-            canary: metrics.register("pilotage_canary_share", "Part of a route's requests that its canary gets, from 0 to 1", Family::default()),
+            tenants: tenants::Tenants::new(metrics),
+            standing: standing::Standing::new(metrics),
+            queued: level("pilotage_queue_requests", "Requests waiting for a turn"),
+            queued_tokens: level(
+                "pilotage_queue_tokens",
+                "Estimated tokens of the requests waiting",
+            ),
+            in_flight: level("pilotage_requests_in_flight", "Requests at a replica"),
+            replicas_up: level("pilotage_replicas_up", "Replicas that take work"),
+            gap: level(
+                "pilotage_service_gap_tokens",
+                "Largest difference of received service among waiting tenants, in weighted tokens for weight one",
+            ),
+            stops: counter(
+                "pilotage_stops",
+                "Running requests that made room for others, by reason",
+                reasons,
+            ),
+            ejections: counter(
+                "pilotage_ejections",
+                "Replicas that get no work because of what came, or did not come, from them",
+                LANE,
+            ),
+            denials: counter(
+                "pilotage_denials",
+                "Requests over a limit of their tenant's path, by limit",
+                limits,
+            ),
+            canary: metrics.family(About::new(
+                "pilotage_canary_share",
+                "Part of a route's requests that its canary gets, from 0 to 1",
+                route,
+            )),
             copies: copies::Copies::new(metrics),
             caches: caches::Caches::new(metrics),
             resumes: Outcomes::of_resumes(metrics),
             hedges: Outcomes::of_hedges(metrics),
             feeds: kv::Feeds::new(metrics),
-            denials: metrics.register("pilotage_denials", "Requests over a limit of their tenant's path, by limit", Family::default()),
         };
         for limit in Limit::ALL {
-            drop(this.denials.get_or_create(&Denied { limit: limit.name() }));
+            drop(this.denials.get(&[], &[limit.name()]));
+        }
+        let build = Labels::new(&[], &["version"]);
+        let about = About::new("pilotage_build_info", "1, with the version of this program", build);
+        metrics.family::<Level>(about).get(&[], &[env!("CARGO_PKG_VERSION")]).set(1);
+        if metrics.names().llm_d_epp {
+            compat::llm_d_epp(metrics, &this);
         }
         this
-    }
-
-    fn zero(&self, lane: &str) {
-        self.requests.zero(lane);
-        self.resumes.zero(lane);
-        self.hedges.zero(lane);
     }
 
     /// A lane is gone, and its series with it; what comes late is counted anew.
     pub(crate) fn forget(&self, lane: &str) {
         self.requests.forget(lane);
+        self.standing.forget(lane);
         self.resumes.forget(lane);
         self.hedges.forget(lane);
-        for reason in Reason::ALL {
-            self.stops.remove(&Stopped { lane: lane.to_owned(), reason: reason.name() });
-        }
         self.copies.forget(lane);
         self.feeds.forget(lane);
-        let lane = Lane { lane: lane.to_owned() };
-        for gauges in [&self.queued, &self.in_flight, &self.replicas_up] {
-            gauges.remove(&lane);
+        self.stops.remove(&[lane]);
+        self.ejections.remove(&[lane]);
+        for gauges in
+            [&self.queued, &self.queued_tokens, &self.in_flight, &self.replicas_up, &self.gap]
+        {
+            gauges.remove(&[lane]);
         }
-        self.queued_tokens.remove(&lane);
-        self.ejections.remove(&lane);
-        self.gap.remove(&lane);
     }
 
     /// The gauges of one lane, with everything else that carries its name at zero.
     pub(crate) fn lane(&self, lane: &str) -> LaneGauges {
-        self.zero(lane);
-        let lane = Lane { lane: lane.to_owned() };
+        self.requests.zero(lane);
+        self.resumes.zero(lane);
+        self.hedges.zero(lane);
         LaneGauges {
-            queued: self.queued.get_or_create(&lane).clone(),
-            queued_tokens: self.queued_tokens.get_or_create(&lane).clone(),
-            in_flight: self.in_flight.get_or_create(&lane).clone(),
-            replicas_up: self.replicas_up.get_or_create(&lane).clone(),
-            gap: self.gap.get_or_create(&lane).clone(),
-            ejections: self.ejections.get_or_create(&lane).clone(),
-            kv: self.feeds.lane(&lane.lane),
-            stops: Reason::ALL.map(|reason| {
-                let stopped = Stopped { lane: lane.lane.clone(), reason: reason.name() };
-                self.stops.get_or_create(&stopped).clone()
-            }),
+            queued: self.queued.get(&[lane], &[]),
+            queued_tokens: self.queued_tokens.get(&[lane], &[]),
+            in_flight: self.in_flight.get(&[lane], &[]),
+            replicas_up: self.replicas_up.get(&[lane], &[]),
+            gap: self.gap.get(&[lane], &[]),
+            ejections: self.ejections.get(&[lane], &[]),
+            kv: self.feeds.lane(lane),
+            stops: Reason::ALL.map(|reason| self.stops.get(&[lane], &[reason.name()])),
         }
+    }
+
+    /// What a lane's answers are to be like from now on, by band.
+    pub(crate) fn set_goals(&self, lane: &str, goals: [Goal; Band::ALL.len()]) {
+        self.requests.set_goals(lane, goals);
     }
 
     /// Shows a canary's part.
     pub(crate) fn canary_share(&self, route: &str, share: f64) {
-        self.canary.get_or_create(&Routed { route: route.to_owned() }).set(share);
+        self.canary.get(&[route], &[]).set(share);
     }
 
     /// A route is gone, and its series with it.
     pub(crate) fn forget_route(&self, route: &str) {
-        self.canary.remove(&Routed { route: route.to_owned() });
+        self.canary.remove(&[route]);
     }
 
     /// Counts a request that a limit stopped.
     pub(crate) fn denied(&self, limit: Limit) {
-        self.denials.get_or_create(&Denied { limit: limit.name() }).inc();
+        self.denials.get(&[], &[limit.name()]).inc();
     }
 
     /// Counts what became of a second attempt.
@@ -188,6 +196,12 @@ impl GatewayMetrics {
     /// Counts a request that ended, and the time it took in the gateway itself.
     pub(crate) fn count(&self, record: &Record, own: Span) {
         self.requests.count(record, own);
+        self.tenants.count(record);
+    }
+
+    /// Counts the gaps between the tokens of a stream: how long, and how many of that length.
+    pub(crate) fn gaps(&self, lane: &str, gaps: impl Iterator<Item = (Span, u64)>) {
+        self.requests.gaps(lane, gaps);
     }
 
     /// Counts the tokens of an answer, however many get it, and the attempts that it took.
@@ -216,9 +230,9 @@ impl GatewayMetrics {
     }
 }
 
-/// Counts of tokens by type.
-const fn typed(tokens: Tokens) -> [(&'static str, u32); 3] {
-    [("input", tokens.input), ("cached", tokens.cached), ("output", tokens.output)]
+/// Counts of tokens, in the order of [`TOKEN_TYPES`].
+const fn typed(tokens: Tokens) -> [u32; 3] {
+    [tokens.input, tokens.cached, tokens.output]
 }
 
 impl LaneGauges {
@@ -243,8 +257,27 @@ impl LaneGauges {
         let up = scheduler.fleet().iter().filter(|replica| replica.up).count();
         self.queued.set(scheduler.queue().len().into());
         self.queued_tokens.set(scheduler.queue().tokens());
-
         self.in_flight.set(running.into());
-        self.replicas_up.set(i64::try_from(up).unwrap_or(i64::MAX));
+        self.replicas_up.set(up as u64);
+    }
+}
+
+/// What a request's end counts, for whoever measures what that costs.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Counting(GatewayMetrics);
+
+impl Counting {
+    /// With one lane.
+    pub fn new(metrics: &Metrics, lane: &str) -> Self {
+        let counts = GatewayMetrics::new(metrics);
+        drop(counts.lane(lane));
+        Self(counts)
+    }
+
+    /// A request ended.
+    pub fn ended(&self, record: &Record) {
+        self.0.count(record, Span::from_nanos(40_000));
+        self.0.generated(record.lane.as_deref(), record.tokens, record.attempts);
     }
 }

@@ -118,6 +118,7 @@ impl Table {
                 }
             };
             handle.set_goals(config.goals);
+            start.metrics.set_goals(&config.name, config.goals);
             handle.set_has_adapters(!config.adapters.is_empty());
             Arc::new(Lane::of(config, handle))
         });

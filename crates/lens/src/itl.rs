@@ -102,6 +102,12 @@ impl Gaps {
         })
     }
 
+    /// How long gaps were, within a tenth, and how many were that long; none is longer than the longest.
+    pub fn counts(&self) -> impl Iterator<Item = (Span, u64)> {
+        let counted = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        counted.map(|(at, count)| (middle(at).min(self.max), u64::from(*count)))
+    }
+
     fn quantile(&self, part: f64) -> Span {
         let counted: u64 = self.buckets.iter().map(|count| u64::from(*count)).sum();
         let wanted = ((counted as f64) * part).ceil().max(1.0) as u64;

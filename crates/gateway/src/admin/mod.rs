@@ -96,9 +96,9 @@ async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Resp
 }
 
 async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    let shown = admin.gateway.inner.metrics.expose(accept);
-    ([(header::CONTENT_TYPE, shown.content_type)], shown.body).into_response()
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = admin.gateway.exposition(accept).await;
+    ([(header::CONTENT_TYPE, exposition.content_type)], exposition.body).into_response()
 }
 
 /// Of what to say what is wrong.

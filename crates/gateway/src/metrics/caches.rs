@@ -1,30 +1,19 @@
 //! What is counted of answers that routes keep.
 
-use pilotage_shell::metrics::Metrics;
-use prometheus_client::encoding::EncodeLabelSet;
+use pilotage_shell::metrics::{About, Family, Labels, Metrics};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Route {
-    route: String,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Evicted {
-    route: String,
-    reason: &'static str,
-}
+const ROUTE: Labels = Labels::names(&["route"]);
 
 /// All routes'.
 #[derive(Clone, Debug)]
 pub(super) struct Caches {
-    hits: Family<Route, Counter>,
-    misses: Family<Route, Counter>,
-    bytes: Family<Route, Gauge>,
-    entries: Family<Route, Gauge>,
-    evictions: Family<Evicted, Counter>,
+    hits: Family<Counter>,
+    misses: Family<Counter>,
+    bytes: Family<Gauge>,
+    entries: Family<Gauge>,
+    evictions: Family<Counter>,
 }
 
 /// One route's.
@@ -42,52 +31,37 @@ pub(crate) struct CacheGauges {
 
 impl Caches {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let counter = |name: &str, help: &str| metrics.register(name, help, Family::default());
+        let counter = |name, help, labels| metrics.family(About::new(name, help, labels));
+        let gauge = |name, help| metrics.family(About::new(name, help, ROUTE));
+        let evicted = "Answers that are kept no more, by reason: room, age";
+        let reasons = Labels::new(&["route"], &["reason"]);
         Self {
-            hits: counter("pilotage_cache_hits", "Requests answered by what was kept"),
-            misses: counter("pilotage_cache_misses", "Requests whose answer was not kept"),
-            bytes: metrics.register(
-                "pilotage_cache_bytes",
-                "Memory of the answers that are kept",
-                Family::default(),
-            ),
-            entries: metrics.register(
-                "pilotage_cache_entries",
-                "Answers that are kept",
-                Family::default(),
-            ),
-            evictions: metrics.register(
-                "pilotage_cache_evictions",
-                "Answers that are kept no more, by reason: room, age",
-                Family::default(),
-            ),
+            hits: counter("pilotage_cache_hits", "Requests answered by what was kept", ROUTE),
+            misses: counter("pilotage_cache_misses", "Requests whose answer was not kept", ROUTE),
+            bytes: gauge("pilotage_cache_bytes", "Memory of the answers that are kept"),
+            entries: gauge("pilotage_cache_entries", "Answers that are kept"),
+            evictions: counter("pilotage_cache_evictions", evicted, reasons),
         }
     }
 
     pub(super) fn route(&self, route: &str) -> CacheGauges {
-        let evictions = |reason| {
-            let evicted = Evicted { route: route.to_owned(), reason };
-            self.evictions.get_or_create(&evicted).clone()
-        };
-        let label = Route { route: route.to_owned() };
+        let name = [route];
         CacheGauges {
-            hits: self.hits.get_or_create(&label).clone(),
-            misses: self.misses.get_or_create(&label).clone(),
-            bytes: self.bytes.get_or_create(&label).clone(),
-            entries: self.entries.get_or_create(&label).clone(),
-            displaced: evictions("room"),
-            expired: evictions("age"),
+            hits: self.hits.get(&name, &[]),
+            misses: self.misses.get(&name, &[]),
+            bytes: self.bytes.get(&name, &[]),
+            entries: self.entries.get(&name, &[]),
+            displaced: self.evictions.get(&name, &["room"]),
+            expired: self.evictions.get(&name, &["age"]),
         }
     }
 
     pub(super) fn forget(&self, route: &str) {
-        for reason in ["room", "age"] {
-            self.evictions.remove(&Evicted { route: route.to_owned(), reason });
+        for family in [&self.hits, &self.misses, &self.evictions] {
+            family.remove(&[route]);
         }
-        let label = Route { route: route.to_owned() };
-        self.hits.remove(&label);
-        self.misses.remove(&label);
-        self.bytes.remove(&label);
-        self.entries.remove(&label);
+        for family in [&self.bytes, &self.entries] {
+            family.remove(&[route]);
+        }
     }
 }

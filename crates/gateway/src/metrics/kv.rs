@@ -1,22 +1,8 @@
 //! What is counted of what engines publish of their KV caches.
 
-use pilotage_shell::metrics::Metrics;
-use prometheus_client::encoding::EncodeLabelSet;
+use pilotage_shell::metrics::{About, Family, Labels, Metrics};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Happened {
-    lane: String,
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct InState {
-    lane: String,
-    state: &'static str,
-}
 
 /// What a feed is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,8 +31,8 @@ const KINDS: [&str; 5] = ["stored", "removed", "cleared", "unknown", "lost"];
 /// All lanes'.
 #[derive(Clone, Debug)]
 pub(super) struct Feeds {
-    events: Family<Happened, Counter>,
-    feeds: Family<InState, Gauge>,
+    events: Family<Counter>,
+    feeds: Family<Gauge>,
 }
 
 /// One lane's.
@@ -61,36 +47,30 @@ pub(crate) struct KvCounts {
 impl Feeds {
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self {
-            events: metrics.register(
+            events: metrics.family(About::new(
                 "pilotage_kv_events",
                 "What engines published of their KV caches, by kind: blocks stored and removed, caches cleared, events unknown, messages lost",
-                Family::default(),
-            ),
-            feeds: metrics.register(
+                Labels::new(&["lane"], &["kind"]),
+            )),
+            feeds: metrics.family(About::new(
                 "pilotage_kv_event_feeds",
                 "Replicas whose KV events are followed, by state: connecting, live, stale (messages were lost), silent (nothing comes though requests run)",
-                Family::default(),
-            ),
+                Labels::new(&["lane"], &["state"]),
+            )),
         }
     }
 
     pub(super) fn lane(&self, lane: &str) -> KvCounts {
-        let event =
-            |kind| self.events.get_or_create(&Happened { lane: lane.to_owned(), kind }).clone();
-        let feed = |(_, state)| {
-            self.feeds.get_or_create(&InState { lane: lane.to_owned(), state }).clone()
-        };
-        KvCounts { events: KINDS.map(event), feeds: FeedState::ALL.map(feed) }
+        KvCounts {
+            events: KINDS.map(|kind| self.events.get(&[lane], &[kind])),
+            feeds: FeedState::ALL.map(|(_, state)| self.feeds.get(&[lane], &[state])),
+        }
     }
 
     /// A lane is gone.
     pub(super) fn forget(&self, lane: &str) {
-        for kind in KINDS {
-            self.events.remove(&Happened { lane: lane.to_owned(), kind });
-        }
-        for (_, state) in FeedState::ALL {
-            self.feeds.remove(&InState { lane: lane.to_owned(), state });
-        }
+        self.events.remove(&[lane]);
+        self.feeds.remove(&[lane]);
     }
 }
 

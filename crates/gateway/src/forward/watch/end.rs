@@ -32,6 +32,11 @@ impl Watch {
         {
             self.sample(failed, total);
         }
+        if let (Some(gaps), Some(lane), false) =
+            (&self.gaps, &self.lane, matches!(self.part, Part::Copy))
+        {
+            self.gateway.inner.counts.gaps(&lane.name, gaps.counts());
+        }
         let record = self.record(status, termination);
         let own = record.phases.read.as_nanos().saturating_sub(self.body.as_nanos());
         let counts = &self.gateway.inner.counts;

@@ -1,0 +1,93 @@
+//! How replicas and tenants stand at the moment of a scrape. Nothing of it is counted on the way of requests:
+//! lanes are asked when somebody looks, and what is gone since then is removed.
+
+use std::collections::BTreeSet;
+
+use pilotage_shell::metrics::{About, Family, Labels, Level, Metrics};
+
+use super::tenants::TENANTS_MAX;
+use crate::driver::LaneStatus;
+
+/// Most replicas, of all lanes, that have series of their own.
+const REPLICAS_MAX: usize = 2_000;
+
+/// What lanes say.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    requests: Family<Level>,
+    tokens: Family<Level>,
+    up: Family<Level>,
+    queued: Family<Level>,
+    usage: Family<Level>,
+    guaranteed: Family<Level>,
+}
+
+impl Standing {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let replica = |name, help| {
+            let labels = Labels::names(&["lane", "replica"]);
+            metrics.family(About::new(name, help, labels).at_most(REPLICAS_MAX))
+        };
+        let tenant = |name, help| {
+            let labels = Labels::names(&["lane", "tenant"]);
+            metrics.family(About::new(name, help, labels).at_most(TENANTS_MAX))
+        };
+        Self {
+            requests: replica("pilotage_replica_requests", "Requests at a replica"),
+            tokens: replica("pilotage_replica_tokens", "KV tokens of the requests at a replica"),
+            up: replica("pilotage_replica_up", "1 while a replica takes work"),
+            queued: tenant(
+                "pilotage_tenant_queue_requests",
+                "Requests of a tenant, and of those below it, waiting for a turn",
+            ),
+            usage: tenant(
+                "pilotage_tenant_kv_tokens",
+                "KV tokens in flight of a tenant and of those below it",
+            ),
+            guaranteed: tenant(
+                "pilotage_tenant_kv_tokens_guaranteed",
+                "KV tokens that a tenant gets whenever it asks for them",
+            ),
+        }
+    }
+
+    /// Shows how these lanes stand, and nothing else.
+    pub(super) fn show(&self, lanes: &[LaneStatus]) {
+        let mut replicas = BTreeSet::new();
+        let mut tenants = BTreeSet::new();
+        for lane in lanes {
+            for replica in &lane.replicas {
+                let names = [&*lane.name, &*replica.name];
+                self.requests.get(&names, &[]).set(replica.in_flight.into());
+                self.tokens.get(&names, &[]).set(replica.tokens_in_flight);
+                self.up.get(&names, &[]).set(replica.up.into());
+                replicas.insert(names);
+            }
+            for tenant in &lane.tenants {
+                let names = [&*lane.name, &*tenant.name];
+                let entitlement = tenant.entitlement;
+                self.queued.get(&names, &[]).set(entitlement.queued.into());
+                self.usage.get(&names, &[]).set(entitlement.usage);
+                self.guaranteed.get(&names, &[]).set(entitlement.guaranteed);
+                tenants.insert(names);
+            }
+        }
+        let among = |there: &BTreeSet<[&str; 2]>, row: &[Box<str>]| matches!(row, [lane, name] if there.contains(&[&**lane, &**name]));
+        for family in [&self.requests, &self.tokens, &self.up] {
+            family.keep(|row| among(&replicas, row));
+        }
+        for family in [&self.queued, &self.usage, &self.guaranteed] {
+            family.keep(|row| among(&tenants, row));
+        }
+    }
+
+    /// A lane is gone.
+    pub(super) fn forget(&self, lane: &str) {
+        for family in [&self.requests, &self.tokens, &self.up] {
+            family.remove(&[lane]);
+        }
+        for family in [&self.queued, &self.usage, &self.guaranteed] {
+            family.remove(&[lane]);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! What happened, and why? Records of requests whose phases account for every moment.
 
+pub mod boards;
 pub mod itl;
 pub mod page;
 pub mod record;

@@ -1,0 +1,26 @@
+//! Boards and alerts, as values: what is worth looking at, with the query that shows it, and what should
+//! wake somebody, with what to do then. Grafana's boards, Prometheus' rules and the page of alerts are all
+//! made of these tables, so that none of them names a series that there is not.
+
+mod alerts;
+mod clients;
+mod grafana;
+mod page;
+mod panels;
+mod rules;
+mod servers;
+#[cfg(test)]
+mod tests;
+
+pub use alerts::{Alert, Severity, alerts};
+pub use page::page;
+pub use panels::{Board, Panel, Query, Unit, boards};
+pub use rules::{Recording, recordings};
+
+/// All files below `deploy/`, by their path there: boards for Grafana and rules for Prometheus.
+pub fn files() -> Vec<(String, String)> {
+    let board = |board: &Board| (format!("grafana/{}.json", board.uid), grafana::render(board));
+    let mut files: Vec<(String, String)> = boards().iter().map(board).collect();
+    files.push(("prometheus/rules.yaml".to_owned(), rules::render()));
+    files
+}

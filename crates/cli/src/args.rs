@@ -38,7 +38,7 @@ pub(crate) use calibrate::BenchCalibrate;
 pub(crate) use cost::Cost;
 pub(crate) use epp::Epp;
 pub(crate) use explain::{Explain, ExplainCommand, ExplainRoute};
-pub(crate) use front::FrontArgs;
+pub(crate) use front::{FrontArgs, MetricsCompat};
 pub(crate) use gateway::Gateway;
 pub(crate) use install::{Diff, DiffForm, Install, Uninstall};
 pub(crate) use key::{Key, KeyCommand, KeyList, KeyNew, KeyRotate};

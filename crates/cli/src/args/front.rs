@@ -30,7 +30,17 @@ pub(crate) struct FrontArgs {
     /// them by address; without one only `data:` URLs are taken. May be given several times
     #[arg(long = "media-host", value_name = "HOST[:PORT]")]
     pub(crate) media_hosts: Vec<String>,
+    /// Show measures under the names of others, too, for boards and autoscalers that were made for these
+    #[arg(long, value_enum, value_name = "NAMES")]
+    pub(crate) metrics_compat: Option<MetricsCompat>,
     /// Seconds to wait for running requests when stopping
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) drain_timeout: u64,
+}
+
+/// Whose names of metrics there are besides our own.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum MetricsCompat {
+    /// Those of llm-d's endpoint picker, `llm_d_epp_*`
+    LlmDEpp,
 }

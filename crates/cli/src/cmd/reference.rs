@@ -9,7 +9,7 @@ use pilotage_gateway::{Gateway, GatewayConfig, Limits, Oidc};
 use pilotage_operator::weights;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env;
-use pilotage_shell::metrics::Metrics;
+use pilotage_shell::metrics::{Metrics, Names};
 use pilotage_shell::otlp;
 use pilotage_shell::secret::KeyHash;
 use pilotage_shell::serve::Http2Limits;
@@ -20,7 +20,8 @@ use crate::exit::Wrong;
 /// Writes the pages, or checks them.
 pub(crate) fn run(args: &Reference) -> anyhow::Result<()> {
     if args.deploy {
-        return write(args, pilotage_plan::render::kubernetes::helm::files());
+        let files = pilotage_plan::render::kubernetes::helm::files();
+        return write(args, files.into_iter().chain(pilotage_lens::boards::files()));
     }
     let named = |(name, text): (&str, String)| (name.to_owned(), text);
     let pages = [
@@ -32,6 +33,7 @@ pub(crate) fn run(args: &Reference) -> anyhow::Result<()> {
         ("limits.md", limits()),
         ("traces.md", pilotage_lens::trace::reference()),
         ("triage.md", signatures()),
+        ("../guide/alerts.md", pilotage_lens::boards::page()),
     ];
     let pages = pages.map(named).into_iter().chain(runtimes());
     write(args, pages.map(|(name, text)| (name, format!("{}\n", text.trim_end()))))
@@ -110,7 +112,7 @@ fn environment() -> String {
 }
 
 fn metrics() -> anyhow::Result<String> {
-    let metrics = Metrics::new();
+    let metrics = Metrics::named(Names { llm_d_epp: true, ..Names::default() });
     let config = GatewayConfig {
         lanes: Vec::new(),
         routes: Vec::new(),
@@ -123,11 +125,21 @@ fn metrics() -> anyhow::Result<String> {
     // Registering is all that is wanted of it.
     Gateway::new(config, Clock::start(), metrics.clone())?;
     otlp::Counts::register(&metrics);
-    let mut out = "# Metrics\n\nOf the gateway, at `/metrics` of the admin listener. Counters end in `_total`. \
-         Engines have `/metrics` of their own, under vLLM's names.\n\n| Metric | Meaning |\n|---|---|\n"
+    let mut out = "# Metrics\n\nOf the gateway, at `/metrics` of the admin listener: as OpenMetrics with examples of traces, as Prometheus' protobuf with native \
+         histograms, or as plain text, as the scraper's `Accept` header says. Counters end in `_total`. Names of models, tenants and replicas are those of the configuration; \
+         what is no name, or one too many for its family, counts as `_other`. What is gone loses its series. Engines have `/metrics` of their own, under vLLM's names.\n\n\
+         Names that begin with `gen_ai_` are OpenTelemetry's; those that begin with `llm_d_epp_` come with `--metrics-compat llm-d-epp`.\n\n\
+         | Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n"
         .to_owned();
     for metric in metrics.described() {
-        let _ = writeln!(out, "| `{}` | {} |", metric.name, metric.help);
+        let suffix = if metric.kind == "counter" { "_total" } else { "" };
+        let labels = metric.labels.join("`, `");
+        let labels = if labels.is_empty() { String::new() } else { format!("`{labels}`") };
+        let _ = writeln!(
+            out,
+            "| `{}{suffix}` | {} | {labels} | {} |",
+            metric.name, metric.kind, metric.help
+        );
     }
     Ok(out)
 }

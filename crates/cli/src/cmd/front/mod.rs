@@ -21,13 +21,16 @@ use pilotage_gateway::admin::{Beside, More};
 use pilotage_gateway::epp::PickerConfig;
 use pilotage_gateway::{Gateway, Readiness};
 use pilotage_shell::clock::Clock;
-use pilotage_shell::metrics::Metrics;
+use pilotage_shell::env::{self, Var};
+use pilotage_shell::metrics::{Metrics, Names};
 use pilotage_shell::serve::{Entrance, ServeLimits};
 use pilotage_shell::{descriptors, tasks};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::args::{FrontArgs, MetricsCompat};
+use crate::exit::Wrong;
 use crate::installation::{Installation, url_of};
 use crate::output;
 use budgets::Budgets;
@@ -65,8 +68,21 @@ pub(in crate::cmd) struct Begin {
     /// Where this process runs.
     pub(in crate::cmd) zone: Option<Zone>,
     pub(in crate::cmd) face: Face,
+    /// What counts.
+    pub(in crate::cmd) metrics: Metrics,
     /// What is added to the status.
     pub(in crate::cmd) more: Vec<(&'static str, More)>,
+}
+
+/// Where things are counted, under the names that the command line and the environment ask for.
+pub(in crate::cmd) fn metrics(args: &FrontArgs) -> anyhow::Result<Metrics> {
+    let names = Names {
+        llm_d_epp: matches!(args.metrics_compat, Some(MetricsCompat::LlmDEpp)),
+        ..Names::default()
+    };
+    let opted_in = env::get(Var::SemconvOptIn);
+    let wrong = |error| Wrong::new(format!("{error}"));
+    Ok(Metrics::named(names.opt_in(opted_in.as_deref()).map_err(wrong)?))
 }
 
 /// A gateway while it runs.
@@ -113,8 +129,7 @@ impl Front {
         entrance: Entrance,
         admin: TcpListener,
     ) -> anyhow::Result<Self> {
-        let Begin { current, waits, keys, clock, zone, face, mut more } = begin;
-        let metrics = Metrics::new();
+        let Begin { current, waits, keys, clock, zone, face, metrics, mut more } = begin;
         let config = gateway_config(current.plan(), &keys);
         let traces = Traces::start(&config, &metrics, clock)?;
         let gateway = Gateway::new(config, clock, metrics)?;

@@ -20,7 +20,7 @@ use pilotage_shell::secret::Secret;
 use pilotage_shell::{signals, telemetry};
 use pilotage_watch::{Purpose, Scope, Watching};
 
-use super::front::{Face, Keys, bind, certificates, entrance, traces};
+use super::front::{Face, Keys, bind, certificates, entrance, metrics, traces};
 use crate::args::Gateway;
 use crate::exit::Wrong;
 use crate::installation::{Installation, key_from_env};
@@ -57,6 +57,7 @@ pub(super) async fn run_as(args: Gateway, manner: Manner) -> anyhow::Result<()> 
         pod: args.pod.clone(),
         zone: zone(&args)?,
         drain: Duration::from_secs(args.front.drain_timeout),
+        metrics: metrics(&args.front)?,
         face: manner.face,
         purpose: manner.purpose,
     };

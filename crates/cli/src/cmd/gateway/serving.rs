@@ -21,6 +21,7 @@ use pilotage_plan::pods::{self, Pod, Stage};
 use pilotage_plan::update::{self, Staged};
 use pilotage_plan::{EndpointSpec, Plan, Resource};
 use pilotage_shell::clock::Clock;
+use pilotage_shell::metrics::Metrics;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::serve::Entrance;
 use pilotage_watch::{Known, Purpose, Watching};
@@ -47,6 +48,8 @@ pub(super) struct Place {
     pub(super) pod: Option<String>,
     pub(super) zone: Option<Zone>,
     pub(super) drain: Duration,
+    /// What counts.
+    pub(super) metrics: Metrics,
     /// Who connects.
     pub(super) face: Face,
     /// What is served of the cluster.
@@ -98,6 +101,7 @@ impl Serving {
             clock,
             zone: place.zone,
             face: place.face,
+            metrics: place.metrics,
             more: vec![("cluster", cluster)],
         };
         let front = Front::start(begin, installation, entrance, admin)?;

@@ -50,7 +50,7 @@ impl Serving {
         face: Face,
         (entrance, admin): (Entrance, TcpListener),
     ) -> anyhow::Result<Self> {
-        let Setup { prepared, keys, machine, installation, clock, drain, zone } = setup;
+        let Setup { prepared, keys, machine, installation, clock, drain, zone, metrics } = setup;
         let url = url_of(entrance.scheme(), entrance.local_addr()?);
         let admin_url = url_of("http", admin.local_addr()?);
         let key = keys.local.clone().filter(|_| has_local(&prepared.plan));
@@ -70,7 +70,7 @@ impl Serving {
         let copies: More = Arc::new(scaling.status());
         let told: More = Arc::new(versions.status());
         let more = vec![("processes", processes), ("scaling", copies), ("versions", told)];
-        let begin = Begin { current, waits: None, keys, clock, zone, face, more };
+        let begin = Begin { current, waits: None, keys, clock, zone, face, metrics, more };
         let front = Front::start(begin, &installation, entrance, admin)?;
         let (hidden_env, memory) = (machine.hidden_env, machine.memory);
         Ok(Self {

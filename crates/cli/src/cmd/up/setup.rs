@@ -9,11 +9,12 @@ use pilotage_plan::{KeySource, Plan};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
+use pilotage_shell::metrics::Metrics;
 use pilotage_shell::secret::Secret;
 
 use crate::args::Up;
-use crate::cmd::front::Keys;
 use crate::cmd::front::prepared::Prepared;
+use crate::cmd::front::{Keys, metrics};
 use crate::installation::{Installation, key_from_env};
 use crate::store;
 
@@ -28,6 +29,8 @@ pub(super) struct Setup {
     pub(super) drain: Duration,
     /// Where this process runs.
     pub(super) zone: Option<Zone>,
+    /// What counts.
+    pub(super) metrics: Metrics,
 }
 
 impl Setup {
@@ -75,6 +78,7 @@ impl Setup {
             clock,
             drain,
             zone: zone(args)?,
+            metrics: metrics(&args.front)?,
         })
     }
 }

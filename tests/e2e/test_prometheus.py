@@ -1,0 +1,361 @@
+"""A real Prometheus scrapes a real gateway with scripted engines: every panel shows something, and every alert fires.
+
+It wants Debian's packages `prometheus` (with promtool); without them it says that it skips.
+"""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import threading
+import urllib.parse
+
+import pytest
+import yaml
+from conftest import BINARY, KEY, Stack, cli, free_port, http, wait_for
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
+RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("promtool")),
+    reason="Prometheus is not installed: apt-get install prometheus")
+
+MANIFEST = """
+apiVersion: pilotage.dev/v1alpha1
+kind: Model
+metadata: {name: engines}
+spec:
+  dialect: vllm
+  servedModel: scripted
+  context: 4096
+  endpoints: [{url: 'http://127.0.0.1:%(engine)d', parallel: 8}]
+---
+apiVersion: pilotage.dev/v1alpha1
+kind: Model
+metadata: {name: nobody}
+spec:
+  dialect: vllm
+  servedModel: scripted
+  context: 4096
+  endpoints: [{url: 'http://127.0.0.1:9', parallel: 2}]
+---
+apiVersion: pilotage.dev/v1alpha1
+kind: Route
+metadata: {name: chat}
+spec:
+  models: [chat]
+  targets: [{model: engines}]
+---
+apiVersion: pilotage.dev/v1alpha1
+kind: Route
+metadata: {name: away}
+spec:
+  models: [away]
+  targets: [{model: nobody}]
+"""
+
+
+class Prometheus:
+    """One that scrapes a gateway and its engine every second."""
+
+    def __init__(self, folder, stack, engine_port, native):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        folder.mkdir()
+        key = folder / "admin.key"
+        key.write_text((stack.folder / "data" / "admin.key").read_text().strip())
+        # What takes minutes elsewhere is to be seen within the test's seconds: alerts are tried at once,
+        # over the same windows, on what is there.
+        rules = yaml.safe_load(RULES.read_text())
+        for group in rules["groups"]:
+            group["interval"] = "1s"
+            for rule in group["rules"]:
+                rule.pop("for", None)
+        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(folder / "rules.yaml")],
+            "scrape_configs": [
+                {"job_name": "pilotage", "authorization": {"credentials_file": str(key)},
+                 "static_configs": [{"targets": [f"127.0.0.1:{stack.admin_port}"]}]},
+                {"job_name": "engines", "static_configs": [{"targets": [f"127.0.0.1:{engine_port}"]}]},
+            ],
+        }
+        file = folder / "prometheus.yaml"
+        file.write_text(yaml.safe_dump(config))
+        checked = subprocess.run(["promtool", "check", "config", str(file)], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        features = "exemplar-storage" + (",native-histograms" if native else "")
+        self.log = open(folder / "prometheus.log", "wb")
+        self.process = subprocess.Popen(
+            ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}", f"--enable-feature={features}",
+             f"--web.listen-address=127.0.0.1:{self.port}"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        wait_for("Prometheus", lambda: http("GET", self.url + "/-/ready")[0] == 200, 60)
+
+    def api(self, path, **query):
+        code, _, body = http("GET", f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(query)}")
+        assert code == 200, (path, query, body)
+        return json.loads(body)["data"]
+
+    def query(self, expr):
+        return self.api("query", query=expr)["result"]
+
+    def firing(self):
+        return {alert["labels"]["alertname"] for alert in self.api("alerts")["alerts"]}
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A gateway that answers, fails and has requests waiting, watched by two Prometheus: one with native histograms."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    engine_port = free_port()
+    engine = subprocess.Popen(
+        [BINARY, "bench", "engine", "--kind", "vllm", "--port", str(engine_port), "--sequences", "8", "--decode", "5ms"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    manifest = folder / "models.yaml"
+    manifest.write_text(MANIFEST % {"engine": engine_port})
+    (folder / "up").mkdir()
+    stack = Stack(folder / "up", "-f", str(manifest), "--metrics-compat", "llm-d-epp")
+    wait_for("the gateway", lambda: http("GET", f"{stack.url}/health/live")[0] == 200)
+    wait_for("the engine", lambda: any(
+        replica["up"] for lane in stack.status()["lanes"] if lane["name"] == "engines" for replica in lane["replicas"]))
+    watching = {native: Prometheus(folder / f"native-{native}", stack, engine_port, native) for native in (False, True)}
+    over = threading.Event()
+
+    def ask(number):
+        while not over.is_set():
+            stack.post("/v1/chat/completions", {"model": "chat", "max_tokens": 12, "messages": [
+                {"role": "user", "content": f"The same words again and again, {number}."}]})
+
+    def wait_for_nothing():
+        # Nobody serves it: each of these waits until its patience ends.
+        while not over.is_set():
+            try:
+                stack.post("/v1/chat/completions", {"model": "away", "messages": [{"role": "user", "content": "?"}]},
+                           headers={"x-pilotage-deadline-ms": "4000"}, timeout=30)
+            except OSError:
+                pass
+
+    def stream():
+        client = stack.client()
+        while not over.is_set():
+            for _ in client.chat.completions.create(model="chat", max_tokens=12, stream=True,
+                                                    messages=[{"role": "user", "content": "Stream, please."}]):
+                pass
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+    threads += [threading.Thread(target=wait_for_nothing) for _ in range(3)] + [threading.Thread(target=stream)]
+    for thread in threads:
+        thread.start()
+    yield stack, watching
+    over.set()
+    for thread in threads:
+        thread.join(60)
+    for one in watching.values():
+        one.stop()
+    stack.stop()
+    engine.kill()
+    engine.wait()
+
+
+def scrape(stack, accept):
+    key = (stack.folder / "data" / "admin.key").read_text().strip()
+    code, headers, body = http("GET", stack.admin_url + "/metrics", headers={"Authorization": f"Bearer {key}", "Accept": accept})
+    assert code == 200, body
+    return headers["content-type"], body
+
+
+def names_in(expr):
+    """Names of series in a query: words that are no function, keyword or label."""
+    expr = re.sub(r"\{[^}]*\}|\"[^\"]*\"", "", expr)
+    expr = re.sub(r"\b(by|on|group_left|ignoring) ?\([^)]*\)", "", expr)
+    return set(re.findall(r"\b(?:pilotage|process|vllm:|lane:|gen_ai|llm_d)[a-zA-Z0-9_:]*", expr))
+
+
+def rules():
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def test_promtool_finds_nothing_wrong_with_rules_and_metrics(site):
+    stack, _ = site
+    checked = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    kind, page = scrape(stack, "text/plain;version=0.0.4")
+    assert kind.startswith("text/plain")
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
+    said = (checked.stdout + checked.stderr).decode()
+    # Names that others gave are theirs: no word of ours, and some break promtool's advice.
+    own = [line for line in said.splitlines() if line.startswith(("pilotage_", "process_"))]
+    assert own == [] and "error" not in said.lower(), said
+
+
+def test_each_format_is_given_to_who_asks_for_it(site):
+    stack, _ = site
+    kind, page = scrape(stack, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    assert kind.startswith("application/openmetrics-text") and page.endswith(b"# EOF\n")
+    kind, page = scrape(stack, "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+    assert kind.startswith("application/vnd.google.protobuf") and b"pilotage_requests_total" in page
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_every_panel_shows_something(site, native):
+    _, watching = site
+    prometheus = watching[native]
+    wait_for("some answers", lambda: prometheus.query("pilotage_requests_total{lane=\"engines\",termination=\"ok\"} > 10"), 60)
+    assert len(BOARDS) == 6
+    for board in BOARDS:
+        told = json.loads(board.read_text())
+        for panel in told["panels"]:
+            assert panel["description"] and panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+            for target in panel["targets"]:
+                expr = target["expr"].replace("$__rate_interval", "30s").replace("$__range", "1m")
+                expr = expr.replace("$model", ".*").replace("$tenant", ".*")
+                wait_for(f"data for {panel['title']} of {told['title']}: {expr}", lambda e=expr: prometheus.query(e), 60)
+
+
+def test_native_histograms_and_classic_ones_agree(site):
+    _, watching = site
+
+    def median(native, expr):
+        answer = watching[native].query(f"histogram_quantile(0.5, {expr})")
+        values = [float(each["value"][1]) for each in answer]
+        return values[0] if values and values[0] == values[0] else None
+    name = "pilotage_request_duration_seconds"
+    of = "{lane=\"engines\"}"
+    exact = wait_for("a native histogram", lambda: median(True, f"sum(rate({name}{of}[1m]))"), 60)
+    classic = wait_for("a classic one", lambda: median(False, f"sum by (le) (rate({name}_bucket{of}[1m]))"), 60)
+    # Native buckets are 9 % wide; the classic ones here double.
+    assert classic / 2.2 < exact < classic * 2.2, (exact, classic)
+
+
+def test_alerts_fire_on_what_is_wrong_here(site):
+    _, watching = site
+    expected = {
+        # Nobody serves the second Model, and its requests end without an answer.
+        "PilotageAnswersFailFast", "PilotageAnswersFailSlowly", "PilotageModelHasNoReplica",
+    }
+    for prometheus in watching.values():
+        wait_for(f"{expected}", lambda p=prometheus: expected <= p.firing(), 90)
+        assert "PilotageGatewayAway" not in prometheus.firing()
+
+
+def test_no_rule_names_a_series_that_there_is_not(site):
+    stack, watching = site
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    page = scrape(stack, "text/plain")[1].decode()
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.M))
+    for rule in rules():
+        for name in names_in(rule["expr"]):
+            family = re.sub(r"_(bucket|sum|count)$", "", name)
+            known = name in recorded or name in kinds or kinds.get(family) == "histogram"
+            assert known, (name, rule)
+    for name in sorted(recorded):
+        wait_for(name, lambda n=name: watching[False].query(n), 60)
+
+
+def series(name, values, **labels):
+    inner = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    return {"series": f"{name}{{{inner}}}", "values": values}
+
+
+LANE = {"lane": "m", "instance": "g:8081", "job": "pilotage"}
+GATEWAY = {"instance": "g:8081", "job": "pilotage"}
+
+
+def missed(objective, part):
+    labels = {**LANE, "band": "standard", "objective": objective}
+    return [series("pilotage_slo_requests_total", "0+600x480", **labels),
+            series("pilotage_slo_misses_total", f"0+{int(600 * part)}x480", **labels)]
+
+
+# What makes each alert fire: series by the minute, for eight hours.
+STORIES = {
+    "PilotageAnswersFailFast": missed("answered", 0.1),
+    "PilotageAnswersFailSlowly": missed("answered", 0.04),
+    "PilotageFirstTokenLateFast": missed("ttft", 0.2),
+    "PilotageFirstTokenLateSlowly": missed("ttft", 0.1),
+    "PilotageTokensSlowFast": missed("tpot", 0.2),
+    "PilotageTokensSlowSlowly": missed("tpot", 0.1),
+    "PilotageModelHasNoReplica": [series("pilotage_replicas_up", "0x480", **LANE), series("pilotage_queue_requests", "3x480", **LANE)],
+    "PilotageReplicaTakenOut": [series("pilotage_ejections_total", "0+1x480", **LANE)],
+    "PilotageManyRetries": [series("pilotage_retries_total", "0+20x480", **LANE),
+                            series("pilotage_requests_total", "0+100x480", **LANE, termination="ok")],
+    "PilotageQueueGrows": [series("pilotage_queue_requests", "20+2x480", **LANE)],
+    "PilotageStreamsBreakOff": [series("pilotage_requests_total", "0+1x480", **LANE, termination="upstream_interrupted")],
+    "PilotageAnswersCorrupted": [series("pilotage_corrupted_answers_total", "0+1x480", **LANE)],
+    "PilotageStreamsStall": [series("pilotage_stalled_seconds_total", "0+20x480", **LANE),
+                             series("pilotage_phase_seconds_total", "0+100x480", **LANE, phase="decode")],
+    "PilotageTenantLimited": [series("pilotage_tenant_requests_total", "0+90x480", **GATEWAY, tenant="t", outcome="limited"),
+                              series("pilotage_tenant_requests_total", "0+10x480", **GATEWAY, tenant="t", outcome="answered")],
+    "PilotageServiceUneven": [series("pilotage_service_gap_tokens", "300000x480", **LANE)],
+    "PilotageKvEventsLost": [series("pilotage_kv_events_total", "0+1x480", **LANE, kind="lost")],
+    "PilotageKvEventsSilent": [series("pilotage_kv_event_feeds", "1x480", **LANE, state="silent")],
+    "PilotageGatewayAway": [],
+    "PilotageGatewaySlow": [series("pilotage_overhead_seconds_sum", "0+2x480", **GATEWAY),
+                            series("pilotage_overhead_seconds_count", "0+100x480", **GATEWAY)],
+    "PilotageGatewayDescriptorsShort": [series("process_open_fds", "90x480", **GATEWAY), series("process_max_fds", "100x480", **GATEWAY),
+                                        series("pilotage_build_info", "1x480", **GATEWAY, version="0")],
+}
+# The same with nothing wrong: what is counted stays far below.
+HEALTHY = [*missed("answered", 0.001), *missed("ttft", 0.001), *missed("tpot", 0.001),
+           series("pilotage_replicas_up", "2x480", **LANE), series("pilotage_queue_requests", "0x480", **LANE),
+           series("pilotage_ejections_total", "0x480", **LANE), series("pilotage_retries_total", "0+1x480", **LANE),
+           series("pilotage_requests_total", "0+100x480", **LANE, termination="ok"),
+           series("pilotage_requests_total", "0x480", **LANE, termination="upstream_interrupted"),
+           series("pilotage_corrupted_answers_total", "0x480", **LANE),
+           series("pilotage_stalled_seconds_total", "0+1x480", **LANE),
+           series("pilotage_phase_seconds_total", "0+100x480", **LANE, phase="decode"),
+           series("pilotage_tenant_requests_total", "0+1x480", **GATEWAY, tenant="t", outcome="limited"),
+           series("pilotage_tenant_requests_total", "0+99x480", **GATEWAY, tenant="t", outcome="answered"),
+           series("pilotage_service_gap_tokens", "500x480", **LANE), series("pilotage_kv_events_total", "0x480", **LANE, kind="lost"),
+           series("pilotage_kv_event_feeds", "0x480", **LANE, state="silent"),
+           series("pilotage_overhead_seconds_sum", "0+0.01x480", **GATEWAY), series("pilotage_overhead_seconds_count", "0+100x480", **GATEWAY),
+           series("process_open_fds", "50x480", **GATEWAY), series("process_max_fds", "1000x480", **GATEWAY),
+           series("pilotage_build_info", "1x480", **GATEWAY, version="0")]
+
+
+def promtool_fires(folder, name, input_series):
+    """Whether an alert fires after eight hours, by `promtool test rules`: it fails where it does."""
+    test = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [
+        {"interval": "1m", "input_series": input_series,
+         "alert_rule_test": [{"eval_time": "8h", "alertname": name, "exp_alerts": []}]}]}
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(test))
+    told = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=120)
+    said = told.stdout + told.stderr
+    assert "FAILED" in said or "SUCCESS" in said, said
+    return "got:[" in said.replace("\n", "").replace(" ", "") and told.returncode != 0
+
+
+@pytest.mark.parametrize("name", [rule["alert"] for rule in rules() if "alert" in rule])
+def test_every_alert_fires_for_its_reason_and_else_is_silent(tmp_path, name):
+    assert promtool_fires(tmp_path, name, STORIES[name]), name
+    assert not promtool_fires(tmp_path, name, HEALTHY), name
+
+
+def test_every_alert_has_a_section_to_go_to():
+    page = (ROOT / "docs" / "guide" / "alerts.md").read_text()
+    for rule in rules():
+        if "alert" in rule:
+            assert f"\n## {rule['alert']}\n" in page
+            assert rule["annotations"]["runbook_url"].endswith("#" + rule["alert"].lower())
+            assert rule["annotations"]["summary"] and rule["annotations"]["description"]
+
+
+def test_what_is_checked_in_is_what_the_program_writes():
+    told = cli("reference", "--check", "--deploy", str(ROOT / "deploy"))
+    assert told.returncode == 0, told.stderr
+
+
+def test_names_that_nobody_knows_end_the_program(tmp_path):
+    told = cli("up", "--data-dir", str(tmp_path), "--listen", f"127.0.0.1:{free_port()}", "--admin-listen",
+               f"127.0.0.1:{free_port()}", env={"OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_newest", "PILOTAGE_API_KEY": KEY})
+    assert told.returncode == 2 and "gen_ai_newest" in told.stderr, told.stderr

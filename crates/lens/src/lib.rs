@@ -8,6 +8,7 @@ pub mod sink;
 pub mod timeline;
 pub mod trace;
 pub mod triage;
+pub mod usage;
 pub mod why;
 
 pub use itl::{Gaps, Itl};

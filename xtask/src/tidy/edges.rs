@@ -15,6 +15,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("cluster", &["shell"]),
     ("console", &["shell"]),
     ("lens", &["core"]),
+    ("ledger", &["lens", "shell"]),
     ("plan", &["core", "wire"]),
     ("sim", &["chance", "core", "plan", "lens"]),
     ("gateway", &["core", "wire", "lens", "shell"]),
@@ -25,7 +26,8 @@ const EDGES: [(&str, &[&str]); 14] = [
 ];
 
 /// What a package's tests may need besides.
-const IN_TESTS: [(&str, &[&str]); 2] = [("operator", &["cluster"]), ("watch", &["cluster"])];
+const IN_TESTS: [(&str, &[&str]); 3] =
+    [("ledger", &["core"]), ("operator", &["cluster"]), ("watch", &["cluster"])];
 
 fn run(repo: &Repo) -> Vec<Finding> {
     let mut found = Vec::new();

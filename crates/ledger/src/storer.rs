@@ -1,0 +1,198 @@
+//! Moves entries from the journal into the store, and forgets what is old.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pilotage_shell::clock::Clock;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{Journal, Next, Place};
+use crate::settings::Settings;
+use crate::state::Shared;
+use crate::store::{Batch, Store, StoreError};
+
+/// The wait after the first failure.
+const RETRY_WAIT_MIN: Duration = Duration::from_millis(100);
+
+/// Between two looks for what is old.
+const FORGET_EVERY_NANOS: u64 = 600_000_000_000;
+
+/// The task's parts.
+#[derive(Debug)]
+pub(crate) struct Storer {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) state: Arc<Shared>,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
+    pub(crate) written: watch::Receiver<u64>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Storer {
+    /// Stores what comes, until it shall stop and everything is stored, or the store is away.
+    pub(crate) async fn run(mut self) {
+        let mut place = None;
+        let mut failures = 0;
+        let mut forget_at = 0;
+        loop {
+            self.written.mark_unchanged();
+            match self.next(place.clone()).await {
+                Some(next) => match self.put(next).await {
+                    Ok(behind) => {
+                        place = Some(behind);
+                        failures = 0;
+                    }
+                    Err(error) => {
+                        self.away(&error);
+                        failures += 1;
+                        if self.wait(backoff(failures, self.settings.bounds.retry_wait_max)).await {
+                            return;
+                        }
+                    }
+                },
+                None if self.stop.is_cancelled() => return,
+                None => {
+                    if self.clock.now_nanos() >= forget_at {
+                        forget_at = self.clock.now_nanos() + FORGET_EVERY_NANOS;
+                        self.forget().await;
+                    }
+                    tokio::select! {
+                        changed = self.written.changed() => if changed.is_err() { return },
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is to be stored next. A file that cannot be read is set aside.
+    async fn next(&self, place: Option<Place>) -> Option<Next> {
+        let (journal, rows) = (Arc::clone(&self.journal), self.settings.bounds.batch_rows_max);
+        let read = move || journal.next(place.as_ref(), rows);
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(next)) => next,
+            Ok(Err(error)) => {
+                let path = self.journal.set_aside();
+                tracing::error!(%error, ?path, "a file of the usage journal cannot be read");
+                self.state.damaged(format!("a file of the journal cannot be read: {error}"));
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Stores a batch. What the store refuses for what it is, is written beside the journal: it must not stand
+    /// in the way of the rest.
+    async fn put(&self, next: Next) -> Result<Place, StoreError> {
+        let Next { batch, behind } = next;
+        let entries = batch.entries.len() as u64;
+        match self.put_in_time(batch.clone()).await {
+            Err(StoreError::Refused(_)) => {
+                for entry in batch.entries {
+                    let one = Batch { instance: batch.instance.clone(), entries: vec![entry] };
+                    if let Err(StoreError::Refused(error)) =
+                        keep_away(self.put_in_time(one.clone()).await)?
+                    {
+                        self.refuse(&one, &error)?;
+                    }
+                }
+            }
+            done => done?,
+        }
+        self.journal.stored(entries);
+        self.state.stored(entries);
+        if self.state.store(self.clock.unix_ms(), None) {
+            tracing::info!("usage is stored again");
+        }
+        Ok(behind)
+    }
+
+    async fn put_in_time(&self, batch: Batch) -> Result<(), StoreError> {
+        let limit = self.settings.bounds.store_timeout;
+        match tokio::time::timeout(limit, self.store.put(batch)).await {
+            Ok(done) => done,
+            Err(_) => Err(StoreError::Away(format!("no answer within {} s", limit.as_secs()))),
+        }
+    }
+
+    fn refuse(&self, batch: &Batch, error: &str) -> Result<(), StoreError> {
+        let path: PathBuf = self.settings.folder.join("refused.jsonl");
+        let wrong =
+            |error: std::io::Error| StoreError::Away(format!("{}: {error}", path.display()));
+        let mut line = serde_json::to_vec(&batch.entries).unwrap_or_default();
+        line.push(b'\n');
+        let mut file =
+            std::fs::File::options().append(true).create(true).open(&path).map_err(wrong)?;
+        file.write_all(&line).and_then(|()| file.sync_data()).map_err(wrong)?;
+        tracing::error!(error, path = %path.display(), "the store refused a row of usage; it is kept there");
+        self.state.refused(error.to_owned());
+        Ok(())
+    }
+
+    fn away(&self, error: &StoreError) {
+        if self.state.store(self.clock.unix_ms(), Some(error.to_string())) {
+            tracing::error!(%error, "usage waits in the journal");
+        }
+    }
+
+    /// Waits; whether to give up, for it shall stop.
+    async fn wait(&self, wait: Duration) -> bool {
+        tokio::select! {
+            () = self.clock.sleep_until_nanos(self.clock.now_nanos() + nanos(wait)) => false,
+            () = self.stop.cancelled() => true,
+        }
+    }
+
+    async fn forget(&self) {
+        let now = self.clock.unix_ms();
+        let before =
+            |age: Duration| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let rows_ms = before(self.settings.rows_age_max);
+        let hours = before(self.settings.hours_age_max) / 3_600_000;
+        if let Err(error) = self.store.forget(rows_ms, hours).await {
+            tracing::warn!(%error, "what is old in the usage ledger stays for now");
+        }
+    }
+}
+
+/// Passes on that a store is away; leaves the rest.
+fn keep_away(done: Result<(), StoreError>) -> Result<Result<(), StoreError>, StoreError> {
+    match done {
+        Err(StoreError::Away(error)) => Err(StoreError::Away(error)),
+        done => Ok(done),
+    }
+}
+
+/// The wait before the next attempt: it doubles, and half of it is random so that gateways do not come all at
+/// once.
+fn backoff(failures: u32, max: Duration) -> Duration {
+    let doubled = RETRY_WAIT_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(max);
+    let mut random = [0; 1];
+    let _ = getrandom::fill(&mut random);
+    doubled / 2 + doubled.mul_f64(f64::from(random[0]) / 512.0)
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_their_limit() {
+        let max = Duration::from_secs(30);
+        let check = |failures: u32, low: u64, high: u64| {
+            let wait = backoff(failures, max).as_millis();
+            assert!((u128::from(low)..=u128::from(high)).contains(&wait), "{failures}: {wait}");
+        };
+        check(1, 50, 100);
+        check(4, 400, 800);
+        check(40, 15_000, 30_000);
+    }
+}

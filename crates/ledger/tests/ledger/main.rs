@@ -1,0 +1,7 @@
+//! The ledger as its users see it: what is added is there once, whatever happens between.
+
+mod crashes;
+mod postgres;
+mod questions;
+mod stores;
+mod support;

@@ -1,0 +1,186 @@
+//! What every store does, whichever it is.
+
+use std::collections::BTreeSet;
+
+use pilotage_ledger::*;
+use pilotage_lens::usage::{Entitled, Row, UpTime};
+
+use crate::support::{HOUR_MS, NOON, all_rows, by, record};
+
+/// A row each, from the first number on.
+fn rows(
+    from: u32,
+    until: u32,
+    tenant: impl Fn(u32) -> &'static str,
+    at: impl Fn(u32) -> u64,
+) -> Vec<(u64, Entry)> {
+    let row = |n: u32| Entry::Row(Box::new(Row::of(&record(n, tenant(n), at(n)), 1_000_000)));
+    (from..until).map(|n| (u64::from(n), row(n))).collect()
+}
+
+fn batch(entries: Vec<(u64, Entry)>) -> Batch {
+    Batch { instance: "0123456789abcdef".to_owned(), entries }
+}
+
+async fn total(store: &dyn Store) -> (u64, u64) {
+    let sums = store.sums(by(&[])).await.unwrap();
+    (sums.iter().map(|one| one.sums.requests).sum(), sums.iter().map(|one| one.sums.output).sum())
+}
+
+/// The suite.
+pub(crate) async fn suite(store: &dyn Store) {
+    what_comes_twice_is_there_once(store).await;
+    pages_hold_every_row_once(store).await;
+    names_are_only_names(store).await;
+    sums_are_the_same_by_hours_and_by_days(store).await;
+    costs_follow_what_was_used(store).await;
+    what_is_old_is_forgotten(store).await;
+}
+
+async fn what_comes_twice_is_there_once(store: &dyn Store) {
+    let at = |n: u32| NOON + u64::from(n % 5) * HOUR_MS;
+    let tenant = |n: u32| if n % 2 == 0 { "ann" } else { "bob" };
+    store.put(batch(rows(1, 21, tenant, at))).await.unwrap();
+    store.put(batch(rows(1, 21, tenant, at))).await.unwrap();
+    // Some of it is new.
+    store.put(batch(rows(11, 31, tenant, at))).await.unwrap();
+    store.put(batch(Vec::new())).await.unwrap();
+    assert_eq!(total(store).await, (30, (1..31).sum()));
+    let found = all_rows(store, AskRows::default()).await;
+    let ids: BTreeSet<&str> = found.iter().map(|row| row["request_id"].as_str().unwrap()).collect();
+    assert_eq!((found.len(), ids.len()), (30, 30));
+}
+
+async fn pages_hold_every_row_once(store: &dyn Store) {
+    let ask = |tenant: Option<&str>, model: Option<&str>, id: Option<&str>| AskRows {
+        tenant: tenant.map(str::to_owned),
+        model: model.map(str::to_owned),
+        request_id: id.map(str::to_owned),
+        ..AskRows::default()
+    };
+    let check = async |ask: AskRows, expect: usize| {
+        let rows = all_rows(store, ask.clone()).await;
+        let times: Vec<u64> = rows.iter().map(|row| row["unix_ms"].as_u64().unwrap()).collect();
+        assert_eq!(rows.len(), expect, "{ask:?}");
+        assert!(times.is_sorted_by(|one, next| one >= next), "{times:?}");
+    };
+    check(ask(Some("ann"), None, None), 15).await;
+    check(ask(None, Some("tiny"), None), 30).await;
+    check(ask(Some("bob"), Some("tiny"), None), 15).await;
+    check(ask(Some("bob"), Some("none"), None), 0).await;
+    check(ask(None, None, Some("req-7")), 1).await;
+    let within = AskRows { from_ms: NOON + HOUR_MS, ..ask(None, None, None) };
+    check(within, 24).await;
+}
+
+async fn names_are_only_names(store: &dyn Store) {
+    let before = total(store).await.0;
+    let names = ["'; DROP TABLE rows; --", "%_\\", "\u{202e}\u{0}x", "$1 ?1", "a/b", "{}\"\n", ""];
+    for (at, name) in names.iter().enumerate() {
+        let number = 1000 + u32::try_from(at).unwrap();
+        let row = Entry::Row(Box::new(Row::of(&record(number, name, NOON), 0)));
+        store.put(batch(vec![(u64::from(number), row)])).await.unwrap();
+        let kept = pilotage_lens::usage::name(name).into_owned();
+        let ask = AskRows { tenant: Some(kept.clone()), ..AskRows::default() };
+        let found = all_rows(store, ask).await;
+        assert_eq!(found.len(), 1, "{name:?}");
+        assert_eq!(found[0]["tenant"], kept, "{name:?}");
+        let path = format!("org/{kept}");
+        let sums = Ask { below: Some(path), ..by(&[Dimension::Tenant]) };
+        let found = store.sums(sums).await.unwrap();
+        assert_eq!((found.len(), &found[0].keys[0]), (1, &kept), "{name:?}");
+    }
+    let long = "x".repeat(5000);
+    let row = Entry::Row(Box::new(Row::of(&record(1100, &long, NOON), 0)));
+    store.put(batch(vec![(1100, row)])).await.unwrap();
+    assert_eq!(total(store).await.0, before + 8);
+    // Those below `org` are all; `or` is above nobody.
+    for (path, expect) in [("org", before + 8), ("or", 0), ("org/a", 1), ("org/ann", 15)] {
+        let sums = store.sums(Ask { below: Some(path.to_owned()), ..by(&[]) }).await.unwrap();
+        assert_eq!(sums.iter().map(|one| one.sums.requests).sum::<u64>(), expect, "{path}");
+    }
+}
+
+async fn sums_are_the_same_by_hours_and_by_days(store: &dyn Store) {
+    let at = |n: u32| NOON + u64::from(n) * 5 * HOUR_MS;
+    store.put(batch(rows(2000, 2040, |_| "days", at))).await.unwrap();
+    let noon = NOON / HOUR_MS;
+    for (from, until) in [(2000, 2040), (2003, 2031), (2001, 2002), (2000, 2005)] {
+        let (from, until) = (noon + from * 5, noon + until * 5);
+        let range = Range { from, until };
+        let whole = Ask { range, tenant: Some("days".to_owned()), ..by(&[]) };
+        let hours = Ask { by: vec![Dimension::Hour], ..whole.clone() };
+        let by_days: u64 = store.sums(whole).await.unwrap().iter().map(|one| one.sums.output).sum();
+        let found = store.sums(hours).await.unwrap();
+        let by_hours: u64 = found.iter().map(|one| one.sums.output).sum();
+        let expect =
+            (2000..2040u64).filter(|n| (from..until).contains(&(noon + n * 5))).sum::<u64>();
+        assert_eq!((by_days, by_hours), (expect, expect));
+        assert!(found.iter().all(|one| one.keys[0].parse::<u64>().is_ok()));
+    }
+}
+
+async fn costs_follow_what_was_used(store: &dyn Store) {
+    // A day of its own: two tenants, one of which used twice as much, on replicas that were busy for a tenth.
+    let hour = NOON / HOUR_MS + 100_000;
+    let entitled = vec![Entitled { tenant: "dave".to_owned(), guaranteed: 500, weight: 1 }];
+    let up = UpTime {
+        hour,
+        model: "tiny".to_owned(),
+        hardware: "cpu".to_owned(),
+        up_ms: 30_000,
+        cost_micros: 3000,
+        entitled: entitled.clone(),
+    };
+    let row = |n: u32, tenant| {
+        Entry::Row(Box::new(Row::of(&record(n, tenant, hour * HOUR_MS), 1_000_000)))
+    };
+    let entries = vec![
+        (3000, Entry::Up(Box::new(up.clone()))),
+        (3001, row(90, "eve")),
+        (3002, row(190, "dave")),
+        (3003, Entry::Up(Box::new(UpTime { hour: hour + 1, ..up }))),
+    ];
+    store.put(batch(entries)).await.unwrap();
+    let range = Range { from: hour, until: hour + 2 };
+    let found = store.sums(Ask { range, ..by(&[Dimension::Tenant]) }).await.unwrap();
+    let mut got: Vec<_> = found
+        .iter()
+        .map(|one| {
+            (one.keys[0].as_str(), one.accelerator_us.round(), one.cost_micros.map(f64::round))
+        })
+        .collect();
+    got.sort_by_key(|one| one.0);
+    // Two of thirty seconds were busy: 200 of the hour's 3000, a third of it eve's.
+    assert_eq!(got, [("dave", 1_333_333.0, Some(133.0)), ("eve", 666_667.0, Some(67.0))]);
+    let pools = store.pools(range).await.unwrap();
+    assert_eq!(pools.len(), 3);
+    assert_eq!((pools[2].at, pools[2].cost_micros, pools[2].up_ms), (hour + 1, 3000, 30_000));
+    assert_eq!(pools[2].entitled, entitled);
+    assert_eq!(pools[0].sums.kv_token_ms, 200_000);
+}
+
+async fn what_is_old_is_forgotten(store: &dyn Store) {
+    let before = all_rows(store, AskRows::default()).await.len();
+    let sums = total(store).await;
+    let gone = store.forget(NOON + 2 * HOUR_MS, 0).await.unwrap();
+    assert!(gone > 0);
+    assert_eq!(
+        all_rows(store, AskRows::default()).await.len(),
+        before - usize::try_from(gone).unwrap()
+    );
+    // What was billed stays.
+    assert_eq!(total(store).await, sums);
+    // And what comes again is not new.
+    store.put(batch(rows(1, 21, |_| "ann", |_| NOON))).await.unwrap();
+    assert_eq!(total(store).await, sums);
+}
+
+#[tokio::test]
+async fn sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    suite(&Sqlite::at(folder.path().join("usage.db"))).await;
+    // Opened again it is the same.
+    let again = Sqlite::at(folder.path().join("usage.db"));
+    assert!(total(&again).await.0 > 0);
+}

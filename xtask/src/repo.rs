@@ -22,6 +22,8 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct Repo {
     /// Text files, sorted by path.
     pub(crate) files: Vec<File>,
+    /// Paths of what is not text, such as pictures: there, and not checked.
+    pub(crate) others: Vec<String>,
     /// Packages and their dependencies.
     pub(crate) graph: Graph,
     /// Exceptions that may only shrink.
@@ -46,16 +48,17 @@ impl Repo {
         let mut paths = Vec::new();
         collect(root, &mut paths)?;
         paths.sort();
-        let mut files = Vec::new();
+        let (mut files, mut others) = (Vec::new(), Vec::new());
         for path in paths {
             let relative = path.strip_prefix(root)?.to_string_lossy().replace('\\', "/");
-            // What is not text is not checked.
-            if let Ok(text) = String::from_utf8(fs::read(&path)?) {
-                files.push(File::new(relative, text));
+            match String::from_utf8(fs::read(&path)?) {
+                Ok(text) => files.push(File::new(relative, text)),
+                Err(_) => others.push(relative),
             }
         }
         let ratchet = fs::read_to_string(root.join("xtask/ratchet.toml"))?;
-        Ok(Self { files, graph: Graph::of(root)?, ratchet: Ratchet::parse(&ratchet)? })
+        let (graph, ratchet) = (Graph::of(root)?, Ratchet::parse(&ratchet)?);
+        Ok(Self { files, others, graph, ratchet })
     }
 
     /// A tree made up for a test.

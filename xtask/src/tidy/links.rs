@@ -45,6 +45,7 @@ fn resolve(from: &str, target: &str) -> String {
 fn exists(repo: &Repo, path: &str) -> bool {
     let folder = format!("{path}/");
     repo.files.iter().any(|file| file.path == path || file.path.starts_with(&folder))
+        || repo.others.iter().any(|other| other == path)
 }
 
 #[cfg(test)]
@@ -61,5 +62,12 @@ mod tests {
         check("[b](../b.md) and [b](../b.md#part) and [here](#part)", 0);
         check("[c](../../crates/c) and [web](https://example.com/x)", 0);
         check("[b](b.md) and [e](../../crates/e)", 2);
+    }
+
+    #[test]
+    fn pictures_are_there_too() {
+        let text = Repo::of(&[("docs/a.md", "![a](images/a.png) and ![b](images/b.png)")]);
+        let repo = Repo { others: vec!["docs/images/a.png".to_owned()], ..text };
+        assert_eq!(run(&repo).len(), 1);
     }
 }

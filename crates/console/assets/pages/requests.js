@@ -8,6 +8,8 @@ import { Table } from "../table.js";
 import { longest, strip } from "../waterfall.js";
 
 const PAGE = 200;
+/** How often what a stream brings is shown: thousands may end in a second. */
+const FLUSH_MS = 250;
 /** As many as the gateway keeps in memory. */
 const ROWS_MAX = 10_000;
 const FILTERS = ["tenant", "model", "replica", "band", "termination", "min_ms", "id"];
@@ -72,9 +74,17 @@ export function open(page) {
   }
 
   async function follow() {
-    for await (const one of lines(withQuery("/records/stream", query), page.signal)) {
-      if (one.missed) seen.missed += one.missed; else add([one]);
+    let came = [];
+    let timer;
+    const flush = () => {
+      timer = undefined;
+      add(came);
+      came = [];
       page.paint();
+    };
+    for await (const one of lines(withQuery("/records/stream", query), page.signal)) {
+      if (one.missed) seen.missed += one.missed; else came.push(one);
+      timer ??= setTimeout(flush, FLUSH_MS);
     }
   }
 

@@ -1,6 +1,6 @@
 //! Boards about what clients get: all at a glance, tenants, and money.
 
-use super::panels::{Board, Unit, panel, percentiles, query, rate};
+use super::panels::{Board, Panel, Unit, panel, percentiles, query, rate};
 
 pub(super) fn overview() -> Board {
     let lanes = r#"{lane=~"$model"}"#;
@@ -71,10 +71,9 @@ pub(super) fn overview() -> Board {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn tenants() -> Board {
     let tenant = r#"{tenant=~"$tenant"}"#;
-    let panels = vec![
+    let mut panels = vec![
         panel(
             "Requests by tenant",
             "Requests that ended each second.",
@@ -111,6 +110,19 @@ pub(super) fn tenants() -> Board {
                 "sum by (tenant) (rate(pilotage_tenant_tokens_total{tenant=~\"$tenant\",type=\"cached\"}[$__rate_interval])) / sum by (tenant) (rate(pilotage_tenant_tokens_total{tenant=~\"$tenant\",type=\"input\"}[$__rate_interval]))",
             )],
         ),
+    ];
+    panels.extend(shares());
+    Board {
+        uid: "pilotage-tenants",
+        title: "Pilotage: tenants and fairness",
+        what: "Who gets how much, and does everybody get his share?",
+        panels,
+    }
+}
+
+/// Who holds and waits for what.
+fn shares() -> Vec<Panel> {
+    vec![
         panel(
             "KV tokens held",
             "KV tokens in flight of a tenant and of those below it, beside what is guaranteed.",
@@ -147,13 +159,7 @@ pub(super) fn tenants() -> Board {
             Unit::PerSecond,
             vec![query("{{limit}}", &rate("limit", "pilotage_denials_total"))],
         ),
-    ];
-    Board {
-        uid: "pilotage-tenants",
-        title: "Pilotage: tenants and fairness",
-        what: "Who gets how much, and does everybody get his share?",
-        panels,
-    }
+    ]
 }
 
 pub(super) fn cost() -> Board {

@@ -1,11 +1,10 @@
 //! Boards about what serves: models and their replicas, engines, and the gateway.
 
-use super::panels::{Board, Unit, panel, percentiles, query, rate};
+use super::panels::{Board, Panel, Unit, panel, percentiles, query, rate};
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn models() -> Board {
     let lanes = r#"{lane=~"$model"}"#;
-    let panels = vec![
+    let mut panels = vec![
         panel(
             "Replicas",
             "Replicas that take work.",
@@ -36,6 +35,20 @@ pub(super) fn models() -> Board {
             Unit::PerSecond,
             vec![query("{{lane}}", &rate("lane", &format!("pilotage_retries_total{lanes}")))],
         ),
+    ];
+    panels.extend(troubles());
+    Board {
+        uid: "pilotage-models",
+        title: "Pilotage: models and replicas",
+        what: "Do replicas work, and as well as each other?",
+        panels,
+    }
+}
+
+/// What goes wrong at replicas.
+fn troubles() -> Vec<Panel> {
+    let lanes = r#"{lane=~"$model"}"#;
+    vec![
         panel(
             "Answers that broke off",
             "Streams each second that broke off, by what became of them.",
@@ -72,13 +85,7 @@ pub(super) fn models() -> Board {
                 &rate("lane, reason", &format!("pilotage_stops_total{lanes}")),
             )],
         ),
-    ];
-    Board {
-        uid: "pilotage-models",
-        title: "Pilotage: models and replicas",
-        what: "Do replicas work, and as well as each other?",
-        panels,
-    }
+    ]
 }
 
 pub(super) fn engines() -> Board {
@@ -152,10 +159,9 @@ pub(super) fn engines() -> Board {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn gateway() -> Board {
     let own = "* on (instance, job) group_left () max by (instance, job) (pilotage_build_info)";
-    let panels = vec![
+    let mut panels = vec![
         panel(
             "Time in the gateway",
             "What the gateway itself adds before a replica is asked, in the mean.",
@@ -180,6 +186,20 @@ pub(super) fn gateway() -> Board {
             Unit::Bytes,
             vec![query("{{instance}}", &format!("process_resident_memory_bytes {own}"))],
         ),
+    ];
+    panels.extend(edges());
+    Board {
+        uid: "pilotage-gateway",
+        title: "Pilotage: the gateway itself",
+        what: "Is the gateway in the way?",
+        panels,
+    }
+}
+
+/// Where the gateway meets its limits and its clients.
+fn edges() -> Vec<Panel> {
+    let own = "* on (instance, job) group_left () max by (instance, job) (pilotage_build_info)";
+    vec![
         panel(
             "File descriptors",
             "Open descriptors, and how many there may be.",
@@ -219,11 +239,5 @@ pub(super) fn gateway() -> Board {
             Unit::Count,
             vec![query("{{version}}", "count by (version) (pilotage_build_info)")],
         ),
-    ];
-    Board {
-        uid: "pilotage-gateway",
-        title: "Pilotage: the gateway itself",
-        what: "Is the gateway in the way?",
-        panels,
-    }
+    ]
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use pilotage_ledger::*;
 
-use crate::support::{NOON, Unsure, all_rows, by, open, record, settings, until};
+use crate::record::record;
+use crate::support::{NOON, Unsure, all_rows, by, open, settings, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -129,7 +130,7 @@ async fn what_there_is_no_room_for_is_folded_and_billed() {
     let mut settings = settings(folder.path());
     settings.bounds.waiting_max = 50;
     settings.bounds.folds_max = 3;
-    settings.bounds.journal_bytes_max = 30_000;
+    settings.bounds.journal_bytes_max = 40_000;
     let ledger = open(settings, store.clone());
     let tenants = ["ann", "bob", "cid", "dan", "eve"];
     let number = 2000;
@@ -138,7 +139,7 @@ async fn what_there_is_no_room_for_is_folded_and_billed() {
     }
     until("the state to show it", || async { ledger.state().condition == "journal_full" }).await;
     let state = ledger.state();
-    assert!(state.journal_bytes <= 30_000, "{state:?}");
+    assert!(state.journal_bytes <= 40_000, "{state:?}");
     assert!(
         state.waiting_rows <= 50 && state.folded_rows > 1000 && state.waiting_folds <= 10,
         "{state:?}"

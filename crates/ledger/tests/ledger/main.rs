@@ -3,5 +3,6 @@
 mod crashes;
 mod postgres;
 mod questions;
+mod record;
 mod stores;
 mod support;

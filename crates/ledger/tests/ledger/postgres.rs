@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use pilotage_ledger::*;
 
-use crate::support::{NOON, Server, all_rows, open, record, settings, until};
+use crate::record::record;
+use crate::support::{NOON, Server, all_rows, open, settings, until};
 
 #[tokio::test]
 async fn postgres() {

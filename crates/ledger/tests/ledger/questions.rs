@@ -12,7 +12,8 @@ use pilotage_shell::clock::Clock;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::support::{Unsure, record, settings, until};
+use crate::record::record;
+use crate::support::{Unsure, settings, until};
 
 async fn ask(ledger: &Ledger, path: &str) -> (u16, String) {
     let request = Request::get(path).body(Body::empty()).unwrap();

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use pilotage_ledger::*;
 use pilotage_lens::usage::{Entitled, Row, UpTime};
 
-use crate::support::{HOUR_MS, NOON, all_rows, by, record};
+use crate::record::record;
+use crate::support::{HOUR_MS, NOON, all_rows, by};
 
 /// A row each, from the first number on.
 fn rows(

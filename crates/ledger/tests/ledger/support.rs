@@ -9,63 +9,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use pilotage_core::{Band, Span, Tokens};
 use pilotage_ledger::*;
-use pilotage_lens::{Phases, Record, Termination};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 /// Noon of a day.
 pub(crate) const NOON: u64 = 1_800_014_400_000;
-
-/// A request with that number: 10 + n prompt tokens, n answer tokens, a second in the engine.
-pub(crate) fn record(number: u32, tenant: &str, unix_ms: u64) -> Arc<Record> {
-    let second = Span::from_millis(1000);
-    Arc::new(Record {
-        unix_ms,
-        request_id: format!("req-{number}").into(),
-        trace_id: number.into(),
-        parent_span: None,
-        span_id: 1,
-        sampled: false,
-        tenant: Some(tenant.into()),
-        tenant_path: Some(format!("org/{tenant}").into()),
-        path: "/v1/chat/completions",
-        route: Some("chat".into()),
-        lane: Some("tiny".into()),
-        version: Some("sha256:1".into()),
-        adapter: None,
-        runtime: Some("pilotage"),
-        runtime_version: None,
-        hardware: Some("cpu".into()),
-        band: Band::Standard,
-        stream: true,
-        status: 200,
-        termination: Termination::Ok,
-        attempts: 1,
-        stops: 0,
-        merged: false,
-        mirror: false,
-        cache: None,
-        resumed: 0,
-        corrupted: false,
-        earlier_replicas: Vec::new(),
-        replica: Some("tiny-0".into()),
-        region: None,
-        why: None,
-        route_why: None,
-        tokens: Tokens { input: 10 + number, cached: 1, output: number },
-        reasoning: 0,
-        counted: true,
-        charged: u64::from(number),
-        phases: Phases { prefill: second, ..Phases::default() },
-        total: second,
-        ttft: None,
-        tpot: None,
-        itl: None,
-    })
-}
 
 /// Waits until it holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, check: impl Fn() -> F) {

@@ -132,7 +132,9 @@ async fn migrate(client: &mut Client) -> Result<(), tokio_postgres::Error> {
         let number = i64::try_from(at + 1).unwrap_or_default();
         transaction.execute("INSERT INTO steps (done) VALUES ($1)", &[&number]).await?;
     }
-    transaction.commit().await
+    transaction.commit().await?;
+    // What was given up here is given up there as well.
+    client.batch_execute("SET statement_timeout = 20000").await
 }
 
 /// What was wrong: the row, or the store. Classes 22 and 23 of SQLSTATE are data and constraints; 54000 is what

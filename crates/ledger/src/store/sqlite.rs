@@ -1,4 +1,4 @@
-//! SQLite in a file of this machine: one thread writes, two read beside it.
+//! SQLite in a file of this machine: one thread writes, one reads beside it.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -47,9 +47,9 @@ impl Sqlite {
     /// The store in that file, which is made when it is not there.
     pub fn at(path: PathBuf) -> Self {
         let (writes, jobs) = sync_channel(WAITING_MAX);
-        start(path.clone(), true, vec![jobs]);
+        start(path.clone(), true, jobs);
         let (reads, jobs) = sync_channel(WAITING_MAX);
-        start(path, false, vec![jobs]);
+        start(path, false, jobs);
         Self { writes, reads }
     }
 
@@ -83,14 +83,12 @@ fn gone() -> StoreError {
     StoreError::Away("its thread is gone".to_owned())
 }
 
-fn start(path: PathBuf, writes: bool, jobs: Vec<Receiver<Job>>) {
-    for jobs in jobs {
-        let mut lane = Lane { path: path.clone(), writes, connection: None };
-        let name = if writes { "usage-writes" } else { "usage-reads" };
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        // Without the thread the channel is closed, and everything asked answers so.
-        let _ = thread.spawn(move || jobs.into_iter().for_each(|job| job(&mut lane)));
-    }
+fn start(path: PathBuf, writes: bool, jobs: Receiver<Job>) {
+    let mut lane = Lane { path, writes, connection: None };
+    let name = if writes { "usage-writes" } else { "usage-reads" };
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    // Without the thread the channel is closed, and everything asked answers so.
+    let _ = thread.spawn(move || jobs.into_iter().for_each(|job| job(&mut lane)));
 }
 
 impl Lane {

@@ -36,6 +36,9 @@ async fn rows_are_written_then_stored() {
     let store = Unsure::at(folder.path().join("usage.db"), false, 0);
     let ledger = open(settings(folder.path()), store.clone());
     let mut written = ledger.written();
+    let mut stranger = (*record(7, "nobody", NOON)).clone();
+    (stranger.tenant, stranger.tokens.output) = (None, 0);
+    assert_eq!(ledger.add(&Arc::new(stranger)), 0);
     let last = (0..100).map(|n| ledger.add(&record(n, "ann", NOON))).last().unwrap();
     written.wait_for(|written| *written >= last).await.unwrap();
     ledger.close(PATIENCE).await;

@@ -55,7 +55,9 @@ async fn a_store_that_fails_after_it_stored_has_everything_once() {
     settings.bounds.batch_rows_max = 7;
     settings.bounds.segment_bytes_max = 4000;
     let ledger = open(settings, store.clone());
-    (0..300).for_each(|n| drop(ledger.add(&record(n, "ann", NOON))));
+    (0..300).for_each(|n| {
+        ledger.add(&record(n, "ann", NOON));
+    });
     until("all", || async { ledger.state().stored_rows >= 300 }).await;
     ledger.close(PATIENCE).await;
     assert_eq!(ids(&*store).await.len(), 300);
@@ -168,7 +170,9 @@ async fn a_disk_that_fails_for_a_while_loses_nothing() {
     let store = Unsure::at(folder.path().join("usage.db"), false, 0);
     let ledger = open(settings(&here), store.clone());
     std::fs::rename(&here, &away).unwrap();
-    (0..100).for_each(|n| drop(ledger.add(&record(n, "ann", NOON))));
+    (0..100).for_each(|n| {
+        ledger.add(&record(n, "ann", NOON));
+    });
     until("the state to show it", || async { ledger.state().condition == "disk_error" }).await;
     assert!(ledger.state().last_error.is_some());
     std::fs::rename(&away, &here).unwrap();

@@ -39,7 +39,7 @@ async fn rows_are_written_then_stored() {
     let mut stranger = (*record(7, "nobody", NOON)).clone();
     (stranger.tenant, stranger.tokens.output) = (None, 0);
     assert_eq!(ledger.add(&Arc::new(stranger)), 0);
-    let last = (0..100).map(|n| ledger.add(&record(n, "ann", NOON))).last().unwrap();
+    let last = (0..100).fold(0, |_, n| ledger.add(&record(n, "ann", NOON)));
     written.wait_for(|written| *written >= last).await.unwrap();
     ledger.close(PATIENCE).await;
     assert_eq!(ids(&*store).await.len(), 100);

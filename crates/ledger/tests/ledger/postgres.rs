@@ -24,9 +24,9 @@ async fn a_server_that_dies_loses_nothing() {
     let store = Arc::new(Postgres::at(server.url()));
     let ledger = open(settings(folder.path()), store.clone());
     let add = |from: u32| {
-        (from..from + 500).for_each(|n| {
+        for n in from..from + 500 {
             ledger.add(&record(n, "ann", NOON));
-        })
+        }
     };
     add(0);
     until("rows", || async { ledger.state().stored_rows >= 500 }).await;

@@ -40,7 +40,7 @@ pub(crate) async fn suite(store: &dyn Store) {
 
 async fn what_comes_twice_is_there_once(store: &dyn Store) {
     let at = |n: u32| NOON + u64::from(n % 5) * HOUR_MS;
-    let tenant = |n: u32| if n % 2 == 0 { "ann" } else { "bob" };
+    let tenant = |n: u32| if n.is_multiple_of(2) { "ann" } else { "bob" };
     store.put(batch(rows(1, 21, tenant, at))).await.unwrap();
     store.put(batch(rows(1, 21, tenant, at))).await.unwrap();
     // Some of it is new.

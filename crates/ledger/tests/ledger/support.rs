@@ -89,7 +89,7 @@ impl Store for Unsure {
             }
             self.inner.put(batch).await?;
             let put = self.puts.fetch_add(1, Ordering::Relaxed);
-            match self.lies_every > 0 && put % self.lies_every == 0 {
+            match self.lies_every > 0 && put.is_multiple_of(self.lies_every) {
                 true => Err(StoreError::Away("broke after it was stored".to_owned())),
                 false => Ok(()),
             }

@@ -185,6 +185,7 @@ impl Rig {
         let place = Place {
             pod: Some("gateway-0".to_owned()),
             zone: None,
+            metrics: pilotage_shell::metrics::Metrics::new(),
             drain: Duration::from_secs(60),
             face: match purpose {
                 Purpose::Serve | Purpose::Judge => Face::Clients,

@@ -141,8 +141,11 @@ impl Look<'_> {
             let hint = "`pilotage triage --url …` says what it rests on, and what to change";
             Finding::warning(question, text(&found["title"]), hint)
         };
-        let findings = list(&self.more["triage"]["findings"]);
-        let mut all: Vec<Finding> = findings.iter().map(finding).collect();
+        // What is less likely so than not is for whoever asks triage itself.
+        let is_likely =
+            |found: &&Value| found["confidence"].as_f64().is_none_or(|sure| sure >= 0.5);
+        let findings = list(&self.more["triage"]["findings"]).iter().filter(is_likely);
+        let mut all: Vec<Finding> = findings.map(finding).collect();
         if all.is_empty() && self.more["triage"].is_object() {
             all.push(Finding::well(question, "nothing"));
         }
@@ -326,5 +329,10 @@ mod tests {
             more["triage"] = json!({"findings": [{"title": "the batch is full"}]});
         };
         check(&found, Grade::Warning, "the batch is full");
+        let unlikely = |_: &mut Value, more: &mut Value| {
+            more["triage"] =
+                json!({"findings": [{"title": "the batch is full", "confidence": 0.4}]});
+        };
+        check(&unlikely, Grade::Well, "");
     }
 }

@@ -19,6 +19,7 @@ mod reach;
 mod scripted;
 mod triage;
 mod tune;
+mod usage;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -51,6 +52,9 @@ pub(crate) use reach::Reach;
 pub(crate) use scripted::{BenchEngine, EngineKind};
 pub(crate) use triage::Triage;
 pub(crate) use tune::{PlanTune, TuneGoal};
+pub(crate) use usage::{
+    Usage, UsageBudgets, UsageCommand, UsageCost, UsageFormat, UsageRows, UsageSums, UsageWhen,
+};
 
 /// Serves large language models for many teams: gateway, scheduler and engine in one binary.
 #[derive(Debug, Parser)]
@@ -76,6 +80,7 @@ pub(crate) enum Command {
     Top(Top),
     Tap(Tap),
     Why(Why),
+    Usage(Box<Usage>),
     Explain(Explain),
     Probe(Probe),
     Model(Model),

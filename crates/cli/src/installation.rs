@@ -10,6 +10,7 @@
 //! | `trials.json` | how far canaries are |
 //! | `versions.json` | which version of each Model serves, and how far the next one is |
 //! | `versions.json.bad` | the same as it was when not all of it could go on |
+//! | `usage/` | what requests used: the journal, and the database where it is SQLite |
 //! | `logs/` | one log for each process |
 //!
 //! Keys are readable by their owner alone.

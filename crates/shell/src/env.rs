@@ -96,6 +96,12 @@ pub enum Var {
     SpanDelay,
     /// Spans of a batch.
     SpanBatch,
+    /// Where usage is kept.
+    DatabaseUrl,
+    /// How long rows of usage are kept.
+    UsageDays,
+    /// What replicas cost.
+    ReplicaPrices,
 }
 
 /// One row: what a variable is called and means.
@@ -150,7 +156,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 45] = [
+pub const TABLE: [Variable; 48] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -452,6 +458,27 @@ pub const TABLE: [Variable; 45] = [
         "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
         "Spans of a batch, about: those of a request stay together.",
         "512",
+        false,
+    ),
+    row(
+        Var::DatabaseUrl,
+        "DATABASE_URL",
+        "Where the usage of requests is kept: `postgres://USER:PASSWORD@HOST/NAME`, with `?sslmode=require` for TLS, or `sqlite:///FOLDER/FILE`.",
+        "`usage/usage.db` in the data directory",
+        true,
+    ),
+    row(
+        Var::UsageDays,
+        "PILOTAGE_USAGE_DAYS",
+        "Days that single requests are kept in the usage ledger; sums by the hour are kept for 400 days, sums by the day for good.",
+        "90",
+        false,
+    ),
+    row(
+        Var::ReplicaPrices,
+        "PILOTAGE_REPLICA_PRICES",
+        "What one replica costs an hour, as `MODEL=PRICE,MODEL=PRICE`, for `pilotage usage cost`.",
+        "nothing",
         false,
     ),
 ];

@@ -29,6 +29,7 @@ mod top;
 mod triage;
 mod uninstall;
 mod up;
+mod usage;
 mod warden;
 mod why;
 
@@ -59,6 +60,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Triage(args) => block_on(triage::run(*args)),
         Command::Chat(args) => block_on(chat::run(args)),
         Command::Probe(args) => block_on(probe::run(args)),
+        Command::Usage(args) => block_on(usage::run(*args)),
         Command::Explain(args) => block_on(explain::run(args)),
         Command::Status(args) => block_on(status::run(args)),
         Command::Check(args) => block_on(check::run(args)),

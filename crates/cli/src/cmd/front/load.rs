@@ -31,6 +31,12 @@ struct Queue {
 #[derive(Debug, Deserialize)]
 struct Replica {
     id: u32,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    up: bool,
+    #[serde(default)]
+    hardware: Option<String>,
     in_flight: u64,
 }
 
@@ -50,6 +56,19 @@ impl Load {
         let lane = self.lanes.iter().find(|one| one.name == lane);
         let replica = lane.and_then(|lane| lane.replicas.iter().find(|one| one.id == replica.0));
         replica.map_or(0, |replica| replica.in_flight)
+    }
+
+    /// Replicas that are up: lane, name, and hardware where that is known.
+    pub(in crate::cmd) fn up(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.lanes
+            .iter()
+            .flat_map(|lane| {
+                let up = lane.replicas.iter().filter(|one| one.up);
+                up.map(move |one| (lane.name.as_str(), one))
+            })
+            .map(|(lane, one)| {
+                (lane, one.name.as_str(), one.hardware.as_deref().unwrap_or_default())
+            })
     }
 
     /// Whether nothing waits or runs in a lane.

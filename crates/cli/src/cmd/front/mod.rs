@@ -8,6 +8,7 @@ mod budgets;
 mod console;
 mod current;
 mod fleet;
+mod ledger;
 mod listen;
 mod load;
 pub(in crate::cmd) mod prepared;
@@ -34,6 +35,7 @@ use crate::exit::Wrong;
 use crate::installation::{Installation, url_of};
 use crate::output;
 use budgets::Budgets;
+use ledger::Book;
 use load::Load;
 use prepared::Prepared;
 use traces::Traces;
@@ -99,6 +101,7 @@ pub(in crate::cmd) struct Front {
     budgets: Budgets,
     trials: Trials,
     traces: Traces,
+    book: Book,
 }
 
 /// The gateway keeps what whoever looks on wants to know, until it stops.
@@ -132,8 +135,11 @@ impl Front {
         let Begin { current, waits, keys, clock, zone, face, metrics, mut more } = begin;
         let config = gateway_config(current.plan(), &keys);
         let traces = Traces::start(&config, &metrics, clock)?;
+        let book = Book::open(installation.folder(), clock)?;
+        book.set_tenants(&config);
         let gateway = Gateway::new(config, clock, metrics)?;
         traces.follow(&gateway);
+        book.follow(&gateway);
         if let Some(why) = waits {
             gateway.set_readiness(Readiness::Waits(why));
         }
@@ -145,9 +151,11 @@ impl Front {
             std::sync::Arc::new(move || serde_json::to_value(&*shown.lock()).unwrap_or_default()),
         ));
         more.extend(traces.status());
-        let routes = gateway
-            .admin_router(Beside { status: more, ..console::beside(&gateway, &keys, clock) });
+        let pages = console::beside(&gateway, &keys, clock);
+        let beside = Beside { status: more, closed: book.router(), ..pages };
+        let routes = gateway.admin_router(beside);
         let stop = CancellationToken::new();
+        book.watch(routes.clone(), keys.admin.clone(), stop.clone());
         observe(&gateway, &stop);
         let usual = ServeLimits::default();
         let connections_max = usual.connections_max.min(descriptors::raise());
@@ -178,6 +186,7 @@ impl Front {
             budgets,
             trials,
             traces,
+            book,
         };
         if waits.is_none() {
             this.remember();
@@ -221,6 +230,7 @@ impl Front {
         let config = gateway_config(&next.served(), &self.keys);
         self.gateway.set_config(&config)?;
         self.traces.set_goals(&config);
+        self.book.set_tenants(&config);
         Ok(next)
     }
 
@@ -257,7 +267,7 @@ impl Front {
         self.gateway.drain();
         self.stop.cancel();
         let listeners = std::mem::take(&mut self.listeners);
-        let traces = self.traces.clone();
+        let (traces, book) = (self.traces.clone(), self.book.clone());
         async move {
             for listener in listeners {
                 match listener.await {
@@ -269,6 +279,7 @@ impl Front {
                     _ => {}
                 }
             }
+            book.close().await;
             traces.close().await;
         }
     }

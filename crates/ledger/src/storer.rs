@@ -61,6 +61,7 @@ impl Storer {
                         self.forget().await;
                     }
                     tokio::select! {
+                        () = self.journal.came.notified() => {}
                         changed = self.written.changed() => if changed.is_err() { return },
                         () = self.stop.cancelled() => {}
                     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use pilotage_shell::secret::hex;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::entry::Entry;
 use crate::frame::{self, Read};
@@ -50,6 +51,9 @@ pub(crate) struct Journal {
     folder: PathBuf,
     instance: String,
     segments: Mutex<Segments>,
+    /// Something was written. What is published as written may lag behind: the storer must not wait for it while
+    /// the writer waits for room.
+    pub(crate) came: Notify,
     /// Held as long as this is.
     _lock: File,
 }
@@ -119,6 +123,7 @@ impl Journal {
             folder: folder.to_owned(),
             instance: hex(&random),
             segments: Mutex::new(segments),
+            came: Notify::new(),
             _lock: lock,
         })
     }

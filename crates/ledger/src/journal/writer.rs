@@ -210,6 +210,8 @@ impl Journal {
         if let Some(last) = segments.all.back_mut() {
             last.len += bytes;
         }
+        drop(segments);
+        self.came.notify_one();
     }
 }
 

@@ -135,7 +135,7 @@ async fn what_there_is_no_room_for_is_folded_and_billed() {
     let mut settings = settings(folder.path());
     settings.bounds.waiting_max = 50;
     settings.bounds.folds_max = 3;
-    settings.bounds.journal_bytes_max = 40_000;
+    settings.bounds.journal_bytes_max = 20_000;
     let ledger = open(settings, store.clone());
     let tenants = ["ann", "bob", "cid", "dan", "eve"];
     let number = 2000;
@@ -195,6 +195,10 @@ async fn child_that_is_killed() {
     let mut said = 0;
     for n in 1.. {
         ledger.add(&record(n, "ann", NOON));
+        // Not so far ahead that rows would be folded.
+        if u64::from(n) - said > 500 {
+            written.changed().await.unwrap();
+        }
         let upto = *written.borrow_and_update();
         while said < upto {
             said += 1;

@@ -33,7 +33,7 @@ async fn a_server_that_dies_loses_nothing() {
     server.kill();
     add(500);
     until("the state to show it", || async { ledger.state().condition == "store_away" }).await;
-    assert_eq!(ledger.state().behind_rows, 500);
+    until("the journal to have all", || async { ledger.state().behind_rows == 500 }).await;
     server.again();
     until("rows again", || async { ledger.state().stored_rows >= 1000 }).await;
     assert_eq!(ledger.state().condition, "ok");

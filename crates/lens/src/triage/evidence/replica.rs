@@ -171,6 +171,8 @@ group! {
         kv_use: f64,
         /// Adapters that requests wait for.
         lora_waiting: f64,
+        /// For how long it has had requests and made no step, until now.
+        stalled_s: f64,
         /// How long its health endpoint takes.
         health_s: f64,
         /// Whether it says that it is well.

@@ -136,9 +136,28 @@ fn gauges(watched: &Watched, seen: &Seen<'_>) -> Gauges {
         slots_seen: watched.places,
         kv_use: seen.fullest(KV_USE),
         lora_waiting: lora_waiting(seen),
+        stalled_s: stalled_s(seen),
         health_s: watched.health.map(|(_, seconds)| seconds),
         health_ok: watched.health.map(|(is_well, _)| is_well),
     }
+}
+
+/// For how long it has had requests and its steps, or else its tokens, did not move, up to the last look.
+fn stalled_s(seen: &Seen<'_>) -> Option<f64> {
+    let counters = [STEPS, GENERATION_TOKENS].iter().map(|names| seen.of(names, None));
+    let counters = counters.into_iter().find(|of| !of.is_empty())?;
+    let last =
+        counters.iter().filter_map(|one| one.last()).map(|point| point.at_s).fold(0.0, f64::max);
+    let moved = |one: &&Series| {
+        let first = one.points.first().map_or(last, |point| point.at_s);
+        one.steps().filter(|(_, grown)| *grown > 0.0).map(|(at, _)| at).fold(first, f64::max)
+    };
+    let moved = counters.iter().map(moved).fold(0.0, f64::max);
+    let running = seen.of(RUNNING, None);
+    let idle = running.iter().flat_map(|one| &one.points).filter(|point| point.value < 1.0);
+    let idle = idle.map(|point| point.at_s).fold(0.0, f64::max);
+    let is_known = !running.is_empty() && counters.iter().any(|one| one.points.len() > 1);
+    is_known.then(|| (last - moved.max(idle)).max(0.0))
 }
 
 /// Adapters that wait, at a mean over what the page listed: each list is a series of its own.
@@ -326,6 +345,23 @@ mod tests {
         );
         assert_eq!(one.times.itl_alone, Lasted::new(1.0, 100.0));
         assert_eq!(one.times.itl_beside_prefill, Lasted::new(3.0, 100.0));
+    }
+
+    #[test]
+    fn a_stall_lasts_since_the_last_step_with_requests() {
+        let check = |running: &[f64], steps: &[f64], expect: Option<f64>| {
+            let series = vec![
+                series("vllm:num_requests_running", &[], running),
+                series("vllm:iteration_tokens_total_count", &[], steps),
+            ];
+            let one = replica(&watched(series), 20.0, 20.0);
+            assert_eq!(one.gauges.stalled_s, expect, "{running:?} {steps:?}");
+        };
+        check(&[4.0; 5], &[1.0, 5.0, 9.0, 9.0, 9.0], Some(10.0));
+        check(&[4.0; 5], &[1.0, 5.0, 9.0, 9.0, 10.0], Some(0.0));
+        check(&[0.0, 0.0, 0.0, 3.0, 3.0], &[9.0; 5], Some(10.0));
+        check(&[0.0; 5], &[9.0; 5], Some(0.0));
+        check(&[4.0], &[9.0], None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::evidence::{Gateway, PhaseSeconds, Traffic, ratio};
 use super::record::Ended;
-use super::series::Seen;
+use super::series::{Seen, Series};
 use super::{Observed, record};
 use crate::record::Termination;
 
@@ -32,6 +32,17 @@ pub(super) fn gateway(observed: &Observed, window_s: f64) -> Gateway {
         traffic: traffic(observed, records, (&seen, window_s)),
         phases,
     }
+}
+
+/// Requests that a replica refused because prompt and answer are longer than its context, as the gateway
+/// counts its answers.
+pub(super) fn too_long(gateway: &[Series], replica: &str) -> Option<f64> {
+    let own: Vec<Series> = gateway
+        .iter()
+        .filter(|one| one.labels.get("replica").is_some_and(|name| name == replica))
+        .cloned()
+        .collect();
+    Seen(&own).grown(&["pilotage_upstream_faults_total"], Some(("fault", "too_long")))
 }
 
 fn outcomes(records: &[Ended]) -> BTreeMap<Termination, f64> {

@@ -97,6 +97,9 @@ impl Observed {
         if let Some(records) = &self.records {
             record::fill(&mut replicas, records);
         }
+        for replica in &mut replicas {
+            replica.deltas.context_overflows = gateway::too_long(&self.gateway, &replica.name);
+        }
         let mut evidence = Evidence {
             window: Some(Span::from_nanos((window_s * 1e9) as u64)),
             sight: self.sight(),

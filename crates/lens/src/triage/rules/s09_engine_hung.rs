@@ -23,12 +23,18 @@ const WINDOW_MIN_S: f64 = 10.0;
 fn check(facts: &Facts<'_>) -> Outcome {
     let mut case = Case::of(&RULE, facts);
     case.needs(above("window", facts.evidence.window_s(), WINDOW_MIN_S, "s"))?;
+    let window_s = facts.evidence.window_s();
+    let stalled = |replica: &Replica| {
+        // Who saw it now and then knows since when; who saw it twice, only whether.
+        let whole = progress(replica).map(|steps| if steps < 1.0 { window_s } else { Some(0.0) });
+        replica.gauges.stalled_s.or(whole?)
+    };
     let hung = facts.which("steps", |replica| {
-        Some(replica.gauges.running? >= 1.0 && progress(replica)? < 1.0)
+        Some(replica.gauges.running? >= 1.0 && stalled(replica)? >= WINDOW_MIN_S)
     })?;
     let first = hung[0];
     case.needs(above("requests in its batch", first.gauges.running, 1.0, ""))?;
-    case.needs(below("steps", progress(first), 1.0, ""))?;
+    case.needs(above("time without a step", stalled(first), WINDOW_MIN_S, "s"))?;
     case.backed_by(is_so("says that it is well", first.gauges.health_ok));
     case.backed_by(below(
         "accelerator's memory active",

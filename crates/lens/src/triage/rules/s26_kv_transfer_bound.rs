@@ -24,7 +24,12 @@ fn check(facts: &Facts<'_>) -> Outcome {
     let times = |of: fn(&Times) -> &Lasted| {
         facts.ratio(|one| (of(&one.times).seconds, of(&one.times).count))
     };
-    let share = ratio(times(|times| &times.kv_transfer), times(|times| &times.ttft));
+    // As the gateway sees it, prompts that were computed elsewhere before are part of it.
+    let gateway = &facts.evidence.gateway;
+    let seen = gateway.phases.connect.zip(gateway.phases.prefill);
+    let first = ratio(seen.map(|(connect, prefill)| connect + prefill), gateway.traffic.requests);
+    let share =
+        ratio(times(|times| &times.kv_transfer), first.or_else(|| times(|times| &times.ttft)));
     let lost = facts.sum(|one| {
         let known = [one.deltas.kv_transfers_failed, one.deltas.kv_transfers_expired];
         known.into_iter().flatten().reduce(|sum, next| sum + next)

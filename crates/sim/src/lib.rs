@@ -19,6 +19,7 @@ pub mod scaler;
 pub mod scenario;
 mod text;
 pub mod trace;
+pub mod trouble;
 pub mod tune;
 pub mod workload;
 

@@ -270,9 +270,15 @@ fn http2_limits(limits: &Http2Limits) -> [(&'static str, String, &'static str); 
 fn signatures() -> String {
     let head = "# Signatures of trouble\n\nWhat `pilotage triage` knows. Each finding names its signature, what it \
                 rests on, what to change, and what would show that it is wrong.\n\n";
+    let worlds = "## How often each is found\n\nFor each signature the simulator has a world in which its cause is at \
+                  work: a fault, a setting, a workload, another machine, and never a measure that is written down. What is \
+                  seen of it (pages of metrics, records, the gateway's status) is triaged as that of a running system is. \
+                  Counted is the verdict, with each of some seeds; `cargo run -p pilotage-sim --example trouble` \
+                  plays them all. How often it is right about systems that nobody made for it is not known.\n\n";
     format!(
-        "{head}{}",
-        pilotage_lens::triage::reference().replace("\n### ", "\n## ").replacen("### ", "## ", 1)
+        "{head}{}{worlds}{}",
+        pilotage_lens::triage::reference().replace("\n### ", "\n## ").replacen("### ", "## ", 1),
+        pilotage_sim::trouble::PRECISION_AND_RECALL
     )
 }
 

@@ -30,12 +30,10 @@ pub(super) fn page(seen: &Page, told: Told) -> String {
     one("num_requests_running", "", f64::from(seen.running));
     one("num_requests_waiting", "", f64::from(seen.waiting));
     let deferred = seen.deferred as f64;
-    one(
-        "num_requests_waiting_by_reason",
-        ",reason=\"capacity\"",
-        f64::from(seen.waiting) - deferred,
-    );
-    one("num_requests_waiting_by_reason", ",reason=\"deferred\"", deferred);
+    let reasons = [("capacity", f64::from(seen.waiting) - deferred), ("deferred", deferred)];
+    for (reason, count) in reasons {
+        one("num_requests_waiting_by_reason", &format!(",reason=\"{reason}\""), count);
+    }
     one("kv_cache_usage_perc", "", seen.kv_usage);
     one("prompt_tokens_total", "", counters.prompt_tokens as f64);
     one("generation_tokens_total", "", counters.generated as f64);

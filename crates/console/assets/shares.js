@@ -43,7 +43,7 @@ function merged(status) {
     const seen = new Map();
     // What an inner team has is told twice: with all that is below it, and what its own requests have. That is less.
     for (const one of [...(lane.tenants ?? [])].sort((a, b) => b.usage - a.usage || b.queued - a.queued)) {
-      const isOwn = seen.has(one.name);
+      const isOwn = one.own ?? seen.has(one.name);
       seen.set(one.name, one);
       const key = isOwn ? `${one.name}\nown` : one.name;
       const parent = isOwn ? one.name : one.parent ?? undefined;

@@ -43,6 +43,9 @@ use crate::triage::Watchman;
 use crate::trials::{Judged, Trials};
 use crate::{reply, responses};
 
+/// Between two beats of the pulse, in nanoseconds.
+const PULSE_NANOS: u64 = 250_000_000;
+
 /// A gateway: routes, lanes, tenants. Clones are the same one.
 #[derive(Clone)]
 pub struct Gateway {
@@ -121,7 +124,7 @@ impl Gateway {
         let known = directory.learn(&config.tenants, |_| false).map_err(std::io::Error::other)?;
         let quotas = Arc::new(Quotas::new(clock));
         quotas.set(known.tree.clone(), known.quotas);
-        let client = Client::new()?;
+        let client = Client::new()?.counted(&metrics);
         let start = Start {
             tenants: known.tree.clone(),
             ids: &known.ids,
@@ -185,6 +188,16 @@ impl Gateway {
         match sampler {
             Some(sampler) => sampler.samples(trace, said),
             None => said == Some(true),
+        }
+    }
+
+    /// Measures, time and again, how late a task gets its turn on the processor, for as long as it is polled.
+    pub async fn keep_pulse(&self) {
+        let (clock, delay) = (self.inner.clock, self.inner.counts.loop_delay());
+        loop {
+            let due = clock.now_nanos().saturating_add(PULSE_NANOS);
+            clock.sleep_until_nanos(due).await;
+            delay.observe(clock.now_nanos().saturating_sub(due) as f64 / 1e9);
         }
     }
 

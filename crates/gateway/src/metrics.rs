@@ -7,6 +7,7 @@ mod copies;
 mod gen_ai;
 mod kv;
 mod outcomes;
+mod own;
 mod requests;
 mod scrape;
 mod standing;
@@ -19,7 +20,7 @@ use pilotage_core::preempt::Reason;
 use pilotage_core::scale::Goal;
 use pilotage_core::{Band, Scheduler, Span, Tokens};
 use pilotage_lens::Record;
-use pilotage_shell::metrics::{About, Family, Labels, Level, Measure, Metrics};
+use pilotage_shell::metrics::{About, Family, Histogram, Labels, Level, Measure, Metrics};
 use prometheus_client::metrics::counter::Counter;
 
 pub(crate) use caches::CacheGauges;
@@ -52,6 +53,7 @@ pub(crate) struct GatewayMetrics {
     resumes: Outcomes,
     hedges: Outcomes,
     feeds: kv::Feeds,
+    loop_delay: Histogram,
 }
 
 /// One lane's gauges.
@@ -69,6 +71,11 @@ pub(crate) struct LaneGauges {
 }
 
 impl GatewayMetrics {
+    /// What the pulse is counted in.
+    pub(crate) fn loop_delay(&self) -> Histogram {
+        self.loop_delay.clone()
+    }
+
     /// Registers everything, with every known combination of labels at zero.
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let level = |name, help| metrics.family::<Level>(About::new(name, help, LANE));
@@ -116,6 +123,7 @@ impl GatewayMetrics {
             resumes: Outcomes::of_resumes(metrics),
             hedges: Outcomes::of_hedges(metrics),
             feeds: kv::Feeds::new(metrics),
+            loop_delay: own::register(metrics),
         };
         for limit in Limit::ALL {
             drop(this.denials.get(&[], &[limit.name()]));

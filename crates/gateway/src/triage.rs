@@ -26,7 +26,7 @@ const ENGINES_MAX: usize = 64;
 const ENGINES_AT_ONCE: usize = 4;
 
 /// Requests that are looked at.
-const RECORDS_MAX: usize = 2000;
+const RECORDS_MAX: usize = 5000;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -73,12 +73,18 @@ impl Gateway {
 
     /// What is wrong with a model, or with the busiest, by what was seen of late.
     pub fn triage(&self, model: Option<&str>) -> Report {
+        let seen = self.inner.watchman.seen.lock().clone();
+        let busiest = seen.lanes().into_iter().next();
+        let Some(lane) = model.map(str::to_owned).or(busiest) else {
+            return live(&seen, None, &[]);
+        };
+        // What ended before the counters began would be measured by less than there was.
+        let from_ms = (seen.from_s() * 1e3) as u64;
         let records = self.inner.trail.recent.page(None, RECORDS_MAX, |record| {
-            model.is_none_or(|model| record.lane.as_deref() == Some(model))
+            record.unix_ms >= from_ms && record.lane.as_deref() == Some(lane.as_str())
         });
         let ended: Vec<Ended> =
             records.iter().filter_map(|(_, record)| Ended::of(&**record)).collect();
-        let seen = self.inner.watchman.seen.lock().clone();
-        live(&seen, model, &ended)
+        live(&seen, Some(&lane), &ended)
     }
 }

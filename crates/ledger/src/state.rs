@@ -94,6 +94,11 @@ impl Shared {
         inner.last_error = Some(error);
     }
 
+    /// The journal could not be read this time.
+    pub(crate) fn unread(&self, error: String) {
+        self.inner.lock().last_error = Some(error);
+    }
+
     pub(crate) fn refused(&self, error: String) {
         let mut inner = self.inner.lock();
         inner.refused += 1;

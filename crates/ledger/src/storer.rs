@@ -32,6 +32,14 @@ pub(crate) struct Storer {
     pub(crate) stop: CancellationToken,
 }
 
+/// Before a journal that could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether what was read is no journal's, and never will be.
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+}
+
 impl Storer {
     /// Stores what comes, until it shall stop and everything is stored, or the store is away.
     pub(crate) async fn run(mut self) {
@@ -76,6 +84,13 @@ impl Storer {
         let read = move || journal.next(place.as_ref(), rows);
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(next)) => next,
+            // The disk may be well again: what was answered for is not given up for one look that failed.
+            Ok(Err(error)) if !is_damage(&error) => {
+                tracing::warn!(%error, "the usage journal cannot be read; it is tried again");
+                self.state.unread(format!("the journal cannot be read now: {error}"));
+                self.wait(READ_AGAIN).await;
+                None
+            }
             Ok(Err(error)) => {
                 let path = self.journal.set_aside();
                 tracing::error!(%error, ?path, "a file of the usage journal cannot be read");

@@ -2,6 +2,7 @@
 //! seen the request. Whoever waits for an answer drives its connection, and a connection has no
 //! buffers of its own: streams that wait for their next token cost next to nothing.
 
+mod counts;
 mod exchange;
 mod framing;
 mod head;
@@ -24,12 +25,15 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tower::Service as _;
 
+use counts::Counts;
 use exchange::Answered;
 pub use incoming::Incoming;
 use pool::{Origin, Pool};
 
+use crate::clock::Clock;
 use crate::dial::Dialer;
 use crate::dns::Resolver;
+use crate::metrics::Metrics;
 
 /// How long a connection may take to open.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,6 +49,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     connector: Connector,
     pool: Arc<Pool>,
+    counts: Option<Arc<Counts>>,
 }
 
 impl fmt::Debug for Client {
@@ -93,7 +98,22 @@ impl Client {
     }
 
     fn with(connector: Connector) -> Self {
-        Self { connector, pool: Arc::new(Pool::new()) }
+        Self { connector, pool: Arc::new(Pool::new()), counts: None }
+    }
+
+    /// The same, with its connections counted there.
+    pub fn counted(self, metrics: &Metrics) -> Self {
+        Self { counts: Some(Arc::new(Counts::register(metrics))), ..self }
+    }
+
+    /// Opens a connection to that address.
+    async fn open(&self, uri: &Uri) -> Result<Stream, ClientError> {
+        let Some(counts) = &self.counts else { return self.connector.connect(uri).await };
+        let clock = Clock::start();
+        let opened = self.connector.connect(uri).await;
+        counts.new.inc();
+        counts.connect.observe(clock.now_nanos() as f64 / 1e9);
+        opened
     }
 
     /// Sends a request and waits for the head of the response. Dropping the future or the
@@ -109,8 +129,13 @@ impl Client {
         let nowhere = || ClientError::Connect(format!("`{}` names no host", parts.uri.path()));
         let origin = Origin::of(&parts.uri).ok_or_else(nowhere)?;
         let mut socket = match self.pool.take(&origin) {
-            Some(socket) => socket,
-            None => Box::pin(self.connector.connect(&parts.uri)).await?.into(),
+            Some(socket) => {
+                if let Some(counts) = &self.counts {
+                    counts.reused.inc();
+                }
+                socket
+            }
+            None => Box::pin(self.open(&parts.uri)).await?.into(),
         };
         let head = head::write(&parts, body.len());
         let Answered { head, rest, unsent } = exchange::run(&mut socket, &parts.method, head, body)

@@ -71,8 +71,11 @@ function figures({ status, history, cost }) {
     stat("Running", count(running), "requests at replicas", link("live")),
     stat("Waiting", count(waiting), waiting ? "for their turn" : "nobody waits", link("live", undefined, { phase: "queue" })),
     stat("First token, p99", ms(worst(history, "ttft_p99_ms")), `median ${ms(worst(history, "ttft_p50_ms"))}, slowest model`, link("requests", undefined, { sort: "slow" })),
-    stat("Cost now", isNumber(cost?.bill) || cost?.bill ? [money(cost.bill, cost.currency), h("small", {}, " / h")] : "–", cost?.bill ? "the last hour" : "no Fleet has a price", link("usage")));
+    stat("Cost now", Number(cost?.bill) > 0 ? [money(Number(cost.bill) / hours(cost), cost.currency), h("small", {}, " / h")] : "–", Number(cost?.bill) > 0 ? "of late" : "no replica has a price", link("usage")));
 }
+
+// The ledger answers for whole hours, which are more than were asked for.
+const hours = (answer) => Math.max(1, (Date.parse(answer.to) - Date.parse(answer.from)) / HOUR_MS || 1);
 
 function body(seen, charts) {
   return [

@@ -7,6 +7,8 @@ import { amend, link } from "../route.js";
 import { Table } from "../table.js";
 import { longest, strip } from "../waterfall.js";
 
+/** Pages that are looked back for what ended between two looks. */
+const FILL_MAX = 20;
 const PAGE = 200;
 /** How often what a stream brings is shown: thousands may end in a second. */
 const FLUSH_MS = 250;
@@ -47,8 +49,24 @@ export function open(page) {
     const fresh = records.filter((one) => !seen.had.has(key(one)));
     for (const one of fresh) seen.had.add(key(one));
     if (fresh.length) seen.rows = [...fresh, ...seen.rows].sort((a, b) => b.unix_ms - a.unix_ms).slice(0, ROWS_MAX);
+    // Who looks on all night holds no more than what is shown.
+    if (seen.had.size > 2 * ROWS_MAX) seen.had = new Set(seen.rows.map(key));
     table.set(seen.rows);
   };
+  // What ended since the last look may be more than a page.
+  async function fill(answer) {
+    let pages = 0;
+    while (answer.next !== null && answer.next !== undefined && answer.records.length && !answer.records.some((one) => seen.had.has(key(one)))) {
+      add(answer.records);
+      if (++pages > FILL_MAX) {
+        seen.missed += 1;
+        return;
+      }
+      answer = await get(withQuery("/records", { ...query, limit: PAGE, before: answer.next }), page.signal);
+    }
+    add(answer.records);
+    page.paint();
+  }
 
   async function older() {
     if (seen.loading || seen.ended || seen.next === undefined) return;
@@ -95,8 +113,10 @@ export function open(page) {
       first = false;
       // The slowest of all that are kept, not of the first page.
       if (slow) all();
+      add(answer.records);
+      return;
     }
-    add(answer.records);
+    fill(answer).catch(() => { if (!page.signal.aborted) seen.missed += 1; });
   });
   if (seen.follow) follow().catch((error) => { if (!page.signal.aborted) { seen.problem = error.message; page.paint(); } });
   page.view(() => [

@@ -1,7 +1,7 @@
 // Single requests of the ledger, however many: a page of rows at a time, each from where the last one ended.
 import { get, withQuery } from "../api.js";
 import { h, slot } from "../dom.js";
-import { date, money, short } from "../format.js";
+import { date, isNumber, money, short } from "../format.js";
 import { below, cut, empty, field, named } from "../parts.js";
 import { amend, link } from "../route.js";
 import { Table } from "../table.js";
@@ -9,6 +9,8 @@ import { views } from "./requests.js";
 import { noLedger } from "./usage.js";
 
 const PAGE = 200;
+/** How far back: as long as rows are kept where nobody says otherwise. */
+const KEPT = "90d";
 /** Rows that a page holds: more are asked for with a narrower filter. */
 const ROWS_MAX = 20_000;
 
@@ -19,7 +21,7 @@ const COLUMNS = [
   { name: "Model", width: 140, wide: true, of: (row) => named("models", row.model ?? row.lane) },
   { name: "Read", width: 84, num: true, wide: true, of: (row) => short(row.input_tokens ?? row.input) },
   { name: "Written", width: 84, num: true, of: (row) => short(row.output_tokens ?? row.output) },
-  { name: "Price", width: 110, num: true, of: (row) => money(row.price, row.currency) },
+  { name: "Price", width: 110, num: true, of: (row) => money(isNumber(row.charged_micros) ? row.charged_micros / 1e6 : row.price, row.currency) },
   { name: "Ended how", width: 130, wide: true, of: (row) => cut(row.termination) },
 ];
 
@@ -34,7 +36,7 @@ export function open(page) {
     if (seen.loading || seen.next === null || seen.rows.length >= ROWS_MAX) return;
     seen.loading = true;
     try {
-      const answer = await get(withQuery("/usage/rows", { tenant: params.tenant, model: params.model, id: params.id, limit: PAGE, after: seen.next }), page.signal);
+      const answer = await get(withQuery("/usage/rows", { from: KEPT, tenant: params.tenant, model: params.model, id: params.id, limit: PAGE, after: seen.next }), page.signal);
       seen.rows = [...seen.rows, ...answer.rows];
       seen.next = answer.next ?? null;
     } catch (error) {

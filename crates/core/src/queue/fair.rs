@@ -47,7 +47,7 @@ const FRACTION_BITS: u32 = 20;
 pub(super) struct Node {
     pub(super) tenant: TenantId,
     /// Whether it stands for an inner tenant's own requests.
-    own: bool,
+    pub(super) own: bool,
     /// Whether its counters were not taken over.
     fresh: bool,
     pub(super) parent: Slot,

@@ -57,6 +57,8 @@ pub struct Entitlement {
     pub guaranteed: u64,
     /// The virtual counter of its most served band, in weighted tokens for weight one.
     pub service: u64,
+    /// Whether it is about an inner tenant's own requests alone, beside the part with all below it.
+    pub own: bool,
 }
 
 impl Queue {
@@ -356,7 +358,8 @@ impl Queue {
             let service = Band::ALL.into_iter().map(|band| self.fair.counter(at, band)).max();
             let service = u64::try_from(service.unwrap_or(0) / 1000).unwrap_or(u64::MAX);
             let (usage, guaranteed) = (node.usage, node.limits.nominal);
-            Entitlement { tenant: node.tenant, queued, usage, guaranteed, service }
+            let (tenant, own) = (node.tenant, node.own);
+            Entitlement { tenant, queued, usage, guaranteed, service, own }
         };
         (1..self.fair.nodes.len()).map(shown).collect()
     }

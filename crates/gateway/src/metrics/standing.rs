@@ -63,7 +63,8 @@ impl Standing {
                 self.up.get(&names, &[]).set(replica.up.into());
                 replicas.insert(names);
             }
-            for tenant in &lane.tenants {
+            // What is below a tenant counts with it; its own requests alone would come under the same name.
+            for tenant in lane.tenants.iter().filter(|tenant| !tenant.entitlement.own) {
                 let names = [&*lane.name, &*tenant.name];
                 let entitlement = tenant.entitlement;
                 self.queued.get(&names, &[]).set(entitlement.queued.into());

@@ -2,6 +2,7 @@
 //! Enough for somebody who looks; Prometheus keeps the rest.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pilotage_core::Span;
@@ -25,10 +26,11 @@ const BUCKETS: usize = 64;
 /// It.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    steps: Mutex<VecDeque<Step>>,
+    /// Shared with who shows them, so that nobody waits for that.
+    steps: Mutex<VecDeque<Arc<Step>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Step {
     /// Its number since 1970.
     number: u64,
@@ -38,7 +40,7 @@ struct Step {
     others: OfTenant,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct OfLane {
     requests: u64,
     errors: u64,
@@ -63,7 +65,7 @@ pub(crate) struct LaneNow {
     pub(crate) replicas_up: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sketch([u16; BUCKETS]);
 
 impl Default for Sketch {
@@ -106,12 +108,13 @@ impl History {
     /// The last seconds, as the admin API shows them: a row for each number, a place for each step, null where
     /// nothing was seen.
     pub(crate) fn json(&self, unix_ms: u64, seconds: u64) -> Value {
-        let steps = self.steps.lock();
+        let steps = self.steps.lock().clone();
         let count = seconds.div_ceil(STEP).clamp(1, STEPS as u64);
         let last = unix_ms / 1000 / STEP;
         let first = (last + 1).saturating_sub(count);
-        let shown: Vec<Option<&Step>> =
-            (first..=last).map(|number| steps.iter().find(|step| step.number == number)).collect();
+        let shown: Vec<Option<&Step>> = (first..=last)
+            .map(|number| steps.iter().find(|step| step.number == number).map(|step| &**step))
+            .collect();
         let row = |get: &dyn Fn(&Step) -> Value| -> Value {
             shown.iter().map(|step| step.map_or(Value::Null, get)).collect()
         };
@@ -160,15 +163,15 @@ impl History {
 }
 
 /// The step of that number. Only the last one grows; what comes late for another counts there.
-fn at(steps: &mut VecDeque<Step>, number: u64) -> &mut Step {
+fn at(steps: &mut VecDeque<Arc<Step>>, number: u64) -> &mut Step {
     if steps.back().is_none_or(|last| last.number < number) {
         if steps.len() >= STEPS {
             steps.pop_front();
         }
-        steps.push_back(Step { number, ..Step::default() });
+        steps.push_back(Arc::new(Step { number, ..Step::default() }));
     }
     let last = steps.len() - 1;
-    &mut steps[last]
+    Arc::make_mut(&mut steps[last])
 }
 
 /// What is counted under a name, without making one where there is one.

@@ -238,7 +238,8 @@ fn read(segment: &Segment, from: u64, entries_max: usize) -> io::Result<Next> {
         at = next;
     }
     if entries.is_empty() {
-        return Err(io::Error::other(format!("no entry at byte {from}")));
+        let message = format!("no entry at byte {from}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     let behind = Place { path: segment.path.clone(), at: from + at as u64 };
     Ok(Next { batch: Batch { instance: segment.instance.clone(), entries }, behind })

@@ -79,7 +79,10 @@ pub(super) fn ends(range: Range) -> (String, String) {
     (date::utc(range.from * 3600), date::utc(range.until * 3600))
 }
 
-/// `2027-01-31`, `2027-01-31T12:00:00Z`, `now`, or so long ago: `90m`, `24h`, `7d`.
+/// Digits of milliseconds since 1970, as programs write a moment.
+const MS_DIGITS_MIN: usize = 12;
+
+/// `2027-01-31`, `2027-01-31T12:00:00Z`, milliseconds since 1970, `now`, or so long ago: `90m`, `24h`, `7d`.
 fn moment(now_ms: u64, name: &str, text: &str) -> Result<u64, Wrong> {
     let wrong = || {
         let shown: String = text.chars().take(40).collect();
@@ -89,6 +92,11 @@ fn moment(now_ms: u64, name: &str, text: &str) -> Result<u64, Wrong> {
     };
     if text == "now" {
         return Ok(now_ms + 1);
+    }
+    if text.len() >= MS_DIGITS_MIN
+        && let Ok(unix_ms) = text.parse::<u64>()
+    {
+        return Ok(unix_ms);
     }
     if let Some((number, unit)) =
         text.char_indices().last().and_then(|(at, unit)| Some((text.get(..at)?, unit)))

@@ -123,6 +123,9 @@ const OBJECTIVES: [Objective; 3] = [
     },
 ];
 
+/// Fewer requests in the longer window burn no budget that anybody is woken for.
+const REQUESTS_LEAST: u32 = 50;
+
 /// All alerts.
 pub fn alerts() -> Vec<Alert> {
     let mut all: Vec<Alert> = OBJECTIVES.iter().flat_map(burns).collect();
@@ -149,9 +152,15 @@ fn burns(objective: &Objective) -> [Alert; 2] {
             let limit = limit.trim_end_matches('0');
             format!("lane:pilotage_slo_misses:ratio_rate{window}{{objective=\"{name}\"}} > {limit}")
         };
+        // A single request that failed where few come is for nobody to be woken by.
+        let enough = |window| {
+            format!(
+                "sum by (lane, band, objective) (increase(pilotage_slo_requests_total{{objective=\"{name}\"}}[{window}])) > {REQUESTS_LEAST}"
+            )
+        };
         Alert {
             name: alert,
-            expr: format!("{} and {}", over(long), over(short)),
+            expr: format!("{} and {} and {}", over(long), over(short), enough(long)),
             after,
             severity,
             summary: format!("{{{{ $labels.lane }}}}: {what} ({{{{ $labels.band }}}})"),

@@ -213,8 +213,16 @@ fn occupies(record: &Record) -> (u64, u64) {
     let tokens = |tokens: u32| u128::from(tokens);
     let nanos = |span: Span| u128::from(span.as_nanos());
     let input = tokens(record.tokens.input);
+    let output = tokens(record.tokens.output);
+    // An answer in one piece shows nothing of when its tokens came: they are taken to have come all the time.
+    if !record.stream {
+        let whole = nanos(phases.connect) + nanos(phases.prefill) + nanos(phases.decode);
+        let kv = to_ms((2 * input + output) * whole / 2);
+        let lost = to_ms(input * nanos(phases.retry));
+        return if record.mirror { (0, kv.saturating_add(lost)) } else { (kv, lost) };
+    }
     let still = input * (nanos(phases.connect) + nanos(phases.prefill));
-    let growing = (2 * input + tokens(record.tokens.output)) * nanos(phases.decode) / 2;
+    let growing = (2 * input + output) * nanos(phases.decode) / 2;
     let kv = to_ms(still + growing);
     let lost = to_ms(input * nanos(phases.retry));
     if record.mirror { (0, kv.saturating_add(lost)) } else { (kv, lost) }

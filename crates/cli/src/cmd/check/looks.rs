@@ -97,7 +97,7 @@ impl Look<'_> {
                 "raise it in the Tenant, or its requests end with 402",
             )
         };
-        list(&self.status["budgets"]).iter().filter(spent).map(finding).collect()
+        list(&self.more["budgets"]).iter().filter(spent).map(finding).collect()
     }
 
     fn ledger(&self) -> Option<Finding> {
@@ -110,9 +110,19 @@ impl Look<'_> {
             let answer = format!("{} rows are lost", count("lost_rows"));
             return Some(Finding::wrong(question, answer, hint));
         }
-        if let Some(error) = ledger["last_error"].as_str() {
+        let condition = ledger["condition"].as_str().unwrap_or("ok");
+        if condition != "ok" {
+            let error = ledger["last_error"].as_str().unwrap_or(condition);
             let answer = format!("{error}; {} rows wait", count("behind_rows"));
             return Some(Finding::wrong(question, answer, hint));
+        }
+        if count("refused_rows") > 0 {
+            let answer = format!("its database refused {} rows", count("refused_rows"));
+            return Some(Finding::warning(
+                question,
+                answer,
+                "they are in refused.jsonl beside the journal",
+            ));
         }
         if count("folded_rows") > 0 {
             let answer = format!("{} rows are kept as sums only", count("folded_rows"));
@@ -122,7 +132,7 @@ impl Look<'_> {
     }
 
     fn traces(&self) -> Option<Finding> {
-        let traces = &self.more["traces"];
+        let traces = &self.status["traces"];
         let endpoint = traces["endpoint"].as_str()?;
         let question = "traces are taken";
         Some(match traces["last_error"].as_str() {
@@ -242,7 +252,7 @@ fn canary(route: &Value) -> Option<Finding> {
     let verdict = canary["verdict"].as_str()?;
     let question = format!("the canary of {} does well", text(&route["name"]));
     let answer = format!("{verdict}, at {} %: {}", text(&canary["percent"]), text(&canary["why"]));
-    let is_worse = ["worse", "rolled_back", "failed"].contains(&verdict);
+    let is_worse = ["rollback", "hold"].contains(&verdict);
     Some(match is_worse {
         true => Finding::warning(
             &question,
@@ -318,11 +328,11 @@ mod tests {
         };
         check(&lost, Grade::Wrong, "2 rows are lost");
         let away = |_: &mut Value, more: &mut Value| {
-            more["ledger"] = json!({"kind": "postgres", "lost_rows": 0, "last_error": "no route", "behind_rows": 9});
+            more["ledger"] = json!({"kind": "postgres", "condition": "store_away", "lost_rows": 0, "last_error": "no route", "behind_rows": 9});
         };
         check(&away, Grade::Wrong, "no route; 9 rows wait");
-        let mute = |_: &mut Value, more: &mut Value| {
-            more["traces"] = json!({"endpoint": "http://c:4317", "last_error": "refused"});
+        let mute = |status: &mut Value, _: &mut Value| {
+            status["traces"] = json!({"endpoint": "http://c:4317", "last_error": "refused"});
         };
         check(&mute, Grade::Warning, "refused");
         let found = |_: &mut Value, more: &mut Value| {

@@ -64,9 +64,11 @@ async fn findings(args: &Check) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::well(question, format!("at {}", admin.url()))];
     let mut more = Value::Object(serde_json::Map::new());
-    for name in ["ledger", "traces", "triage"] {
+    for (name, path) in
+        [("ledger", "/ledger"), ("budgets", "/usage/budgets"), ("triage", "/triage")]
+    {
         // A gateway that has none of it says so with 404.
-        match admin.find(&format!("/{name}")).await {
+        match admin.find(path).await {
             Ok(found) => more[name] = found.unwrap_or_default(),
             Err(error) => findings.push(Finding::warning(
                 &format!("it tells about its {name}"),

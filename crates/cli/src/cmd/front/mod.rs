@@ -110,6 +110,10 @@ fn observe(gateway: &Gateway, stop: &CancellationToken) {
     drop(tasks::spawn("history", async move {
         until.run_until_cancelled(kept.keep_history()).await;
     }));
+    let (felt, until) = (gateway.clone(), stop.clone());
+    drop(tasks::spawn("pulse", async move {
+        until.run_until_cancelled(felt.keep_pulse()).await;
+    }));
     let (watched, until) = (gateway.clone(), stop.clone());
     drop(tasks::spawn("watch", async move {
         until.run_until_cancelled(watched.keep_watch()).await;

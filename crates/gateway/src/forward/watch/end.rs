@@ -136,7 +136,8 @@ impl Watch {
             phases,
             total: phases.total(),
             ttft: self.timeline.ttft(),
-            tpot: self.timeline.tpot(self.tokens.output),
+            // An answer in one piece shows nothing of its tokens' pace.
+            tpot: self.timeline.tpot(self.tokens.output).filter(|_| self.stream),
             itl: self.gaps.take().and_then(|gaps| gaps.itl()),
         }
     }

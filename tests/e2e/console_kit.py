@@ -24,8 +24,9 @@ def chromium():
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    # It keeps an event loop while it is there, beside which tests with loops of their own cannot be.
     binary = chromium()
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is of tests/e2e/requirements.txt: run `./x test`")
     # A browser does not start a sandbox as root.

@@ -126,7 +126,7 @@ def test_the_keyboard_is_enough(look):
     page.keyboard.press("?")
     assert page.is_visible("dialog")
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    wait_for("the dialog to be gone", lambda: page.locator("dialog").count() == 0, 10)
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "find"
     page.keyboard.press("Escape")

@@ -140,7 +140,7 @@ def site(tmp_path_factory):
         while not over.is_set():
             try:
                 stack.post("/v1/chat/completions", {"model": "away", "messages": [{"role": "user", "content": "?"}]},
-                           headers={"x-pilotage-deadline-ms": "4000"}, timeout=30)
+                           headers={"x-pilotage-deadline-ms": "500"}, timeout=30)
             except OSError:
                 pass
 
@@ -152,7 +152,7 @@ def site(tmp_path_factory):
                 pass
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
-    threads += [threading.Thread(target=wait_for_nothing) for _ in range(3)] + [threading.Thread(target=stream)]
+    threads += [threading.Thread(target=wait_for_nothing) for _ in range(6)] + [threading.Thread(target=stream)]
     for thread in threads:
         thread.start()
     yield stack, watching

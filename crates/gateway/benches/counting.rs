@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::Criterion;
 use pilotage_core::{Band, Span, Tokens};
 use pilotage_gateway::Counting;
-use pilotage_lens::{Name, Phases, Record, Termination};
+use pilotage_lens::{Name, Phases, Record};
 use pilotage_shell::metrics::{Histogram, Metrics, TTFT_SECONDS};
 
 fn main() {
@@ -44,35 +44,15 @@ fn record() -> Record {
         unix_ms: 1_700_000_000_000,
         request_id: Name::from("req-0123456789abcdef"),
         trace_id: 7,
-        parent_span: None,
         span_id: 1,
         sampled: true,
         tenant: Some(Name::from("acme")),
-        tenant_path: None,
         path: "/v1/chat/completions",
-        route: None,
         lane: Some(Name::from("chat")),
-        version: None,
-        adapter: None,
-        runtime: None,
-        runtime_version: None,
-        hardware: None,
         band: Band::Standard,
         stream: true,
         status: 200,
-        termination: Termination::Ok,
         attempts: 1,
-        stops: 0,
-        merged: false,
-        mirror: false,
-        cache: None,
-        resumed: 0,
-        corrupted: false,
-        earlier_replicas: Vec::new(),
-        replica: None,
-        region: None,
-        why: None,
-        route_why: None,
         tokens: Tokens { input: 900, cached: 500, output: 200 },
         reasoning: 20,
         counted: true,
@@ -81,6 +61,6 @@ fn record() -> Record {
         total: phases.total(),
         ttft: Some(Span::from_millis(190)),
         tpot: Some(Span::from_millis(12)),
-        itl: None,
+        ..Record::default()
     }
 }

@@ -11,10 +11,13 @@ use crate::itl::Itl;
 use crate::timeline::{Phases, millis};
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Termination {
     /// Answered to the end; the answer may be an error of the request's own, see the status.
+    #[default]
     Ok,
     /// The client went away.
     ClientCancel,
@@ -74,7 +77,7 @@ impl Termination {
 
 /// One request that is over: the line of the access log, and what metrics, traces, ledger and console are
 /// made from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Record {
     /// When it ended, in milliseconds since 1970.
     pub unix_ms: u64,

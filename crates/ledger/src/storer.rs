@@ -20,6 +20,10 @@ const RETRY_WAIT_MIN: Duration = Duration::from_millis(100);
 /// Between two looks for what is old.
 const FORGET_EVERY_NANOS: u64 = 600_000_000_000;
 
+/// Between two batches that are not full. A transaction of many rows costs little more than one of a single row, and
+/// what waits is on disk already.
+const GATHER: Duration = Duration::from_millis(250);
+
 /// The task's parts.
 #[derive(Debug)]
 pub(crate) struct Storer {
@@ -50,9 +54,12 @@ impl Storer {
             self.written.mark_unchanged();
             match self.next(place.clone()).await {
                 Some(next) => match self.put(next).await {
-                    Ok(behind) => {
+                    Ok((behind, full)) => {
                         place = Some(behind);
                         failures = 0;
+                        if !full {
+                            self.wait(GATHER).await;
+                        }
                     }
                     Err(error) => {
                         self.away(&error);
@@ -102,10 +109,11 @@ impl Storer {
     }
 
     /// Stores a batch. What the store refuses for what it is, is written beside the journal: it must not stand
-    /// in the way of the rest.
-    async fn put(&self, next: Next) -> Result<Place, StoreError> {
+    /// in the way of the rest. Says where the next one begins, and whether this one was full.
+    async fn put(&self, next: Next) -> Result<(Place, bool), StoreError> {
         let Next { batch, behind } = next;
         let entries = batch.entries.len() as u64;
+        let full = batch.entries.len() >= self.settings.bounds.batch_rows_max;
         match self.put_in_time(batch.clone()).await {
             Err(StoreError::Refused(_)) => {
                 for entry in batch.entries {
@@ -124,7 +132,7 @@ impl Storer {
         if self.state.store(self.clock.unix_ms(), None) {
             tracing::info!("usage is stored again");
         }
-        Ok(behind)
+        Ok((behind, full))
     }
 
     async fn put_in_time(&self, batch: Batch) -> Result<(), StoreError> {

@@ -25,7 +25,11 @@ const FORGET_ROWS: i64 = 5000;
 
 /// Fewer pages of the write-ahead log make writing wait for the disk more often, more make reading slower.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; \
-     PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 4000;";
+     PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000;";
+
+/// Of the threads that work on the file. Half of the way down: they go on beside a gateway that is always busy.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce(&mut Lane) + Send>;
 
@@ -88,7 +92,18 @@ fn start(path: PathBuf, writes: bool, jobs: Receiver<Job>) {
     let name = if writes { "usage-writes" } else { "usage-reads" };
     let thread = std::thread::Builder::new().name(name.to_owned());
     // Without the thread the channel is closed, and everything asked answers so.
-    let _ = thread.spawn(move || jobs.into_iter().for_each(|job| job(&mut lane)));
+    let _ = thread.spawn(move || {
+        give_way();
+        jobs.into_iter().for_each(|job| job(&mut lane));
+    });
+}
+
+/// Lets requests have the processor before this thread. On Linux alone threads have a niceness of their own.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "usage is stored at the priority of requests");
+    }
 }
 
 impl Lane {

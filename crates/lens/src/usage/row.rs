@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use pilotage_core::Span;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::detail::Detail;
 use super::sums::{Group, Sums};
 use crate::Record;
 
@@ -105,6 +106,9 @@ pub struct Row {
     /// To the first token, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttft_us: Option<u64>,
+    /// Where the time went; none in rows of before it was kept, and where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
+    pub detail: Option<Detail>,
 }
 
 impl Row {
@@ -155,6 +159,7 @@ impl Row {
             queue_us: micros(record.phases.queue),
             total_us: micros(record.total),
             ttft_us: record.ttft.map(micros),
+            detail: Some(Detail::of(record)),
         }
     }
 
@@ -171,8 +176,16 @@ impl Row {
         }
     }
 
-    /// What it adds to sums.
+    /// What it adds to sums. A copy for tests is nobody's request: it counts as overhead of its replicas, and as
+    /// nothing else.
     pub fn sums(&self) -> Sums {
+        if self.mirror {
+            return Sums {
+                overhead_kv_token_ms: self.overhead_kv_token_ms.saturating_add(self.kv_token_ms),
+                busy_us: self.busy_us,
+                ..Sums::default()
+            };
+        }
         Sums {
             requests: 1,
             input: self.input,
@@ -232,8 +245,14 @@ fn to_ms(nanos: u128) -> u64 {
     u64::try_from(nanos / 1_000_000).unwrap_or(u64::MAX)
 }
 
-const fn micros(span: Span) -> u64 {
+pub(super) const fn micros(span: Span) -> u64 {
     span.as_nanos() / 1000
+}
+
+/// A detail that can be read; another is none, and takes nothing of the row with it.
+fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Detail>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 #[cfg(test)]

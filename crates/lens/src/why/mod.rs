@@ -112,6 +112,32 @@ fn binding(record: &Record, usual: Option<&Usual>) -> Phase {
 }
 
 impl Usual {
+    /// The medians of requests that are alike; none where there are none.
+    pub fn among(alike: &[Record]) -> Option<Self> {
+        let middle = |values: &mut dyn Iterator<Item = u64>| {
+            let mut values: Vec<u64> = values.collect();
+            values.sort_unstable();
+            values.get(values.len() / 2).copied()
+        };
+        let span = |of: &dyn Fn(&Record) -> Option<Span>| {
+            let spans = &mut alike.iter().filter_map(of).map(Span::as_nanos);
+            middle(spans).map(Span::from_nanos)
+        };
+        let count = |of: fn(&Record) -> u32| {
+            let counts = &mut alike.iter().map(|record| u64::from(of(record)));
+            u32::try_from(middle(counts).unwrap_or_default()).unwrap_or(u32::MAX)
+        };
+        Some(Self {
+            count: u32::try_from(alike.len()).unwrap_or(u32::MAX),
+            phases: Phase::ALL
+                .map(|phase| span(&|record| Some(record.phases.of(phase))).unwrap_or_default()),
+            total: span(&|record| Some(record.total))?,
+            tpot: span(&|record| record.tpot),
+            input: count(|record| record.tokens.input),
+            output: count(|record| record.tokens.output),
+        })
+    }
+
     /// What a phase takes.
     pub const fn of(&self, phase: Phase) -> Span {
         self.phases[phase as usize]

@@ -138,3 +138,16 @@ fn what_else_happened_is_noted() {
         assert!(notes.contains(part), "{notes}");
     }
 }
+
+#[test]
+fn what_is_usual_is_the_middle_of_others() {
+    assert!(Usual::among(&[]).is_none());
+    let others = [10, 30, 2000].map(|queue| {
+        let at = |ms: u64| queue + ms;
+        record([0, 0, 0, at(0), at(5), at(105), at(1105)], at(1105))
+    });
+    let usual = Usual::among(&others).unwrap();
+    assert_eq!((usual.count, usual.of(Phase::Queue).as_millis()), (3, 30));
+    assert_eq!((usual.total.as_millis(), usual.input, usual.output), (1135, 1000, 101));
+    assert_eq!(usual.tpot.map(Span::as_millis), Some(10));
+}

@@ -4,21 +4,29 @@
 
 #![expect(clippy::print_stdout, reason = "a program whose output is its result")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt as _;
 use pilotage_ledger::{
-    Ask, AskRows, Batch, Dimension, Entry, Ledger, Looks, Postgres, Range, Settings, Sqlite, Store,
+    Batch, Budget, Entry, Ledger, Looks, Old, Postgres, Settings, Sqlite, Store,
 };
-use pilotage_lens::usage::Row;
+use pilotage_lens::usage::{
+    Entitled, Entitlement, HOUR_SECONDS, Meters, Reading, Row, Seconds, digest,
+};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::secret::Secret;
+use tower::ServiceExt as _;
 
 #[path = "../tests/ledger/record.rs"]
 mod record;
 
-/// 90 days.
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+/// 90 days, up to today.
 const HOURS: u64 = 90 * 24;
-const FIRST_HOUR: u64 = 500_000;
 const BATCH: u64 = 5000;
 const ASKED: u64 = 200;
 
@@ -32,19 +40,58 @@ async fn main() {
     };
     let clock = Clock::start();
     hot_path(clock, &folder).await;
-    let store: Box<dyn Store> = match args.next() {
-        Some(url) => Box::new(Postgres::at(Secret::new(url))),
-        None => Box::new(Sqlite::at(format!("{folder}/bench.db").into())),
+    let store: Arc<dyn Store> = match args.next() {
+        Some(url) => Arc::new(Postgres::at(Secret::new(url))),
+        None => Arc::new(Sqlite::at(format!("{folder}/bench.db").into())),
     };
     fill(clock, &*store, rows).await;
-    ask(clock, &*store).await;
+    let settings = Settings::in_folder(format!("{folder}/asked"));
+    let looks = Looks { budgets: Arc::new(move || budgets(clock.unix_ms())), ..Looks::default() };
+    let Ok(ledger) = Ledger::open_with(settings, clock, looks, Arc::clone(&store)) else { return };
+    ask(clock, &ledger, rows).await;
+    forget(clock, &*store).await;
+}
+
+/// One of each tenant, by the month.
+fn budgets(now: u64) -> Vec<Budget> {
+    let budget = |n: u64| Budget {
+        tenant: format!("tenant-{n}"),
+        tenant_path: format!("org/tenant-{n}"),
+        window: "month",
+        limit_micros: 1_000_000,
+        spent_micros: None,
+        from_ms: now / DAY_MS * DAY_MS - 20 * DAY_MS,
+        until_ms: now / DAY_MS * DAY_MS + 10 * DAY_MS,
+    };
+    (0..200).map(budget).collect()
+}
+
+/// How long others wait at most while what is old goes: the oldest hundredth, a turn at a time.
+async fn forget(clock: Clock, store: &dyn Store) {
+    let from = first_ms(clock);
+    let old = Old { rows_before_ms: from + HOURS * HOUR_MS / 100, ..Old::default() };
+    let (mut spans, mut rows) = (Vec::new(), 0);
+    loop {
+        let before = clock.now_nanos();
+        let Ok(gone) = store.forget(old).await else { return };
+        spans.push((clock.now_nanos() - before) / 1000);
+        rows += gone.rows;
+        if !gone.more {
+            break;
+        }
+    }
+    show(&format!("forgetting {rows} rows, each turn of 5,000, microseconds"), &mut spans);
+}
+
+fn first_ms(clock: Clock) -> u64 {
+    clock.unix_ms() / DAY_MS * DAY_MS - HOURS * HOUR_MS
 }
 
 /// What a request pays, while the journal is written beside it.
 async fn hot_path(clock: Clock, folder: &str) {
     let settings = Settings::in_folder(format!("{folder}/hot"));
     let Ok(ledger) = Ledger::open(settings, clock, Looks::default()) else { return };
-    let record = record::record(7, "tenant-7", FIRST_HOUR * 3_600_000);
+    let record = record::record(7, "tenant-7", clock.unix_ms());
     let mut spans = Vec::new();
     for _ in 0..200 {
         let before = clock.now_nanos();
@@ -68,15 +115,17 @@ async fn hot_path(clock: Clock, folder: &str) {
 }
 
 async fn fill(clock: Clock, store: &dyn Store, rows: u64) {
-    let before = clock.now_nanos();
+    let (before, from) = (clock.now_nanos(), first_ms(clock));
     for first in (0..rows).step_by(BATCH as usize) {
-        let entries = (first..first + BATCH).map(|n| (n + 1, Entry::Row(Box::new(row(n, rows)))));
+        let until = (first + BATCH).min(rows);
+        let entries = (first..until).map(|n| (n + 1, Entry::Row(Box::new(row(n, rows, from)))));
         let batch = Batch { instance: "benchbenchbench0".to_owned(), entries: entries.collect() };
         if let Err(error) = store.put(batch).await {
             println!("{error}");
             return;
         }
     }
+    fill_meters(store, from).await;
     let seconds = (clock.now_nanos() - before) as f64 / 1e9;
     println!(
         "{}: {rows} rows stored in {seconds:.1} s, {:.0} a second",
@@ -85,60 +134,138 @@ async fn fill(clock: Clock, store: &dyn Store, rows: u64) {
     );
 }
 
-/// 200 tenants, eight models, spread over the hours as they came.
-fn row(n: u64, rows: u64) -> Row {
-    let unix_ms = FIRST_HOUR * 3_600_000 + n * (HOURS * 3_600_000 / rows.max(1));
-    let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-    let record = record::record((n % 1000) as u32, &format!("tenant-{}", mixed % 200), unix_ms);
-    let model = Some(format!("model-{}", mixed / 200 % 8));
-    Row { request_id: format!("{mixed:08x}-{n}"), model, ..Row::of(&record, 1000) }
+/// 16 replicas, up all the time, and 200 tenants that could count on something of them.
+async fn fill_meters(store: &dyn Store, from: u64) {
+    let entitled: Vec<Entitled> = (0..200)
+        .map(|n| Entitled { tenant: format!("tenant-{n}"), guaranteed: 5, weight: 1000 })
+        .collect();
+    let digest = digest(&entitled);
+    let list = Entitlement { digest: digest.clone(), part: 0, hour: from / HOUR_MS, entitled };
+    let hours = (0..HOURS).map(|hour| {
+        let readings = (0..16).map(|n| Reading {
+            replica: format!("replica-{n}"),
+            model: format!("model-{}", n % 8),
+            hardware: "cpu".to_owned(),
+            accelerators: 1,
+            micros_per_hour: 2_490_000,
+            seconds: Seconds::stretch(0, HOUR_SECONDS),
+        });
+        let (hour, entitled) = (from / HOUR_MS + hour, digest.clone());
+        Entry::Meters(Box::new(Meters { hour, entitled, readings: readings.collect() }))
+    });
+    let all = std::iter::once(Entry::Entitled(Box::new(list))).chain(hours);
+    let entries: Vec<(u64, Entry)> = (1..).zip(all).collect();
+    for some in entries.chunks(100) {
+        let batch = Batch { instance: "benchmeters00000".to_owned(), entries: some.to_vec() };
+        if let Err(error) = store.put(batch).await {
+            println!("{error}");
+            return;
+        }
+    }
 }
 
-async fn ask(clock: Clock, store: &dyn Store) {
-    for (what, tenant, model) in [
-        ("all", false, false),
-        ("tenant", true, false),
-        ("model", false, true),
-        ("tenant and model", true, true),
-    ] {
+/// 200 tenants, eight models, spread over the hours as they came.
+fn row(n: u64, rows: u64, from: u64) -> Row {
+    let unix_ms = from + n * (HOURS * HOUR_MS / rows.max(1));
+    let mixed = mixed(n);
+    let record = record::record((n % 1000) as u32, &format!("tenant-{}", mixed % 200), unix_ms);
+    let model = Some(format!("model-{}", mixed / 200 % 8));
+    Row { request_id: id(n), model, ..Row::of(&record, 1000) }
+}
+
+fn mixed(n: u64) -> u64 {
+    n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33
+}
+
+fn id(n: u64) -> String {
+    format!("{:08x}-{n}", mixed(n))
+}
+
+/// Every question of the admin listener, as over HTTP without the network: each kind about another tenant, Model or time
+/// every time.
+async fn ask(clock: Clock, ledger: &Ledger, rows: u64) {
+    let now = clock.unix_ms();
+    let from = first_ms(clock);
+    let until = |n: u64| from + (now - from) * (n + 1) / ASKED;
+    let month = format!("from={}&to={now}", now - 30 * 24 * HOUR_MS);
+    let whole = format!("from={from}&to={now}");
+    type Question<'a> = (&'a str, u64, Box<dyn Fn(u64) -> String + 'a>);
+    let questions: Vec<Question<'_>> = vec![
+        (
+            "page of 100 rows",
+            ASKED,
+            Box::new(|n| format!("/usage/rows?from={from}&to={}", until(n))),
+        ),
+        (
+            "the same of a tenant",
+            ASKED,
+            Box::new(|n| format!("/usage/rows?tenant=tenant-{n}&from={from}&to={}", until(n))),
+        ),
+        (
+            "the same of a model",
+            ASKED,
+            Box::new(|n| format!("/usage/rows?model=model-{}&from={from}&to={}", n % 8, until(n))),
+        ),
+        (
+            "the same of both",
+            ASKED,
+            Box::new(|n| {
+                format!(
+                    "/usage/rows?tenant=tenant-{n}&model=model-{}&from={from}&to={}",
+                    n % 8,
+                    until(n)
+                )
+            }),
+        ),
+        (
+            "page of 1000 rows",
+            40,
+            Box::new(|n| format!("/usage/rows?limit=1000&from={from}&to={}", until(n * 5))),
+        ),
+        (
+            "one request by its id",
+            ASKED,
+            Box::new(|n| format!("/usage/rows?id={}&{whole}", id(rows * n / ASKED))),
+        ),
+        (
+            "one request explained",
+            ASKED,
+            Box::new(|n| format!("/usage/why?id={}", id(rows * n / ASKED))),
+        ),
+        ("30 days by tenant", 40, Box::new(|_| format!("/usage?by=tenant&{month}"))),
+        ("30 days by model and day", 40, Box::new(|_| format!("/usage?by=model,day&{month}"))),
+        (
+            "30 days by tenant and model",
+            40,
+            Box::new(|_| format!("/usage?by=tenant,model&{month}")),
+        ),
+        ("90 days by tenant", 40, Box::new(|_| format!("/usage?by=tenant&{whole}"))),
+        (
+            "90 days of one tenant by model",
+            40,
+            Box::new(|n| format!("/usage?by=model&tenant=tenant-{n}&{whole}")),
+        ),
+        (
+            "7 days by hour",
+            40,
+            Box::new(|_| format!("/usage?by=hour&from={}&to={now}", now - 7 * 24 * HOUR_MS)),
+        ),
+        ("cost of 30 days", 40, Box::new(|_| format!("/usage/cost?{month}"))),
+        ("200 budgets", 40, Box::new(|_| "/usage/budgets".to_owned())),
+    ];
+    for (what, times, path) in questions {
         let mut spans = Vec::new();
-        for n in 0..ASKED {
-            let until_ms = (FIRST_HOUR + HOURS * (n + 1) / ASKED) * 3_600_000;
-            let ask = AskRows {
-                until_ms,
-                tenant: tenant.then(|| format!("tenant-{n}")),
-                model: model.then(|| format!("model-{}", n % 8)),
-                limit: 100,
-                ..AskRows::default()
-            };
+        for n in 0..times {
             let before = clock.now_nanos();
-            let page = store.rows(ask).await;
-            assert!(page.is_ok_and(|page| !page.rows.is_empty() || n < 20));
+            let Ok(request) = Request::get(path(n)).body(Body::empty()) else { continue };
+            let Ok(response) = ledger.router().oneshot(request).await;
+            let status = response.status();
+            let length =
+                response.into_body().collect().await.map_or(0, |body| body.to_bytes().len());
             spans.push((clock.now_nanos() - before) / 1000);
+            assert!(status.is_success() && length > 10, "{what}: {status}");
         }
-        show(&format!("page of 100 rows of {what}, microseconds"), &mut spans);
-    }
-    let range = Range { from: FIRST_HOUR, until: FIRST_HOUR + HOURS };
-    for by in [
-        vec![Dimension::Tenant],
-        vec![Dimension::Model, Dimension::Day],
-        vec![Dimension::Tenant, Dimension::Model],
-    ] {
-        let mut spans = Vec::new();
-        for _ in 0..20 {
-            let ask = Ask {
-                range,
-                by: by.clone(),
-                tenant: None,
-                below: None,
-                model: None,
-                groups_max: 10_001,
-            };
-            let before = clock.now_nanos();
-            assert!(store.sums(ask).await.is_ok_and(|sums| !sums.is_empty()));
-            spans.push((clock.now_nanos() - before) / 1000);
-        }
-        show(&format!("sums of 90 days by {by:?}, microseconds"), &mut spans);
+        show(&format!("{what}, microseconds"), &mut spans);
     }
 }
 

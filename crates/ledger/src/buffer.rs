@@ -6,9 +6,23 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use pilotage_lens::Record;
-use pilotage_lens::usage::{Group, Occupied, Row, Sums, UpTime};
+use pilotage_lens::usage::{Entitlement, Group, Meters, Occupied, Reading, Row, Sums};
 
 use crate::entry::{Entry, Folded, hour};
+use crate::meter::{Key, Seen};
+
+/// Readings of one entry, so that it fits a frame of the journal with names of the longest.
+const READINGS_AT_ONCE: usize = 256;
+
+/// Tenants of one entry, for the same reason.
+const ENTITLED_AT_ONCE: usize = 1000;
+
+/// Readings that wait at most, while the disk is full: some days of a hundred replicas. What comes beyond them is not
+/// counted here.
+const READINGS_MAX: usize = 20_000;
+
+/// Lists of who can count on what that wait at most; readings whose list went count nobody's.
+const LISTS_MAX: usize = 16;
 
 /// What waits.
 #[derive(Debug)]
@@ -25,7 +39,9 @@ struct Inner {
     last: u64,
     records: VecDeque<(u64, Arc<Record>)>,
     folds: BTreeMap<(u64, Group), Sums>,
-    ups: BTreeMap<(u64, String, String), UpTime>,
+    /// What was seen of replicas, by the list of who could count on what of them.
+    readings: BTreeMap<(u64, String, Key), Reading>,
+    entitled: Vec<Entitlement>,
     /// Accelerators of replicas that have several.
     accelerators: BTreeMap<String, u32>,
     occupied: Occupied,
@@ -52,7 +68,8 @@ impl Buffer {
             last: 0,
             records: VecDeque::with_capacity(waiting_max),
             folds: BTreeMap::new(),
-            ups: BTreeMap::new(),
+            readings: BTreeMap::new(),
+            entitled: Vec::new(),
             accelerators: BTreeMap::new(),
             occupied: Occupied::default(),
             sleeps: false,
@@ -80,18 +97,25 @@ impl Buffer {
         sequence
     }
 
-    /// Replicas were up; times of one hour add up.
-    pub(crate) fn add_up(&self, up: UpTime) {
+    /// Something was seen of replicas; what was seen of one in one hour is put together.
+    pub(crate) fn add_seen(&self, seen: Seen) {
         let mut inner = self.inner.lock();
-        let key = (up.hour, up.model.clone(), up.hardware.clone());
-        let sum = inner.ups.entry(key).or_insert_with(|| UpTime {
-            up_ms: 0,
-            cost_micros: 0,
-            ..up.clone()
-        });
-        sum.up_ms += up.up_ms;
-        sum.cost_micros += up.cost_micros;
-        sum.entitled = up.entitled;
+        if let Some(list) = seen.entitled {
+            if inner.entitled.len() >= LISTS_MAX {
+                inner.entitled.remove(0);
+            }
+            inner.entitled.push(list);
+        }
+        for (key, reading) in seen.readings {
+            let place = (key.hour, seen.digest.clone(), key);
+            if let Some(known) = inner.readings.get_mut(&place) {
+                let mut seconds = std::mem::take(&mut known.seconds);
+                seconds.add_all(&reading.seconds);
+                *known = Reading { seconds, ..reading };
+            } else if inner.readings.len() < READINGS_MAX {
+                inner.readings.insert(place, reading);
+            }
+        }
     }
 
     /// How many accelerators replicas have, by their names.
@@ -116,17 +140,7 @@ impl Buffer {
             return None;
         }
         std::mem::swap(&mut inner.records, &mut empty);
-        let mut others = Vec::new();
-        for ((hour, group), sums) in std::mem::take(&mut inner.folds) {
-            others.push(Entry::Folded(Box::new(Folded { hour, group, sums })));
-        }
-        others
-            .extend(std::mem::take(&mut inner.ups).into_values().map(|up| Entry::Up(Box::new(up))));
-        let others = others.into_iter().map(|entry| {
-            inner.last += 1;
-            (inner.last, entry)
-        });
-        let others = others.collect();
+        let others = inner.others();
         Some(Taken { records: empty, others, last: inner.last })
     }
 
@@ -160,7 +174,32 @@ impl Buffer {
 
 impl Inner {
     fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.folds.is_empty() && self.ups.is_empty()
+        self.records.is_empty() && self.folds.is_empty() && self.readings.is_empty()
+    }
+
+    /// What is no record, each with a number of its own: sums, then lists, then readings that go with those.
+    fn others(&mut self) -> Vec<(u64, Entry)> {
+        let mut others = Vec::new();
+        for ((hour, group), sums) in std::mem::take(&mut self.folds) {
+            others.push(Entry::Folded(Box::new(Folded { hour, group, sums })));
+        }
+        others.extend(std::mem::take(&mut self.entitled).into_iter().flat_map(parts));
+        let mut all: BTreeMap<(u64, String), Vec<Reading>> = BTreeMap::new();
+        for ((hour, digest, _), reading) in std::mem::take(&mut self.readings) {
+            all.entry((hour, digest)).or_default().push(reading);
+        }
+        for ((hour, entitled), readings) in all {
+            for some in readings.chunks(READINGS_AT_ONCE) {
+                let entitled = entitled.clone();
+                let meters = Meters { hour, entitled, readings: some.to_vec() };
+                others.push(Entry::Meters(Box::new(meters)));
+            }
+        }
+        let numbered = others.into_iter().map(|entry| {
+            self.last += 1;
+            (self.last, entry)
+        });
+        numbered.collect()
     }
 
     fn fold(&mut self, record: &Record, folds_max: usize) {
@@ -188,5 +227,84 @@ impl Inner {
         let until = (record.unix_ms * 1000).saturating_sub(after);
         let accelerators = self.accelerators.get(replica).copied().unwrap_or(1).max(1);
         self.occupied.add(replica, until.saturating_sub(ran), until) * u64::from(accelerators)
+    }
+}
+
+/// A list in entries that fit.
+fn parts(whole: Entitlement) -> Vec<Entry> {
+    let Entitlement { digest, hour, entitled, .. } = whole;
+    let chunks = entitled.chunks(ENTITLED_AT_ONCE).zip(0..);
+    let part = |(some, part): (&[_], u64)| {
+        let entitled = some.to_vec();
+        Entry::Entitled(Box::new(Entitlement { digest: digest.clone(), part, hour, entitled }))
+    };
+    chunks.map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pilotage_lens::usage::{Entitled, NAME_BYTES_MAX, Seconds};
+
+    use super::*;
+    use crate::frame::{self, Read};
+
+    /// As much as a gateway can have to say at once.
+    fn seen(replicas: usize, tenants: usize) -> Seen {
+        let long =
+            |what: &str, at: usize| format!("{what}{at:0width$}", width = NAME_BYTES_MAX - 1);
+        let entitled = (0..tenants).map(|at| Entitled {
+            tenant: long("t", at),
+            guaranteed: 1000,
+            weight: u32::MAX,
+        });
+        let entitled = entitled.collect();
+        let list = Entitlement { digest: "#".to_owned(), part: 0, hour: 1, entitled };
+        let readings = (0..replicas).map(|at| {
+            let (model, replica) = (long("m", at), long("r", at));
+            let key = Key { hour: 1, model: model.clone(), replica: replica.clone() };
+            let hardware = long("h", at);
+            let seconds = Seconds::stretch(0, 60);
+            let micros_per_hour = u64::MAX;
+            let reading =
+                Reading { replica, model, hardware, accelerators: 8, micros_per_hour, seconds };
+            (key, reading)
+        });
+        Seen { digest: "#".to_owned(), entitled: Some(list), readings: readings.collect() }
+    }
+
+    #[test]
+    fn everything_fits_a_frame() {
+        let buffer = Buffer::new(10, 10);
+        buffer.add_seen(seen(1000, 10_000));
+        let taken = buffer.take(VecDeque::new(), Duration::ZERO).unwrap();
+        let (mut readings, mut tenants, mut lists_are_over) = (0, 0, false);
+        for (sequence, entry) in &taken.others {
+            let mut bytes = Vec::new();
+            frame::write(*sequence, entry, &mut bytes).unwrap();
+            let Read::Entry(_, again, _) = frame::read(&bytes, 0) else { panic!("no frame") };
+            assert_eq!(&*again, entry);
+            match entry {
+                Entry::Entitled(list) => {
+                    assert!(!lists_are_over);
+                    tenants += list.entitled.len();
+                }
+                Entry::Meters(meters) => {
+                    lists_are_over = true;
+                    readings += meters.readings.len();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((readings, tenants), (1000, 10_000));
+    }
+
+    #[test]
+    fn what_waits_is_put_together_and_bounded() {
+        let buffer = Buffer::new(10, 10);
+        (0..LISTS_MAX + 3).for_each(|_| buffer.add_seen(seen(3, 1)));
+        assert_eq!(buffer.inner.lock().readings.len(), 3);
+        assert_eq!(buffer.inner.lock().entitled.len(), LISTS_MAX);
+        buffer.add_seen(seen(READINGS_MAX + 1, 0));
+        assert_eq!(buffer.inner.lock().readings.len(), READINGS_MAX);
     }
 }

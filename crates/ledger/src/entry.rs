@@ -1,6 +1,6 @@
 //! What is written into the journal.
 
-use pilotage_lens::usage::{Group, Row, Sums, UpTime};
+use pilotage_lens::usage::{Entitlement, Group, Meters, Row, Sums, UpTime};
 use serde::{Deserialize, Serialize};
 
 /// One entry of the journal.
@@ -11,8 +11,12 @@ pub enum Entry {
     Row(Box<Row>),
     /// Requests that there was no room for one by one.
     Folded(Box<Folded>),
-    /// How long replicas were up.
+    /// How long replicas were up, as one gateway alone counted it: in journals of before [`Entry::Meters`].
     Up(Box<UpTime>),
+    /// What this gateway saw of replicas, which others may have seen as well.
+    Meters(Box<Meters>),
+    /// Who could count on what of them, a part of it: before the first readings that it goes with.
+    Entitled(Box<Entitlement>),
 }
 
 /// Sums over requests that there was no room for one by one.

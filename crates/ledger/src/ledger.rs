@@ -1,21 +1,20 @@
 //! The ledger itself: what the gateway hands records to, and what answers questions about them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pilotage_lens::Record;
-use pilotage_lens::usage::{Entitled, Replica, UpTime};
+use pilotage_lens::usage::{Entitled, Replica};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::tasks;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::buffer::Buffer;
-use crate::entry::hour;
 use crate::journal::{self, Journal, JournalError, Writer};
+use crate::meter::Meter;
 use crate::settings::{Settings, Where};
 use crate::state::{Shared, State};
 use crate::store::{Postgres, Sqlite, Store};
@@ -23,9 +22,6 @@ use crate::storer::Storer;
 
 /// Between two looks at which replicas are up.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-
-/// The longest time that counts between two looks: a machine that slept was not up.
-const LOOK_GAP_MAX_NANOS: u64 = 60_000_000_000;
 
 /// What is up now, and who may count on what.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +90,7 @@ pub(crate) struct Inner {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) looks: Looks,
+    meter: Mutex<Meter>,
     written: watch::Receiver<u64>,
     /// Ends looks at once, and the rest once it has nothing left to do.
     stop: CancellationToken,
@@ -156,7 +153,9 @@ impl Ledger {
             stop: stop.clone(),
         };
         let storer = tasks::spawn("usage-storer", storer.run());
+        let meter = Meter::new(clock.now_nanos(), clock.unix_ms(), &settings.fleet);
         let inner = Arc::new(Inner {
+            meter: Mutex::new(meter),
             buffer,
             journal,
             store,
@@ -209,6 +208,8 @@ impl Ledger {
     /// Writes what waits, and stores it where that is possible in time; what is not is stored at the next start.
     pub async fn close(&self, patience: Duration) {
         let inner = &self.inner;
+        // What was seen since the last whole minute.
+        inner.buffer.add_seen(inner.meter.lock().take());
         inner.buffer.close();
         let writer = inner.writer.lock().take();
         let storer = inner.storer.lock().take();
@@ -232,7 +233,6 @@ impl Ledger {
 async fn look(inner: Arc<Inner>) {
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut meter = Meter { last: inner.clock.now_nanos(), ..Meter::default() };
     loop {
         tokio::select! {
             _ = every.tick() => {}
@@ -241,47 +241,10 @@ async fn look(inner: Arc<Inner>) {
         let now = (inner.looks.now)();
         let accelerators = now.replicas.iter().map(|one| (one.name.clone(), one.accelerators));
         inner.buffer.set_accelerators(accelerators.collect());
-        for up in meter.look(inner.clock.now_nanos(), inner.clock.unix_ms(), &now) {
-            inner.buffer.add_up(up);
+        let mut meter = inner.meter.lock();
+        if let Some(seen) = meter.look(inner.clock.now_nanos(), inner.clock.unix_ms(), &now) {
+            inner.buffer.add_seen(seen);
         }
-    }
-}
-
-/// How long replicas were up since it was asked last.
-#[derive(Debug, Default)]
-struct Meter {
-    last: u64,
-    /// What prices came to that was less than a millionth, in millionths times nanoseconds of an hour.
-    rest: BTreeMap<(String, String), u128>,
-}
-
-/// Nanoseconds of an hour.
-const HOUR_NANOS: u128 = 3_600_000_000_000;
-
-impl Meter {
-    fn look(&mut self, nanos: u64, unix_ms: u64, now: &Now) -> Vec<UpTime> {
-        let gone = nanos.saturating_sub(self.last).min(LOOK_GAP_MAX_NANOS);
-        // What is less than a millisecond counts at the next look.
-        let gone_ms = gone / 1_000_000;
-        self.last = nanos - gone % 1_000_000;
-        let mut ups: BTreeMap<(String, String), (u64, u128)> = BTreeMap::new();
-        for replica in &now.replicas {
-            let key = (replica.model.clone(), replica.hardware.clone());
-            let (up_ms, cost) = ups.entry(key).or_default();
-            *up_ms += gone_ms * u64::from(replica.accelerators.max(1));
-            *cost += u128::from(gone_ms) * 1_000_000 * u128::from(replica.micros_per_hour);
-        }
-        self.rest.retain(|key, _| ups.contains_key(key));
-        let ups = ups.into_iter().map(|(key, (up_ms, cost))| {
-            let rest = self.rest.entry(key.clone()).or_default();
-            let cost = cost + *rest;
-            *rest = cost % HOUR_NANOS;
-            let cost_micros = u64::try_from(cost / HOUR_NANOS).unwrap_or(u64::MAX);
-            let (model, hardware) = key;
-            let entitled = now.entitled.clone();
-            UpTime { hour: hour(unix_ms), model, hardware, up_ms, cost_micros, entitled }
-        });
-        ups.filter(|up| up.up_ms > 0).collect()
     }
 }
 
@@ -302,34 +265,5 @@ async fn sync(
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || file.sync_data()).await {
             tracing::warn!(%error, "the disk does not keep the usage journal");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_prices_add_up() {
-        let replica = Replica {
-            name: "r".to_owned(),
-            model: "m".to_owned(),
-            accelerators: 2,
-            micros_per_hour: 1000,
-            ..Replica::default()
-        };
-        let now = Now { replicas: vec![replica], ..Now::default() };
-        let mut meter = Meter::default();
-        let (mut cost, mut up) = (0, 0);
-        for second in 1..=3600u64 {
-            for one in meter.look(second * 1_000_000_000 + 300_000, 0, &now) {
-                cost += one.cost_micros;
-                up += one.up_ms;
-            }
-        }
-        assert_eq!((cost, up), (1000, 7_200_000));
-        // A machine that slept for an hour was not up for it.
-        let slept = meter.look(7200 * 1_000_000_000, 0, &now);
-        assert_eq!(slept[0].up_ms, 120_000);
     }
 }

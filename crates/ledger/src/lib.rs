@@ -13,6 +13,7 @@ mod entry;
 mod frame;
 mod journal;
 mod ledger;
+mod meter;
 mod routes;
 mod settings;
 mod state;
@@ -25,6 +26,6 @@ pub use ledger::{Budget, Ledger, Look, Looks, Now};
 pub use settings::{Bounds, Settings, Where};
 pub use state::State;
 pub use store::{
-    Ask, AskRows, Batch, Dimension, Done, Page, PageKey, Postgres, Range, Sqlite, Store,
-    StoreError, Summed, Used,
+    Ask, AskRows, Batch, Dimension, Done, Forgotten, Old, Page, PageKey, Postgres, Range, Spent,
+    Sqlite, Store, StoreError, Summed, Used,
 };

@@ -18,6 +18,9 @@ pub struct Settings {
     pub rows_age_max: Duration,
     /// How long sums by the hour are kept.
     pub hours_age_max: Duration,
+    /// Whose replicas they are that are metered. Gateways that say the same see the same replicas, and what several of
+    /// them see counts once; those that say something else have others, whatever these are called.
+    pub fleet: String,
     /// The currency that prices are in, for whoever reads them. Empty where it was not said.
     pub currency: String,
 }
@@ -32,6 +35,7 @@ impl Settings {
             bounds: Bounds::default(),
             rows_age_max: Duration::from_secs(90 * 86_400),
             hours_age_max: Duration::from_secs(400 * 86_400),
+            fleet: String::new(),
             currency: String::new(),
         }
     }

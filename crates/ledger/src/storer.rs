@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::{Journal, Next, Place};
 use crate::settings::Settings;
 use crate::state::Shared;
-use crate::store::{Batch, Store, StoreError};
+use crate::store::{Batch, Old, Store, StoreError};
 
 /// The wait after the first failure.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(100);
@@ -23,6 +23,11 @@ const FORGET_EVERY_NANOS: u64 = 600_000_000_000;
 /// Between two batches that are not full. A transaction of many rows costs little more than one of a single row, and
 /// what waits is on disk already.
 const GATHER: Duration = Duration::from_millis(250);
+const HOUR_MS: u64 = 3_600_000;
+
+/// How long it is kept which seconds of replicas were seen. A gateway's journal that could not be stored for longer
+/// adds nothing to the time in which they were up, for nobody knows then what others saw.
+const METERS_AGE: Duration = Duration::from_secs(45 * 86_400);
 
 /// The task's parts.
 #[derive(Debug)]
@@ -52,6 +57,11 @@ impl Storer {
         let mut forget_at = 0;
         loop {
             self.written.mark_unchanged();
+            // Between two batches that come, one that goes: it is the larger one, so that whatever comes, as much
+            // can go, and nobody who writes waits for more than that.
+            if self.clock.now_nanos() >= forget_at && failures == 0 && !self.forget().await {
+                forget_at = self.clock.now_nanos() + FORGET_EVERY_NANOS;
+            }
             match self.next(place.clone()).await {
                 Some(next) => match self.put(next).await {
                     Ok((behind, full)) => {
@@ -70,11 +80,8 @@ impl Storer {
                     }
                 },
                 None if self.stop.is_cancelled() => return,
+                None if self.clock.now_nanos() >= forget_at => {}
                 None => {
-                    if self.clock.now_nanos() >= forget_at {
-                        forget_at = self.clock.now_nanos() + FORGET_EVERY_NANOS;
-                        self.forget().await;
-                    }
                     tokio::select! {
                         () = self.journal.came.notified() => {}
                         changed = self.written.changed() => if changed.is_err() { return },
@@ -138,6 +145,9 @@ impl Storer {
     async fn put_in_time(&self, batch: Batch) -> Result<(), StoreError> {
         let limit = self.settings.bounds.store_timeout;
         match tokio::time::timeout(limit, self.store.put(batch)).await {
+            Ok(Err(StoreError::Slow(seconds))) => {
+                Err(StoreError::Away(format!("nothing was stored within {seconds} s")))
+            }
             Ok(done) => done,
             Err(_) => Err(StoreError::Away(format!("no answer within {} s", limit.as_secs()))),
         }
@@ -171,14 +181,22 @@ impl Storer {
         }
     }
 
-    async fn forget(&self) {
+    /// Forgets some of what is old; whether there is more of it.
+    async fn forget(&self) -> bool {
         let now = self.clock.unix_ms();
         let before =
             |age: Duration| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        let rows_ms = before(self.settings.rows_age_max);
-        let hours = before(self.settings.hours_age_max) / 3_600_000;
-        if let Err(error) = self.store.forget(rows_ms, hours).await {
-            tracing::warn!(%error, "what is old in the usage ledger stays for now");
+        let old = Old {
+            rows_before_ms: before(self.settings.rows_age_max),
+            hours_before: before(self.settings.hours_age_max) / HOUR_MS,
+            meters_before: before(METERS_AGE) / HOUR_MS,
+        };
+        match self.store.forget(old).await {
+            Ok(gone) => gone.more,
+            Err(error) => {
+                tracing::warn!(%error, "what is old in the usage ledger stays for now");
+                false
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 mod writer;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -50,6 +50,8 @@ pub enum JournalError {
 pub(crate) struct Journal {
     folder: PathBuf,
     instance: String,
+    /// Which run this is, above those of all files that are there: their names begin with it.
+    run: u64,
     segments: Mutex<Segments>,
     /// Something was written. What is published as written may lag behind: the storer must not wait for it while
     /// the writer waits for room.
@@ -106,15 +108,16 @@ impl Journal {
         }
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|error| wrong(io::Error::other(error)))?;
-        let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-            .map_err(wrong)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|end| end == "segment"))
-            .collect();
-        paths.sort();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).map_err(wrong)? {
+            let path = entry.map_err(wrong)?.path();
+            if path.extension().is_some_and(|end| end == "segment") {
+                found.push(scan(&path).map_err(wrong)?);
+            }
+        }
+        let run = found.iter().map(|one| run(&one.segment.path) + 1).max().unwrap_or(1);
         let mut segments = Segments::default();
-        for path in paths {
-            let (segment, entries) = scan(&path).map_err(wrong)?;
+        for Scanned { segment, entries, .. } in in_order(found) {
             segments.bytes += segment.len;
             segments.entries += entries;
             segments.all.push_back(segment);
@@ -122,6 +125,7 @@ impl Journal {
         Ok(Self {
             folder: folder.to_owned(),
             instance: hex(&random),
+            run,
             segments: Mutex::new(segments),
             came: Notify::new(),
             _lock: lock,
@@ -198,21 +202,54 @@ impl Journal {
     }
 }
 
-fn scan(path: &Path) -> io::Result<(Segment, u64)> {
+/// What is in a file.
+#[derive(Debug)]
+struct Scanned {
+    segment: Segment,
+    entries: u64,
+    /// The number of its first entry.
+    first: u64,
+}
+
+/// The run that a file is of: what its name begins with. Files of before runs were counted begin with the time, which is
+/// above all runs there will be.
+fn run(path: &Path) -> u64 {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.split('-').next().and_then(|run| run.parse().ok()).unwrap_or(0)
+}
+
+/// Files run by run, and those of one by the numbers of their entries: whatever a clock said when they were made. What
+/// is stored of an instance goes up only, so that no file may come before one with lower numbers.
+fn in_order(mut found: Vec<Scanned>) -> Vec<Scanned> {
+    let mut begins: BTreeMap<String, u64> = BTreeMap::new();
+    for one in &found {
+        let run = run(&one.segment.path);
+        let begin = begins.entry(one.segment.instance.clone()).or_insert(run);
+        *begin = run.min(*begin);
+    }
+    found.sort_by_cached_key(|one| {
+        let instance = one.segment.instance.clone();
+        (begins.get(&instance).copied(), instance, one.first, one.segment.path.clone())
+    });
+    found
+}
+
+fn scan(path: &Path) -> io::Result<Scanned> {
     let bytes = fs::read(path)?;
     let instance = bytes.strip_prefix(MARK).and_then(|rest| rest.get(..16));
     let instance =
         instance.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default().to_owned();
-    let (mut at, mut entries) = (HEAD_BYTES as usize, 0);
+    let (mut at, mut entries, mut first) = (HEAD_BYTES as usize, 0, u64::MAX);
     let damaged = loop {
         // A file with half a head was begun and never written to.
         if instance.is_empty() {
             break bytes.len() > HEAD_BYTES as usize;
         }
         match frame::read(&bytes, at) {
-            Read::Entry(_, _, next) => {
+            Read::Entry(sequence, _, next) => {
                 at = next;
                 entries += 1;
+                first = first.min(sequence);
             }
             Read::End => break false,
             Read::Torn => {
@@ -223,7 +260,8 @@ fn scan(path: &Path) -> io::Result<(Segment, u64)> {
         }
     };
     let len = if instance.is_empty() { HEAD_BYTES } else { at as u64 };
-    Ok((Segment { path: path.to_owned(), instance, len, closed: true, damaged }, entries))
+    let segment = Segment { path: path.to_owned(), instance, len, closed: true, damaged };
+    Ok(Scanned { segment, entries, first })
 }
 
 fn read(segment: &Segment, from: u64, entries_max: usize) -> io::Result<Next> {
@@ -243,4 +281,44 @@ fn read(segment: &Segment, from: u64, entries_max: usize) -> io::Result<Next> {
     }
     let behind = Place { path: segment.path.clone(), at: from + at as u64 };
     Ok(Next { batch: Batch { instance: segment.instance.clone(), entries }, behind })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_by_their_numbers_whatever_the_clock_said() {
+        let check = |files: &[(&str, &str, u64)], expect: &[&str]| {
+            let scanned = |(path, instance, first): &(&str, &str, u64)| {
+                let (path, instance) = (path.into(), (*instance).to_owned());
+                let segment = Segment { path, instance, len: 0, closed: true, damaged: false };
+                Scanned { segment, entries: 1, first: *first }
+            };
+            let sorted = in_order(files.iter().map(scanned).collect());
+            let names: Vec<_> =
+                sorted.iter().map(|one| one.segment.path.to_str().unwrap()).collect();
+            assert_eq!(names, expect);
+        };
+        // A clock that went back: names of before began with it.
+        check(
+            &[
+                ("01799000000000-a-000001.segment", "a", 90),
+                ("01800000000000-a-000000.segment", "a", 1),
+            ],
+            &["01800000000000-a-000000.segment", "01799000000000-a-000001.segment"],
+        );
+        // Runs follow each other, and each is whole; after ten of them as well.
+        check(
+            &[
+                ("2-b-0.segment", "b", 1),
+                ("10-a-0.segment", "a", 5),
+                ("10-a-1.segment", "a", 1),
+                ("1-c-0.segment", "c", 70),
+            ],
+            &["1-c-0.segment", "2-b-0.segment", "10-a-1.segment", "10-a-0.segment"],
+        );
+        assert_eq!(run(Path::new("/x/01800000000000-a-000000.segment")), 1_800_000_000_000);
+        assert_eq!(run(Path::new("/x/strange.segment")), 0);
+    }
 }

@@ -158,12 +158,8 @@ impl Writer {
 
     /// Begins a new file.
     fn roll(&mut self) -> io::Result<()> {
-        let name = format!(
-            "{:014}-{}-{:06}.segment",
-            self.clock.unix_ms(),
-            self.journal.instance,
-            self.made
-        );
+        let name =
+            format!("{:014}-{}-{:06}.segment", self.journal.run, self.journal.instance, self.made);
         let path = self.journal.folder.join(name);
         self.made += 1;
         let mut file = File::options().append(true).create_new(true).open(&path)?;

@@ -22,10 +22,19 @@ impl Wrong {
     pub(super) fn question(message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: "invalid_parameter", message: message.into() }
     }
+
+    /// There is no such thing.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, code: "not_found", message: message.into() }
+    }
 }
 
 impl From<StoreError> for Wrong {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Slow(_)) {
+            let (status, code) = (StatusCode::GATEWAY_TIMEOUT, "usage_question_too_slow");
+            return Self { status, code, message: error.to_string() };
+        }
         let message = format!(
             "{error}; requests go on, and their usage is kept until it is back: see /ledger"
         );

@@ -121,10 +121,11 @@ fn pool(used: &[Used]) -> Pool {
         if one.sums.kv_token_ms > 0 {
             parts.entry(&one.group.tenant).or_default().used += one.sums.kv_token_ms;
         }
-        for entitled in &one.entitled {
-            let part = parts.entry(&entitled.tenant).or_default();
-            (part.guaranteed, part.weight) = (entitled.guaranteed, entitled.weight);
-        }
+    }
+    // The same in each, too.
+    for entitled in used.first().iter().flat_map(|one| one.entitled.iter()) {
+        let part = parts.entry(&entitled.tenant).or_default();
+        (part.guaranteed, part.weight) = (entitled.guaranteed, entitled.weight);
     }
     pool.parts = parts
         .into_iter()

@@ -6,6 +6,7 @@ mod cost;
 mod params;
 mod rows;
 mod sums;
+mod why;
 
 use axum::Router;
 use axum::response::Response;
@@ -15,11 +16,12 @@ use serde_json::json;
 use crate::ledger::Ledger;
 
 impl Ledger {
-    /// `/usage`, `/usage/rows`, `/usage/cost`, `/usage/budgets` and `/ledger`.
+    /// `/usage`, `/usage/rows`, `/usage/why`, `/usage/cost`, `/usage/budgets` and `/ledger`.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/usage", get(sums::answer))
             .route("/usage/rows", get(rows::answer))
+            .route("/usage/why", get(why::answer))
             .route("/usage/cost", get(cost::answer))
             .route("/usage/budgets", get(budgets::answer))
             .route("/ledger", get(state))

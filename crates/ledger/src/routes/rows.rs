@@ -39,6 +39,8 @@ pub(super) async fn answer(State(ledger): State<Ledger>, Ask(params): Ask<Params
     };
     let now = ledger.inner.clock.unix_ms();
     let span = Span::of(now, params.from.as_deref(), params.to.as_deref())?;
+    // Whoever asks for one request wants all of it.
+    let detail = params.id.is_some();
     let ask = AskRows {
         from_ms: span.from_ms,
         until_ms: span.until_ms,
@@ -46,9 +48,13 @@ pub(super) async fn answer(State(ledger): State<Ledger>, Ask(params): Ask<Params
         tenant: params.tenant,
         model: params.model,
         request_id: params.id,
+        detail,
         limit,
     };
-    let page = ledger.inner.store.rows(ask).await?;
+    let mut page = ledger.inner.store.rows(ask).await?;
+    if detail {
+        page.rows.iter_mut().for_each(|row| *row = super::why::named(row));
+    }
     // Rows are JSON already.
     let next = page.next.map(|PageKey { unix_ms, id }| format!("\"{unix_ms}-{id}\""));
     let body = format!(

@@ -8,7 +8,13 @@ pub(super) const ID: &str = "{ID}";
 /// `rows` has what is looked for as columns and the whole row as JSON. Its indexes end in the keys of
 /// pages. `sums` and `ups` are kept by the hour (`step` 0) and by the day (1), so that a month is some thousand of
 /// them and not millions of rows.
-pub(super) const STEPS: [&[&str]; 1] = [&[
+///
+/// `meters` has which seconds of an hour each replica was seen up, by whichever gateway, so that `ups` counts each once;
+/// hours before the one of `floors` are forgotten, and readings of them count for nothing. `ups` says by a digest who
+/// could count on what, and `entitled` has those lists; rows of `ups` from before have the list itself.
+pub(super) const STEPS: [&[&str]; 2] = [STEP_1, STEP_2];
+
+const STEP_1: &[&str] = &[
     "CREATE TABLE instances (instance TEXT PRIMARY KEY, upto BIGINT NOT NULL)",
     "CREATE TABLE rows (id {ID}, instance TEXT NOT NULL, seq BIGINT NOT NULL, unix_ms BIGINT NOT NULL, \
      request_id TEXT NOT NULL, tenant TEXT NOT NULL, model TEXT NOT NULL, input BIGINT NOT NULL, \
@@ -28,4 +34,14 @@ pub(super) const STEPS: [&[&str]; 1] = [&[
     "CREATE TABLE ups (step BIGINT NOT NULL, at BIGINT NOT NULL, model TEXT NOT NULL, hardware TEXT NOT NULL, \
      up_ms BIGINT NOT NULL, cost BIGINT NOT NULL, entitled TEXT NOT NULL, \
      PRIMARY KEY (step, at, model, hardware))",
-]];
+];
+
+const STEP_2: &[&str] = &[
+    "ALTER TABLE rows ADD COLUMN detail TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE meters (hour BIGINT NOT NULL, model TEXT NOT NULL, replica TEXT NOT NULL, seconds TEXT NOT NULL, \
+     PRIMARY KEY (hour, model, replica))",
+    "CREATE TABLE floors (name TEXT PRIMARY KEY, hour BIGINT NOT NULL)",
+    "INSERT INTO floors (name, hour) VALUES ('meters', 0)",
+    "CREATE TABLE entitled (digest TEXT NOT NULL, part BIGINT NOT NULL, hour BIGINT NOT NULL, body TEXT NOT NULL, \
+     PRIMARY KEY (digest, part))",
+];

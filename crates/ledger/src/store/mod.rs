@@ -7,12 +7,17 @@ mod sqlite;
 mod tls;
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use pilotage_lens::usage::{Entitled, Group, Sums};
 use thiserror::Error;
 
 use crate::entry::Entry;
+
+/// How long a question may take, of either database.
+const QUESTION: Duration = Duration::from_secs(20);
 
 pub use postgres::Postgres;
 pub use sqlite::Sqlite;
@@ -37,8 +42,11 @@ pub trait Store: Debug + Send + Sync {
     /// Sums for sharing cost out: pools of one hour or one day each, in order.
     fn pools(&self, range: Range) -> BoxFuture<'_, Done<Vec<Used>>>;
 
-    /// Forgets rows that ended before then, a few thousand at a time, and sums by the hour of before that hour.
-    fn forget(&self, rows_before_ms: u64, before_hour: u64) -> BoxFuture<'_, Done<u64>>;
+    /// What was charged in hours or whole days of a range, by the paths of tenants; nothing where nothing was.
+    fn spent(&self, range: Range, by_hour: bool) -> BoxFuture<'_, Done<Vec<Spent>>>;
+
+    /// Forgets what is old, at most a few thousand rows of each table.
+    fn forget(&self, old: Old) -> BoxFuture<'_, Done<Forgotten>>;
 }
 
 /// What came of something.
@@ -53,6 +61,11 @@ pub enum StoreError {
     /// It does not take this, ever.
     #[error("the usage database refuses this: {0}")]
     Refused(String),
+    /// The question takes longer than it may.
+    #[error(
+        "that was not answered within {0} s; ask for less time with `from` and `to`, for one tenant or model, or by less"
+    )]
+    Slow(u64),
 }
 
 /// Entries of one instance, in order.
@@ -139,8 +152,41 @@ pub struct AskRows {
     pub model: Option<String>,
     /// With this request id.
     pub request_id: Option<String>,
+    /// With where their time went, as `detail`.
+    pub detail: bool,
     /// At most so many.
     pub limit: u32,
+}
+
+/// What was charged to whom in an hour or a day.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Spent {
+    /// The tenant below those above it.
+    pub tenant_path: String,
+    /// The hour, or the first one of the day.
+    pub at: u64,
+    /// What was charged, in millionths of the currency's unit.
+    pub charged_micros: u64,
+}
+
+/// What is old by now.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Old {
+    /// Rows that ended before then.
+    pub rows_before_ms: u64,
+    /// Sums by the hour before that one.
+    pub hours_before: u64,
+    /// What was seen of replicas before that hour. Readings that come later than that count for nothing.
+    pub meters_before: u64,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Forgotten {
+    /// Rows.
+    pub rows: u64,
+    /// Whether there is more.
+    pub more: bool,
 }
 
 /// Where a page ends: the next one begins behind it, whatever came meanwhile.
@@ -175,6 +221,6 @@ pub struct Used {
     pub up_ms: u64,
     /// What the whole pool cost, in millionths.
     pub cost_micros: u64,
-    /// Who could count on what of it.
-    pub entitled: Vec<Entitled>,
+    /// Who could count on what of it: the same list for all that have the same.
+    pub entitled: Arc<[Entitled]>,
 }

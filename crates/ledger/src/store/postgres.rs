@@ -2,11 +2,12 @@
 //!
 //! One connection writes, one reads. Either is made when it is needed, and again after it broke.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use pilotage_lens::usage::{Group, Row, Sums};
+use pilotage_lens::usage::{Group, Row, Seconds, Sums};
 use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
 use tokio::sync::{Mutex, MutexGuard};
@@ -18,16 +19,14 @@ use tokio_postgres::{Client, Config, Transaction};
 use super::migrations::{ID, STEPS};
 use super::sql::{self, Adds, Sorted, Statement, Value, int, uint};
 use super::tls::Tls;
-use super::{Ask, AskRows, Batch, Dimension, Done, Page, Range, Store, StoreError, Summed, Used};
+use super::{
+    Ask, AskRows, Batch, Dimension, Done, Forgotten, Old, Page, QUESTION, Range, Spent, Store,
+    StoreError, Summed, Used,
+};
+use crate::meter::Key;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// How long a question may take.
-const QUESTION: Duration = Duration::from_secs(20);
-
-/// Rows that are forgotten at a time.
-const FORGET_ROWS: i64 = 5000;
 
 /// Which of all locks of a database is that of making our tables; any number that nobody else uses.
 const MIGRATION_LOCK: i64 = 0x7069_6c6f_7461_6765;
@@ -78,7 +77,7 @@ impl Held<'_> {
     /// Ends the use: a connection that is well goes back.
     fn end<T>(mut self, done: Result<Result<T, tokio_postgres::Error>, Elapsed>) -> Done<T> {
         let Ok(done) = done else {
-            return Err(StoreError::Away(format!("no answer within {} s", QUESTION.as_secs())));
+            return Err(StoreError::Slow(QUESTION.as_secs()));
         };
         if !self.client.is_closed() {
             *self.place = Some(self.client);
@@ -142,6 +141,10 @@ async fn migrate(client: &mut Client) -> Result<(), tokio_postgres::Error> {
 fn wrong(error: &tokio_postgres::Error) -> StoreError {
     let Some(told) = error.as_db_error() else { return StoreError::Away(whole(error)) };
     let code = told.code().code();
+    // It was cancelled, which it is by its own limit.
+    if code == "57014" {
+        return StoreError::Slow(QUESTION.as_secs());
+    }
     let refused = code.starts_with("22") || code.starts_with("23") || code.starts_with("54");
     let text = format!("{} ({code})", told.message());
     if refused { StoreError::Refused(text) } else { StoreError::Away(text) }
@@ -194,7 +197,7 @@ impl Store for Postgres {
             let held = self.held(&self.reads).await?;
             let job = async {
                 let rows = query(&held.client, &sql::rows(&ask)).await?;
-                let found = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2)));
+                let found = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)));
                 Ok(sql::page(found.collect(), ask.limit))
             };
             let done = timeout(QUESTION, job).await;
@@ -213,7 +216,12 @@ impl Store for Postgres {
                         query(&held.client, &sql::pools(step, piece)).await?.iter().map(used),
                     );
                 }
-                Ok(found)
+                let mut lists = BTreeMap::new();
+                for digest in sql::digests(&found) {
+                    let parts = query(&held.client, &sql::list(&digest)).await?;
+                    lists.insert(digest, parts.iter().map(|row| row.get(0)).collect());
+                }
+                Ok(sql::entitle(found, &lists))
             };
             let done = timeout(QUESTION, job).await;
             held.end(done)
@@ -221,27 +229,47 @@ impl Store for Postgres {
         .boxed()
     }
 
-    fn forget(&self, rows_before_ms: u64, before_hour: u64) -> BoxFuture<'_, Done<u64>> {
+    fn spent(&self, range: Range, by_hour: bool) -> BoxFuture<'_, Done<Vec<Spent>>> {
+        let step = if by_hour { 0 } else { 1 };
         async move {
-            let held = self.held(&self.writes).await?;
-            let done = timeout(QUESTION, forget(&held.client, rows_before_ms, before_hour)).await;
+            let held = self.held(&self.reads).await?;
+            let job = async {
+                let rows = query(&held.client, &sql::spent(step, range)).await?;
+                let found = rows.iter().map(|row| Spent {
+                    tenant_path: row.get(0),
+                    at: uint(row.get(1)),
+                    charged_micros: uint(row.get(2)),
+                });
+                Ok(found.collect())
+            };
+            let done = timeout(QUESTION, job).await;
+            held.end(done)
+        }
+        .boxed()
+    }
+
+    fn forget(&self, old: Old) -> BoxFuture<'_, Done<Forgotten>> {
+        async move {
+            let mut held = self.held(&self.writes).await?;
+            let done = timeout(QUESTION, forget(&mut held.client, old)).await;
             held.end(done)
         }
         .boxed()
     }
 }
 
-async fn forget(
-    client: &Client,
-    rows_before_ms: u64,
-    before_hour: u64,
-) -> Result<u64, tokio_postgres::Error> {
-    let text = "DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE unix_ms < $1 ORDER BY unix_ms LIMIT $2)";
-    let gone = client.execute(text, &[&int(rows_before_ms), &FORGET_ROWS]).await?;
-    for table in ["sums", "ups"] {
-        let text = format!("DELETE FROM {table} WHERE step = 0 AND at < $1");
-        client.execute(&text, &[&int(before_hour)]).await?;
+async fn forget(client: &mut Client, old: Old) -> Result<Forgotten, tokio_postgres::Error> {
+    let transaction = client.transaction().await?;
+    // Whoever counts readings of those hours is waited for, and whoever comes later sees the floor.
+    transaction.execute(sql::RAISE_FLOOR, &[&int(old.meters_before)]).await?;
+    let mut gone = Forgotten::default();
+    for (text, age) in sql::FORGET {
+        let text = text.replace("{ROW}", "ctid").replace("{IN}", "ctid = ANY(ARRAY");
+        let text = text.replace("{END}", "))");
+        let count = transaction.execute(&text, &[&old.before(age), &sql::FORGET_ROWS]).await?;
+        gone.count(age, count);
     }
+    transaction.commit().await?;
     Ok(gone)
 }
 
@@ -257,6 +285,8 @@ async fn put(client: &mut Client, batch: Batch) -> Result<(), tokio_postgres::Er
     let upto: i64 = transaction.query_one(text, &[&instance]).await?.get(0);
     let mut sorted = Sorted::of(batch, uint(upto));
     put_rows(&transaction, &instance, &mut sorted).await?;
+    put_lists(&transaction, &mut sorted).await?;
+    put_readings(&transaction, &mut sorted).await?;
     let (sums, ups) = sorted.sums();
     let text = format!(
         "{} SELECT * FROM {} {}",
@@ -282,10 +312,12 @@ async fn put_rows(
     instance: &str,
     sorted: &mut Sorted,
 ) -> Result<(), tokio_postgres::Error> {
-    let rows = std::mem::take(&mut sorted.rows);
+    let mut rows = std::mem::take(&mut sorted.rows);
     if rows.is_empty() {
         return Ok(());
     }
+    let (bodies, details): (Vec<String>, Vec<String>) =
+        rows.iter_mut().map(|(_, row)| sql::texts(row)).unzip();
     let numbers = |number: fn(&Row) -> u64| -> Vec<i64> {
         rows.iter().map(|(_, row)| int(number(row))).collect()
     };
@@ -294,15 +326,13 @@ async fn put_rows(
     let ids: Vec<&str> = rows.iter().map(|(_, row)| row.request_id.as_str()).collect();
     let tenants: Vec<String> = rows.iter().map(|(_, row)| text(&row.tenant)).collect();
     let models: Vec<String> = rows.iter().map(|(_, row)| text(&row.model)).collect();
-    let bodies: Vec<String> =
-        rows.iter().map(|(_, row)| serde_json::to_string(row).unwrap_or_default()).collect();
     let statement = format!(
         "{} SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], \
-         $8::bigint[], $9::bigint[], $10::bigint[], $11::text[]) ON CONFLICT (instance, seq) DO NOTHING RETURNING seq",
+         $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[]) ON CONFLICT (instance, seq) DO NOTHING RETURNING seq",
         sql::INSERT_ROW
     );
     let statement = transaction.prepare_typed(&statement, &[Type::TEXT]).await?;
-    let values: [&(dyn ToSql + Sync); 11] = [
+    let values: [&(dyn ToSql + Sync); 12] = [
         &instance,
         &sequences,
         &numbers(|row| row.unix_ms),
@@ -314,12 +344,70 @@ async fn put_rows(
         &numbers(|row| row.output),
         &numbers(|row| row.charged_micros),
         &bodies,
+        &details,
     ];
     let added = transaction.query(&statement, &values).await?;
     let added: std::collections::BTreeSet<i64> = added.iter().map(|row| row.get(0)).collect();
     rows.iter()
         .filter(|(sequence, _)| added.contains(&int(*sequence)))
         .for_each(|(_, row)| sorted.count(row));
+    Ok(())
+}
+
+/// Keeps lists of who could count on what, each once.
+async fn put_lists(
+    transaction: &Transaction<'_>,
+    sorted: &mut Sorted,
+) -> Result<(), tokio_postgres::Error> {
+    let text = "INSERT INTO entitled (digest, part, hour, body) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (digest, part) DO UPDATE SET hour = GREATEST(entitled.hour, excluded.hour)";
+    for ((digest, part), (hour, body)) in std::mem::take(&mut sorted.entitled) {
+        transaction.execute(text, &[&digest, &part, &hour, &body]).await?;
+    }
+    Ok(())
+}
+
+/// Counts what was seen of replicas, as far as nobody has seen it before. Whoever counts the same replica in the same
+/// hour waits until the other one is done.
+async fn put_readings(
+    transaction: &Transaction<'_>,
+    sorted: &mut Sorted,
+) -> Result<(), tokio_postgres::Error> {
+    if !sorted.has_readings() {
+        return Ok(());
+    }
+    let text = format!("{} FOR SHARE", sql::FLOOR);
+    let floor: i64 = transaction.query_one(&text, &[]).await?.get(0);
+    let keys = sorted.read_keys(floor);
+    let hours: Vec<i64> = keys.iter().map(|key| int(key.hour)).collect();
+    let models: Vec<&str> = keys.iter().map(|key| key.model.as_str()).collect();
+    let replicas: Vec<&str> = keys.iter().map(|key| key.replica.as_str()).collect();
+    let keys = unnest(&[(1, "bigint"), (2, "text")]);
+    let text = format!(
+        "INSERT INTO meters (hour, model, replica, seconds) SELECT hour, model, replica, '' \
+         FROM {keys} AS k(hour, model, replica) ON CONFLICT (hour, model, replica) DO NOTHING"
+    );
+    transaction.execute(&text, &[&hours, &models, &replicas]).await?;
+    let text = format!(
+        "SELECT m.hour, m.model, m.replica, m.seconds FROM meters m JOIN {keys} AS k(hour, model, replica) \
+         ON m.hour = k.hour AND m.model = k.model AND m.replica = k.replica ORDER BY 1, 2, 3 FOR UPDATE OF m"
+    );
+    let rows = transaction.query(&text, &[&hours, &models, &replicas]).await?;
+    let known = rows.iter().map(|row| {
+        let key = Key { hour: uint(row.get(0)), model: row.get(1), replica: row.get(2) };
+        (key, row.get::<_, &str>(3).parse::<Seconds>().unwrap_or_default())
+    });
+    let grown = sorted.meter(known.collect());
+    let hours: Vec<i64> = grown.iter().map(|(key, _)| int(key.hour)).collect();
+    let models: Vec<&str> = grown.iter().map(|(key, _)| key.model.as_str()).collect();
+    let replicas: Vec<&str> = grown.iter().map(|(key, _)| key.replica.as_str()).collect();
+    let seconds: Vec<&str> = grown.iter().map(|(_, seconds)| seconds.as_str()).collect();
+    let text = format!(
+        "UPDATE meters m SET seconds = k.seconds FROM {} AS k(hour, model, replica, seconds) \
+         WHERE m.hour = k.hour AND m.model = k.model AND m.replica = k.replica",
+        unnest(&[(1, "bigint"), (3, "text")])
+    );
+    transaction.execute(&text, &[&hours, &models, &replicas, &seconds]).await?;
     Ok(())
 }
 
@@ -393,7 +481,7 @@ fn summed(row: &tokio_postgres::Row, keys: usize) -> Summed {
     Summed { keys: names, sums, accelerator_us: row.get(keys + 9), cost_micros: row.get(keys + 10) }
 }
 
-fn used(row: &tokio_postgres::Row) -> Used {
+fn used(row: &tokio_postgres::Row) -> (Used, String) {
     let number = |at: usize| uint(row.get(at));
     let group =
         Group { model: row.get(1), hardware: row.get(2), tenant: row.get(3), ..Group::default() };
@@ -403,6 +491,7 @@ fn used(row: &tokio_postgres::Row) -> Used {
         busy_us: number(6),
         ..Sums::default()
     };
-    let entitled = serde_json::from_str(row.get(9)).unwrap_or_default();
-    Used { at: number(0), group, sums, up_ms: number(7), cost_micros: number(8), entitled }
+    let (up_ms, cost_micros) = (number(7), number(8));
+    let used = Used { at: number(0), group, sums, up_ms, cost_micros, ..Used::default() };
+    (used, row.get(9))
 }

@@ -1,11 +1,16 @@
 //! The statements of both drivers. Values are bound, never written into them: a name can be any text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pilotage_lens::usage::{Group, Row, Sums, UpTime};
+use std::sync::Arc;
 
-use super::{Ask, AskRows, Batch, Dimension, PageKey, Range};
+use pilotage_lens::usage::{
+    Added, Entitled, Entitlement, Group, Meters, Reading, Row, Seconds, Sums, UpTime, name,
+};
+
+use super::{Ask, AskRows, Batch, Dimension, PageKey, Range, Used};
 use crate::entry::{Entry, hour};
+use crate::meter::Key;
 
 /// Hours of a day.
 const DAY: u64 = 24;
@@ -29,14 +34,26 @@ pub(super) struct Statement {
 pub(super) struct Sorted {
     pub(super) rows: Vec<(u64, Box<Row>)>,
     sums: BTreeMap<(i64, u64, Group), Sums>,
-    ups: BTreeMap<(i64, u64, String, String), UpTime>,
+    ups: BTreeMap<(i64, u64, String, String), Up>,
+    /// What was seen of replicas, each with the digest of who could count on what.
+    readings: Vec<(Key, String, Reading)>,
+    /// Lists of who could count on what, by digest and part: the hour, and the part.
+    pub(super) entitled: BTreeMap<(String, i64), (i64, String)>,
+}
+
+/// What is added to a row of `ups`.
+#[derive(Debug, Default)]
+struct Up {
+    added: Added,
+    /// The list as JSON, or its digest.
+    entitled: String,
 }
 
 /// The keys and sums of one row of `sums`, or of `ups`.
 pub(super) type Texts<const N: usize> = [String; N];
 
 pub(super) const INSERT_ROW: &str = "INSERT INTO rows (instance, seq, unix_ms, request_id, tenant, model, input, \
-     cached, output, charged_micros, body)";
+     cached, output, charged_micros, body, detail)";
 
 pub(super) const INSERT_SUMS: &str = "INSERT INTO sums (step, at, tenant, tenant_path, model, version, hardware, band, \
      requests, input, cached, output, reasoning, charged, kv, lost_kv, busy)";
@@ -62,10 +79,54 @@ impl Sorted {
             match entry {
                 Entry::Row(row) => this.rows.push((sequence, row)),
                 Entry::Folded(folded) => this.add(folded.hour, folded.group, folded.sums),
-                Entry::Up(up) => this.add_up(*up),
+                Entry::Up(up) => this.add_whole(*up),
+                Entry::Meters(meters) => this.read(*meters),
+                Entry::Entitled(list) => this.list(*list),
             }
         }
         this
+    }
+
+    fn read(&mut self, meters: Meters) {
+        for reading in meters.readings {
+            let model = name(&reading.model).into_owned();
+            let replica = name(&reading.replica).into_owned();
+            let key = Key { hour: meters.hour, model, replica };
+            self.readings.push((key, name(&meters.entitled).into_owned(), reading));
+        }
+    }
+
+    fn list(&mut self, list: Entitlement) {
+        let body = serde_json::to_string(&list.entitled).unwrap_or_default();
+        let key = (name(&list.digest).into_owned(), int(list.part));
+        self.entitled.insert(key, (int(list.hour), body));
+    }
+
+    /// Of what there are readings, in order, so that gateways that write at once never wait for each other in a
+    /// circle. Those of hours before `floor` are dropped: what others saw then is forgotten.
+    pub(super) fn read_keys(&mut self, floor: i64) -> Vec<Key> {
+        self.readings.retain(|(key, _, _)| int(key.hour) >= floor);
+        let keys: BTreeSet<&Key> = self.readings.iter().map(|(key, _, _)| key).collect();
+        keys.into_iter().cloned().collect()
+    }
+
+    pub(super) fn has_readings(&self) -> bool {
+        !self.readings.is_empty()
+    }
+
+    /// Counts readings beyond what is known; what is known then, where that is more than it was.
+    pub(super) fn meter(&mut self, mut known: BTreeMap<Key, Seconds>) -> Vec<(Key, String)> {
+        let mut grown = BTreeSet::new();
+        for (key, digest, reading) in std::mem::take(&mut self.readings) {
+            let added = reading.add_to(known.entry(key.clone()).or_default());
+            if added.up_ms == 0 {
+                continue;
+            }
+            self.add_up(key.hour, (&reading.model, &reading.hardware), added, &digest);
+            grown.insert(key);
+        }
+        let text = |key: &Key| known.get(key).map(Seconds::to_string).unwrap_or_default();
+        grown.into_iter().map(|key| (key.clone(), text(&key))).collect()
     }
 
     /// A row was stored: its sums count.
@@ -78,13 +139,20 @@ impl Sorted {
         *self.sums.entry((0, hour, group)).or_default() += sums;
     }
 
-    fn add_up(&mut self, up: UpTime) {
-        for (step, at) in [(0, up.hour), (1, up.hour / DAY * DAY)] {
-            let key = (step, at, up.model.clone(), up.hardware.clone());
+    fn add_whole(&mut self, up: UpTime) {
+        let added = Added { up_ms: up.up_ms, cost_micros: up.cost_micros };
+        let entitled = serde_json::to_string(&up.entitled).unwrap_or_default();
+        self.add_up(up.hour, (&up.model, &up.hardware), added, &entitled);
+    }
+
+    fn add_up(&mut self, hour: u64, pool: (&str, &str), added: Added, entitled: &str) {
+        let (model, hardware) = (name(pool.0), name(pool.1));
+        for (step, at) in [(0, hour), (1, hour / DAY * DAY)] {
+            let key = (step, at, model.clone().into_owned(), hardware.clone().into_owned());
             let sum = self.ups.entry(key).or_default();
-            sum.up_ms += up.up_ms;
-            sum.cost_micros += up.cost_micros;
-            sum.entitled.clone_from(&up.entitled);
+            sum.added.up_ms += added.up_ms;
+            sum.added.cost_micros += added.cost_micros;
+            entitled.clone_into(&mut sum.entitled);
         }
     }
 
@@ -116,9 +184,9 @@ impl Sorted {
             .map(int),
         });
         let ups = self.ups.into_iter().map(|((step, at, model, hardware), up)| {
-            let entitled = serde_json::to_string(&up.entitled).unwrap_or_default();
-            let names = [model, hardware, entitled];
-            Adds { step, at: int(at), names, numbers: [up.up_ms, up.cost_micros].map(int) }
+            let names = [model, hardware, up.entitled];
+            let numbers = [up.added.up_ms, up.added.cost_micros].map(int);
+            Adds { step, at: int(at), names, numbers }
         });
         (sums.collect(), ups.collect())
     }
@@ -223,6 +291,12 @@ const fn column(by: Dimension) -> &'static str {
     }
 }
 
+/// The parts of a list, in order.
+pub(super) fn list(digest: &str) -> Statement {
+    let text = "SELECT body FROM entitled WHERE digest = $1 ORDER BY part";
+    Statement { text: text.to_owned(), values: vec![Value::Text(digest.to_owned())] }
+}
+
 /// What each tenant used of each pool, and pools that nobody used.
 pub(super) fn pools(step: i64, range: Range) -> Statement {
     let text = "SELECT s.at, s.model, s.hardware, s.tenant, CAST(SUM(s.kv) AS BIGINT), \
@@ -256,21 +330,143 @@ pub(super) fn rows(ask: &AskRows) -> Statement {
         wheres.push_str(&format!(" AND (unix_ms, id) < (${at}, ${id})"));
     }
     let limit = bind(Value::Int(i64::from(ask.limit) + 1));
+    let detail = if ask.detail { "detail" } else { "''" };
     let text = format!(
-        "SELECT unix_ms, id, body FROM rows WHERE unix_ms >= $1 AND unix_ms < $2{wheres} \
+        "SELECT unix_ms, id, body, {detail} FROM rows WHERE unix_ms >= $1 AND unix_ms < $2{wheres} \
          ORDER BY unix_ms DESC, id DESC LIMIT ${limit}"
     );
     Statement { text, values }
 }
 
+/// A row of a page: when it ended, its place, itself and its detail.
+pub(super) type Found = (i64, i64, String, String);
+
 /// The page of the rows found.
-pub(super) fn page(mut found: Vec<(i64, i64, String)>, limit: u32) -> super::Page {
+pub(super) fn page(mut found: Vec<Found>, limit: u32) -> super::Page {
     let limit = limit as usize;
     let more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().filter(|_| more);
-    let next = last.map(|(unix_ms, id, _)| PageKey { unix_ms: uint(*unix_ms), id: uint(*id) });
-    super::Page { rows: found.into_iter().map(|(_, _, body)| body).collect(), next }
+    let next = last.map(|(unix_ms, id, ..)| PageKey { unix_ms: uint(*unix_ms), id: uint(*id) });
+    super::Page { rows: found.into_iter().map(whole).collect(), next }
+}
+
+/// A row with its detail in it, where that was asked for and is kept.
+fn whole((_, _, mut body, detail): Found) -> String {
+    if !detail.is_empty() && body.pop() == Some('}') {
+        body.push_str(&format!(",\"detail\":{detail}}}"));
+    }
+    body
+}
+
+/// A row and its detail as they are kept, apart: pages of many rows are read without details.
+pub(super) fn texts(row: &mut Row) -> (String, String) {
+    let detail = row.detail.take();
+    let body = serde_json::to_string(row).unwrap_or_default();
+    let detail = detail.and_then(|detail| serde_json::to_string(&detail).ok());
+    (body, detail.unwrap_or_default())
+}
+
+/// What was charged, by paths of tenants and steps of time.
+pub(super) fn spent(step: i64, range: Range) -> Statement {
+    let text = "SELECT tenant_path, at, CAST(SUM(charged) AS BIGINT) FROM sums \
+         WHERE step = $1 AND at >= $2 AND at < $3 AND charged > 0 GROUP BY tenant_path, at";
+    let values = vec![Value::Int(step), Value::Int(int(range.from)), Value::Int(int(range.until))];
+    Statement { text: text.to_owned(), values }
+}
+
+/// What is deleted at a time of each table, as statements that take a moment and a number of rows; `{ROW}` is what a
+/// database itself calls a row by, `{IN}` and `{END}` are how it looks for some. Of lists of who could count on what, those go that nothing names.
+pub(super) const FORGET: [(&str, Age); 5] = [
+    (
+        "DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE unix_ms < $1 ORDER BY unix_ms LIMIT $2)",
+        Age::Rows,
+    ),
+    (
+        "DELETE FROM sums WHERE {IN}(SELECT {ROW} FROM sums WHERE step = 0 AND at < $1 LIMIT $2{END}",
+        Age::Hours,
+    ),
+    (
+        "DELETE FROM ups WHERE {IN}(SELECT {ROW} FROM ups WHERE step = 0 AND at < $1 LIMIT $2{END}",
+        Age::Hours,
+    ),
+    (
+        "DELETE FROM meters WHERE {IN}(SELECT {ROW} FROM meters WHERE hour < $1 LIMIT $2{END}",
+        Age::Meters,
+    ),
+    (
+        "DELETE FROM entitled WHERE {IN}(SELECT {ROW} FROM entitled WHERE hour < $1 \
+         AND digest NOT IN (SELECT entitled FROM ups) LIMIT $2{END}",
+        Age::Hours,
+    ),
+];
+
+/// Which age counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Age {
+    Rows,
+    Hours,
+    Meters,
+}
+
+impl super::Old {
+    pub(super) fn before(&self, age: Age) -> i64 {
+        int(match age {
+            Age::Rows => self.rows_before_ms,
+            Age::Hours => self.hours_before,
+            Age::Meters => self.meters_before,
+        })
+    }
+}
+
+/// Rows of each table that are forgotten at a time.
+pub(super) const FORGET_ROWS: i64 = 5000;
+
+impl super::Forgotten {
+    /// So many rows of a table went.
+    pub(super) fn count(&mut self, age: Age, gone: u64) {
+        if matches!(age, Age::Rows) {
+            self.rows += gone;
+        }
+        self.more |= gone >= FORGET_ROWS.unsigned_abs();
+    }
+}
+
+/// The hour before which readings count for nothing.
+pub(super) const FLOOR: &str = "SELECT hour FROM floors WHERE name = 'meters'";
+
+/// Those of hours before the floor are forgotten; it only goes up.
+pub(super) const RAISE_FLOOR: &str =
+    "UPDATE floors SET hour = $1 WHERE name = 'meters' AND hour < $1";
+
+/// Fills in who could count on what: `texts` are what `ups` has of each, `lists` those that were looked up by their
+/// digests. Each list is read once, however many pools have it.
+pub(super) fn entitle(
+    used: Vec<(Used, String)>,
+    lists: &BTreeMap<String, Vec<String>>,
+) -> Vec<Used> {
+    let mut read: BTreeMap<String, Arc<[Entitled]>> = BTreeMap::new();
+    let list = |text: &str| -> Vec<Entitled> {
+        let one = |body: &String| serde_json::from_str::<Vec<Entitled>>(body).unwrap_or_default();
+        match text.starts_with('#') {
+            true => lists.get(text).into_iter().flatten().flat_map(one).collect(),
+            false => serde_json::from_str(text).unwrap_or_default(),
+        }
+    };
+    let filled = used.into_iter().map(|(mut used, text)| {
+        if !read.contains_key(&text) {
+            read.insert(text.clone(), list(&text).into());
+        }
+        used.entitled = read.get(&text).cloned().unwrap_or_default();
+        used
+    });
+    filled.collect()
+}
+
+/// The digests that are to be looked up.
+pub(super) fn digests(used: &[(Used, String)]) -> BTreeSet<String> {
+    let texts = used.iter().map(|(_, text)| text);
+    texts.filter(|text| text.starts_with('#')).cloned().collect()
 }
 
 #[cfg(test)]

@@ -1,18 +1,26 @@
 //! SQLite in a file of this machine: one thread writes, one reads beside it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use pilotage_lens::usage::{Group, Sums};
+use pilotage_lens::usage::{Group, Seconds, Sums};
+use pilotage_shell::clock::Clock;
 use rusqlite::{Connection, OpenFlags, ToSql, Transaction, params};
 use tokio::sync::oneshot;
 
 use super::migrations::{ID, STEPS};
 use super::sql::{self, Adds, Sorted, Statement, Value, int, uint};
-use super::{Ask, AskRows, Batch, Dimension, Done, Page, Range, Store, StoreError, Summed, Used};
+use super::{
+    Ask, AskRows, Batch, Dimension, Done, Forgotten, Old, Page, QUESTION, Range, Spent, Store,
+    StoreError, Summed, Used,
+};
+use crate::meter::Key;
 
 /// Questions that wait for a thread; more are refused.
 const WAITING_MAX: usize = 64;
@@ -20,8 +28,8 @@ const WAITING_MAX: usize = 64;
 /// How long a lock is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Rows that are forgotten at a time.
-const FORGET_ROWS: i64 = 5000;
+/// Steps of SQLite's machine between two looks whether a question has taken too long: some ten microseconds of work.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 /// Fewer pages of the write-ahead log make writing wait for the disk more often, more make reading slower.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; \
@@ -38,33 +46,63 @@ type Job = Box<dyn FnOnce(&mut Lane) + Send>;
 pub struct Sqlite {
     writes: SyncSender<Job>,
     reads: SyncSender<Job>,
+    limit: Duration,
+    clock: Clock,
 }
 
 /// A thread's connection, made when it is needed first, and again after it failed.
 struct Lane {
     path: PathBuf,
     writes: bool,
+    clock: Clock,
+    /// When what runs is given up; zero for never.
+    until: Arc<AtomicU64>,
     connection: Option<Connection>,
 }
 
 impl Sqlite {
     /// The store in that file, which is made when it is not there.
     pub fn at(path: PathBuf) -> Self {
+        Self::with_limit(path, QUESTION)
+    }
+
+    /// The same, where questions are given up after so long, waiting for others included.
+    pub fn with_limit(path: PathBuf, limit: Duration) -> Self {
+        let clock = Clock::start();
         let (writes, jobs) = sync_channel(WAITING_MAX);
-        start(path.clone(), true, jobs);
+        start(Lane::new(path.clone(), true, clock), jobs);
         let (reads, jobs) = sync_channel(WAITING_MAX);
-        start(path, false, jobs);
-        Self { writes, reads }
+        start(Lane::new(path, false, clock), jobs);
+        Self { writes, reads, limit, clock }
+    }
+
+    /// Asks the thread that reads, which gives up in time.
+    fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Done<T>> {
+        let limit = self.limit;
+        let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let until = self.clock.now_nanos().saturating_add(nanos).max(1);
+        self.ask(&self.reads, move |lane| lane.run_until(until, limit, job))
+    }
+
+    /// Asks the thread that writes. What it began it ends.
+    fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Done<T>> {
+        self.ask(&self.writes, move |lane| lane.run(job))
     }
 
     fn ask<T: Send + 'static>(
         &self,
         jobs: &SyncSender<Job>,
-        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+        run: impl FnOnce(&mut Lane) -> Done<T> + Send + 'static,
     ) -> BoxFuture<'static, Done<T>> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |lane| {
-            let _ = answer.send(lane.run(job));
+            let _ = answer.send(run(lane));
         });
         let sent = jobs.try_send(job);
         async move {
@@ -87,9 +125,8 @@ fn gone() -> StoreError {
     StoreError::Away("its thread is gone".to_owned())
 }
 
-fn start(path: PathBuf, writes: bool, jobs: Receiver<Job>) {
-    let mut lane = Lane { path, writes, connection: None };
-    let name = if writes { "usage-writes" } else { "usage-reads" };
+fn start(mut lane: Lane, jobs: Receiver<Job>) {
+    let name = if lane.writes { "usage-writes" } else { "usage-reads" };
     let thread = std::thread::Builder::new().name(name.to_owned());
     // Without the thread the channel is closed, and everything asked answers so.
     let _ = thread.spawn(move || {
@@ -107,12 +144,36 @@ fn give_way() {
 }
 
 impl Lane {
+    fn new(path: PathBuf, writes: bool, clock: Clock) -> Self {
+        Self { path, writes, clock, until: Arc::default(), connection: None }
+    }
+
+    /// The same as [`Self::run`], and given up at that moment.
+    fn run_until<T>(
+        &mut self,
+        until: u64,
+        limit: Duration,
+        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Done<T> {
+        let slow = || StoreError::Slow(limit.as_secs());
+        if self.clock.now_nanos() >= until {
+            return Err(slow());
+        }
+        self.until.store(until, Ordering::Relaxed);
+        let done = self.run(job);
+        self.until.store(0, Ordering::Relaxed);
+        done.map_err(|error| if matches!(error, StoreError::Slow(_)) { slow() } else { error })
+    }
+
     fn run<T>(&mut self, job: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Done<T> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let opened = open(&self.path, self.writes).map_err(|error| wrong(&error))?;
-                self.connection.insert(opened)
+                let opened = open(&self.path, self.writes).and_then(|mut connection| {
+                    give_up(&mut connection, self.clock, Arc::clone(&self.until))?;
+                    Ok(connection)
+                });
+                self.connection.insert(opened.map_err(|error| wrong(&error))?)
             }
         };
         let done = job(connection).map_err(|error| wrong(&error));
@@ -121,6 +182,19 @@ impl Lane {
         }
         done
     }
+}
+
+/// Lets what runs be given up at a moment that somebody sets.
+fn give_up(
+    connection: &mut Connection,
+    clock: Clock,
+    until: Arc<AtomicU64>,
+) -> rusqlite::Result<()> {
+    let is_late = move || {
+        let until = until.load(Ordering::Relaxed);
+        until > 0 && clock.now_nanos() >= until
+    };
+    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(is_late))
 }
 
 fn open(path: &Path, writes: bool) -> rusqlite::Result<Connection> {
@@ -156,9 +230,10 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// What was wrong: the row, or the store.
 fn wrong(error: &rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
+    use rusqlite::ErrorCode::{ConstraintViolation, OperationInterrupted, TooBig, TypeMismatch};
     match error.sqlite_error_code() {
         Some(ConstraintViolation | TooBig | TypeMismatch) => StoreError::Refused(error.to_string()),
+        Some(OperationInterrupted) => StoreError::Slow(0),
         _ => StoreError::Away(error.to_string()),
     }
 }
@@ -169,11 +244,11 @@ impl Store for Sqlite {
     }
 
     fn put(&self, batch: Batch) -> BoxFuture<'_, Done<()>> {
-        self.ask(&self.writes, move |connection| put(connection, batch))
+        self.write(move |connection| put(connection, batch))
     }
 
     fn sums(&self, ask: Ask) -> BoxFuture<'_, Done<Vec<Summed>>> {
-        self.ask(&self.reads, move |connection| {
+        self.read(move |connection| {
             let by_hour = ask.by.contains(&Dimension::Hour);
             let mut found = Vec::new();
             for (step, piece) in sql::pieces(ask.range, by_hour) {
@@ -187,39 +262,63 @@ impl Store for Sqlite {
     }
 
     fn rows(&self, ask: AskRows) -> BoxFuture<'_, Done<Page>> {
-        self.ask(&self.reads, move |connection| {
+        self.read(move |connection| {
             let found = query(connection, &sql::rows(&ask), |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
             })?;
             Ok(sql::page(found, ask.limit))
         })
     }
 
     fn pools(&self, range: Range) -> BoxFuture<'_, Done<Vec<Used>>> {
-        self.ask(&self.reads, move |connection| {
+        self.read(move |connection| {
             let mut found = Vec::new();
             for (step, piece) in sql::pieces(range, false) {
                 found.extend(query(connection, &sql::pools(step, piece), used)?);
             }
-            Ok(found)
+            let mut lists = BTreeMap::new();
+            for digest in sql::digests(&found) {
+                let parts = query(connection, &sql::list(&digest), |row| row.get(0))?;
+                lists.insert(digest, parts);
+            }
+            Ok(sql::entitle(found, &lists))
         })
     }
 
-    fn forget(&self, rows_before_ms: u64, before_hour: u64) -> BoxFuture<'_, Done<u64>> {
-        self.ask(&self.writes, move |connection| {
-            let transaction = connection.transaction()?;
-            let gone = transaction.execute(
-                "DELETE FROM rows WHERE id IN (SELECT id FROM rows WHERE unix_ms < ?1 ORDER BY unix_ms LIMIT ?2)",
-                params![int(rows_before_ms), FORGET_ROWS],
-            )?;
-            for table in ["sums", "ups"] {
-                let text = format!("DELETE FROM {table} WHERE step = 0 AND at < ?1");
-                transaction.execute(&text, params![int(before_hour)])?;
-            }
-            transaction.commit()?;
-            Ok(gone as u64)
+    fn spent(&self, range: Range, by_hour: bool) -> BoxFuture<'_, Done<Vec<Spent>>> {
+        let step = if by_hour { 0 } else { 1 };
+        self.read(move |connection| {
+            query(connection, &sql::spent(step, range), |row| {
+                let (at, charged) = (uint(row.get(1)?), uint(row.get(2)?));
+                Ok(Spent { tenant_path: row.get(0)?, at, charged_micros: charged })
+            })
         })
     }
+
+    fn forget(&self, old: Old) -> BoxFuture<'_, Done<Forgotten>> {
+        self.write(move |connection| forget(connection, old))
+    }
+}
+
+fn forget(connection: &mut Connection, old: Old) -> rusqlite::Result<Forgotten> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    transaction.execute(&mark(sql::RAISE_FLOOR), params![int(old.meters_before)])?;
+    let mut gone = Forgotten::default();
+    for (text, age) in sql::FORGET {
+        let text =
+            text.replace("{ROW}", "rowid").replace("{IN}", "rowid IN ").replace("{END}", ")");
+        let count =
+            transaction.execute(&mark(&text), params![old.before(age), sql::FORGET_ROWS])?;
+        gone.count(age, count as u64);
+    }
+    transaction.commit()?;
+    Ok(gone)
+}
+
+/// SQLite numbers `?1`; `$1` would be a name.
+fn mark(text: &str) -> String {
+    text.replace('$', "?")
 }
 
 fn put(connection: &mut Connection, batch: Batch) -> rusqlite::Result<()> {
@@ -234,6 +333,7 @@ fn put(connection: &mut Connection, batch: Batch) -> rusqlite::Result<()> {
         .transpose()?;
     let mut sorted = Sorted::of(batch, upto.map_or(0, uint));
     put_rows(&transaction, &instance, &mut sorted)?;
+    put_readings(&transaction, &mut sorted)?;
     let (sums, ups) = sorted.sums();
     let text = format!("{} VALUES ({}) {}", sql::INSERT_SUMS, marks(17), sql::ADD_SUMS);
     add(&transaction, &text, &sums, |sums| sums.numbers.to_vec())?;
@@ -253,11 +353,11 @@ fn put_rows(
     let text = format!(
         "{} VALUES ({}) ON CONFLICT (instance, seq) DO NOTHING",
         sql::INSERT_ROW,
-        marks(11)
+        marks(12)
     );
     let mut insert = transaction.prepare(&text)?;
-    for (sequence, row) in std::mem::take(&mut sorted.rows) {
-        let body = serde_json::to_string(&row).unwrap_or_default();
+    for (sequence, mut row) in std::mem::take(&mut sorted.rows) {
+        let (body, detail) = sql::texts(&mut row);
         let added = insert.execute(params![
             instance,
             int(sequence),
@@ -270,10 +370,40 @@ fn put_rows(
             int(row.output),
             int(row.charged_micros),
             body,
+            detail,
         ])?;
         if added == 1 {
             sorted.count(&row);
         }
+    }
+    Ok(())
+}
+
+/// Counts what was seen of replicas, as far as nobody has seen it before.
+fn put_readings(transaction: &Transaction<'_>, sorted: &mut Sorted) -> rusqlite::Result<()> {
+    let text = "INSERT INTO entitled (digest, part, hour, body) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (digest, part) DO UPDATE SET hour = MAX(hour, excluded.hour)";
+    let mut insert = transaction.prepare(text)?;
+    for ((digest, part), (hour, body)) in std::mem::take(&mut sorted.entitled) {
+        insert.execute(params![digest, part, hour, body])?;
+    }
+    if !sorted.has_readings() {
+        return Ok(());
+    }
+    let floor = transaction.query_row(sql::FLOOR, [], |row| row.get(0))?;
+    let mut known: BTreeMap<Key, Seconds> = BTreeMap::new();
+    let text = "SELECT seconds FROM meters WHERE hour = ?1 AND model = ?2 AND replica = ?3";
+    let mut select = transaction.prepare(text)?;
+    for key in sorted.read_keys(floor) {
+        let at = params![int(key.hour), key.model, key.replica];
+        let seconds = select.query_map(at, |row| row.get::<_, String>(0))?.next().transpose()?;
+        known.insert(key, seconds.and_then(|text| text.parse().ok()).unwrap_or_default());
+    }
+    let text =
+        "INSERT OR REPLACE INTO meters (hour, model, replica, seconds) VALUES (?1, ?2, ?3, ?4)";
+    let mut replace = transaction.prepare(text)?;
+    for (key, seconds) in sorted.meter(known) {
+        replace.execute(params![int(key.hour), key.model, key.replica, seconds])?;
     }
     Ok(())
 }
@@ -305,8 +435,7 @@ fn query<T>(
     statement: &Statement,
     read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Vec<T>> {
-    // SQLite numbers `?1`; `$1` would be a name.
-    let mut prepared = connection.prepare(&statement.text.replace('$', "?"))?;
+    let mut prepared = connection.prepare(&mark(&statement.text))?;
     let values = statement.values.iter().map(|value| match value {
         Value::Int(int) => int as &dyn ToSql,
         Value::Text(text) => text as &dyn ToSql,
@@ -337,7 +466,7 @@ fn summed(row: &rusqlite::Row<'_>, keys: usize) -> rusqlite::Result<Summed> {
     })
 }
 
-fn used(row: &rusqlite::Row<'_>) -> rusqlite::Result<Used> {
+fn used(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Used, String)> {
     let number = |at: usize| row.get::<_, i64>(at).map(uint);
     let group = Group {
         model: row.get(1)?,
@@ -351,6 +480,32 @@ fn used(row: &rusqlite::Row<'_>) -> rusqlite::Result<Used> {
         busy_us: number(6)?,
         ..Sums::default()
     };
-    let entitled = serde_json::from_str(&row.get::<_, String>(9)?).unwrap_or_default();
-    Ok(Used { at: number(0)?, group, sums, up_ms: number(7)?, cost_micros: number(8)?, entitled })
+    let (up_ms, cost_micros) = (number(7)?, number(8)?);
+    let used = Used { at: number(0)?, group, sums, up_ms, cost_micros, ..Used::default() };
+    Ok((used, row.get(9)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_does_not_end_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = Duration::from_millis(50);
+        let store = Sqlite::with_limit(folder.path().join("usage.db"), limit);
+        let endless = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT COUNT(*) FROM n";
+        let ask = || store.read(move |one| one.query_row(endless, [], |row| row.get::<_, i64>(0)));
+        let (first, second) = tokio::join!(ask(), ask());
+        // The second one waited for the first, and so is late from the beginning.
+        for done in [first, second] {
+            let error = done.unwrap_err();
+            assert!(matches!(error, StoreError::Slow(_)), "{error}");
+            assert!(error.to_string().contains("ask for less time"), "{error}");
+        }
+        // Writing has no such limit, and the next question finds a connection that is well.
+        store.put(Batch { instance: "i".to_owned(), entries: Vec::new() }).await.unwrap();
+        let one = store.read(|one| one.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)));
+        assert_eq!(one.await.unwrap(), 1);
+    }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod crashes;
+mod meters;
 mod postgres;
 mod questions;
 mod record;

@@ -94,6 +94,11 @@ async fn sums_pages_and_budgets_are_answered() {
     assert_eq!(seen, 20);
     let one = answer(&ledger, "/usage/rows?id=req-3").await;
     assert_eq!(one["rows"][0]["input_tokens"], 13);
+    assert_eq!(
+        (&one["rows"][0]["t_prefill_ms"], &one["rows"][0]["lane"]),
+        (&json!(1000.0), &json!("tiny"))
+    );
+    assert_eq!(one["rows"][0]["detail"], Value::Null);
     let budgets = answer(&ledger, "/usage/budgets").await;
     // 190 in ten days are 570 in thirty.
     assert_eq!(
@@ -101,6 +106,61 @@ async fn sums_pages_and_budgets_are_answered() {
         (&json!("0.00019"), &json!("0.000569"))
     );
     assert_eq!(budgets[0]["exhausted_at"], Value::Null);
+    ledger.close(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn a_request_of_long_ago_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Unsure::at(folder.path().join("usage.db"), false, 0);
+    let clock = Clock::start();
+    let ledger =
+        Ledger::open_with(settings(folder.path()), clock, Looks::default(), store.clone()).unwrap();
+    let now = clock.unix_ms();
+    for n in 1..=20 {
+        ledger.add(&record(n, "ann", now - 60_000 + u64::from(n)));
+    }
+    let mut slow = (*record(21, "ann", now)).clone();
+    slow.phases.queue = pilotage_core::Span::from_millis(9000);
+    slow.total = slow.phases.total();
+    slow.attempts = 2;
+    slow.earlier_replicas = vec!["tiny-1".into()];
+    ledger.add(&Arc::new(slow.clone()));
+    until("rows", || async { ledger.state().stored_rows >= 21 }).await;
+    let told = answer(&ledger, "/usage/why?id=req-21").await;
+    let explanation = &told["explanation"];
+    assert_eq!((&told["from"], &explanation["phase"]), (&json!("ledger"), &json!("queue")));
+    assert_eq!(explanation["compared_with"], 20);
+    let verdict = explanation["verdict"].as_str().unwrap();
+    assert!(verdict.contains("10.0 times the usual 1.0 s: 9.0 s of it waiting"), "{verdict}");
+    // The same words as the gateway has for it while it remembers it.
+    let others: Vec<pilotage_lens::Record> =
+        (1..=20).map(|n| (*record(n, "ann", 0)).clone()).collect();
+    let usual = pilotage_lens::why::Usual::among(&others);
+    let own = serde_json::to_value(pilotage_lens::why::explain(&slow, usual.as_ref())).unwrap();
+    assert_eq!(*explanation, own);
+    let record = &told["record"];
+    assert_eq!((&record["t_queue_ms"], &record["t_total_ms"]), (&json!(9000.0), &json!(10_000.0)));
+    assert_eq!(
+        (&record["lane"], &record["earlier_replicas"]),
+        (&json!("tiny"), &json!(["tiny-1"]))
+    );
+    let (status, body) = ask(&ledger, "/usage/why?id=req-99").await;
+    assert_eq!(status, 404, "{body}");
+    assert!(body.contains("no request `req-99` is in the ledger"), "{body}");
+    // One of before phases were kept is there, and not explained.
+    let row = pilotage_lens::usage::Row {
+        request_id: "old".to_owned(),
+        unix_ms: now,
+        ..Default::default()
+    };
+    let entries = vec![(1, Entry::Row(Box::new(row)))];
+    store.inner.put(Batch { instance: "other".to_owned(), entries }).await.unwrap();
+    let told = answer(&ledger, "/usage/why?id=old").await;
+    assert_eq!(
+        (&told["record"]["request_id"], &told["explanation"]),
+        (&json!("old"), &Value::Null)
+    );
     ledger.close(Duration::from_secs(10)).await;
 }
 

@@ -35,6 +35,9 @@ pub(crate) async fn suite(store: &dyn Store) {
     names_are_only_names(store).await;
     sums_are_the_same_by_hours_and_by_days(store).await;
     costs_follow_what_was_used(store).await;
+    where_time_went_comes_for_who_asks(store).await;
+    copies_are_overhead_alone(store).await;
+    crate::meters::what_several_see_counts_once(store).await;
     what_is_old_is_forgotten(store).await;
 }
 
@@ -157,14 +160,65 @@ async fn costs_follow_what_was_used(store: &dyn Store) {
     let pools = store.pools(range).await.unwrap();
     assert_eq!(pools.len(), 3);
     assert_eq!((pools[2].at, pools[2].cost_micros, pools[2].up_ms), (hour + 1, 3000, 30_000));
-    assert_eq!(pools[2].entitled, entitled);
+    assert_eq!(*pools[2].entitled, *entitled);
     assert_eq!(pools[0].sums.kv_token_ms, 200_000);
+}
+
+async fn where_time_went_comes_for_who_asks(store: &dyn Store) {
+    let ask =
+        |detail| AskRows { request_id: Some("req-3".to_owned()), detail, ..AskRows::default() };
+    let without = all_rows(store, ask(false)).await;
+    let with = all_rows(store, ask(true)).await;
+    assert_eq!(without[0]["detail"], serde_json::Value::Null);
+    let row: Row = serde_json::from_value(with[0].clone()).unwrap();
+    let again = row.record().unwrap();
+    assert_eq!((again.phases, again.total.as_millis()), (record(3, "", 0).phases, 1000));
+    let mut apart = with[0].clone();
+    apart.as_object_mut().unwrap().remove("detail");
+    assert_eq!(apart, without[0]);
+}
+
+async fn copies_are_overhead_alone(store: &dyn Store) {
+    let hour = NOON / HOUR_MS + 300_000;
+    let copy = |n: u32, mirror| {
+        let record = record(n, if mirror { "" } else { "copied" }, hour * HOUR_MS);
+        let record = pilotage_lens::Record { mirror, ..(*record).clone() };
+        Entry::Row(Box::new(Row::of(&record, 1_000_000)))
+    };
+    store.put(batch(vec![(4000, copy(90, false)), (4001, copy(40, true))])).await.unwrap();
+    let range = Range { from: hour, until: hour + 1 };
+    let found = store.sums(Ask { range, ..by(&[Dimension::Tenant]) }).await.unwrap();
+    let asked: Vec<_> = found.iter().filter(|one| one.sums.requests > 0).collect();
+    assert_eq!((asked.len(), asked[0].keys[0].as_str(), asked[0].sums.input), (1, "copied", 100));
+    let pools = store.pools(range).await.unwrap();
+    let sum = |of: fn(&Used) -> u64| pools.iter().map(of).sum::<u64>();
+    assert_eq!(
+        (sum(|one| one.sums.kv_token_ms), sum(|one| one.sums.overhead_kv_token_ms)),
+        (100_000, 50_000)
+    );
+    assert_eq!(sum(|one| one.sums.busy_us), 2_000_000);
+    // As a request it is there, and says what it is.
+    let copies = all_rows(store, AskRows { from_ms: hour * HOUR_MS, ..AskRows::default() }).await;
+    assert_eq!(copies.iter().filter(|row| row["mirror"] == true).count(), 1);
+}
+
+/// Forgets until nothing more is old: how many rows went.
+async fn forget_all(store: &dyn Store, old: Old) -> u64 {
+    let mut rows = 0;
+    loop {
+        let gone = store.forget(old).await.unwrap();
+        rows += gone.rows;
+        if !gone.more {
+            return rows;
+        }
+    }
 }
 
 async fn what_is_old_is_forgotten(store: &dyn Store) {
     let before = all_rows(store, AskRows::default()).await.len();
     let sums = total(store).await;
-    let gone = store.forget(NOON + 2 * HOUR_MS, 0).await.unwrap();
+    let old = Old { rows_before_ms: NOON + 2 * HOUR_MS, ..Old::default() };
+    let gone = forget_all(store, old).await;
     assert!(gone > 0);
     assert_eq!(
         all_rows(store, AskRows::default()).await.len(),
@@ -175,6 +229,23 @@ async fn what_is_old_is_forgotten(store: &dyn Store) {
     // And what comes again is not new.
     store.put(batch(rows(1, 21, |_| "ann", |_| NOON))).await.unwrap();
     assert_eq!(total(store).await, sums);
+    // More than fits one turn goes in several, rows and sums alike.
+    let many = |n: u32| NOON - u64::from(n) * HOUR_MS;
+    for from in (10_000..16_000).step_by(1000) {
+        store.put(batch(rows(from, from + 1000, |_| "many", many))).await.unwrap();
+    }
+    let first = store.forget(old).await.unwrap();
+    assert_eq!((first.rows, first.more), (5000, true));
+    assert_eq!(forget_all(store, old).await, 1000);
+    let hours = |until: u64| Ask {
+        range: Range { from: 0, until },
+        tenant: Some("many".to_owned()),
+        ..by(&[Dimension::Hour])
+    };
+    let until = NOON / HOUR_MS;
+    assert!(store.sums(hours(until)).await.unwrap().len() >= 1000);
+    forget_all(store, Old { hours_before: until, ..Old::default() }).await;
+    assert!(store.sums(hours(until)).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -109,8 +109,12 @@ impl Store for Unsure {
         self.inner.pools(range)
     }
 
-    fn forget(&self, rows_before_ms: u64, before_hour: u64) -> BoxFuture<'_, Done<u64>> {
-        self.inner.forget(rows_before_ms, before_hour)
+    fn spent(&self, range: Range, by_hour: bool) -> BoxFuture<'_, Done<Vec<Spent>>> {
+        self.inner.spent(range, by_hour)
+    }
+
+    fn forget(&self, old: Old) -> BoxFuture<'_, Done<Forgotten>> {
+        self.inner.forget(old)
     }
 }
 

@@ -46,6 +46,13 @@ pub struct Said {
     /// Ports of the API server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_server_ports: Vec<u16>,
+    /// The Secret that names the database of usage, and its entry where that is not the usual one: `NAME` or
+    /// `NAME/ENTRY`; `none` for no database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_database_secret: Option<String>,
+    /// The port of that database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_database_port: Option<u16>,
 }
 
 impl Said {
@@ -78,6 +85,13 @@ impl Said {
                 true => before.api_server_ports.clone(),
                 false => Vec::new(),
             },
+            usage_database_secret: before
+                .usage_database_secret
+                .clone()
+                .filter(|_| self.usage_database_secret.is_none()),
+            usage_database_port: before
+                .usage_database_port
+                .filter(|_| self.usage_database_port.is_none()),
         };
         let all = Self {
             namespaced: self.namespaced.or(taken.namespaced),
@@ -95,6 +109,10 @@ impl Said {
                 .chain(taken.monitor_labels.clone())
                 .collect(),
             api_server_ports: [self.api_server_ports, taken.api_server_ports.clone()].concat(),
+            usage_database_secret: self
+                .usage_database_secret
+                .or_else(|| taken.usage_database_secret.clone()),
+            usage_database_port: self.usage_database_port.or(taken.usage_database_port),
         };
         (all, taken)
     }
@@ -115,6 +133,10 @@ impl Said {
             yes_or_no("external-metrics", self.external_metrics),
             yes_or_no("require-digest", self.require_digest),
             self.image.as_ref().map(|image| format!("--image {image}")),
+            self.usage_database_secret
+                .as_ref()
+                .map(|secret| format!("--usage-database-secret {secret}")),
+            number("usage-database-port", self.usage_database_port.map(u32::from)),
         ];
         let overlays = self.overlays.iter().map(|name| format!("--overlay {name}"));
         let secrets = self.pull_secrets.iter().map(|name| format!("--image-pull-secret {name}"));
@@ -171,14 +193,16 @@ mod tests {
             gateways_min: Some(3),
             overlays: vec!["eks".to_owned(), "istio".to_owned()],
             pull_secrets: vec!["registry".to_owned()],
+            usage_database_secret: Some("usage/dsn".to_owned()),
+            usage_database_port: Some(6432),
             ..Said::default()
         };
         let (all, taken) = Said::default().over(&before);
         assert_eq!((&all, &taken), (&before, &before));
         assert_eq!(
             taken.flags().join(" "),
-            "--gateways-min 3 --load-balancer --external-metrics --overlay eks --overlay istio \
-             --image-pull-secret registry"
+            "--gateways-min 3 --load-balancer --external-metrics --usage-database-secret usage/dsn \
+             --usage-database-port 6432 --overlay eks --overlay istio --image-pull-secret registry"
         );
         let now = Said {
             load_balancer: Some(false),

@@ -4,7 +4,7 @@ use pilotage_plan::api::Model;
 use pilotage_plan::launch::{
     EVENTS, LEADER, LISTEN, METRICS, PEERS, PORT, RANK, RENDEZVOUS, SCRATCH, WEIGHTS,
 };
-use pilotage_plan::render::kubernetes::install::{self, Installation, Scope};
+use pilotage_plan::render::kubernetes::install::{self, Installation, Scope, UsageDatabase};
 use pilotage_plan::render::kubernetes::{
     self, Cluster, Installed, Mesh, Object, Platform, Rendered, Version, render, yaml,
 };
@@ -147,6 +147,12 @@ fn owned() -> Cluster {
     Cluster { owners, material, has, ..Cluster::default() }
 }
 
+/// A database of usage.
+pub(crate) fn database(secret: &str, port: u16) -> UsageDatabase {
+    let entry = UsageDatabase::ENTRY.to_owned();
+    UsageDatabase { secret: secret.to_owned(), entry, port }
+}
+
 /// Installations.
 pub(crate) fn installations() -> Vec<(&'static str, Vec<Object>)> {
     let plain = Installation::default();
@@ -157,6 +163,7 @@ pub(crate) fn installations() -> Vec<(&'static str, Vec<Object>)> {
         requires_digest: true,
         balanced: true,
         pull_secrets: vec!["registry".to_owned()],
+        usage_database: Some(database("usage", 5432)),
         cluster: Cluster { has, mesh: Some(Mesh::Istio), ..on(Platform::Eks) },
         ..plain.clone()
     };

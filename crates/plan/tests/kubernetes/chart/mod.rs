@@ -9,6 +9,7 @@ use pilotage_plan::render::kubernetes::{
 use serde_json::{Value, json};
 
 use self::template::render;
+use super::objects::database;
 
 /// All objects of the chart with values that are said, in the order of their kinds and names.
 fn chart(said: &Value, there: &Value) -> Vec<Value> {
@@ -94,6 +95,10 @@ fn it_is_what_install_applies() {
             gateways: (3, 4),
             ..Installation::default()
         },
+    );
+    check(
+        &json!({ "usageDatabase": { "secret": "usage", "port": 6432 } }),
+        &Installation { usage_database: Some(database("usage", 6432)), ..plain.clone() },
     );
     let small = Installation { scope: Scope::Namespace, ..plain };
     check(&json!({ "scope": "namespace" }), &small);

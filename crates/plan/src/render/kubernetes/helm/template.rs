@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::super::install::{self, ADMIN_SECRET, Installation, Scope};
+use super::super::install::{self, ADMIN_SECRET, Installation, Scope, UsageDatabase};
 use super::super::{Cluster, Installed, Mesh, Object, Platform, labels, mesh, yaml};
 use super::values::PARTS;
 
@@ -25,6 +25,15 @@ const PULL_MARK: &str = "pilotage-pull-mark";
 
 /// The port that marks those of the API server.
 const API_MARK: u16 = 64_321;
+
+/// The marks of the Secret that names the database of usage, and of its entry.
+const DATABASE_MARKS: (&str, &str) = ("pilotage-usage-mark", "pilotage-entry-mark");
+
+/// The port that marks that database's.
+const DATABASE_PORT_MARK: u16 = 64_322;
+
+/// Whether there is one.
+const DATABASE: &str = ".Values.usageDatabase.secret";
 
 /// The Secret with the key of listeners for operators: another one, or ours.
 const ADMIN: &str = "{{ .Values.adminSecret | default \"pilotage-admin\" | quote }}";
@@ -47,6 +56,11 @@ fn marked(scope: Scope) -> Installation {
         balanced: false,
         pull_secrets: vec![PULL_MARK.to_owned()],
         api_ports: vec![API_MARK],
+        usage_database: Some(UsageDatabase {
+            secret: DATABASE_MARKS.0.to_owned(),
+            entry: DATABASE_MARKS.1.to_owned(),
+            port: DATABASE_PORT_MARK,
+        }),
     }
 }
 
@@ -218,7 +232,20 @@ fn deployment(text: &str, part: &str) -> String {
     out = format!(
         "{before}        resources:\n          {{{{- toYaml .Values.{part}.resources | nindent 10 }}}}\n        securityContext:\n{after}"
     );
-    if part == "operator" { operator(&out) } else { out }
+    if part == "operator" { operator(&out) } else { ledger(&out) }
+}
+
+/// The variables of a database of usage, where there is one.
+fn ledger(text: &str) -> String {
+    let (secret, entry) = DATABASE_MARKS;
+    let fleet = MARKS[0].0;
+    let block = format!(
+        "        - name: DATABASE_URL\n          valueFrom:\n            secretKeyRef:\n              name: {secret}\n              \
+         key: {entry}\n        - name: PILOTAGE_USAGE_FLEET\n          value: {fleet}\n"
+    );
+    let out = only(text, DATABASE, &block);
+    let out = swap(&out, secret, "{{ .Values.usageDatabase.secret | quote }}");
+    swap(&out, entry, "{{ .Values.usageDatabase.entry | quote }}")
 }
 
 /// The operator makes objects of Models for the same cluster.
@@ -272,7 +299,14 @@ fn policy(text: &str) -> String {
         let item: String = item.lines().map(|line| format!("  {line}\n")).collect();
         more.push_str(&lookups(mesh.name(), &item));
     }
-    let out = swap(text, names, &format!("{names}{more}"));
+    let database = format!("  - ports:\n    - port: {DATABASE_PORT_MARK}\n      protocol: TCP\n");
+    let out = match text.contains(&database) {
+        true => only(text, DATABASE, &database),
+        false => text.to_owned(),
+    };
+    let value = "{{ int .Values.usageDatabase.port }}";
+    let out = out.replace(&DATABASE_PORT_MARK.to_string(), value);
+    let out = swap(&out, names, &format!("{names}{more}"));
     let ports = format!("    - port: {API_MARK}\n      protocol: TCP\n");
     let theirs = "    {{- range .Values.apiServerPorts }}\n    - port: {{ int . }}\n      protocol: TCP\n    {{- end }}\n";
     for_metrics(&swap(&out, &ports, theirs), INGRESS)

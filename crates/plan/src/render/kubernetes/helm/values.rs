@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::super::install::{self, Installation};
+use super::super::install::{self, Installation, UsageDatabase};
 use super::super::{IMAGE, Mesh, Platform, yaml};
 
 /// The parts that have values of their own.
 pub(super) const PARTS: [&str; 2] = ["gateway", "operator"];
 
 /// What each value is for, above it.
-const ABOUT: [(&str, &str); 13] = [
+const ABOUT: [(&str, &str); 14] = [
     ("image", "Pilotage's image."),
     ("scope", "Whose resources the operator looks at: `cluster` or `namespace`."),
     ("monitors", "Whether Prometheus' operator is there, so that it is told what to read."),
@@ -43,6 +43,10 @@ const ABOUT: [(&str, &str); 13] = [
     (
         "apiServerPorts",
         "Ports of the API server: of its Service, and behind it (`kubectl get endpointslice kubernetes`).",
+    ),
+    (
+        "usageDatabase",
+        "A Secret of this namespace that names the PostgreSQL database of usage, `postgres://USER:PASSWORD@HOST/NAME`, in its entry. Without one usage ends with each gateway's pod.",
     ),
     ("gateway", "The gateway. `service.type` is `ClusterIP` or `LoadBalancer`."),
     ("operator", "The operator."),
@@ -79,6 +83,7 @@ pub fn defaults() -> Value {
         "imagePullSecrets": [],
         "adminSecret": "",
         "apiServerPorts": install::API_PORTS,
+        "usageDatabase": { "secret": "", "entry": UsageDatabase::ENTRY, "port": UsageDatabase::PORT },
         "gateway": gateway,
         "operator": part("operator"),
     })
@@ -145,6 +150,7 @@ pub(super) fn schema() -> String {
         "imagePullSecrets": { "type": "array", "items": object(json!({ "name": { "type": "string", "minLength": 1 } })) },
         "adminSecret": text,
         "apiServerPorts": { "type": "array", "minItems": 1, "items": port },
+        "usageDatabase": object(json!({ "secret": text, "entry": { "type": "string", "minLength": 1 }, "port": port })),
         "gateway": object(Value::Object(gateway)),
         "operator": object(part),
         "global": { "type": "object" },

@@ -80,9 +80,20 @@ fn container(installation: &Installation) -> Value {
             "limits": { "memory": "2Gi" },
         }),
         mounts: &[("data", "/data"), ("tmp", "/tmp")],
+        env: ledger(installation),
         without_key: false,
     };
     super::container(installation, part)
+}
+
+/// Where the ledger of usage is, and that all gateways of this installation see the same replicas.
+fn ledger(installation: &Installation) -> Vec<Value> {
+    let Some(database) = &installation.usage_database else { return Vec::new() };
+    let key = json!({ "name": database.secret, "key": database.entry });
+    vec![
+        json!({ "name": "DATABASE_URL", "valueFrom": { "secretKeyRef": key } }),
+        json!({ "name": "PILOTAGE_USAGE_FLEET", "value": installation.cluster.namespace }),
+    ]
 }
 
 fn volumes() -> Value {
@@ -163,5 +174,8 @@ fn network(installation: &Installation) -> Object {
         json!({ "ports": [{ "port": 4317, "protocol": "TCP" }, { "port": 4318, "protocol": "TCP" }] }),
         api_ports(installation),
     ]);
+    let database = installation.usage_database.iter();
+    egress
+        .extend(database.map(|one| json!({ "ports": [{ "port": one.port, "protocol": "TCP" }] })));
     policy(installation, COMPONENT, &ingress, &Value::Array(egress))
 }

@@ -33,6 +33,27 @@ pub struct Installation {
     pub pull_secrets: Vec<String>,
     /// Ports of the API server, before and behind its Service: policies of the network see the ones behind it.
     pub api_ports: Vec<u16>,
+    /// The Secret of its namespace that says in which database gateways keep what was used; without one that ends with
+    /// each gateway's pod.
+    pub usage_database: Option<UsageDatabase>,
+}
+
+/// Where a PostgreSQL database is named.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UsageDatabase {
+    /// The Secret.
+    pub secret: String,
+    /// Its entry with `postgres://USER:PASSWORD@HOST/NAME`.
+    pub entry: String,
+    /// The port that gateways may reach, of whatever host.
+    pub port: u16,
+}
+
+impl UsageDatabase {
+    /// The entry where nothing else is said.
+    pub const ENTRY: &str = "url";
+    /// The port where nothing else is said: PostgreSQL's own.
+    pub const PORT: u16 = 5432;
 }
 
 /// Whose resources the operator looks at.
@@ -71,6 +92,7 @@ impl Default for Installation {
             balanced: false,
             pull_secrets: Vec::new(),
             api_ports: API_PORTS.to_vec(),
+            usage_database: None,
         }
     }
 }
@@ -95,6 +117,18 @@ pub fn objects(installation: &Installation) -> Vec<Object> {
 /// Secrets that have to be made before.
 pub fn secrets() -> Vec<Wanted> {
     vec![Wanted { name: ADMIN_SECRET.to_owned(), entry: "key", how: super::KEY_HOW }]
+}
+
+/// What is worth knowing of where usage is kept: a command, or what not to expect.
+pub fn about_usage(installation: &Installation) -> String {
+    let namespace = &installation.cluster.namespace;
+    match &installation.usage_database {
+        Some(UsageDatabase { secret, entry, .. }) => format!(
+            "usage is kept in the database that the Secret {secret} of {namespace} names; gateways start once it is there: kubectl -n \
+             {namespace} create secret generic {secret} --from-literal={entry}=postgres://USER:PASSWORD@HOST/NAME?sslmode=require"
+        ),
+        None => "usage ends with each gateway's pod, and each tells its own: --usage-database-secret NAME keeps it in a PostgreSQL".to_owned(),
+    }
 }
 
 /// The Secret with the key of listeners for operators, as its entry `key`.
@@ -191,6 +225,8 @@ struct Part<'a> {
     ports: &'a [(&'a str, u16)],
     resources: Value,
     mounts: &'a [(&'a str, &'a str)],
+    /// Variables of its environment beside those of all parts.
+    env: Vec<Value>,
     /// Whether it starts without the key of listeners for operators.
     without_key: bool,
 }
@@ -207,19 +243,21 @@ fn container(installation: &Installation, part: Part<'_>) -> Value {
         .iter()
         .map(|(name, port)| json!({ "name": name, "containerPort": port, "protocol": "TCP" }));
     let mounts = part.mounts.iter().map(|(name, at)| json!({ "name": name, "mountPath": at }));
+    let mut env = vec![
+        json!({ "name": "POD_NAME", "valueFrom": field("metadata.name") }),
+        json!({ "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") }),
+        json!({ "name": "PILOTAGE_ADMIN_KEY", "valueFrom": { "secretKeyRef": key } }),
+        json!({ "name": "PILOTAGE_LOG_FORMAT", "value": "json" }),
+        json!({ "name": "HOME", "value": part.home }),
+    ];
+    env.extend(part.env);
     json!({
         "name": part.component,
         "image": installation.cluster.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["pilotage"],
         "args": part.args,
-        "env": [
-            { "name": "POD_NAME", "valueFrom": field("metadata.name") },
-            { "name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace") },
-            { "name": "PILOTAGE_ADMIN_KEY", "valueFrom": { "secretKeyRef": key } },
-            { "name": "PILOTAGE_LOG_FORMAT", "value": "json" },
-            { "name": "HOME", "value": part.home },
-        ],
+        "env": env,
         "ports": ports.collect::<Vec<_>>(),
         // What it waits for is told by its readiness, and starting again would not bring it.
         "startupProbe": probe("/health/live", 12),

@@ -73,6 +73,7 @@ fn container(installation: &Installation) -> Value {
             "limits": { "memory": "512Mi" },
         }),
         mounts: &[("tmp", "/tmp")],
+        env: Vec::new(),
         // What gateways see is asked for at their listeners for operators.
         without_key: true,
     };

@@ -1,6 +1,7 @@
 //! Series of one name, told apart by labels, of which there are never more than a limit says. Labels are
 //! either names, which somebody gave to a lane, a tenant or a replica, or words of our own, of which there
-//! are few. A name that is one too many, or that is none, counts as `_other`.
+//! are few. A name that is one too many, or that is none, counts as `_other`, and so does what comes late for
+//! something that is gone.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,19 +158,70 @@ impl<M: Series> Family<M> {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The series of these names and words, made if there is none. Whoever counts often keeps it.
+    /// The series of these names and words, made if there is none. Whoever counts often keeps it. Of names that are
+    /// one too many, the last is `_other`.
     ///
     /// # Panics
     /// In debug builds, when there are more or fewer than the family has labels.
     pub fn get(&self, names: &[&str], words: &[&'static str]) -> M {
+        let names = self.shown(names, words);
+        let mut rows = self.inner.rows.write();
+        let names = self.place(&rows, names);
+        self.series(rows.entry(names).or_default(), words)
+    }
+
+    /// Makes room for what has these names, whose series come with the first that [`Self::of`] is asked for.
+    pub fn enter(&self, names: &[&str]) {
+        let names: Names = names.iter().map(|name| shown(name).into()).collect();
+        let mut rows = self.inner.rows.write();
+        let names = self.place(&rows, names);
+        rows.entry(names).or_default();
+    }
+
+    /// The series of these names if they are there, and else that of `_other`: what ends late must not bring
+    /// back the series of something that is gone.
+    ///
+    /// # Panics
+    /// As [`Self::get`].
+    pub fn of(&self, names: &[&str], words: &[&'static str]) -> M {
+        let names = self.shown(names, words);
+        let mut rows = self.inner.rows.write();
+        let last = others(&names);
+        let names = match (rows.contains_key(&names), rows.contains_key(&last)) {
+            (true, _) => names,
+            (false, true) => last,
+            (false, false) => names.iter().map(|_| OTHER.into()).collect(),
+        };
+        self.series(rows.entry(names).or_default(), words)
+    }
+
+    fn shown(&self, names: &[&str], words: &[&'static str]) -> Names {
         debug_assert_eq!(names.len(), self.inner.labels.names.len(), "a name for each label");
         debug_assert_eq!(words.len(), self.inner.labels.words.len(), "a word for each label");
-        let mut names: Names = names.iter().map(|name| shown(name).into()).collect();
-        let mut rows = self.inner.rows.write();
-        if rows.len() >= self.inner.names_max && !rows.contains_key(&names) {
-            names.fill(OTHER.into());
+        names.iter().map(|name| shown(name).into()).collect()
+    }
+
+    /// Where names go: to their own row, or where there are enough of them to that of the others.
+    fn place<T>(&self, rows: &BTreeMap<Names, T>, names: Names) -> Names {
+        let is_full = || self.room(rows) == 0;
+        if rows.contains_key(&names) || rows.len() < self.inner.names_max || !is_full() {
+            return names;
         }
-        let row = rows.entry(names).or_default();
+        let last = others(&names);
+        let too_many = || rows.len() >= self.inner.names_max.saturating_mul(2);
+        if !rows.contains_key(&last) && too_many() {
+            return names.iter().map(|_| OTHER.into()).collect();
+        }
+        last
+    }
+
+    /// How many more names there may be.
+    fn room<T>(&self, rows: &BTreeMap<Names, T>) -> usize {
+        let own = rows.keys().filter(|row| !is_other(row)).count();
+        self.inner.names_max.saturating_sub(own)
+    }
+
+    fn series(&self, row: &mut Words<M>, words: &[&'static str]) -> M {
         if let Some((_, known)) = row.iter().find(|(known, _)| **known == *words) {
             return known.clone();
         }
@@ -195,6 +247,37 @@ impl<M: Series> Family<M> {
     }
 }
 
+impl Family<Gauge<u64, AtomicU64>> {
+    /// Shows these and nothing else, of a family without words. What has the same names is added up, and so is what
+    /// is one too many: `_other` is the sum of those, and there only while there are any. Who has a series keeps it.
+    pub fn show<'a, const N: usize>(&self, now: impl IntoIterator<Item = ([&'a str; N], u64)>) {
+        let mut wanted: BTreeMap<Names, u64> = BTreeMap::new();
+        for (names, value) in now {
+            let sum = wanted.entry(self.shown(&names, &[])).or_default();
+            *sum = sum.saturating_add(value);
+        }
+        let mut rows = self.inner.rows.write();
+        rows.retain(|row, _| wanted.contains_key(row));
+        let mut room = self.room(&rows);
+        let mut rest: BTreeMap<Names, u64> = BTreeMap::new();
+        for (names, value) in wanted {
+            let fits = rows.contains_key(&names) || room > 0;
+            if is_other(&names) || !fits {
+                let sum = rest.entry(others(&names)).or_default();
+                *sum = sum.saturating_add(value);
+                continue;
+            }
+            if !rows.contains_key(&names) {
+                room -= 1;
+            }
+            self.series(rows.entry(names).or_default(), &[]).set(value);
+        }
+        for (names, value) in rest {
+            self.series(rows.entry(names).or_default(), &[]).set(value);
+        }
+    }
+}
+
 /// What can be read at a scrape.
 pub(super) trait Collect: Send + Sync {
     fn collect(&self) -> Vec<model::Metric>;
@@ -216,6 +299,19 @@ impl<M: Series> Collect for Family<M> {
         }
         all
     }
+}
+
+/// The row of those that are too many, or no names: all names but the last stay.
+fn others(names: &Names) -> Names {
+    let mut names = names.clone();
+    if let Some(last) = names.last_mut() {
+        *last = OTHER.into();
+    }
+    names
+}
+
+fn is_other(names: &Names) -> bool {
+    names.last().is_some_and(|last| &**last == OTHER)
 }
 
 /// A name as it is shown: as it is, unless it is too long or holds what no name does.

@@ -164,6 +164,78 @@ fn names_beyond_the_limit_are_added_up() {
 }
 
 #[test]
+fn of_two_names_that_are_too_many_the_first_stays() {
+    let metrics = Metrics::new();
+    let labels = Labels::new(&["lane", "replica"], &["fault"]);
+    let family = metrics.family::<Counter>(About::new("faults", "Faults", labels).at_most(2));
+    for (lane, replica) in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "1"), ("b", "2")] {
+        family.get(&[lane, replica], &["reset"]).inc();
+    }
+    let text = metrics.encode();
+    for line in [
+        "faults_total{lane=\"a\",replica=\"2\",fault=\"reset\"} 1",
+        "faults_total{lane=\"a\",replica=\"_other\",fault=\"reset\"} 1",
+        "faults_total{lane=\"b\",replica=\"_other\",fault=\"reset\"} 2",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+    }
+    assert_eq!(text.matches("faults_total{").count(), 4, "{text}");
+    // However many lanes there are.
+    for number in 0..1000 {
+        family.get(&[&format!("lane-{number}"), "1"], &["reset"]).inc();
+    }
+    assert!(metrics.encode().matches("faults_total{").count() <= 5);
+}
+
+#[test]
+fn what_ends_late_brings_nothing_back() {
+    let metrics = Metrics::new();
+    let labels = Labels::new(&["lane", "replica"], &["fault"]);
+    let family = metrics.family::<Counter>(About::new("faults", "Faults", labels));
+    drop(family.get(&["a", "_other"], &["reset"]));
+    family.enter(&["a", "1"]);
+    assert_eq!(metrics.encode().matches("faults_total{").count(), 1, "nothing is known of it");
+    let count = || family.of(&["a", "1"], &["reset"]).inc();
+    count();
+    family.keep(|names| &*names[1] == "_other");
+    count();
+    family.remove(&["a"]);
+    count();
+    let text = metrics.encode();
+    assert!(text.contains("faults_total{lane=\"_other\",replica=\"_other\",fault=\"reset\"} 1\n"), "{text}");
+    assert_eq!(text.matches("faults_total{").count(), 1, "{text}");
+}
+
+#[test]
+fn gauges_that_are_too_many_are_added_up_and_leave() {
+    let metrics = Metrics::new();
+    let labels = Labels::names(&["lane", "replica"]);
+    let family = metrics.family::<Level>(About::new("held", "Held", labels).at_most(3));
+    let lines = || {
+        let text = metrics.encode();
+        let own = text.lines().filter_map(|line| line.strip_prefix("held{lane=\"a\",replica="));
+        own.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let names: Vec<String> = (2..9).map(|number| format!("r{number}")).collect();
+    let rows = |from: usize| names[from..].iter().map(|name| (["a", name.as_str()], 10));
+    family.show(rows(0));
+    assert_eq!(lines(), ["\"_other\"} 40", "\"r2\"} 10", "\"r3\"} 10", "\"r4\"} 10"]);
+    // Who has a series keeps it when somebody else comes, whatever the order.
+    family.show(rows(0).chain([(["a", "r1"], 5)]));
+    assert_eq!(lines()[0], "\"_other\"} 45");
+    assert_eq!(lines().len(), 4);
+    // Where somebody goes, there is room; and without others there is no sum of them.
+    family.show(rows(2));
+    assert_eq!(lines(), ["\"_other\"} 20", "\"r4\"} 10", "\"r5\"} 10", "\"r6\"} 10"]);
+    family.show(rows(4));
+    assert_eq!(lines(), ["\"r6\"} 10", "\"r7\"} 10", "\"r8\"} 10"]);
+    family.show([(["a", "no\nname"], 1), (["a", "nor\nthis"], 2), (["a", "r6"], 1)]);
+    assert_eq!(lines(), ["\"_other\"} 3", "\"r6\"} 1"]);
+    family.show::<2>([]);
+    assert!(lines().is_empty());
+}
+
+#[test]
 fn a_family_goes_with_the_first_of_its_names() {
     let metrics = Metrics::new();
     let labels = Labels::names(&["lane", "replica"]);

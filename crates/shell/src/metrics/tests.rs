@@ -202,7 +202,10 @@ fn what_ends_late_brings_nothing_back() {
     family.remove(&["a"]);
     count();
     let text = metrics.encode();
-    assert!(text.contains("faults_total{lane=\"_other\",replica=\"_other\",fault=\"reset\"} 1\n"), "{text}");
+    assert!(
+        text.contains("faults_total{lane=\"_other\",replica=\"_other\",fault=\"reset\"} 1\n"),
+        "{text}"
+    );
     assert_eq!(text.matches("faults_total{").count(), 1, "{text}");
 }
 

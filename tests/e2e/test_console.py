@@ -6,7 +6,7 @@ import time
 import pytest
 
 from conftest import http, wait_for
-from console.world import HOSTILE, World
+from console.world import HOSTILE, KEPT, World
 from console_kit import PAGES, SLOW_ID
 
 
@@ -74,6 +74,21 @@ def test_markup_in_answers_and_addresses_is_text(look):
         page.goto(f"{eyes.url}/console/#/{bad}")
         page.wait_for_selector("main h1")
         assert page.evaluate("window.pwned") is None
+    eyes.is_clean()
+
+
+def test_a_request_that_is_forgotten_is_explained_from_the_ledger(look):
+    eyes = look(World.busy())
+    page = eyes.page
+    old = f"req-{World.busy().records - 2 * KEPT:032x}"
+    page.fill("#find", old)
+    page.press("#find", "Enter")
+    page.wait_for_selector("#verdict")
+    assert "from the ledger" in page.inner_text("main") and "in the days before it" in page.inner_text("main")
+    assert page.locator(".fall tbody tr").count() == 10
+    page.fill("#find", "req-" + "f" * 32)
+    page.press("#find", "Enter")
+    page.wait_for_selector("text=its ledger has older ones, and not this one")
     eyes.is_clean()
 
 

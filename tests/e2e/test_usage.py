@@ -90,6 +90,17 @@ def test_a_kill_loses_no_row_of_an_answer_that_ended(start):
     try:
         wait_for("the journal to be stored", lambda: admin(again, "/ledger")[1]["behind_rows"] == 0)
         ids = [row["request_id"] for row in all_rows(again)]
+        # The gateway that answered is gone, and its ledger says why all the same.
+        assert admin(again, f"/records/{ended[0]}")[0] == 404
+        why = [BINARY, "why", ended[0], "--data-dir", str(again.folder / "data")]
+        told = json.loads(subprocess.run([*why, "-o", "json"], capture_output=True, text=True, timeout=60, check=True).stdout)
+        phases = sum(value for name, value in told["record"].items() if name.startswith("t_") and name not in ("t_total_ms",))
+        assert told["from"] == "ledger" and abs(phases - told["record"]["t_total_ms"]) < 1, told
+        assert told["explanation"]["verdict"].startswith("It took") and told["explanation"]["lines"], told
+        said = subprocess.run(why, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert told["explanation"]["verdict"] in said and "decode" in said and " in (" in said, said
+        unknown = subprocess.run([BINARY, "why", "nobody", *why[3:]], capture_output=True, text=True, timeout=60, check=False)
+        assert unknown.returncode == 1 and "in the ledger" in unknown.stdout + unknown.stderr
     finally:
         again.stop()
     assert len(ids) == len(set(ids))

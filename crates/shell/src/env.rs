@@ -98,6 +98,8 @@ pub enum Var {
     SpanBatch,
     /// Where usage is kept.
     DatabaseUrl,
+    /// Whose replicas are metered.
+    UsageFleet,
     /// How long rows of usage are kept.
     UsageDays,
     /// What replicas cost.
@@ -156,7 +158,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 48] = [
+pub const TABLE: [Variable; 49] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -466,6 +468,13 @@ pub const TABLE: [Variable; 48] = [
         "Where the usage of requests is kept: `postgres://USER:PASSWORD@HOST/NAME`, with `?sslmode=require` for TLS, or `sqlite:///FOLDER/FILE`.",
         "`usage/usage.db` in the data directory",
         true,
+    ),
+    row(
+        Var::UsageFleet,
+        "PILOTAGE_USAGE_FLEET",
+        "Whose replicas they are that the usage ledger meters, where `DATABASE_URL` is shared: gateways that say the same see the same replicas, whose time counts once.",
+        "a name of the data directory's own; with `pilotage install` its namespace",
+        false,
     ),
     row(
         Var::UsageDays,

@@ -81,6 +81,8 @@ class Handler(BaseHTTPRequestHandler):
         world = self.server.world
         if path.startswith("/records/"):
             return world.why(urllib.parse.unquote(path.removeprefix("/records/")))
+        if path == "/usage/why":
+            return world.why_kept(query.get("id", ""))
         known = {"/status": world.status, "/triage": world.triage, "/usage/cost": world.cost, "/usage/budgets": world.budgets, "/ledger": world.ledger}
         asked = {"/records": world.page, "/live": world.live, "/history": world.history, "/usage": world.usage, "/usage/rows": world.rows}
         if path in known:

@@ -123,12 +123,22 @@ class World:
             at -= 1
         return {"records": found, "next": found[-1]["seq"] if len(found) == limit else None}
 
-    def why(self, name):
+    def why_kept(self, name):
+        """What the ledger has of a request that the gateway forgot: rows say some things by other names."""
+        told = self.why(name, 0)
+        if told is None or "record" not in told:
+            return None
+        names = {"input": "input_tokens", "cached": "cached_tokens", "output": "output_tokens"}
+        record = {names.get(key, key): value for key, value in told["record"].items()}
+        return {"record": record, "explanation": told["explanation"], "from": "ledger"}
+
+    def why(self, name, forgotten=None):
+        forgotten = self.ended() - KEPT if forgotten is None else forgotten
         try:
             seq = int(name.removeprefix("req-"), 16)
         except ValueError:
             return next(({"live": one} for one in self.live({})["requests"] if one["request_id"] == name), None)
-        if not name.startswith("req-") or not max(0, self.ended() - KEPT) < seq <= self.ended() or not self.records:
+        if not name.startswith("req-") or not max(0, forgotten) < seq <= self.ended() or not self.records:
             return None
         record = self.record(seq)
         usual = dict(zip(PHASES, [0.1, 0.4, 0.2, 12, 0, 4, 95, 1100, 0, 0.3]))

@@ -67,6 +67,13 @@ pub(crate) struct Install {
     /// A Secret of the namespace that Pilotage's image is pulled with. May be given several times
     #[arg(long = "image-pull-secret", value_name = "NAME")]
     pub(crate) pull_secrets: Vec<String>,
+    /// Keep usage in the PostgreSQL database that this Secret of the namespace names in its entry `url`, or in ENTRY:
+    /// postgres://USER:PASSWORD@HOST/NAME?sslmode=require. Without one usage ends with each gateway's pod; `none` is as without
+    #[arg(long, value_name = "NAME[/ENTRY]", value_parser = secret_entry)]
+    pub(crate) usage_database_secret: Option<String>,
+    /// The port of that database: 5432 where nobody says
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) usage_database_port: Option<u16>,
     /// Leave out the resource definitions
     #[arg(long)]
     pub(crate) no_crds: bool,
@@ -75,11 +82,30 @@ pub(crate) struct Install {
     pub(crate) output: Form,
 }
 
+/// The name of a Secret, and of an entry of it.
+fn secret_entry(text: &str) -> Result<String, String> {
+    let (name, entry) = text.split_once('/').unwrap_or((text, "url"));
+    let is_name = |text: &str| {
+        let fits =
+            |one: char| one.is_ascii_lowercase() || one.is_ascii_digit() || "-.".contains(one);
+        (1..=253).contains(&text.len()) && text.chars().all(fits) && !text.starts_with(['-', '.'])
+    };
+    let fits = |one: char| one.is_ascii_alphanumeric() || "-._".contains(one);
+    match is_name(name) && (1..=253).contains(&entry.len()) && entry.chars().all(fits) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("write the name of a Secret, and behind a / that of its entry: usage-database/url"
+                .to_owned())
+        }
+    }
+}
+
 const INSTALL_EXAMPLES: &str = "\
 Examples:
   pilotage install                                   into the namespace `pilotage`, for the whole cluster
   pilotage install --diff                            what that would change
   pilotage install --external-metrics=false          as before, and that no more
+  pilotage install --usage-database-secret usage     keep what was used, in a database of one's own
   pilotage install --namespaced -n team-a --no-crds  with rights in one namespace alone
   pilotage install --dry-run --overlay openshift | kubectl apply --server-side -f -";
 

@@ -7,7 +7,7 @@ use crate::output::Format;
 ///
 /// REQUEST_ID is what every answer has in its header x-request-id; clients may choose it. Shows where the time
 /// went, phase by phase, beside what requests of the same model usually take, and what can be done. The gateway
-/// remembers its last 10,000 requests, and knows those under way.
+/// remembers its last 10,000 requests, and knows those under way; its ledger has older ones.
 ///
 /// Ends with 0 when it is explained, and with 1 when no such request is known.
 #[derive(Debug, clap::Args)]

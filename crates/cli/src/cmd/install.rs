@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use anyhow::bail;
 use pilotage_operator::install::{Done, InstallError, Installer, Said, Surroundings, Wish};
 use pilotage_operator::kubernetes;
-use pilotage_plan::render::kubernetes::install::{self, Installation, Scope};
+use pilotage_plan::render::kubernetes::install::{self, Installation, Scope, UsageDatabase};
 use pilotage_plan::render::kubernetes::{IMAGE, Platform};
 use serde_json::Value;
 
@@ -29,8 +29,9 @@ pub(crate) async fn run(args: Install) -> anyhow::Result<()> {
         return diff::ended(compare(&args).await, |changes| diff::show(changes, LINES_MAX, form));
     }
     match apply(&args).await {
-        Ok(done) => {
+        Ok((done, about_usage)) => {
             tell(&args.namespace, done);
+            output::note(&about_usage);
             Ok(())
         }
         Err(error) => Err(told(error)),
@@ -41,7 +42,9 @@ pub(crate) async fn run(args: Install) -> anyhow::Result<()> {
 fn print(args: &Install) -> anyhow::Result<()> {
     let said = said(args);
     check(&said)?;
-    let mut objects = wish(args, said.clone(), installation(args, &said)).objects();
+    let installation = installation(args, &said);
+    let about_usage = install::about_usage(&installation);
+    let mut objects = wish(args, said.clone(), installation).objects();
     if said.namespaced == Some(true) {
         // Who has rights in a namespace alone cannot write it, and it is there.
         objects.retain(|object| object["kind"] != "Namespace");
@@ -50,6 +53,7 @@ fn print(args: &Install) -> anyhow::Result<()> {
     objects.sort_by_key(|object| object["kind"] != "CustomResourceDefinition");
     crd::show(&objects, args.output)?;
     render::tell(&install::secrets());
+    output::note(&about_usage);
     Ok(())
 }
 
@@ -58,9 +62,10 @@ async fn compare(args: &Install) -> anyhow::Result<Vec<kubernetes::Change>> {
     Ok(installer.preview(&wish).await?)
 }
 
-async fn apply(args: &Install) -> anyhow::Result<Done> {
+async fn apply(args: &Install) -> anyhow::Result<(Done, String)> {
     let (installer, wish) = prepare(args).await?;
-    Ok(installer.install(&wish).await?)
+    let about_usage = install::about_usage(&wish.installation);
+    Ok((installer.install(&wish).await?, about_usage))
 }
 
 /// What is wished for, as the cluster is and as it was said before.
@@ -122,7 +127,17 @@ fn said(args: &Install) -> Said {
         pull_secrets: args.pull_secrets.clone(),
         monitor_labels: args.monitor_labels.iter().cloned().collect(),
         api_server_ports: args.api_server_ports.clone(),
+        usage_database_secret: args.usage_database_secret.clone(),
+        usage_database_port: args.usage_database_port,
     }
+}
+
+/// The database of usage, where one is said and not taken back.
+fn usage_database(said: &Said) -> Option<UsageDatabase> {
+    let text = said.usage_database_secret.as_deref().filter(|text| *text != "none")?;
+    let (secret, entry) = text.split_once('/').unwrap_or((text, UsageDatabase::ENTRY));
+    let port = said.usage_database_port.unwrap_or(UsageDatabase::PORT);
+    Some(UsageDatabase { secret: secret.to_owned(), entry: entry.to_owned(), port })
 }
 
 /// Gateways at least and at most.
@@ -168,6 +183,7 @@ fn installation(args: &Install, said: &Said) -> Installation {
         balanced: is(said.load_balancer),
         pull_secrets: said.pull_secrets.clone(),
         api_ports: ports,
+        usage_database: usage_database(said),
     }
 }
 
@@ -227,13 +243,21 @@ mod tests {
     fn flags_say_no_more_than_they_do() {
         assert_eq!(said(&parsed("")), Said::default());
         let flags = "--namespaced=false --gateways-max 4 --load-balancer --external-metrics=false --image i \
-                     --overlay eks --image-pull-secret s --monitor-label a=b --api-server-port 16443";
-        assert_eq!(said(&parsed(flags)).flags().len(), 9);
+                     --overlay eks --image-pull-secret s --monitor-label a=b --api-server-port 16443 --usage-database-secret usage/dsn --usage-database-port 6432";
+        assert_eq!(said(&parsed(flags)).flags().len(), 11);
         let args = parsed(flags);
         let made = installation(&args, &said(&args));
         assert_eq!((made.gateways, made.balanced, made.external_metrics), ((2, 4), true, false));
         assert_eq!((made.scope, made.cluster.platform), (Scope::Cluster, Platform::Eks));
         assert_eq!((made.cluster.image.as_str(), made.api_ports), ("i", vec![16_443]));
+        let database = made.usage_database.map(|one| (one.secret, one.entry, one.port));
+        assert_eq!(database, Some(("usage".to_owned(), "dsn".to_owned(), 6432)));
+        let args = parsed("--usage-database-secret usage");
+        let database = usage_database(&said(&args)).map(|one| (one.entry, one.port));
+        assert_eq!(database, Some(("url".to_owned(), 5432)));
+        assert_eq!(usage_database(&said(&parsed("--usage-database-secret none"))), None);
+        let words = ["pilotage", "install", "--usage-database-secret", "a b"];
+        assert!(Args::try_parse_from(words).is_err());
         // As it is without a word.
         let args = parsed("-n pilotage");
         assert_eq!(installation(&args, &said(&args)), Installation::default());

@@ -13,19 +13,38 @@ const WIDTH: f64 = 32.0;
 /// Prints why.
 pub(crate) async fn run(args: Why) -> anyhow::Result<()> {
     let admin = Admin::new(&args.reach)?;
-    let Some(told) = admin.find(&format!("/records/{}", escaped(&args.id))).await? else {
-        output::failure(&format!("no request `{}` is under way or remembered", args.id));
+    let id = escaped(&args.id);
+    let told = match admin.find(&format!("/records/{id}")).await? {
+        Some(told) => Some(told),
+        // The ledger remembers for longer.
+        None => admin.find(&format!("/usage/why?id={id}")).await?,
+    };
+    let Some(told) = told else {
+        output::failure(&format!(
+            "no request `{}` is under way, among the last ones or in the ledger",
+            args.id
+        ));
         output::hint(
-            "`pilotage tap` shows ids as requests end; `pilotage usage rows` has older ones",
+            "`pilotage tap` shows ids as requests end, `pilotage usage rows` those of before",
         );
         return Err(Ended(1).into());
     };
     match args.output {
         Format::Json => output::json(&told)?,
         Format::Table if told["live"].is_object() => print_live(&told["live"]),
+        Format::Table if told["explanation"].is_null() => print_without(&told["record"]),
         Format::Table => print(&told["record"], &told["explanation"]),
     }
     Ok(())
+}
+
+/// A row of the ledger from before it kept where time went.
+fn print_without(record: &Value) {
+    output::line("Where its time went was not kept; the ledger has this of it:");
+    output::line("");
+    for line in facts(record) {
+        output::line(&line);
+    }
 }
 
 fn print(record: &Value, explanation: &Value) {
@@ -50,10 +69,15 @@ fn print(record: &Value, explanation: &Value) {
 /// Who, what, where.
 fn facts(record: &Value) -> Vec<String> {
     let name = |field: &str| record[field].as_str().unwrap_or("-").to_owned();
-    let number = |field: &str| text(&record[field]);
+    // Rows of the ledger have longer names.
+    let number = |field: &str| match &record[field] {
+        Value::Null => text(&record[format!("{field}_tokens")]),
+        count => text(count),
+    };
+    let model = record["lane"].as_str().or_else(|| record["model"].as_str()).unwrap_or("-");
     let mut facts = vec![
         format!("tenant   {}, band {}", name("tenant_path"), name("band")),
-        format!("model    {} at {}", name("lane"), name("replica")),
+        format!("model    {model} at {}", name("replica")),
         format!(
             "tokens   {} in ({} of them cached), {} out",
             number("input"),
@@ -104,5 +128,22 @@ pub(super) fn ms(ms: f64) -> String {
         ms if ms < 1000.0 => format!("{ms:.0} ms"),
         ms if ms < 100_000.0 => format!("{:.1} s", ms / 1000.0),
         ms => format!("{:.0} s", ms / 1000.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_row_of_the_ledger_says_what_a_record_does() {
+        let record = json!({"tenant_path": "org/a", "band": "standard", "lane": "m", "replica": "m-0",
+            "input": 7, "cached": 1, "output": 3, "trace_id": "ab"});
+        let row = json!({"tenant_path": "org/a", "band": "standard", "model": "m", "replica": "m-0",
+            "input_tokens": 7, "cached_tokens": 1, "output_tokens": 3, "trace_id": "ab"});
+        assert_eq!(facts(&row), facts(&record));
+        assert!(facts(&row)[2].contains("7 in (1 of them cached), 3 out"), "{:?}", facts(&row));
     }
 }

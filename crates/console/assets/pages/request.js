@@ -11,19 +11,26 @@ const ID = /^[A-Za-z0-9._:-]{1,128}$/;
 export function open(page) {
   const seen = {};
   const id = page.name;
-  page.poll(`/records/${encodeURIComponent(id)}`, 2, (answer, error) => {
-    Object.assign(seen, { record: answer?.record, explanation: answer?.explanation, running: answer?.live, error });
+  const name = encodeURIComponent(id);
+  // What the gateway forgot the ledger still has.
+  page.poll(() => (seen.gone ? `/usage/why?id=${name}` : `/records/${name}`), 2, (answer, error) => {
+    // Whoever does not know it, the other one is asked next.
+    if (error?.status === 404 && !seen.record) {
+      seen.gone = !seen.gone;
+      if (seen.gone) return undefined;
+    }
+    Object.assign(seen, { record: answer?.record, explanation: answer?.explanation ?? undefined, running: answer?.live, kept: answer?.from === "ledger", error });
     // One that ended does not change.
     return seen.record ? ENOUGH : undefined;
   }, { optional: true });
   page.view(() => {
-    if (seen.record) return ended(seen.record, seen.explanation ?? {});
+    if (seen.record) return ended(seen.record, seen.explanation ?? {}, seen.kept);
     if (seen.running) return running(seen.running);
     return [below("requests", "Requests", h("span", { class: "mono" }, id)), seen.error ? missing(id) : h("p", { class: "muted" }, "Loading…")];
   });
 }
 
-const missing = (id) => h("div", { class: "card" }, empty("The gateway does not remember this request", "It keeps the last 10,000 that ended, and those that run. An older one is in the ledger, with its tokens and its price.", ID.test(id) ? `pilotage why ${id}` : undefined),
+const missing = (id) => h("div", { class: "card" }, empty("The gateway does not remember this request", "It keeps the last 10,000 that ended, and those that run; its ledger has older ones, and not this one.", ID.test(id) ? `pilotage why ${id}` : undefined),
   h("div", { class: "empty" }, h("a", { href: link("usage", "rows", { id }) }, "Look in the ledger")));
 
 const title = (one) => h("span", { class: "mono" }, one.request_id);
@@ -36,12 +43,13 @@ function running(one) {
   ];
 }
 
-function ended(record, explanation) {
+function ended(record, explanation, kept) {
   return [
     below("requests", "Requests", title(record), [ending(record), ` ${ms(record.t_total_ms)}, ended ${date(record.unix_ms)}`]),
     h("div", { class: "grid" },
       h("section", { class: "card", "aria-label": "Why it took this long" }, h("p", { class: "verdict", id: "verdict" }, explanation.verdict ?? plain(record)), (explanation.notes ?? []).map((note) => h("p", { class: "any" }, note)), explanation.hint ? h("p", { class: "any" }, h("strong", {}, "To change: "), explanation.hint) : null,
-        explanation.compared_with ? h("p", { class: "muted" }, `Usual is the median of ${count(explanation.compared_with)} requests of the same model of late.`) : null),
+        explanation.compared_with ? h("p", { class: "muted" }, `Usual is the median of ${count(explanation.compared_with)} requests of the same model ${kept ? "in the days before it" : "of late"}.`) : null,
+        kept ? h("p", { class: "muted" }, "The gateway does not remember it; this is from the ledger.") : null),
       wide("", "Where the time went", sums(record), undefined, waterfall(record, explanation.lines)),
       wide("half", "What it is", undefined, undefined, what(record)),
       wide("half", "Where it ran", undefined, undefined, where(record)),

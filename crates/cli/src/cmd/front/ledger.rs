@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use parking_lot::RwLock;
 use pilotage_core::admit::Window;
@@ -14,6 +15,7 @@ use pilotage_ledger::{Budget, Ledger, Looks, Now, Settings, Where};
 use pilotage_lens::usage::{Entitled, Replica};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
+use pilotage_shell::id::random_u64;
 use pilotage_shell::secret::Secret;
 use pilotage_shell::{date, tasks};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +58,10 @@ impl Book {
         let mut settings = Settings::in_folder(folder.join("usage"));
         if let Some(url) = env::get(Var::DatabaseUrl).filter(|url| !url.is_empty()) {
             settings.place = place(url)?;
+            settings.fleet = match env::get(Var::UsageFleet).filter(|name| !name.is_empty()) {
+                Some(name) => name,
+                None => own_fleet(&settings.folder)?,
+            };
         }
         if let Some(days) = env::get(Var::UsageDays) {
             settings.rows_age_max = Duration::from_secs(days_of(&days)? * 86_400);
@@ -212,6 +218,25 @@ fn place(url: String) -> anyhow::Result<Where> {
     }
 }
 
+/// A name that nobody else has, kept in the folder: whoever shares a database and says nothing has replicas of its own,
+/// though others' may be called the same.
+fn own_fleet(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("fleet");
+    let wrong =
+        || format!("cannot use {}; check that the data directory can be written", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(wrong);
+        }
+        _ => {}
+    }
+    let name = format!("{:016x}", random_u64());
+    std::fs::create_dir_all(folder).with_context(wrong)?;
+    std::fs::write(&path, &name).with_context(wrong)?;
+    Ok(name)
+}
+
 fn days_of(text: &str) -> anyhow::Result<u64> {
     let days = text.trim().parse().ok().filter(|days| (1..=36_500).contains(days));
     days.ok_or_else(|| {
@@ -248,6 +273,16 @@ mod tests {
         let now = 19_782 * day + day / 2;
         assert_eq!(ends(Window::Month, now), (19_754 * day, 19_783 * day));
         assert_eq!(ends(Window::Day, now), (19_782 * day, 19_783 * day));
+    }
+
+    #[test]
+    fn a_data_directory_keeps_the_name_of_its_fleet() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let names =
+            folders.each_ref().map(|folder| own_fleet(&folder.path().join("usage")).unwrap());
+        assert_eq!(names[0].len(), 16);
+        assert_ne!(names[0], names[1]);
+        assert_eq!(own_fleet(&folders[0].path().join("usage")).unwrap(), names[0]);
     }
 
     #[test]

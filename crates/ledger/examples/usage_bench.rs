@@ -181,88 +181,100 @@ fn id(n: u64) -> String {
     format!("{:08x}-{n}", mixed(n))
 }
 
-/// Every question of the admin listener, as over HTTP without the network: each kind about another tenant, Model or time
-/// every time.
-async fn ask(clock: Clock, ledger: &Ledger, rows: u64) {
-    let now = clock.unix_ms();
-    let from = first_ms(clock);
-    let until = |n: u64| from + (now - from) * (n + 1) / ASKED;
-    let month = format!("from={}&to={now}", now - 30 * 24 * HOUR_MS);
-    let whole = format!("from={from}&to={now}");
-    type Question<'a> = (&'a str, u64, Box<dyn Fn(u64) -> String + 'a>);
-    let questions: Vec<Question<'_>> = vec![
-        (
-            "page of 100 rows",
-            ASKED,
-            Box::new(|n| format!("/usage/rows?from={from}&to={}", until(n))),
-        ),
+/// What is asked, how often, and the path of each time.
+type Question = (&'static str, u64, Box<dyn Fn(u64) -> String>);
+
+/// What there is to ask about.
+#[derive(Clone, Copy)]
+struct Filled {
+    from: u64,
+    now: u64,
+    rows: u64,
+}
+
+impl Filled {
+    fn id(self, n: u64) -> String {
+        id(self.rows * n / ASKED)
+    }
+
+    /// A range that ends at another time every time.
+    fn upto(self, n: u64) -> String {
+        let until = self.from + (self.now - self.from) * (n % ASKED + 1) / ASKED;
+        format!("from={}&to={until}", self.from)
+    }
+
+    fn days(self, days: u64) -> String {
+        format!("from={}&to={}", self.now - days * DAY_MS, self.now)
+    }
+}
+
+fn pages(of: Filled) -> Vec<Question> {
+    let tenant = |n: u64| format!("tenant=tenant-{n}");
+    let model = |n: u64| format!("model=model-{}", n % 8);
+    vec![
+        ("page of 100 rows", ASKED, Box::new(move |n| format!("/usage/rows?{}", of.upto(n)))),
         (
             "the same of a tenant",
             ASKED,
-            Box::new(|n| format!("/usage/rows?tenant=tenant-{n}&from={from}&to={}", until(n))),
+            Box::new(move |n| format!("/usage/rows?{}&{}", tenant(n), of.upto(n))),
         ),
         (
             "the same of a model",
             ASKED,
-            Box::new(|n| format!("/usage/rows?model=model-{}&from={from}&to={}", n % 8, until(n))),
+            Box::new(move |n| format!("/usage/rows?{}&{}", model(n), of.upto(n))),
         ),
         (
             "the same of both",
             ASKED,
-            Box::new(|n| {
-                format!(
-                    "/usage/rows?tenant=tenant-{n}&model=model-{}&from={from}&to={}",
-                    n % 8,
-                    until(n)
-                )
-            }),
+            Box::new(move |n| format!("/usage/rows?{}&{}&{}", tenant(n), model(n), of.upto(n))),
         ),
         (
             "page of 1000 rows",
             40,
-            Box::new(|n| format!("/usage/rows?limit=1000&from={from}&to={}", until(n * 5))),
+            Box::new(move |n| format!("/usage/rows?limit=1000&{}", of.upto(n * 5))),
         ),
         (
             "one request by its id",
             ASKED,
-            Box::new(|n| format!("/usage/rows?id={}&{whole}", id(rows * n / ASKED))),
+            Box::new(move |n| format!("/usage/rows?id={}&{}", of.id(n), of.upto(ASKED - 1))),
         ),
+        ("one request explained", ASKED, Box::new(move |n| format!("/usage/why?id={}", of.id(n)))),
+    ]
+}
+
+fn sums(of: Filled) -> Vec<Question> {
+    let by = |what: &'static str, by: &'static str, days: u64| -> Question {
+        (what, 40, Box::new(move |_| format!("/usage?by={by}&{}", of.days(days))))
+    };
+    vec![
+        by("30 days by tenant", "tenant", 30),
+        by("30 days by model and day", "model,day", 30),
+        by("30 days by tenant and model", "tenant,model", 30),
+        by("89 days by tenant", "tenant", 89),
+        by("7 days by hour", "hour", 7),
         (
-            "one request explained",
-            ASKED,
-            Box::new(|n| format!("/usage/why?id={}", id(rows * n / ASKED))),
-        ),
-        ("30 days by tenant", 40, Box::new(|_| format!("/usage?by=tenant&{month}"))),
-        ("30 days by model and day", 40, Box::new(|_| format!("/usage?by=model,day&{month}"))),
-        (
-            "30 days by tenant and model",
+            "89 days of one tenant by model",
             40,
-            Box::new(|_| format!("/usage?by=tenant,model&{month}")),
+            Box::new(move |n| format!("/usage?by=model&tenant=tenant-{n}&{}", of.days(89))),
         ),
-        ("90 days by tenant", 40, Box::new(|_| format!("/usage?by=tenant&{whole}"))),
-        (
-            "90 days of one tenant by model",
-            40,
-            Box::new(|n| format!("/usage?by=model&tenant=tenant-{n}&{whole}")),
-        ),
-        (
-            "7 days by hour",
-            40,
-            Box::new(|_| format!("/usage?by=hour&from={}&to={now}", now - 7 * 24 * HOUR_MS)),
-        ),
-        ("cost of 30 days", 40, Box::new(|_| format!("/usage/cost?{month}"))),
+        ("cost of 30 days", 40, Box::new(move |_| format!("/usage/cost?{}", of.days(30)))),
         ("200 budgets", 40, Box::new(|_| "/usage/budgets".to_owned())),
-    ];
-    for (what, times, path) in questions {
+    ]
+}
+
+/// Every question of the admin listener, as over HTTP without the network.
+async fn ask(clock: Clock, ledger: &Ledger, rows: u64) {
+    let of = Filled { from: first_ms(clock), now: clock.unix_ms(), rows };
+    for (what, times, path) in pages(of).into_iter().chain(sums(of)) {
         let mut spans = Vec::new();
         for n in 0..times {
             let before = clock.now_nanos();
             let Ok(request) = Request::get(path(n)).body(Body::empty()) else { continue };
             let Ok(response) = ledger.router().oneshot(request).await;
             let status = response.status();
-            let length =
-                response.into_body().collect().await.map_or(0, |body| body.to_bytes().len());
+            let body = response.into_body().collect().await;
             spans.push((clock.now_nanos() - before) / 1000);
+            let length = body.map_or(0, |body| body.to_bytes().len());
             assert!(status.is_success() && length > 10, "{what}: {status}");
         }
         show(&format!("{what}, microseconds"), &mut spans);

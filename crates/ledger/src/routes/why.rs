@@ -6,7 +6,7 @@ use pilotage_lens::Record;
 use pilotage_lens::usage::Row;
 use pilotage_lens::why::{Usual, explain};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::{self, Answer, Wrong};
 use super::params::Ask;
@@ -78,20 +78,21 @@ fn read(text: &str) -> Option<Row> {
 }
 
 /// A row's JSON with where its time went by the names of records: `t_queue_ms`, `ttft_ms`, `itl` and so on, in place of
-/// `detail`.
+/// `detail`. Where that is not kept, there is how long it took.
 pub(super) fn named(text: &str) -> String {
-    let (Some(record), Ok(Value::Object(mut all))) =
-        (read(text).and_then(|row| row.record()), serde_json::from_str(text))
-    else {
+    let (Some(row), Ok(Value::Object(mut all))) = (read(text), serde_json::from_str(text)) else {
         return text.to_owned();
     };
     all.remove("detail");
-    let Ok(Value::Object(told)) = serde_json::to_value(&record) else { return text.to_owned() };
-    all.extend(told.into_iter().filter(|(name, _)| is_of_detail(name)));
-    if let Some(model) = all.get("model").cloned() {
-        all.insert("lane".to_owned(), model);
+    all.insert("t_total_ms".to_owned(), json!(row.total_us as f64 / 1000.0));
+    if let Some(model) = &row.model {
+        all.insert("lane".to_owned(), json!(model));
     }
-    Value::Object(Map::from_iter(all)).to_string()
+    let told = row.record().and_then(|record| serde_json::to_value(&record).ok());
+    if let Some(Value::Object(told)) = told {
+        all.extend(told.into_iter().filter(|(name, _)| is_of_detail(name)));
+    }
+    Value::Object(all).to_string()
 }
 
 /// Whether a row says it in its detail alone.

@@ -152,6 +152,7 @@ async fn a_request_of_long_ago_is_explained() {
     let row = pilotage_lens::usage::Row {
         request_id: "old".to_owned(),
         unix_ms: now,
+        total_us: 1500,
         ..Default::default()
     };
     let entries = vec![(1, Entry::Row(Box::new(row)))];
@@ -161,6 +162,7 @@ async fn a_request_of_long_ago_is_explained() {
         (&told["record"]["request_id"], &told["explanation"]),
         (&json!("old"), &Value::Null)
     );
+    assert_eq!(told["record"]["t_total_ms"], 1.5);
     ledger.close(Duration::from_secs(10)).await;
 }
 

@@ -129,7 +129,9 @@ def test_a_request_arrives_as_a_tree(start, collector):
     assert used["gen_ai.provider.name"] == "pilotage" and used["gen_ai.response.model"] == MODEL
     assert used["gen_ai.usage.input_tokens"] == usage.prompt_tokens
     assert used["gen_ai.usage.output_tokens"] == usage.completion_tokens
-    assert [event.name for event in attempt.events] == ["response.headers", "first_token", "last_token"]
+    assert [event.name for event in attempt.events if event.name != "stall"] == ["response.headers", "first_token", "last_token"]
+    assert used["server.address"] == "127.0.0.1" and used["server.port"] > 0
+    assert used["pilotage.connection.reused"] in (True, False)
     assert spans["route.pick"].kind == INTERNAL and "pilotage.pick.policy" in attributes(spans["route.pick"])
     for name in ("prefill", "decode"):
         assert spans[name].parent_span_id == attempt.span_id
@@ -186,6 +188,17 @@ def test_what_failed_is_kept_though_it_was_not_drawn(elsewhere, engine):
     root = spans["POST /v1/chat/completions"]
     assert "error" in attributes(root)["pilotage.kept"] and root.status.code == 2
     assert attributes(root)["error.type"] == "upstream_error" and root.flags & 1 == 0
+    attempts = [span for span in collector.spans(trace) if span.kind == CLIENT]
+    assert attempts and all(span.status.code == 2 for span in attempts)
+    for span in attempts:
+        said = attributes(span)
+        assert (said["http.response.status_code"], said["error.type"], said["pilotage.fault"]) == (500, "500", "server_error")
+    # Its number is an example in the metrics, as it can be found; the one that is not sent is not.
+    _, _, page = ask("GET", stack.admin_url + "/metrics", headers={
+        "Authorization": f"Bearer {(stack.folder / 'data' / 'admin.key').read_text().strip()}",
+        "Accept": "application/openmetrics-text; version=1.0.0"})
+    assert trace.encode() in page and drawn.encode() not in page
+    assert b'fault="server_error"} ' in page
     assert engine.seen[-1]["traceparent"].endswith("-00")
     assert not collector.spans(drawn)
     # A client's own mistake is none of ours.
@@ -194,6 +207,24 @@ def test_what_failed_is_kept_though_it_was_not_drawn(elsewhere, engine):
     engine.status = 200
     assert stack.stop() == 0, stack.said()
     assert not collector.spans(mistake)
+    collector.close()
+
+
+def test_clients_cannot_have_all_that_is_recorded(elsewhere, engine):
+    collector = Collector("http/protobuf")
+    stack = elsewhere(**collector.environment(), OTEL_TRACES_SAMPLER="parentbased_traceidratio", OTEL_TRACES_SAMPLER_ARG="0",
+                      PILOTAGE_CLIENT_TRACES_PER_SECOND="0")
+    trace, headers = traceparent()
+    assert stack.post("/v1/chat/completions", {**CHAT, "model": "m"}, headers)[0] == 200
+    assert engine.seen[-1]["traceparent"].endswith("-00"), "as if it had not asked"
+    assert traced_counts(stack)["held_back"] == 1
+    engine.status = 500
+    failed, headers = traceparent()
+    assert stack.post("/v1/chat/completions", {**CHAT, "model": "m"}, headers)[0] >= 500
+    assert "error" in attributes(tree(collector, failed)["POST /v1/chat/completions"])["pilotage.kept"]
+    assert not collector.spans(trace)
+    engine.status = 200
+    assert stack.stop() == 0, stack.said()
     collector.close()
 
 

@@ -14,8 +14,8 @@ use pilotage_core::admit::Window;
 use pilotage_core::traffic::Name;
 use pilotage_core::traffic::router::TableError;
 use pilotage_core::{ReplicaId, RequestId, Time, scale};
-use pilotage_lens::Sink;
-use pilotage_lens::trace::Sampler;
+use pilotage_lens::trace::{Reasons, Tracer};
+use pilotage_lens::{Record, Sink};
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
 use pilotage_shell::id;
@@ -67,8 +67,8 @@ pub(crate) struct Inner {
     pub(crate) trail: Trail,
     /// What was seen of late, for whoever asks what is wrong.
     pub(crate) watchman: Watchman,
-    /// Which traces are sampled; none but those of clients that say so where there is no sampler.
-    sampler: RwLock<Option<Sampler>>,
+    /// Which traces there are; none but those of clients that say so where nothing here sends any.
+    tracer: RwLock<Option<Arc<dyn Tracer>>>,
     /// Responses that a later request can go on from.
     pub(crate) stored: Arc<Store>,
     pub(crate) client: Client,
@@ -144,7 +144,7 @@ impl Gateway {
             trials,
             trail: Trail::new(config.limits.records_kept),
             watchman: Watchman::default(),
-            sampler: RwLock::default(),
+            tracer: RwLock::default(),
             tenants: RwLock::new(Arc::new(tenants)),
             directory: RwLock::new(directory),
             quotas,
@@ -164,6 +164,7 @@ impl Gateway {
             readiness: RwLock::default(),
             config,
         };
+        inner.counts.set_tenants(inner.config.tenants.iter().map(|tenant| tenant.name.as_str()));
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -177,17 +178,25 @@ impl Gateway {
         self.inner.trail.set_ledger(ledger)
     }
 
-    /// Decides from now on which traces are sampled.
-    pub fn set_sampler(&self, sampler: Sampler) {
-        *self.inner.sampler.write() = Some(sampler);
+    /// Decides from now on which traces there are.
+    pub fn set_tracer(&self, tracer: Arc<dyn Tracer>) {
+        *self.inner.tracer.write() = Some(tracer);
     }
 
     /// Whether the trace of that number is sampled, of which the client said so much.
     pub(crate) fn samples(&self, trace: u128, said: Option<bool>) -> bool {
-        let sampler = *self.inner.sampler.read();
-        match sampler {
-            Some(sampler) => sampler.samples(trace, said),
+        match &*self.inner.tracer.read() {
+            Some(tracer) => tracer.samples(trace, said),
             None => said == Some(true),
+        }
+    }
+
+    /// Why a request's trace is kept. Where nobody here sends traces, clients and engines have those that are
+    /// sampled.
+    pub(crate) fn keeps(&self, record: &Record) -> Reasons {
+        match &*self.inner.tracer.read() {
+            Some(tracer) => tracer.keeps(record),
+            None => Reasons::sampled(record.sampled),
         }
     }
 
@@ -321,6 +330,7 @@ impl Gateway {
         let fresh = Tenants::new(tenants, &known.ids, inner.config.open, oidc, client, inner.clock);
         *inner.tenants.write() = Arc::new(fresh);
         inner.quotas.set(known.tree.clone(), known.quotas);
+        inner.counts.set_tenants(tenants.iter().map(|tenant| tenant.name.as_str()));
         for lane in table.lanes() {
             lane.handle.set_tenants(known.tree.clone());
         }

@@ -154,6 +154,8 @@ struct Up {
     all: AtomicU32,
     /// Those that are no gateways of other regions.
     near: AtomicU32,
+    /// Requests that wait.
+    waiting: AtomicU32,
 }
 
 struct Driver {
@@ -297,18 +299,6 @@ impl Driver {
         (late, std::mem::take(&mut self.news))
     }
 
-    /// The replicas at these addresses: host and port, or a host with whichever port.
-    fn at(&self, addresses: &[String]) -> Vec<ReplicaId> {
-        let is_up = |id: ReplicaId| self.scheduler.fleet().get(id).is_some_and(|one| one.up);
-        let is_at = |known: &Known| {
-            let Some(address) = known.door.address() else { return false };
-            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
-            addresses.iter().any(|one| *one == address || one == host)
-        };
-        let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && is_at(known));
-        all.map(|(id, _)| *id).collect()
-    }
-
     /// Whether any of its replicas is a gateway of another region.
     fn has_gateways(&self) -> bool {
         self.replicas.values().any(|known| known.door.is_gateway())
@@ -343,6 +333,7 @@ impl Driver {
         };
         self.up.all.store(count(takes), Ordering::Relaxed);
         self.up.near.store(count(is_near), Ordering::Relaxed);
+        self.up.waiting.store(self.scheduler.queue().len(), Ordering::Relaxed);
         self.gauges.show(&self.scheduler);
         if self.now().since(self.gap_shown) >= GAP_EVERY {
             self.gap_shown = self.now();
@@ -432,6 +423,7 @@ impl Driver {
         let since = self.now();
         let (last_failure, kv_used) = (None, None);
         let known = Known { replica, door, last_failure, sent, look, listeners, since, kv_used };
+        self.gauges.faults.enter(&known.replica.name);
         self.replicas.insert(id, known);
         // What waits must not go there before it is known where that is.
         self.scheduler.handle(self.now(), Input::ReplicaUp { replica: id, capacity });
@@ -575,7 +567,7 @@ impl Driver {
                     waiter.at = Some(replica);
                     waiter.course.send(now);
                     // A waiter that is gone has sent its cancellation, which comes next.
-                    let why = Reason { why, replica: Arc::clone(&to) };
+                    let why = Reason { why, replica: Arc::clone(&to), door: Arc::clone(&door) };
                     let go = Go { replica: to, door, attempt, displaces, why };
                     waiter.say.send(Turn::Go(go));
                 }

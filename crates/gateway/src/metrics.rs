@@ -4,6 +4,7 @@
 mod caches;
 mod compat;
 mod copies;
+mod faults;
 mod gen_ai;
 mod kv;
 mod outcomes;
@@ -15,6 +16,8 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use pilotage_core::admit::Limit;
 use pilotage_core::preempt::Reason;
 use pilotage_core::scale::Goal;
@@ -23,7 +26,10 @@ use pilotage_lens::Record;
 use pilotage_shell::metrics::{About, Family, Histogram, Labels, Level, Measure, Metrics};
 use prometheus_client::metrics::counter::Counter;
 
+use crate::driver::LaneStatus;
+
 pub(crate) use caches::CacheGauges;
+pub(crate) use faults::Fault;
 pub(crate) use kv::{FeedState, KvCounts, ShownFeed};
 use outcomes::Outcomes;
 
@@ -53,6 +59,7 @@ pub(crate) struct GatewayMetrics {
     resumes: Outcomes,
     hedges: Outcomes,
     feeds: kv::Feeds,
+    faults: faults::Faults,
     loop_delay: Histogram,
 }
 
@@ -68,6 +75,8 @@ pub(crate) struct LaneGauges {
     ejections: Counter,
     /// What its engines publish of their caches.
     pub(crate) kv: KvCounts,
+    /// How its replicas fail.
+    pub(crate) faults: faults::LaneFaults,
 }
 
 impl GatewayMetrics {
@@ -123,6 +132,7 @@ impl GatewayMetrics {
             resumes: Outcomes::of_resumes(metrics),
             hedges: Outcomes::of_hedges(metrics),
             feeds: kv::Feeds::new(metrics),
+            faults: faults::Faults::new(metrics),
             loop_delay: own::register(metrics),
         };
         for limit in Limit::ALL {
@@ -137,7 +147,7 @@ impl GatewayMetrics {
         this
     }
 
-    /// A lane is gone, and its series with it; what comes late is counted anew.
+    /// A lane is gone, and its series with it; what comes late counts as `_other`.
     pub(crate) fn forget(&self, lane: &str) {
         self.requests.forget(lane);
         self.standing.forget(lane);
@@ -145,6 +155,7 @@ impl GatewayMetrics {
         self.hedges.forget(lane);
         self.copies.forget(lane);
         self.feeds.forget(lane);
+        self.faults.forget(lane);
         self.stops.remove(&[lane]);
         self.ejections.remove(&[lane]);
         for gauges in
@@ -159,6 +170,7 @@ impl GatewayMetrics {
         self.requests.zero(lane);
         self.resumes.zero(lane);
         self.hedges.zero(lane);
+        self.copies.zero(lane);
         LaneGauges {
             queued: self.queued.get(&[lane], &[]),
             queued_tokens: self.queued_tokens.get(&[lane], &[]),
@@ -167,6 +179,7 @@ impl GatewayMetrics {
             gap: self.gap.get(&[lane], &[]),
             ejections: self.ejections.get(&[lane], &[]),
             kv: self.feeds.lane(lane),
+            faults: self.faults.lane(lane),
             stops: Reason::ALL.map(|reason| self.stops.get(&[lane], &[reason.name()])),
         }
     }
@@ -174,6 +187,21 @@ impl GatewayMetrics {
     /// What a lane's answers are to be like from now on, by band.
     pub(crate) fn set_goals(&self, lane: &str, goals: [Goal; Band::ALL.len()]) {
         self.requests.set_goals(lane, goals);
+    }
+
+    /// These are the tenants from now on.
+    pub(crate) fn set_tenants<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        self.tenants.set(names);
+    }
+
+    /// Shows how lanes stand, and forgets of their replicas what is gone.
+    fn show(&self, lanes: &[LaneStatus]) {
+        self.standing.show(lanes);
+        let replicas: BTreeSet<[&str; 2]> = lanes
+            .iter()
+            .flat_map(|lane| lane.replicas.iter().map(|replica| [&*lane.name, &*replica.name]))
+            .collect();
+        self.faults.keep(|lane, replica| replicas.contains(&[lane, replica]));
     }
 
     /// Shows a canary's part.

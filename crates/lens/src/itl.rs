@@ -26,6 +26,18 @@ const STALL_LEAST: Span = Span::from_millis(200);
 /// Gaps that come before any is called a stall.
 const STALL_AFTER: u64 = 4;
 
+/// Stalls of which it is kept when they were.
+const STALLS_MAX: usize = 8;
+
+/// A stall, and when it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stall {
+    /// When it began, from the first token.
+    pub after: Span,
+    /// How long it was.
+    pub gap: Span,
+}
+
 /// The gaps of one answer, as far as it has come.
 #[derive(Clone, Debug)]
 pub struct Gaps {
@@ -35,6 +47,7 @@ pub struct Gaps {
     max: Span,
     stalls: u32,
     stalled: Span,
+    moments: Vec<Stall>,
 }
 
 /// What they came to.
@@ -68,11 +81,17 @@ impl Default for Gaps {
             max: Span::ZERO,
             stalls: 0,
             stalled: Span::ZERO,
+            moments: Vec::new(),
         }
     }
 }
 
 impl Gaps {
+    /// When its first stalls were.
+    pub fn stalls(&self) -> &[Stall] {
+        &self.moments
+    }
+
     /// One more gap. It is a stall when it is at least 200 ms, and four times as long as those before were
     /// in the mean, of which there are at least four.
     pub fn add(&mut self, gap: Span) {
@@ -81,6 +100,9 @@ impl Gaps {
         if is_long && self.count >= STALL_AFTER {
             self.stalls = self.stalls.saturating_add(1);
             self.stalled = self.stalled + gap;
+            if self.moments.len() < STALLS_MAX {
+                self.moments.push(Stall { after: self.sum, gap });
+            }
         }
         let bucket = &mut self.buckets[bucket(gap)];
         // Beyond 65,535 gaps of one length the others weigh a little more than they should.
@@ -163,6 +185,16 @@ mod tests {
         // Slow all the way is no stall, and the first gaps have nothing to be measured by.
         check(vec![400; 10], 0, 0);
         check(vec![20, 900], 0, 0);
+    }
+
+    #[test]
+    fn stalls_are_found_again_in_their_answer() {
+        let many: Vec<u64> = (0..20).flat_map(|_| [10, 10, 10, 10, 10, 10, 10, 10, 900]).collect();
+        let gaps = gaps(many);
+        let first = Stall { after: Span::from_millis(80), gap: Span::from_millis(900) };
+        assert_eq!(gaps.stalls()[0], first);
+        assert!(gaps.stalls().len() <= STALLS_MAX);
+        assert!(gaps.itl().unwrap().stalls as usize >= gaps.stalls().len());
     }
 
     #[test]

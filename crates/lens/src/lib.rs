@@ -11,8 +11,8 @@ pub mod triage;
 pub mod usage;
 pub mod why;
 
-pub use itl::{Gaps, Itl};
+pub use itl::{Gaps, Itl, Stall};
 pub use pilotage_core::traffic::Name;
-pub use record::{Record, Termination, attempt_span};
+pub use record::{AttemptFault, Record, Termination, attempt_span};
 pub use sink::Sink;
 pub use timeline::{Mark, Phase, Phases, Timeline};

@@ -7,8 +7,9 @@ use pilotage_core::traffic::{self, Name};
 use pilotage_core::{Band, Span, Tokens, Why};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::itl::Itl;
+use crate::itl::{Itl, Stall};
 use crate::timeline::{Phases, millis};
+use crate::trace::Reasons;
 
 /// How a request ended.
 #[derive(
@@ -75,6 +76,16 @@ impl Termination {
     }
 }
 
+/// What was wrong with an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct AttemptFault {
+    /// In a word of the metric `pilotage_upstream_faults`.
+    pub what: &'static str,
+    /// The HTTP status that the replica answered with, where it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
 /// One request that is over: the line of the access log, and what metrics, traces, ledger and console are
 /// made from.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -95,6 +106,9 @@ pub struct Record {
     /// Whether its trace is recorded: its client's wish, or drawn by the gateway.
     #[serde(skip_serializing_if = "is_not")]
     pub sampled: bool,
+    /// Why its trace is kept; no reason where it is not.
+    #[serde(skip)]
+    pub kept: Reasons,
     /// Whose it was.
     pub tenant: Option<Name>,
     /// The tenant below those above it, divided by `/`.
@@ -151,8 +165,23 @@ pub struct Record {
     /// The replicas of the attempts before the last one, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier_replicas: Vec<Name>,
+    /// What was wrong with each of these; none where it was stopped for somebody else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_faults: Vec<Option<AttemptFault>>,
+    /// What was wrong with the last attempt, where anything was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<AttemptFault>,
+    /// Requests that waited for their turn in its lane when it got in line.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub queue_depth: u32,
     /// The replica of the last attempt.
     pub replica: Option<Name>,
+    /// Host and port of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<Name>,
+    /// Whether the connection to it was open already; none where it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused: Option<bool>,
     /// The region of that, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<Name>,
@@ -188,6 +217,9 @@ pub struct Record {
     /// The gaps between tokens, of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub itl: Option<Itl>,
+    /// When its first stalls were.
+    #[serde(skip)]
+    pub stalls: Vec<Stall>,
 }
 
 /// The span of one attempt of a request, from 1, below the request's own: the same for whoever asks. The mix is

@@ -74,6 +74,9 @@ pub enum ClientError {
     /// The same, as nobody listens at the address: whoever did is gone.
     #[error("cannot connect: {0}")]
     Refused(String),
+    /// The same, as both sides do not agree how to encrypt it, or the other is not trusted.
+    #[error("cannot connect: {0}")]
+    Tls(String),
     /// The connection broke before a response; the other side may have seen the request.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -128,7 +131,9 @@ impl Client {
         let (parts, body) = request.into_parts();
         let nowhere = || ClientError::Connect(format!("`{}` names no host", parts.uri.path()));
         let origin = Origin::of(&parts.uri).ok_or_else(nowhere)?;
-        let mut socket = match self.pool.take(&origin) {
+        let kept = self.pool.take(&origin);
+        let reused = kept.is_some();
+        let mut socket = match kept {
             Some(socket) => {
                 if let Some(counts) = &self.counts {
                     counts.reused.inc();
@@ -142,7 +147,8 @@ impl Client {
             .await
             .map_err(|error| ClientError::Broken(error.to_string()))?;
         let home = head.reusable.then(|| (Arc::clone(&self.pool), origin));
-        Ok(head.response.map(|()| Incoming::new((head.framing, rest), socket, home, unsent)))
+        let body = |()| Incoming::new((head.framing, rest), socket, home, unsent).over(reused);
+        Ok(head.response.map(body))
     }
 }
 
@@ -168,7 +174,7 @@ impl Connector {
     /// A connection to the host of that URL.
     ///
     /// # Errors
-    /// [`ClientError::Connect`] or [`ClientError::Refused`].
+    /// [`ClientError::Connect`], [`ClientError::Refused`] or [`ClientError::Tls`].
     pub async fn connect(&self, url: &Uri) -> Result<Stream, ClientError> {
         let mut connector = self.0.clone();
         let connected = async {
@@ -223,6 +229,10 @@ fn unconnected(error: &(dyn std::error::Error + 'static)) -> ClientError {
         let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         if kind == Some(std::io::ErrorKind::ConnectionRefused) {
             return ClientError::Refused(deepest(error));
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) || error.is::<rustls::Error>() {
+            return ClientError::Tls(deepest(error));
         }
         cause = error.source();
     }

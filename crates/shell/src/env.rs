@@ -84,6 +84,8 @@ pub enum Var {
     TracesSampler,
     /// The part of them.
     TracesSamplerArg,
+    /// How many clients may have recorded.
+    TracesOfClients,
     /// Whether traces are sent.
     TracesExporter,
     /// No traces at all.
@@ -424,6 +426,13 @@ pub const TABLE: [Variable; 49] = [
         "OTEL_TRACES_SAMPLER_ARG",
         "The part of all traces for `traceidratio`, from 0 to 1.",
         "1; 0.1 where no sampler is named",
+        false,
+    ),
+    row(
+        Var::TracesOfClients,
+        "PILOTAGE_CLIENT_TRACES_PER_SECOND",
+        "Traces in each second that are recorded only as their clients ask for it, beside those that are drawn; of the others it is as if nobody had asked.",
+        "100",
         false,
     ),
     row(

@@ -346,13 +346,19 @@ fn limits() -> String {
     out
 }
 
-fn trace_limits() -> [(&'static str, String, &'static str); 4] {
-    use crate::cmd::front::traces::{CLOSE_MAX, TAIL_PER_SECOND_MAX};
+fn trace_limits() -> [(&'static str, String, &'static str); 5] {
+    use crate::cmd::front::traces::{CLIENTS_PER_SECOND_MAX, CLOSE_MAX, TAIL_PER_SECOND_MAX};
     let tried = format!("{} s", otlp::TRIED_MAX.as_secs());
     let close = format!("{} s", CLOSE_MAX.as_secs());
     let queue = format!("{}, or `OTEL_BSP_MAX_QUEUE_SIZE`", otlp::QUEUE_DEFAULT);
+    let clients = format!("{CLIENTS_PER_SECOND_MAX}, or `PILOTAGE_CLIENT_TRACES_PER_SECOND`");
     [
-        ("Traces that wait for the collector", queue, "dropped, and counted"),
+        (
+            "Traces that wait for the collector",
+            format!("{queue}; the last quarter for what went wrong"),
+            "dropped, and counted",
+        ),
+        ("Traces a second that are recorded as clients ask for it", clients, "drawn as others are"),
         (
             "Traces a second that are kept for how they went",
             TAIL_PER_SECOND_MAX.to_string(),

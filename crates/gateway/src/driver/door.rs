@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
+use pilotage_core::traffic;
 use pilotage_shell::client::Client;
 use pilotage_wire::dialect::{Dialect, Own};
 
@@ -14,6 +15,8 @@ use super::name::Name;
 #[derive(Debug)]
 pub(crate) struct Door {
     at: Option<(Scheme, Authority, HeaderValue)>,
+    /// Host and port, for who reads.
+    place: Option<traffic::Name>,
     /// What all paths begin with there.
     prefix: String,
     key: Option<HeaderValue>,
@@ -45,9 +48,11 @@ impl Door {
             value.set_sensitive(true);
             Some(value)
         });
+        let place = at.as_ref().map(|at| traffic::Name::from(address(at)));
         let (prefix, client) = (path.trim_end_matches('/').to_owned(), replica.client.clone());
         Self {
             at,
+            place,
             prefix,
             key,
             client,
@@ -106,10 +111,12 @@ impl Door {
 
     /// Host and port, which are all that a proxy is told.
     pub(crate) fn address(&self) -> Option<String> {
-        let (scheme, authority, _) = self.at.as_ref()?;
-        let usual = if *scheme == Scheme::HTTPS { 443 } else { 80 };
-        let port = authority.port_u16().unwrap_or(usual);
-        Some(format!("{}:{port}", authority.host()))
+        self.at.as_ref().map(address)
+    }
+
+    /// The same, at hand.
+    pub(crate) const fn place(&self) -> Option<&traffic::Name> {
+        self.place.as_ref()
     }
 
     /// The header that names the host.
@@ -121,6 +128,11 @@ impl Door {
     pub(crate) const fn key(&self) -> Option<&HeaderValue> {
         self.key.as_ref()
     }
+}
+
+fn address((scheme, authority, _): &(Scheme, Authority, HeaderValue)) -> String {
+    let usual = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(usual))
 }
 
 #[cfg(test)]

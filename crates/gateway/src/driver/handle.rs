@@ -20,7 +20,7 @@ use pilotage_shell::tasks;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Driver, Lack, LaneExplanation, LaneStatus, Message, Replica, Ticket, Up, mailbox};
-use crate::metrics::LaneGauges;
+use crate::metrics::{Fault, LaneGauges};
 
 /// The way to a lane. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -157,6 +157,16 @@ impl LaneHandle {
     /// Its name: the model's.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Requests that wait for their turn.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.up.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The attempt of a request at a replica failed so.
+    pub(crate) fn faulted(&self, id: RequestId, fault: Fault) {
+        self.shared.driver.lock().faulted(id, fault);
     }
 
     /// Whether any replica takes work.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use pilotage_core::queue::Entitlement;
-use pilotage_core::{FailureKind, Fleet, InitialSpeed, ReplicaId, Span};
+use pilotage_core::{FailureKind, Fleet, InitialSpeed, ReplicaId, RequestId, Span};
 use serde::Serialize;
 
-use super::Driver;
+use super::{Driver, Known};
+use crate::metrics::Fault;
 
 /// A lane as the status shows it.
 #[derive(Debug, Serialize)]
@@ -82,6 +83,25 @@ pub(crate) struct LastError {
 }
 
 impl Driver {
+    /// A request's attempt failed so, which is told before that it failed.
+    pub(super) fn faulted(&self, id: RequestId, fault: Fault) {
+        let at = self.waiters.get(&id).and_then(|waiter| waiter.at);
+        let known = at.and_then(|at| self.replicas.get(&at));
+        self.gauges.faults.count(known.map(|known| known.replica.name.as_str()), fault);
+    }
+
+    /// The replicas at these addresses: host and port, or a host with whichever port.
+    pub(super) fn at(&self, addresses: &[String]) -> Vec<ReplicaId> {
+        let is_up = |id: ReplicaId| self.scheduler.fleet().get(id).is_some_and(|one| one.up);
+        let is_at = |known: &Known| {
+            let Some(address) = known.door.address() else { return false };
+            let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+            addresses.iter().any(|one| *one == address || one == host)
+        };
+        let all = self.replicas.iter().filter(|(id, known)| is_up(**id) && is_at(known));
+        all.map(|(id, _)| *id).collect()
+    }
+
     pub(super) fn status(&self) -> LaneStatus {
         let queue = self.scheduler.queue();
         let now = self.now();

@@ -7,8 +7,11 @@ use super::mailbox;
 use super::{Door, LaneHandle, Message, Replica};
 use pilotage_core::preempt;
 use pilotage_core::route::Bounds;
+use pilotage_core::traffic::Name;
 use pilotage_core::{Failure, FailureKind, Input, Refusal, RequestId, Tokens, Told, Why};
 use tokio::sync::Notify;
+
+use crate::metrics::Fault;
 
 /// What the scheduler says to one request.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ pub(crate) struct Go {
 pub(crate) struct Reason {
     pub(super) why: Why,
     pub(super) replica: Arc<Replica>,
+    pub(super) door: Arc<Door>,
 }
 
 impl fmt::Display for Reason {
@@ -62,6 +66,11 @@ impl Reason {
     /// Where it goes.
     pub(crate) fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// Host and port of that.
+    pub(crate) fn address(&self) -> Option<&Name> {
+        self.door.place()
     }
 }
 
@@ -235,6 +244,11 @@ impl Ticket {
     /// What a replica told beside the failure of the attempt that is to be reported.
     pub(crate) const fn heard(&mut self, told: Told) {
         self.told = told;
+    }
+
+    /// What was wrong with the attempt that is to be reported, or with its answer, is counted.
+    pub(crate) fn faulted(&self, fault: Fault) {
+        self.lane.faulted(self.id, fault);
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -13,7 +13,7 @@ use pilotage_core::{FailureKind, RequestId, Time, Told};
 use pilotage_lens::Mark;
 use pilotage_shell::client::{ClientError, Incoming};
 use pilotage_wire::dialect::translate::{self, Reader};
-use pilotage_wire::dialect::{Fault, Own, fault, loaded, retell};
+use pilotage_wire::dialect::{self, Own, fault, loaded, retell};
 use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::error::ApiError;
 use pilotage_wire::peek;
@@ -25,6 +25,7 @@ use super::sent_away::retry_after;
 use super::{Order, Watch, span};
 use crate::app::Gateway;
 use crate::driver::{Door, Go, Interruption, Ticket};
+use crate::metrics::Fault;
 use crate::names;
 use crate::reply;
 
@@ -47,11 +48,15 @@ pub(super) struct Failed {
     pub(super) kind: FailureKind,
     /// What was told beside it.
     pub(super) told: Told,
+    /// What was wrong.
+    pub(super) fault: Fault,
+    /// The status that the replica answered with.
+    pub(super) status: Option<u16>,
 }
 
 impl From<FailureKind> for Failed {
     fn from(kind: FailureKind) -> Self {
-        Self { kind, told: Told::default() }
+        Self { kind, told: Told::default(), fault: kind.into(), status: None }
     }
 }
 
@@ -60,8 +65,9 @@ impl From<ClientError> for Failed {
         match error {
             ClientError::Refused(_) => {
                 let told = Told { is_refused: true, ..Told::default() };
-                Self { kind: FailureKind::Connect, told }
+                Self { told, fault: Fault::Refused, ..FailureKind::Connect.into() }
             }
+            ClientError::Tls(_) => Self { fault: Fault::Tls, ..FailureKind::Connect.into() },
             ClientError::Connect(_) => FailureKind::Connect.into(),
             ClientError::Broken(_) => FailureKind::Broken.into(),
         }
@@ -70,9 +76,15 @@ impl From<ClientError> for Failed {
 
 impl Failed {
     /// The replica has no room, and may say until when.
-    fn sent_away(gateway: &Gateway, headers: &HeaderMap) -> Self {
+    fn sent_away(gateway: &Gateway, status: StatusCode, headers: &HeaderMap) -> Self {
         let retry_after = retry_after(headers, gateway.inner.clock.unix_ms());
-        Self { kind: FailureKind::Overloaded, told: Told { retry_after, ..Told::default() } }
+        let told = Told { retry_after, ..Told::default() };
+        Self { told, status: Some(status.as_u16()), ..FailureKind::Overloaded.into() }
+    }
+
+    /// It answered with that status, and no answer.
+    fn answered(status: StatusCode, fault: Fault) -> Self {
+        Self { fault, status: Some(status.as_u16()), ..FailureKind::Server.into() }
     }
 }
 
@@ -107,15 +119,29 @@ pub(super) async fn go_on(
     let request = request(&order, to, (path, body), now);
     let client = to.door.client(&gateway.inner.client);
     let response = client.request(request).await?;
-    match response.status().as_u16() {
+    let status = response.status();
+    match status.as_u16() {
         200 if form(&order, response.headers(), reader.as_ref()) == Some(Form::Events) => {
             let cutter = Blocks::new(gateway.inner.config.limits.event_bytes_max).told(reader);
             Ok(Opened { blocks: Vec::new(), cutter, rest: response.into_body() })
         }
         // Its region may lack the adapter, which says nothing about its model.
         503 if order.bounds.adapter != 0 && to.door.is_gateway() => Err(FailureKind::Server.into()),
-        429 | 503 => Err(Failed::sent_away(&gateway, response.headers())),
-        _ => Err(FailureKind::Server.into()),
+        429 | 503 => Err(Failed::sent_away(&gateway, status, response.headers())),
+        number => Err(Failed::answered(status, by_status(number))),
+    }
+}
+
+/// What a status says of a replica that should have answered.
+const fn by_status(status: u16) -> Fault {
+    match status {
+        200..=399 => Fault::Garbled,
+        401 | 403 => Fault::Unauthorized,
+        404 | 405 => Fault::Missing,
+        // It failed while it was computed, as TGI says it.
+        424 => Fault::ServerError,
+        400..=499 => Fault::Invalid,
+        _ => Fault::ServerError,
     }
 }
 
@@ -135,6 +161,8 @@ pub(super) struct Whole {
     /// The media type that the replica named.
     pub(super) kind: Option<HeaderValue>,
     pub(super) body: Bytes,
+    /// What its replica found wrong with the request.
+    fault: Option<Fault>,
 }
 
 /// A stream whose first token has come.
@@ -177,6 +205,7 @@ pub(super) async fn run(
             let request = request(order, to, (path.clone(), body.clone()), watch.now());
             let response = client.request(request).await?;
             watch.mark(Mark::Answered);
+            watch.reused(response.body().is_reused());
             let answer = read(gateway, order, (response, reader.take(), to.door), watch).await?;
             let (Answer::Absent, Some(lane)) = (&answer, &lane) else { return Ok(answer) };
             let others_may = || lane.others_may(to.id, &order.bounds);
@@ -187,7 +216,7 @@ pub(super) async fn run(
             tokio::time::sleep(ABSENT_PAUSE).await;
         }
     };
-    let outcome = tokio::select! {
+    let outcome: Result<Answer, Failed> = tokio::select! {
         // What has come counts, even from a replica that is gone by now.
         biased;
         answer = tokio::time::timeout(limit, asking) => {
@@ -198,7 +227,16 @@ pub(super) async fn run(
             Interruption::Stop(_) => Ok(Answer::Stopped),
         },
     };
-    outcome.map_err(|Failed { kind, told }| {
+    let wrong = match &outcome {
+        Ok(Answer::Whole(whole)) => whole.fault.map(|fault| (fault, Some(whole.status.as_u16()))),
+        Ok(_) => None,
+        Err(failed) => Some((failed.fault, failed.status)),
+    };
+    if let Some((fault, status)) = wrong {
+        ticket.faulted(fault);
+        watch.faulted(fault, status);
+    }
+    outcome.map_err(|Failed { kind, told, .. }| {
         ticket.heard(told);
         kind
     })
@@ -211,6 +249,7 @@ async fn read(
     watch: &mut Watch,
 ) -> Result<Answer, Failed> {
     let (parts, body) = response.into_parts();
+    let status = parts.status;
     let is_json =
         parts.headers.contains_key(header::CONTENT_TYPE) && fit::says(&parts.headers, fit::JSON);
     match parts.status.as_u16() {
@@ -220,26 +259,26 @@ async fn read(
                 let whole = collect(gateway, parts, body).await?.told(reader)?;
                 let answers = whole.status == StatusCode::OK;
                 if answers && !order.expects.holds(whole.kind.as_ref(), &whole.body) {
-                    return Err(FailureKind::Server.into());
+                    return Err(Failed::answered(status, Fault::Garbled));
                 }
                 watch.mark(Mark::FirstToken);
                 Ok(Answer::Whole(whole))
             }
-            None => Err(FailureKind::Server.into()),
+            None => Err(Failed::answered(status, Fault::Garbled)),
         },
         503 if order.bounds.adapter != 0 && door.is_gateway() => {
-            let told = Failed::sent_away(gateway, &parts.headers);
+            let told = Failed::sent_away(gateway, status, &parts.headers);
             let whole = collect(gateway, parts, body).await?;
             if reply::says_not_loaded(&whole.body) { Ok(Answer::Absent) } else { Err(told) }
         }
-        429 | 503 => Err(Failed::sent_away(gateway, &parts.headers)),
+        429 | 503 => Err(Failed::sent_away(gateway, status, &parts.headers)),
         // Our own key was refused, or the path is not there: the replica is not what we think.
-        401 | 403 | 405 => Err(FailureKind::Server.into()),
-        // It failed while it was computed, as TGI says it.
-        424 => Err(FailureKind::Server.into()),
-        404 if !is_json => Err(FailureKind::Server.into()),
+        number @ (401 | 403 | 405 | 424) => Err(Failed::answered(status, by_status(number))),
+        404 if !is_json => Err(Failed::answered(status, Fault::Missing)),
         // Nobody could read what it says.
-        400..=499 if fit::is_encoded(&parts.headers) => Err(FailureKind::Server.into()),
+        400..=499 if fit::is_encoded(&parts.headers) => {
+            Err(Failed::answered(status, Fault::Garbled))
+        }
         // The request is wrong, and would be anywhere: that is the answer.
         400..=499 => {
             let whole = collect(gateway, parts, body).await?;
@@ -247,9 +286,15 @@ async fn read(
                 return Ok(Answer::Absent);
             }
             let own = reader.map(|reader| reader.own());
-            Ok(Answer::Whole(whole.told_wrong(own, door)?))
+            let found = fault::read(door.dialect(), status.as_u16(), &whole.body).fault;
+            let fault = Some(match found {
+                dialect::Fault::TooLong => Fault::TooLong,
+                dialect::Fault::UnknownModel | dialect::Fault::Unsupported => Fault::Missing,
+                _ => Fault::Invalid,
+            });
+            Ok(Answer::Whole(Whole { fault, ..whole.told_wrong(own, door)? }))
         }
-        _ => Err(FailureKind::Server.into()),
+        number => Err(Failed::answered(status, by_status(number))),
     }
 }
 
@@ -257,7 +302,7 @@ async fn read(
 fn is_unknown(door: &Door, whole: &Whole) -> bool {
     let status = whole.status.as_u16();
     let told = || fault::read(door.dialect(), status, &whole.body);
-    !door.is_gateway() && told().fault == Fault::UnknownModel
+    !door.is_gateway() && told().fault == dialect::Fault::UnknownModel
 }
 
 /// The whole answer, or the error that it is too large: another replica's would be just as large.
@@ -276,7 +321,7 @@ async fn collect(
         whole.extend_from_slice(&data);
     }
     let kind = parts.headers.remove(header::CONTENT_TYPE);
-    Ok(Whole { status: parts.status, kind, body: whole.freeze() })
+    Ok(Whole { status: parts.status, kind, body: whole.freeze(), fault: None })
 }
 
 fn too_large(most: usize) -> Whole {
@@ -289,7 +334,7 @@ fn too_large(most: usize) -> Whole {
 impl From<ApiError> for Whole {
     fn from(error: ApiError) -> Self {
         let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_GATEWAY);
-        Self { status, kind: None, body: error.body().into() }
+        Self { status, kind: None, body: error.body().into(), fault: None }
     }
 }
 
@@ -308,7 +353,7 @@ impl Whole {
     fn told_wrong(self, own: Option<Own>, door: &Door) -> Result<Self, FailureKind> {
         let (dialect, status) = (door.dialect(), self.status.as_u16());
         if let Some(name) = door.name()
-            && fault::read(dialect, status, &self.body).fault == Fault::UnknownModel
+            && fault::read(dialect, status, &self.body).fault == dialect::Fault::UnknownModel
         {
             name.forget();
         }

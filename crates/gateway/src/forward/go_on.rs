@@ -110,8 +110,10 @@ impl Relay {
                 self.source = Source::Open(opened);
                 Ok(())
             }
-            Ok(Err(Failed { kind, told })) => {
+            Ok(Err(Failed { kind, told, fault, status })) => {
                 self.ticket.heard(told);
+                self.ticket.faulted(fault);
+                self.watch.faulted(fault, status);
                 Err(Broken::Unresumed(kind))
             }
             Err(_) => self.nothing_came((left, quiet, KEEP_OPEN), out),

@@ -23,6 +23,7 @@ use super::trace::Traced;
 use super::{Asking, ENDPOINTS, Endpoint, Order, Watch, deadline, media, place};
 use crate::app::{Gateway, RequestName};
 use crate::driver::{Go, Ticket};
+use crate::metrics::Fault;
 use crate::reply::{self, Refused};
 use shown::Shown;
 
@@ -255,25 +256,35 @@ impl Picked {
                 let unix_ms = self.gateway.inner.clock.unix_ms();
                 let retry_after =
                     retry_after(headers, unix_ms).filter(|_| kind == FailureKind::Overloaded);
-                Err(self.failed(kind, Told { retry_after, ..Told::default() }).await)
+                let status = Some(status.as_u16());
+                let told = Told { retry_after, ..Told::default() };
+                Err(self.failed(kind, told, (kind.into(), status)).await)
             }
         }
     }
 
     /// There is no answer; returns what the client gets.
     pub async fn unanswered(&mut self, trouble: Trouble) -> Box<Response<Bytes>> {
-        let (kind, is_refused) = match trouble {
-            Trouble::Refused => (FailureKind::Connect, true),
-            Trouble::Unreachable => (FailureKind::Connect, false),
-            Trouble::Broken => (FailureKind::Broken, false),
-            Trouble::Late => (FailureKind::Timeout, false),
+        let (kind, fault) = match trouble {
+            Trouble::Refused => (FailureKind::Connect, Fault::Refused),
+            Trouble::Unreachable => (FailureKind::Connect, Fault::Unreachable),
+            Trouble::Broken => (FailureKind::Broken, Fault::Reset),
+            Trouble::Late => (FailureKind::Timeout, Fault::Timeout),
         };
-        self.failed(kind, Told { is_refused, ..Told::default() }).await
+        let is_refused = fault == Fault::Refused;
+        self.failed(kind, Told { is_refused, ..Told::default() }, (fault, None)).await
     }
 
-    async fn failed(&mut self, kind: FailureKind, told: Told) -> Box<Response<Bytes>> {
+    async fn failed(
+        &mut self,
+        kind: FailureKind,
+        told: Told,
+        (fault, status): (Fault, Option<u16>),
+    ) -> Box<Response<Bytes>> {
         let retry_after = told.retry_after;
         if !std::mem::replace(&mut self.over, true) {
+            self.ticket.faulted(fault);
+            self.watch.faulted(fault, status);
             self.ticket.heard(told);
             self.ticket.broke(kind, false);
         }

@@ -28,6 +28,7 @@ use super::go_on::{Asked, KEEP_OPEN, keep_open};
 use super::{Order, Watch};
 use crate::app::Gateway;
 use crate::driver::{Interruption, Ticket};
+use crate::metrics::Fault;
 
 /// The response that streams the rest.
 pub(super) fn response(
@@ -405,6 +406,7 @@ impl Relay {
         if may && self.can_continue() {
             tracing::warn!(?broken, sent = self.produced, "a stream broke and waits to go on");
             self.cause = Some(broken);
+            self.faulted(broken);
             self.leave();
             self.ticket.broke(broken.kind(), true);
         } else {
@@ -442,11 +444,22 @@ impl Relay {
         out.push(event.into());
         // Who waits for another turn is at no replica that could fail: leaving the line is enough.
         if !matches!(self.source, Source::Line) {
+            self.faulted(broken);
             self.ticket.broke(broken.kind(), false);
         }
         // An engine that hangs after it said that it failed is left at once.
         self.source = Source::Line;
         self.watch.end(200, broken.termination());
+    }
+}
+
+impl Relay {
+    /// Counts what was wrong with the replica whose stream broke.
+    fn faulted(&mut self, broken: Broken) {
+        if let Some(fault) = broken.fault() {
+            self.ticket.faulted(fault);
+            self.watch.faulted(fault, None);
+        }
     }
 }
 
@@ -468,6 +481,16 @@ impl Broken {
             Self::Said => FailureKind::Server,
             Self::Silent | Self::Late => FailureKind::Timeout,
             Self::Unresumed(kind) => kind,
+        }
+    }
+
+    /// What was wrong with the replica; none where that is counted already, or nothing was.
+    const fn fault(self) -> Option<Fault> {
+        match self {
+            Self::Off => Some(Fault::Truncated),
+            Self::Said => Some(Fault::Failed),
+            Self::Silent => Some(Fault::Stalled),
+            Self::Late | Self::Unresumed(_) => None,
         }
     }
 

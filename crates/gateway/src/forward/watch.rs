@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pilotage_core::traffic::Name;
 use pilotage_core::{Band, Refusal, Span, Time, Tokens, traffic};
-use pilotage_lens::{Gaps, Mark, Termination, Timeline};
+use pilotage_lens::{AttemptFault, Gaps, Mark, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 
 use super::generation::{Generation, Told};
@@ -18,6 +18,7 @@ use super::trace::Traced;
 use crate::app::Gateway;
 use crate::auth::Caller;
 use crate::driver::Reason;
+use crate::metrics::Fault;
 use crate::quotas::{Header, Lease};
 use crate::table::Lane;
 use crate::trail::Seat;
@@ -46,6 +47,14 @@ pub(crate) struct Detours {
     resumed: u32,
     /// Replicas of earlier attempts.
     earlier: Vec<Name>,
+    /// What was wrong with each of these.
+    faults: Vec<Option<AttemptFault>>,
+    /// What is wrong with the last attempt.
+    fault: Option<AttemptFault>,
+    /// Whether the connection to its replica was open already.
+    reused: Option<bool>,
+    /// Requests that waited when it got in line.
+    waiting: u32,
     /// Whether the engine said something that had to be put right.
     corrupted: bool,
 }
@@ -231,14 +240,34 @@ impl Watch {
     /// The request goes to a replica, perhaps in the middle of its answer.
     pub(crate) fn moved(&mut self, attempt: u32, why: &Reason) {
         self.attempts = attempt;
-        let before = self.why.replace(why.clone());
-        self.detours.earlier.extend(before.map(|why| why.replica().name.clone()));
+        let (fault, detours) = (self.detours.fault.take(), &mut self.detours);
+        detours.reused = None;
+        if let Some(before) = self.why.replace(why.clone()) {
+            detours.earlier.push(before.replica().name.clone());
+            detours.faults.push(fault);
+        }
         self.show(|seen| seen.why = Some(why.clone()));
         self.tell(|told| {
             told.attempts = attempt;
             told.why = Some(why.clone());
             told.detours.clone_from(&self.detours);
         });
+    }
+
+    /// So many waited when it got in line.
+    pub(crate) const fn found_waiting(&mut self, requests: u32) {
+        self.detours.waiting = requests;
+    }
+
+    /// The replica answers, over a connection that was open already or not.
+    pub(crate) const fn reused(&mut self, reused: bool) {
+        self.detours.reused = Some(reused);
+    }
+
+    /// What was wrong with the attempt, with the status that its replica answered with.
+    pub(crate) fn faulted(&mut self, fault: Fault, status: Option<u16>) {
+        self.detours.fault = Some(AttemptFault { what: fault.name(), status });
+        self.tell_detours();
     }
 
     /// The body, asked for at that time, is here.

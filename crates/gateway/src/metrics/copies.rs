@@ -51,6 +51,19 @@ impl Copies {
         }
     }
 
+    /// Shows a lane's series at zero.
+    pub(super) fn zero(&self, lane: &str) {
+        for outcome in Termination::ALL.map(Termination::name).into_iter().chain([DROPPED]) {
+            drop(self.requests.get(&[lane], &[outcome]));
+        }
+        for kind in TOKEN_TYPES {
+            drop(self.tokens.get(&[lane], &[kind]));
+        }
+        for family in [&self.ttft, &self.tpot] {
+            family.enter(&[lane]);
+        }
+    }
+
     /// Counts a copy that ended.
     pub(super) fn count(&self, record: &Record) {
         let lane = [record.lane.as_deref().unwrap_or_default()];
@@ -59,21 +72,21 @@ impl Copies {
             Termination::Ok if record.status >= 400 => Termination::BadRequest,
             termination => termination,
         };
-        self.requests.get(&lane, &[outcome.name()]).inc();
+        self.requests.of(&lane, &[outcome.name()]).inc();
         for (kind, count) in TOKEN_TYPES.into_iter().zip(typed(record.tokens)) {
-            self.tokens.get(&lane, &[kind]).inc_by(count.into());
+            self.tokens.of(&lane, &[kind]).inc_by(count.into());
         }
         if let Some(ttft) = record.ttft {
-            self.ttft.get(&lane, &[]).observe(ttft.as_secs_f64());
+            self.ttft.of(&lane, &[]).observe(ttft.as_secs_f64());
         }
         if let Some(tpot) = record.tpot {
-            self.tpot.get(&lane, &[]).observe(tpot.as_secs_f64());
+            self.tpot.of(&lane, &[]).observe(tpot.as_secs_f64());
         }
     }
 
     /// Counts a copy that was not sent.
     pub(super) fn dropped(&self, lane: &str) {
-        self.requests.get(&[lane], &[DROPPED]).inc();
+        self.requests.of(&[lane], &[DROPPED]).inc();
     }
 
     /// A lane is gone.

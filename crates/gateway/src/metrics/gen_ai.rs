@@ -1,8 +1,10 @@
 //! The same under OpenTelemetry's names for generative AI, by model and operation. Which names there are
-//! depends on the version of the conventions: this is the table.
+//! depends on the version of the conventions: this is the table. The gateway is a server to its clients and a
+//! client to engines: it has the names of both sides.
 
 use std::sync::OnceLock;
 
+use parking_lot::RwLock;
 use pilotage_lens::{Record, Termination};
 use pilotage_shell::metrics::{
     About, DURATION_SECONDS, Family, GenAi as Version, Histogram, Labels, Metrics, TOKENS,
@@ -10,7 +12,7 @@ use pilotage_shell::metrics::{
 };
 use prometheus_client::metrics::counter::Counter;
 
-/// `gen_ai.provider.name`: conventions let those that they do not list name themselves.
+/// `gen_ai.provider.name` of the server: conventions let those that they do not list name themselves.
 const PROVIDER: &str = "pilotage";
 
 /// `gen_ai.operation.name`, of which the last is for what has no name there.
@@ -28,6 +30,10 @@ pub(super) struct GenAi {
     ttft: Family<Histogram>,
     tpot: Family<Histogram>,
     tokens: Usage,
+    /// Of calls to engines.
+    calls: Family<Histogram>,
+    /// The same until their first token, which only the newer conventions have.
+    first: Option<Family<Histogram>>,
 }
 
 /// How tokens are told.
@@ -43,7 +49,13 @@ enum Usage {
 #[derive(Debug, Default)]
 pub(super) struct OfModel {
     operations: [OnceLock<Series>; OPERATIONS.len()],
+    /// By operation, server, and how they ended: few, as a model has one or two servers.
+    calls: RwLock<Vec<(Call, Histogram)>>,
+    first: RwLock<Vec<(Call, Histogram)>>,
 }
+
+/// Operation, the server that was asked, and the error; empty where there was none.
+type Call = [&'static str; 3];
 
 #[derive(Debug)]
 struct Series {
@@ -113,7 +125,36 @@ impl GenAi {
                 &TPOT_SECONDS,
             ),
             tokens,
+            calls: histogram(
+                "gen_ai_client_operation_duration_seconds",
+                "From the first attempt at an engine to the end of its answer, retries included (OpenTelemetry: gen_ai.client.operation.duration)",
+                WITH_ERROR,
+                &DURATION_SECONDS,
+            ),
+            first: (metrics.names().gen_ai == Version::Latest).then(|| {
+                histogram(
+                    "gen_ai_client_operation_time_to_first_chunk_seconds",
+                    "From the last attempt at an engine to the first token of its stream (OpenTelemetry: gen_ai.client.operation.time_to_first_chunk)",
+                    OPERATION,
+                    &TTFT_SECONDS,
+                )
+            }),
         }
+    }
+
+    /// There is a model of that name.
+    pub(super) fn enter(&self, model: &str) {
+        for family in self.histograms() {
+            family.enter(&[model]);
+        }
+        match &self.tokens {
+            Usage::Sizes(family) => family.enter(&[model]),
+            Usage::Counters(families) => families.iter().for_each(|family| family.enter(&[model])),
+        }
+    }
+
+    fn histograms(&self) -> impl Iterator<Item = &Family<Histogram>> {
+        [&self.duration, &self.ttft, &self.tpot, &self.calls].into_iter().chain(&self.first)
     }
 
     pub(super) fn count(&self, model: &OfModel, name: &str, record: &Record) {
@@ -122,9 +163,10 @@ impl GenAi {
         series.duration[record.termination as usize]
             .get_or_init(|| {
                 let error = if is_ok(record) { "" } else { record.termination.name() };
-                self.duration.get(&[name], &[OPERATIONS[at], PROVIDER, error])
+                self.duration.of(&[name], &[OPERATIONS[at], PROVIDER, error])
             })
             .observe(record.total.as_secs_f64());
+        self.count_call(model, name, OPERATIONS[at], record);
         if !is_ok(record) {
             return;
         }
@@ -137,26 +179,52 @@ impl GenAi {
         series.tokens.count(record);
     }
 
+    /// Counts what engines were asked for it. Answers that others had asked for are none.
+    fn count_call(&self, model: &OfModel, name: &str, operation: &'static str, record: &Record) {
+        if record.attempts == 0 || record.merged {
+            return;
+        }
+        let error = if is_ok(record) { "" } else { record.termination.name() };
+        let server = record.runtime.unwrap_or(PROVIDER);
+        let phases = &record.phases;
+        let took = phases.retry
+            + phases.connect
+            + phases.prefill
+            + phases.decode
+            + phases.client_blocked
+            + phases.other;
+        found(&model.calls, [operation, server, error], |call| self.calls.of(&[name], &call))
+            .observe(took.as_secs_f64());
+        let Some(family) = self.first.as_ref().filter(|_| record.stream && is_ok(record)) else {
+            return;
+        };
+        if record.ttft.is_some() {
+            let make = |[operation, server, _]: Call| family.of(&[name], &[operation, server]);
+            let took = phases.connect + phases.prefill;
+            found(&model.first, [operation, server, ""], make).observe(took.as_secs_f64());
+        }
+    }
+
     fn series(&self, model: &str, operation: &'static str) -> Series {
         let words = [operation, PROVIDER];
         let tokens = match &self.tokens {
             Usage::Sizes(family) => Tokens::Sizes(
-                ["input", "output"].map(|kind| family.get(&[model], &[operation, PROVIDER, kind])),
+                ["input", "output"].map(|kind| family.of(&[model], &[operation, PROVIDER, kind])),
             ),
             Usage::Counters(families) => {
-                Tokens::Counters(families.each_ref().map(|family| family.get(&[model], &words)))
+                Tokens::Counters(families.each_ref().map(|family| family.of(&[model], &words)))
             }
         };
         Series {
             duration: Default::default(),
-            ttft: self.ttft.get(&[model], &words),
-            tpot: self.tpot.get(&[model], &words),
+            ttft: self.ttft.of(&[model], &words),
+            tpot: self.tpot.of(&[model], &words),
             tokens,
         }
     }
 
     pub(super) fn forget(&self, model: &str) {
-        for family in [&self.duration, &self.ttft, &self.tpot] {
+        for family in self.histograms() {
             family.remove(&[model]);
         }
         match &self.tokens {
@@ -183,6 +251,26 @@ impl Tokens {
             }
         }
     }
+}
+
+/// The series of a call, made with the first such call.
+fn found(
+    known: &RwLock<Vec<(Call, Histogram)>>,
+    call: Call,
+    make: impl FnOnce(Call) -> Histogram,
+) -> Histogram {
+    let of = |known: &[(Call, Histogram)]| {
+        known.iter().find(|(one, _)| *one == call).map(|(_, series)| series.clone())
+    };
+    if let Some(series) = of(&known.read()) {
+        return series;
+    }
+    let mut known = known.write();
+    of(&known).unwrap_or_else(|| {
+        let series = make(call);
+        known.push((call, series.clone()));
+        series
+    })
 }
 
 /// Whether the request got its answer. An answer with an error of the request's own has the termination of a

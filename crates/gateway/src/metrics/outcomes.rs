@@ -44,6 +44,6 @@ impl Outcomes {
     }
 
     pub(super) fn count(&self, lane: &str, outcome: &'static str) {
-        self.counters.get(&[lane], &[outcome]).inc();
+        self.counters.of(&[lane], &[outcome]).inc();
     }
 }

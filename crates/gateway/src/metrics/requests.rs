@@ -54,6 +54,8 @@ pub(super) struct Requests {
     overhead: Histogram,
     gen_ai: GenAi,
     lanes: Arc<RwLock<HashMap<String, Arc<OfLane>>>>,
+    /// What counts for requests of no lane, and for what ends late of one that is gone.
+    other: Arc<OnceLock<Arc<OfLane>>>,
 }
 
 /// How long things took, by lane.
@@ -184,6 +186,7 @@ impl Requests {
             overhead: metrics.histograms(overhead, &OVERHEAD_SECONDS).get(&[], &[]),
             gen_ai: GenAi::new(metrics),
             lanes: Arc::default(),
+            other: Arc::default(),
         };
         for termination in Termination::ALL {
             drop(this.ended(OTHER, termination, usual_status(termination)));
@@ -193,17 +196,20 @@ impl Requests {
 
     /// Shows a lane's series at zero.
     pub(super) fn zero(&self, lane: &str) {
+        self.ended.enter(&[lane]);
         for termination in Termination::ALL {
             drop(self.ended(lane, termination, usual_status(termination)));
         }
-        drop(self.of(lane));
+        self.lanes.write().entry(lane.to_owned()).or_insert_with(|| Arc::new(self.make(lane)));
     }
 
     pub(super) fn set_goals(&self, lane: &str, goals: [Goal; Band::ALL.len()]) {
-        *self.of(lane).goals.write() = goals;
+        if let Some(known) = self.lanes.read().get(lane) {
+            *known.goals.write() = goals;
+        }
     }
 
-    /// A lane is gone, and its series with it; what comes late is counted anew.
+    /// A lane is gone, and its series with it; what comes late counts as `_other`.
     pub(super) fn forget(&self, lane: &str) {
         self.lanes.write().remove(lane);
         let counters = [&self.ended, &self.tokens, &self.retries, &self.merged, &self.corrupted];
@@ -227,7 +233,8 @@ impl Requests {
             .get_or_init(|| self.ended(&lane.name, record.termination, record.status))
             .inc();
         let example = record
-            .sampled
+            .kept
+            .any()
             .then_some(Example { unix_ms: record.unix_ms, trace_id: record.trace_id });
         lane.count(record, example);
         if record.attempts > 0 {
@@ -258,13 +265,12 @@ impl Requests {
         if let Some(known) = self.lanes.read().get(lane) {
             return Arc::clone(known);
         }
-        let mut lanes = self.lanes.write();
-        let made = || Arc::new(self.make(lane));
-        Arc::clone(lanes.entry(lane.to_owned()).or_insert_with(made))
+        Arc::clone(self.other.get_or_init(|| Arc::new(self.make(OTHER))))
     }
 
     fn make(&self, name: &str) -> OfLane {
         let lane = [name];
+        self.gen_ai.enter(name);
         OfLane {
             name: name.to_owned(),
             ended: Default::default(),
@@ -293,7 +299,7 @@ impl Requests {
     }
 
     fn ended(&self, lane: &str, termination: Termination, status: u16) -> Counter {
-        self.ended.get(&[lane], &[termination.name(), CLASSES[class(status)]])
+        self.ended.of(&[lane], &[termination.name(), CLASSES[class(status)]])
     }
 }
 

@@ -17,8 +17,7 @@ impl Gateway {
             for tenant in lanes.iter_mut().flat_map(|lane| &mut lane.tenants) {
                 directory.name(tenant.entitlement.tenant).clone_into(&mut tenant.name);
             }
-            inner.counts.standing.show(&lanes);
-            inner.counts.tenants.keep(|name| directory.find(name).is_some());
+            inner.counts.show(&lanes);
         }
         inner.metrics.expose(accept)
     }

@@ -1,15 +1,13 @@
 //! How replicas and tenants stand at the moment of a scrape. Nothing of it is counted on the way of requests:
 //! lanes are asked when somebody looks, and what is gone since then is removed.
 
-use std::collections::BTreeSet;
-
 use pilotage_shell::metrics::{About, Family, Labels, Level, Metrics};
 
 use super::tenants::TENANTS_MAX;
 use crate::driver::LaneStatus;
 
 /// Most replicas, of all lanes, that have series of their own.
-const REPLICAS_MAX: usize = 2_000;
+pub(super) const REPLICAS_MAX: usize = 2_000;
 
 /// What lanes say.
 #[derive(Clone, Debug)]
@@ -35,7 +33,10 @@ impl Standing {
         Self {
             requests: replica("pilotage_replica_requests", "Requests at a replica"),
             tokens: replica("pilotage_replica_tokens", "KV tokens of the requests at a replica"),
-            up: replica("pilotage_replica_up", "1 while a replica takes work"),
+            up: replica(
+                "pilotage_replica_up",
+                "1 while a replica takes work; of _other, how many do",
+            ),
             queued: tenant(
                 "pilotage_tenant_queue_requests",
                 "Requests of a tenant, and of those below it, waiting for a turn",
@@ -51,35 +52,26 @@ impl Standing {
         }
     }
 
-    /// Shows how these lanes stand, and nothing else.
+    /// Shows how these lanes stand, and nothing else. What is one too many is added up.
     pub(super) fn show(&self, lanes: &[LaneStatus]) {
-        let mut replicas = BTreeSet::new();
-        let mut tenants = BTreeSet::new();
-        for lane in lanes {
-            for replica in &lane.replicas {
-                let names = [&*lane.name, &*replica.name];
-                self.requests.get(&names, &[]).set(replica.in_flight.into());
-                self.tokens.get(&names, &[]).set(replica.tokens_in_flight);
-                self.up.get(&names, &[]).set(replica.up.into());
-                replicas.insert(names);
-            }
-            // What is below a tenant counts with it; its own requests alone would come under the same name.
-            for tenant in lane.tenants.iter().filter(|tenant| !tenant.entitlement.own) {
-                let names = [&*lane.name, &*tenant.name];
-                let entitlement = tenant.entitlement;
-                self.queued.get(&names, &[]).set(entitlement.queued.into());
-                self.usage.get(&names, &[]).set(entitlement.usage);
-                self.guaranteed.get(&names, &[]).set(entitlement.guaranteed);
-                tenants.insert(names);
-            }
-        }
-        let among = |there: &BTreeSet<[&str; 2]>, row: &[Box<str>]| matches!(row, [lane, name] if there.contains(&[&**lane, &**name]));
-        for family in [&self.requests, &self.tokens, &self.up] {
-            family.keep(|row| among(&replicas, row));
-        }
-        for family in [&self.queued, &self.usage, &self.guaranteed] {
-            family.keep(|row| among(&tenants, row));
-        }
+        let replicas = || {
+            lanes.iter().flat_map(|lane| {
+                lane.replicas.iter().map(|replica| ([&*lane.name, &*replica.name], replica))
+            })
+        };
+        // What is below a tenant counts with it; its own requests alone would come under the same name.
+        let tenants = || {
+            lanes.iter().flat_map(|lane| {
+                let tenants = lane.tenants.iter().filter(|tenant| !tenant.entitlement.own);
+                tenants.map(|tenant| ([&*lane.name, &*tenant.name], tenant.entitlement))
+            })
+        };
+        self.requests.show(replicas().map(|(names, one)| (names, one.in_flight.into())));
+        self.tokens.show(replicas().map(|(names, one)| (names, one.tokens_in_flight)));
+        self.up.show(replicas().map(|(names, one)| (names, one.up.into())));
+        self.queued.show(tenants().map(|(names, one)| (names, one.queued.into())));
+        self.usage.show(tenants().map(|(names, one)| (names, one.usage)));
+        self.guaranteed.show(tenants().map(|(names, one)| (names, one.guaranteed)));
     }
 
     /// A lane is gone.

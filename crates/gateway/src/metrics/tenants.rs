@@ -1,7 +1,7 @@
-//! What is counted by tenant. There are far more tenants than lanes, and issuers of tokens may name
-//! any number of them: only so many are shown, and the others are added up.
+//! What is counted by tenant. There are far more tenants than lanes: only so many are shown, and the others are
+//! added up, with what ends late of those that are gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -22,10 +22,17 @@ const OUTCOMES: [&str; 4] = ["answered", "client", "limited", "failed"];
 /// Tenants.
 #[derive(Clone, Debug)]
 pub(super) struct Tenants {
+    families: Families,
+    known: Arc<RwLock<HashMap<Name, Arc<OfTenant>>>>,
+    /// What counts for all that have no series of their own.
+    others: Arc<OfTenant>,
+}
+
+#[derive(Clone, Debug)]
+struct Families {
     requests: Family<Counter>,
     tokens: Family<Counter>,
     charged: Family<Amount>,
-    known: Arc<RwLock<HashMap<Name, Arc<OfTenant>>>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +46,7 @@ impl Tenants {
     pub(super) fn new(metrics: &Metrics) -> Self {
         let by = |word: &'static [&'static str]| Labels::new(&["tenant"], word);
         let about = |name, help, labels| About::new(name, help, labels).at_most(TENANTS_MAX);
-        Self {
+        let families = Families {
             requests: metrics.family(about(
                 "pilotage_tenant_requests",
                 "Requests of a tenant that ended, by outcome: answered, client (wrong, or given up), limited (by its quotas), failed",
@@ -55,8 +62,9 @@ impl Tenants {
                 "What a tenant was charged, in units of the currency of prices",
                 by(&[]),
             )),
-            known: Arc::default(),
-        }
+        };
+        let others = Arc::new(families.of(OTHER));
+        Self { families, known: Arc::default(), others }
     }
 
     /// Counts a request that ended. One of which nobody knows whose it is counts for nobody.
@@ -72,36 +80,42 @@ impl Tenants {
         }
     }
 
-    /// Only these are tenants from now on.
-    pub(super) fn keep(&self, is_there: impl Fn(&str) -> bool) {
-        self.known.write().retain(|name, _| is_there(name) || name.as_str() == OTHER);
-        for family in [&self.requests, &self.tokens] {
-            family.keep(|names| is_there(&names[0]));
+    /// These are the tenants from now on: all of them at zero, as far as there is room, and the others gone.
+    pub(super) fn set<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let there: BTreeSet<&str> = names.collect();
+        let is_there = |name: &str| there.contains(name);
+        let mut known = self.known.write();
+        known.retain(|name, _| is_there(name));
+        self.families.keep(is_there);
+        for name in there {
+            if known.len() >= TENANTS_MAX {
+                break;
+            }
+            known.entry(name.into()).or_insert_with(|| Arc::new(self.families.of(name)));
         }
-        self.charged.keep(|names| is_there(&names[0]));
     }
 
+    /// Those that count for a name, which may be one too many, or gone.
     fn of(&self, name: &Name) -> Arc<OfTenant> {
         let known = self.known.read();
-        if let Some(tenant) = known.get(name) {
-            return Arc::clone(tenant);
-        }
-        let is_full = known.len() >= TENANTS_MAX;
-        if let Some(tenant) = known.get(OTHER).filter(|_| is_full) {
-            return Arc::clone(tenant);
-        }
-        drop(known);
-        let name = if is_full { Name::from(OTHER) } else { name.clone() };
-        let made = Arc::new(self.make(&name));
-        Arc::clone(self.known.write().entry(name).or_insert(made))
+        Arc::clone(known.get(name).unwrap_or(&self.others))
     }
+}
 
-    fn make(&self, name: &str) -> OfTenant {
+impl Families {
+    fn of(&self, name: &str) -> OfTenant {
         OfTenant {
             requests: OUTCOMES.map(|outcome| self.requests.get(&[name], &[outcome])),
             tokens: TOKEN_TYPES.map(|kind| self.tokens.get(&[name], &[kind])),
             charged: self.charged.get(&[name], &[]),
         }
+    }
+
+    fn keep(&self, is_there: impl Fn(&str) -> bool) {
+        for family in [&self.requests, &self.tokens] {
+            family.keep(|names| is_there(&names[0]));
+        }
+        self.charged.keep(|names| is_there(&names[0]));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is counted of records, and what a scrape shows of it.
 
 use pilotage_core::traffic::Name;
+use pilotage_lens::trace::Reasons;
 use pilotage_lens::{Gaps, Phases, Termination};
 use pilotage_shell::metrics::{GenAi, Names};
 
@@ -19,6 +20,7 @@ fn record(lane: Option<&str>, tenant: &str) -> Record {
         trace_id: 7,
         span_id: 1,
         sampled: true,
+        kept: Reasons::sampled(true),
         tenant: Some(Name::from(tenant)),
         path: "/v1/chat/completions",
         lane: lane.map(Name::from),
@@ -50,6 +52,7 @@ fn a_record_counts_for_its_lane_its_tenant_and_its_goals() {
     let metrics = Metrics::new();
     let counts = GatewayMetrics::new(&metrics);
     drop(counts.lane("a"));
+    counts.set_tenants(["ann"].into_iter());
     let mut goals = pilotage_core::scale::Policy::default().goals;
     goals[Band::Realtime as usize].ttft = Some(Span::from_millis(700));
     goals[Band::Realtime as usize].tpot = Some(Span::from_millis(50));
@@ -94,8 +97,21 @@ fn a_record_counts_for_its_lane_its_tenant_and_its_goals() {
 fn traces_that_nobody_keeps_are_no_examples() {
     let metrics = Metrics::new();
     let counts = GatewayMetrics::new(&metrics);
-    counts.count(&Record { sampled: false, ..record(Some("a"), "ann") }, Span::ZERO);
+    // Drawn, but there was no room for it.
+    let lost = Record { sampled: true, kept: Reasons::default(), ..record(Some("a"), "ann") };
+    counts.count(&lost, Span::ZERO);
     assert!(!metrics.encode().contains("trace_id"));
+    // Not drawn, but kept for how it went.
+    let failed = Record {
+        sampled: false,
+        kept: Reasons::default(),
+        termination: Termination::Timeout,
+        status: 504,
+        ..record(Some("a"), "ann")
+    };
+    let goals = pilotage_core::scale::Policy::default().goals;
+    counts.count(&Record { kept: Reasons::of(&failed, &goals), ..failed }, Span::ZERO);
+    assert!(metrics.encode().contains("trace_id"));
 }
 
 #[test]
@@ -103,6 +119,7 @@ fn ends_that_are_nobodys_fault_miss_no_objective() {
     let check = |termination, status, expect: (u64, u64)| {
         let metrics = Metrics::new();
         let counts = GatewayMetrics::new(&metrics);
+        drop(counts.lane("a"));
         let ended =
             Record { termination, status, ttft: None, tpot: None, ..record(Some("a"), "t") };
         counts.count(&ended, Span::ZERO);
@@ -139,11 +156,85 @@ fn a_lane_that_is_gone_has_no_series() {
 }
 
 #[test]
+fn what_ends_late_brings_back_nothing_and_is_not_lost() {
+    let metrics = Metrics::new();
+    let counts = GatewayMetrics::new(&metrics);
+    let gauges = counts.lane("gone");
+    counts.set_tenants(["ann"].into_iter());
+    gauges.faults.enter("gone-0");
+    counts.forget("gone");
+    counts.set_tenants([].into_iter());
+    let late = record(Some("gone"), "ann");
+    counts.count(&late, Span::ZERO);
+    counts.generated(Some("gone"), late.tokens, 2);
+    counts.gaps("gone", [(Span::from_millis(20), 3)].into_iter());
+    counts.copied(&late);
+    counts.copy_dropped("gone");
+    counts.hedge("gone", "won");
+    counts.resume("gone", "resumed");
+    gauges.faults.count(Some("gone-0"), Fault::Reset);
+    counts.set_goals("gone", pilotage_core::scale::Policy::default().goals);
+    let text = metrics.encode();
+    assert!(!text.contains("gone") && !text.contains("\"ann\""), "{text}");
+    has(
+        &metrics,
+        &[
+            "pilotage_requests_total{lane=\"_other\",termination=\"ok\",status_class=\"2xx\"} 1",
+            "pilotage_tokens_total{lane=\"_other\",type=\"output\"} 20",
+            "pilotage_retries_total{lane=\"_other\"} 1",
+            "pilotage_inter_token_latency_seconds_count{lane=\"_other\"} 3",
+            "pilotage_mirrored_requests_total{lane=\"_other\",outcome=\"ok\"} 1",
+            "pilotage_mirrored_requests_total{lane=\"_other\",outcome=\"dropped\"} 1",
+            "pilotage_hedges_total{lane=\"_other\",outcome=\"won\"} 1",
+            "pilotage_resumes_total{lane=\"_other\",outcome=\"resumed\"} 1",
+            "pilotage_tenant_requests_total{tenant=\"_other\",outcome=\"answered\"} 1",
+            "pilotage_upstream_faults_total{lane=\"_other\",replica=\"_other\",fault=\"reset\"} 1",
+            "gen_ai_client_operation_duration_seconds_count{gen_ai_request_model=\"_other\",gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"pilotage\",error_type=\"\"} 1",
+        ],
+    );
+}
+
+#[test]
+fn all_that_is_configured_is_there_at_zero() {
+    let metrics = Metrics::new();
+    let counts = GatewayMetrics::new(&metrics);
+    drop(counts.lane("a"));
+    counts.set_tenants(["ann"].into_iter());
+    let mut lines = vec![
+        "pilotage_mirrored_tokens_total{lane=\"a\",type=\"input\"} 0".to_owned(),
+        "pilotage_mirrored_requests_total{lane=\"a\",outcome=\"dropped\"} 0".to_owned(),
+        "pilotage_tenant_tokens_total{tenant=\"ann\",type=\"cached\"} 0".to_owned(),
+        "pilotage_tenant_charged_total{tenant=\"ann\"} 0".to_owned(),
+        "pilotage_tenant_charged_total{tenant=\"_other\"} 0".to_owned(),
+    ];
+    for outcome in ["answered", "client", "limited", "failed"] {
+        for tenant in ["ann", "_other"] {
+            lines.push(format!(
+                "pilotage_tenant_requests_total{{tenant=\"{tenant}\",outcome=\"{outcome}\"}} 0"
+            ));
+        }
+    }
+    for termination in Termination::ALL.map(Termination::name) {
+        lines.push(format!(
+            "pilotage_mirrored_requests_total{{lane=\"a\",outcome=\"{termination}\"}} 0"
+        ));
+    }
+    for fault in Fault::ALL.map(Fault::name) {
+        lines.push(format!(
+            "pilotage_upstream_faults_total{{lane=\"a\",replica=\"_other\",fault=\"{fault}\"}} 0"
+        ));
+    }
+    has(&metrics, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
 fn tenants_are_bounded_and_leave() {
     let metrics = Metrics::new();
     let counts = GatewayMetrics::new(&metrics);
-    for number in 0..10_000 {
-        counts.count(&record(Some("a"), &format!("tenant-{number}")), Span::ZERO);
+    let names: Vec<String> = (0..10_000).map(|number| format!("tenant-{number:04}")).collect();
+    counts.set_tenants(names.iter().map(String::as_str));
+    for name in &names {
+        counts.count(&record(Some("a"), name), Span::ZERO);
     }
     let lines = |text: &str| {
         text.lines().filter(|line| line.starts_with("pilotage_tenant_charged_total{")).count()
@@ -151,11 +242,72 @@ fn tenants_are_bounded_and_leave() {
     let text = metrics.encode();
     assert_eq!(lines(&text), tenants::TENANTS_MAX + 1);
     has(&metrics, &["pilotage_tenant_requests_total{tenant=\"_other\",outcome=\"answered\"} 9500"]);
-    counts.tenants.keep(|name| name == "tenant-3");
+    counts.set_tenants(["tenant-0003", "tenant-9000"].into_iter());
     let text = metrics.encode();
-    assert_eq!(lines(&text), 2, "who is there, and the others");
-    counts.count(&record(Some("a"), "tenant-7"), Span::ZERO);
-    has(&metrics, &["pilotage_tenant_requests_total{tenant=\"tenant-7\",outcome=\"answered\"} 1"]);
+    assert_eq!(lines(&text), 3, "who is there, and the others");
+    counts.count(&record(Some("a"), "tenant-9000"), Span::ZERO);
+    has(
+        &metrics,
+        &[
+            "pilotage_tenant_requests_total{tenant=\"tenant-0003\",outcome=\"answered\"} 1",
+            "pilotage_tenant_requests_total{tenant=\"tenant-9000\",outcome=\"answered\"} 1",
+            "pilotage_tenant_requests_total{tenant=\"_other\",outcome=\"answered\"} 9500",
+        ],
+    );
+}
+
+#[test]
+fn faults_count_for_their_replica_as_long_as_it_is_there() {
+    let metrics = Metrics::new();
+    let counts = GatewayMetrics::new(&metrics);
+    let faults = counts.lane("a").faults;
+    faults.enter("a-0");
+    faults.count(Some("a-0"), Fault::TooLong);
+    faults.count(Some("nobody"), Fault::TooLong);
+    faults.count(None, Fault::Reset);
+    has(
+        &metrics,
+        &[
+            "pilotage_upstream_faults_total{lane=\"a\",replica=\"a-0\",fault=\"too_long\"} 1",
+            "pilotage_upstream_faults_total{lane=\"a\",replica=\"_other\",fault=\"too_long\"} 1",
+            "pilotage_upstream_faults_total{lane=\"a\",replica=\"_other\",fault=\"reset\"} 1",
+        ],
+    );
+    counts.show(&[]);
+    faults.count(Some("a-0"), Fault::TooLong);
+    assert!(!metrics.encode().contains("a-0"), "it is gone");
+    has(
+        &metrics,
+        &["pilotage_upstream_faults_total{lane=\"a\",replica=\"_other\",fault=\"too_long\"} 2"],
+    );
+}
+
+#[test]
+fn calls_to_engines_are_those_of_a_client() {
+    let metrics = Metrics::named(Names { gen_ai: GenAi::Latest, ..Names::default() });
+    let counts = GatewayMetrics::new(&metrics);
+    drop(counts.lane("a"));
+    let answered = Record { runtime: Some("vllm"), ..record(Some("a"), "ann") };
+    counts.count(&answered, Span::ZERO);
+    counts.count(&Record { merged: true, ..answered.clone() }, Span::ZERO);
+    counts.count(&Record { attempts: 0, ..answered.clone() }, Span::ZERO);
+    let failed = Record { termination: Termination::Timeout, status: 504, ..answered };
+    counts.count(&failed, Span::ZERO);
+    let labels =
+        "gen_ai_request_model=\"a\",gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"vllm\"";
+    let name = "gen_ai_client_operation_duration_seconds";
+    let first = "gen_ai_client_operation_time_to_first_chunk_seconds";
+    has(
+        &metrics,
+        &[
+            // Its wait in the queue is none of the engine's.
+            &format!("{name}_sum{{{labels},error_type=\"\"}} 0.75"),
+            &format!("{name}_count{{{labels},error_type=\"\"}} 1"),
+            &format!("{name}_count{{{labels},error_type=\"timeout\"}} 1"),
+            &format!("{first}_sum{{{labels}}} 0.5"),
+            &format!("{first}_count{{{labels}}} 1"),
+        ],
+    );
 }
 
 #[test]
@@ -177,7 +329,9 @@ fn names_made_up_by_clients_are_one_series() {
 fn newer_conventions_count_tokens_and_older_ones_their_sizes() {
     let check = |gen_ai, there: &str, missing: &str| {
         let metrics = Metrics::named(Names { gen_ai, ..Names::default() });
-        GatewayMetrics::new(&metrics).count(&record(Some("a"), "ann"), Span::ZERO);
+        let counts = GatewayMetrics::new(&metrics);
+        drop(counts.lane("a"));
+        counts.count(&record(Some("a"), "ann"), Span::ZERO);
         let text = metrics.encode();
         assert!(text.contains(there), "{there} is not in\n{text}");
         assert!(!text.contains(missing), "{missing} is in\n{text}");

@@ -111,7 +111,8 @@ async fn traces_are_sampled_as_the_sampler_says() {
     let taken = taking(&gateway);
     let check = async |sampler: Option<(&str, &str)>, flags: Option<&str>, expect: bool| {
         if let Some((name, part)) = sampler {
-            gateway.set_sampler(Sampler::parse(Some(name), Some(part)).unwrap());
+            let sampler = Sampler::parse(Some(name), Some(part)).unwrap();
+            gateway.set_tracer(Arc::new(sampler));
         }
         let mut request = chat(PROMPT);
         if let Some(flags) = flags {

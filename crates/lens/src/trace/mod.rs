@@ -4,6 +4,7 @@
 //! keeping is decided by how its request went, and a request that is not kept costs nothing. Whoever has the record makes
 //! the same spans of it, with the same ids. They hold no prompt, no answer and no key, as the record has none.
 
+mod keep;
 mod key;
 mod reference;
 mod sample;
@@ -13,6 +14,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use keep::{Drawn, Head, Tracer};
 pub use key::{Convention, Key, OptInError, Row, TABLE};
 pub use reference::reference;
 pub use sample::{Goals, Kept, Reasons, Sampler, SamplerError, Tail};

@@ -23,7 +23,8 @@ pub fn reference() -> String {
         "# Traces\n\nWhat is sent for a request whose trace is kept. How to have it sent: [guide](../guide/traces.md).\n\n\
          ## Spans\n\n```text\n{TREE}```\n\n\
          Times come from the request's record: a span's begin is its end less its phases. `stream.flush` stands behind `decode`, though its \
-         moments are spread over it. Attempts have the events `response.headers`, `first_token` and `last_token`. Spans of \
+         moments are spread over it. Attempts have the events `response.headers`, `first_token` and `last_token`, and a `stall` where tokens paused for long, \
+         of which the first eight are shown. Spans of \
          failures have the status `Error`; a refusal that is the client's own doing has not.\n\n\
          ## Attributes\n\nNothing of a prompt or an answer, and no key, is among them. With \
          `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` the names of the right column are sent where \
@@ -42,7 +43,8 @@ pub fn reference() -> String {
     let reasons: Vec<String> = Kept::ALL.iter().map(|kept| format!("`{}`", kept.name())).collect();
     let _ = writeln!(
         out,
-        "\nReasons to keep a trace: {}. All but `sampled` hold at the end of a request, whatever was drawn at its begin.",
+        "\nReasons to keep a trace: {}. All but `sampled` hold at the end of a request, whatever was drawn at its begin. Traces that are kept, and no others, \
+         are examples (exemplars) in the metrics.",
         reasons.join(", ")
     );
     out

@@ -176,7 +176,7 @@ impl Reasons {
     /// The reasons to keep the trace of a request. A copy is kept when it was drawn, and not for how it went:
     /// nobody waits for it.
     pub fn of(record: &Record, goals: &Goals) -> Self {
-        let sampled = Self::default().with(Kept::Sampled, record.sampled);
+        let sampled = Self::sampled(record.sampled);
         if record.mirror {
             return sampled;
         }
@@ -190,9 +190,19 @@ impl Reasons {
             .with(Kept::Corrupted, record.corrupted)
     }
 
+    /// That it was drawn, or its client asked for it, or none.
+    pub const fn sampled(sampled: bool) -> Self {
+        Self(0).with(Kept::Sampled, sampled)
+    }
+
     /// Whether there is one.
     pub const fn any(self) -> bool {
         self.0 != 0
+    }
+
+    /// Whether one is how its request went, beside that it was drawn.
+    pub const fn is_telling(self) -> bool {
+        self.0 & !(1 << Kept::Sampled as u8) != 0
     }
 
     /// Whether that is one of them.
@@ -247,7 +257,7 @@ fn is_slow(record: &Record, goal: &Goal) -> bool {
         || beyond(Some(record.total), whole)
 }
 
-/// Bounds how many traces a second are kept for how they went: when everything is slow, a part shows why.
+/// Bounds how many traces a second are kept: when everything is slow, a part shows why.
 #[derive(Debug)]
 pub struct Tail {
     per_second_max: u32,

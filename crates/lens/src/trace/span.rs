@@ -52,12 +52,14 @@ pub enum Outcome {
 }
 
 /// A moment in a span.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// What happened.
     pub name: &'static str,
     /// When, in nanoseconds since 1970.
     pub at_nanos: u64,
+    /// What is known of it, by names of the table.
+    pub attributes: Vec<(&'static str, Value)>,
 }
 
 /// What an attribute says.

@@ -9,7 +9,7 @@ use pilotage_core::{Band, ReplicaId, Span, Tokens, Why};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Itl, Phase, Phases, Record, Termination};
+use crate::{AttemptFault, Itl, Phase, Phases, Record, Termination};
 
 const fn ms(ms: u64) -> Span {
     Span::from_millis(ms)
@@ -50,6 +50,9 @@ fn served() -> Record {
         status: 200,
         attempts: 1,
         replica: Some("llama-70b-0".into()),
+        address: Some("10.0.0.7:8000".into()),
+        reused: Some(true),
+        queue_depth: 3,
         why: Some(placed()),
         tokens: Tokens { input: 2000, cached: 500, output: 11 },
         reasoning: 4,
@@ -66,6 +69,7 @@ fn served() -> Record {
             stalls: 0,
             stalled: ms(0),
         }),
+        stalls: vec![crate::Stall { after: ms(100), gap: ms(60) }],
         ..Record::default()
     }
 }
@@ -89,9 +93,18 @@ fn retried() -> Record {
     let mut record = served();
     record.attempts = 3;
     record.earlier_replicas = vec!["llama-70b-1".into(), "llama-70b-2".into()];
+    record.earlier_faults = vec![Some(overloaded()), Some(reset())];
     record.phases.retry = ms(50);
     record.total = record.phases.total();
     record
+}
+
+const fn overloaded() -> AttemptFault {
+    AttemptFault { what: "overloaded", status: Some(503) }
+}
+
+const fn reset() -> AttemptFault {
+    AttemptFault { what: "reset", status: None }
 }
 
 /// One that never had its turn.
@@ -114,6 +127,9 @@ fn waited() -> Record {
         ttft: None,
         tpot: None,
         itl: None,
+        stalls: Vec::new(),
+        address: None,
+        reused: None,
         ..served()
     }
 }
@@ -153,7 +169,13 @@ fn draw(spans: &[TraceSpan], span: &TraceSpan, depth: usize, out: &mut String) {
         let _ = writeln!(out, "{pad}  · {name} = {value}");
     }
     for event in &span.events {
-        let _ = writeln!(out, "{pad}  ! {} at {}", event.name, at(event.at_nanos));
+        let _ = writeln!(
+            out,
+            "{pad}  ! {} at {} {:?}",
+            event.name,
+            at(event.at_nanos),
+            event.attributes
+        );
     }
     for child in spans.iter().filter(|child| child.parent == Some(span.span_id)) {
         draw(spans, child, depth + 1, out);
@@ -188,6 +210,62 @@ fn names_differ_and_the_table_is_in_order() {
         assert_eq!(names.len(), count);
     }
     assert!(TABLE.iter().enumerate().all(|(at, row)| row.key as usize == at));
+}
+
+#[test]
+fn attempts_say_how_they_failed() {
+    let check =
+        |change: &dyn Fn(&mut Record), number: usize, expect: &[(&str, &str)], error: bool| {
+            let mut record = retried();
+            change(&mut record);
+            let made = made(&record, Convention::Settled);
+            let attempt = made.iter().filter(|span| span.kind == Kind::Client).nth(number).unwrap();
+            assert_eq!(matches!(attempt.outcome, Outcome::Error(_)), error);
+            for name in ["http.response.status_code", "error.type", "pilotage.fault"] {
+                let found = attempt.attributes.iter().find(|(known, _)| *known == name);
+                let found = found.map(|(_, value)| match value {
+                    Value::Word(word) => (*word).to_owned(),
+                    Value::Text(text) => text.to_string(),
+                    Value::Count(count) => count.to_string(),
+                    _ => String::new(),
+                });
+                let expect = expect.iter().find(|(known, _)| *known == name);
+                assert_eq!(found.as_deref(), expect.map(|(_, value)| *value), "{name} of {number}");
+            }
+        };
+    let status = "http.response.status_code";
+    let busy = [(status, "503"), ("error.type", "503"), ("pilotage.fault", "overloaded")];
+    check(&|_| {}, 0, &busy, true);
+    check(&|_| {}, 1, &[("error.type", "reset"), ("pilotage.fault", "reset")], true);
+    check(&|_| {}, 2, &[(status, "200")], false);
+    // It made room for somebody else, which is no failure.
+    let stopped = |record: &mut Record| record.earlier_faults[1] = None;
+    check(&stopped, 1, &[("pilotage.fault", "stopped")], false);
+    let broke = |record: &mut Record| {
+        record.termination = Termination::UpstreamInterrupted;
+        record.fault = Some(AttemptFault { what: "truncated", status: None });
+    };
+    check(&broke, 2, &[("error.type", "truncated"), ("pilotage.fault", "truncated")], true);
+    let too_long = |record: &mut Record| {
+        record.status = 400;
+        record.fault = Some(AttemptFault { what: "too_long", status: Some(400) });
+    };
+    let expect = [(status, "400"), ("error.type", "400"), ("pilotage.fault", "too_long")];
+    check(&too_long, 2, &expect, false);
+}
+
+#[test]
+fn addresses_are_told_in_parts() {
+    let check = |address: &str, host: &str, port: u64| {
+        let record = Record { address: Some(address.into()), ..served() };
+        let made = made(&record, Convention::Settled);
+        let attempt = made.iter().find(|span| span.kind == Kind::Client).unwrap();
+        let said = |name| &attempt.attributes.iter().find(|(known, _)| *known == name).unwrap().1;
+        assert_eq!(*said("server.address"), Value::Text(host.into()));
+        assert_eq!(*said("server.port"), Value::Count(port));
+    };
+    check("engine.example:443", "engine.example", 443);
+    check("[::1]:8000", "::1", 8000);
 }
 
 #[test]
@@ -304,7 +382,10 @@ fn texts_of_traces_are_names() {
     for span in made(&record, Convention::Latest) {
         for (name, value) in &span.attributes {
             if let Value::Text(text) = value {
-                assert!(known.contains(text.as_str()), "{name} = {text}");
+                let is_part = || known.iter().any(|known| known.starts_with(&format!("{text}:")));
+                let is_status = *name == "error.type" && text.as_str().parse::<u16>().is_ok();
+                let is_known = known.contains(text.as_str()) || is_part() || is_status;
+                assert!(is_known, "{name} = {text}");
             }
         }
     }

@@ -9,7 +9,7 @@ use super::key::{Convention, Key};
 use super::sample::{Reasons, failed};
 use super::span::{Event, Kind, Outcome, TraceSpan, Value};
 use crate::record::attempt_span;
-use crate::{Phase, Record, Termination};
+use crate::{AttemptFault, Phase, Record, Termination};
 
 /// Shorter parts have no span of their own: the phases say how long they took.
 const SPAN_LEAST: Span = Span::from_millis(1);
@@ -201,6 +201,7 @@ impl Tree<'_> {
         let mut said = self.said();
         said.say(Key::Band, record.band.name());
         said.say(Key::QueueOutcome, outcome);
+        said.say(Key::QueueDepth, record.queue_depth);
         let times = self.course.between(Phase::Route, Phase::Queue);
         Some(self.part(Part::Queue, "admission.queue", times, said))
     }
@@ -230,18 +231,23 @@ impl Tree<'_> {
         let record = self.record;
         let times = self.course.between(Phase::Queue, Phase::Retry);
         let shared = record.earlier_replicas.len() > 1;
-        for (number, replica) in (1..).zip(record.earlier_replicas.iter().take(EARLIER_MAX)) {
+        let faults = record.earlier_faults.iter().copied().chain(core::iter::repeat(None));
+        let earlier = record.earlier_replicas.iter().zip(faults).take(EARLIER_MAX);
+        for (number, (replica, fault)) in (1..).zip(earlier) {
             let mut said = self.said();
             self.say_of_attempt(&mut said, number);
             said.say(Key::Replica, replica.clone());
             said.say_if(Key::AttemptBounds, Some("shared").filter(|_| shared));
             let ids = (attempt_span(record.span_id, number), record.span_id);
-            // One that answered in part, or one that did not.
-            let how = if record.resumed > 0 { "upstream_interrupted" } else { "upstream_error" };
-            said.say(Key::ErrorType, how);
+            let outcome = match fault {
+                Some(fault) => say_fault(&mut said, fault),
+                None => {
+                    said.say(Key::Fault, "stopped");
+                    Outcome::Unset
+                }
+            };
             let span = self.span(ids, self.attempt_name(), times);
-            let (kind, outcome) = (Kind::Client, Outcome::Error(how));
-            out.push(TraceSpan { kind, outcome, attributes: said.all, ..span });
+            out.push(TraceSpan { kind: Kind::Client, outcome, attributes: said.all, ..span });
         }
     }
 
@@ -251,6 +257,8 @@ impl Tree<'_> {
         let mut said = self.said();
         self.say_of_attempt(&mut said, record.attempts);
         said.say_if(Key::Replica, record.replica.clone());
+        self.say_address(&mut said);
+        said.say_if(Key::Reused, record.reused);
         said.say_if(Key::Region, record.region.clone());
         said.say_if(Key::Runtime, record.runtime);
         said.say_if(Key::RuntimeVersion, record.runtime_version.clone());
@@ -258,8 +266,15 @@ impl Tree<'_> {
         said.say_if(Key::ResponseModel, record.lane.clone());
         // Of a failure the client got another status than the replica gave.
         let passed = matches!(record.termination, Termination::Ok);
-        said.say_if(Key::Status, Some(record.status).filter(|_| passed));
-        said.say_if(Key::ErrorType, self.error_type());
+        let outcome = match record.fault.filter(|_| !passed) {
+            Some(fault) => say_fault(&mut said, fault),
+            None => {
+                said.say_if(Key::Status, Some(record.status).filter(|_| passed));
+                said.say_if(Key::ErrorType, self.error_type());
+                said.say_if(Key::Fault, record.fault.map(|fault| fault.what));
+                self.outcome()
+            }
+        };
         said.say(Key::InputTokens, record.tokens.input);
         said.say(Key::OutputTokens, record.tokens.output);
         said.say(Key::Counted, record.counted);
@@ -274,10 +289,18 @@ impl Tree<'_> {
         TraceSpan {
             kind: Kind::Client,
             attributes: said.all,
-            events: self.events(times.1),
-            outcome: self.outcome(),
+            events: self.events(times),
+            outcome,
             ..self.span(ids, self.attempt_name(), times)
         }
+    }
+
+    /// Host and port, as semantic conventions have them.
+    fn say_address(&self, said: &mut Said) {
+        let Some(address) = &self.record.address else { return };
+        let Some((host, port)) = address.as_str().rsplit_once(':') else { return };
+        said.say(Key::ServerAddress, Name::from(host.trim_matches(['[', ']'])));
+        said.say_if(Key::ServerPort, port.parse::<u16>().ok());
     }
 
     fn say_of_attempt(&self, said: &mut Said, number: u32) {
@@ -298,8 +321,8 @@ impl Tree<'_> {
         self.model().map_or_else(|| operation.into(), |model| format!("{operation} {model}").into())
     }
 
-    /// Moments of the last attempt, none after its end.
-    fn events(&self, end: u64) -> Vec<Event> {
+    /// Moments of the last attempt, in order, and within it.
+    fn events(&self, (begin, end): (u64, u64)) -> Vec<Event> {
         let record = self.record;
         let answered = record.ttft.is_some() || record.is_answered();
         let first = record.ttft.map(|_| self.course.end_of(Phase::Prefill));
@@ -314,7 +337,20 @@ impl Tree<'_> {
         ];
         let known =
             moments.into_iter().filter_map(|(name, at)| at.map(|at_nanos| (name, at_nanos)));
-        known.map(|(name, at_nanos)| Event { name, at_nanos }).collect()
+        let known = known.map(|(name, at_nanos)| Event { name, at_nanos, attributes: Vec::new() });
+        let stall = |first: u64, stall: &crate::Stall| {
+            let mut said = self.said();
+            said.say(Key::StallGap, stall.gap);
+            let at_nanos = first.saturating_add(stall.after.as_nanos());
+            Event { name: "stall", at_nanos, attributes: said.all }
+        };
+        let stalls = first
+            .into_iter()
+            .flat_map(|first| record.stalls.iter().map(move |one| stall(first, one)));
+        let mut events: Vec<Event> = known.chain(stalls).collect();
+        events.iter_mut().for_each(|event| event.at_nanos = event.at_nanos.clamp(begin, end));
+        events.sort_by_key(|event| event.at_nanos);
+        events
     }
 
     /// What the last attempt consists of.
@@ -371,6 +407,17 @@ impl Tree<'_> {
             termination => Some(Value::Word(termination.name())),
         }
     }
+}
+
+/// Says what was wrong with an attempt: a status that is a failure is its own type of error.
+fn say_fault(said: &mut Said, fault: AttemptFault) -> Outcome {
+    said.say_if(Key::Status, fault.status);
+    match fault.status.filter(|status| *status >= 400) {
+        Some(status) => said.say(Key::ErrorType, Name::from(status.to_string())),
+        None => said.say(Key::ErrorType, fault.what),
+    }
+    said.say(Key::Fault, fault.what);
+    Outcome::Error(fault.what)
 }
 
 const fn key_of(phase: Phase) -> Key {

@@ -26,6 +26,7 @@ pub struct Incoming {
     home: Option<(Arc<Pool>, Origin)>,
     /// What of the request is sent while this is read.
     unsent: Option<Box<Unsent>>,
+    reused: bool,
 }
 
 impl fmt::Debug for Incoming {
@@ -41,9 +42,21 @@ impl Incoming {
         home: Option<(Arc<Pool>, Origin)>,
         unsent: Option<Box<Unsent>>,
     ) -> Self {
-        let mut incoming = Self { framing, rest, socket: Some(socket), home, unsent };
+        let mut incoming =
+            Self { framing, rest, socket: Some(socket), home, unsent, reused: false };
         incoming.settle();
         incoming
+    }
+
+    /// The same, over a connection that was open already or not.
+    pub(super) const fn over(mut self, reused: bool) -> Self {
+        self.reused = reused;
+        self
+    }
+
+    /// Whether it came over a connection that was open before its request.
+    pub const fn is_reused(&self) -> bool {
+        self.reused
     }
 
     /// At the end of the body: lets the connection go. More than the body came on one that is not clean.

@@ -93,6 +93,9 @@ mod tests {
             usual.replacen("1.0.0", "1.0.0;q=0.8", 1)
         );
         check(Some(&native), Format::Protobuf);
+        // Prometheus 3, which says how names beyond the usual letters may come: ours have none.
+        let third = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        check(Some(third), Format::OpenMetrics);
         // Text of single messages is none of ours.
         check(
             Some(

@@ -34,7 +34,11 @@ impl Text {
             Kind::Untyped if self.examples => (&*family.name, "unknown"),
             _ => (&*family.name, kind.name()),
         };
-        let help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
+        let mut help = family.help.replace('\\', "\\\\").replace('\n', "\\n");
+        if self.examples {
+            // Which only OpenMetrics wants.
+            help = help.replace('"', "\\\"");
+        }
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind_name}\n");
         for metric in &family.metric {
             self.metric(&family.name, metric);

@@ -31,7 +31,7 @@ impl Counts {
     pub fn register(metrics: &Metrics) -> Self {
         let traces = metrics.register(
             "pilotage_otlp_traces",
-            "Traces that were kept, by what became of them: `exported` to the collector, `dropped` as the queue was full, `failed` as the collector refused them or took nothing for too long, or `held_back`, as too many in a second went wrong or were slow.",
+            "Traces that were kept, by what became of them: `exported` to the collector, `dropped` as the queue was full, `failed` as the collector refused them or took nothing for too long, or `held_back`, as too many in a second went wrong, were slow, or were wanted by their clients.",
             Family::<Outcome, Counter>::default(),
         );
         let of = |outcome| traces.get_or_create(&Outcome { outcome }).clone();

@@ -114,6 +114,9 @@ pub struct Event {
     /// What happened.
     #[prost(string, tag = "2")]
     pub name: String,
+    /// What is known of it.
+    #[prost(message, repeated, tag = "3")]
+    pub attributes: Vec<KeyValue>,
 }
 
 /// How a span ended.

@@ -158,6 +158,16 @@ impl<T: Send + 'static> Exporter<T> {
         Self { queue, shared, task: Arc::new(Mutex::new(Some(task))) }
     }
 
+    /// Whether there is room for one more; where there is none, it counts as dropped. What is urgent finds room when
+    /// nothing else does.
+    pub fn takes(&self, is_urgent: bool) -> bool {
+        let takes = self.queue.has_room(is_urgent);
+        if !takes {
+            self.shared.counts.dropped.inc();
+        }
+        takes
+    }
+
     /// Hands something over, or counts that there was no room. Takes well below a microsecond, and never waits.
     pub fn offer(&self, one: T) {
         if self.queue.push(one) {

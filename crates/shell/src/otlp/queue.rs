@@ -22,6 +22,16 @@ impl<T> Queue<T> {
         Self { waiting, most, wake_at: wake_at.clamp(1, most.max(1)), full_enough: Notify::new() }
     }
 
+    /// How many may wait: a quarter of the room is for what is urgent.
+    const fn room(&self, is_urgent: bool) -> usize {
+        if is_urgent { self.most } else { self.most - self.most / 4 }
+    }
+
+    /// Whether there is room.
+    pub(super) fn has_room(&self, is_urgent: bool) -> bool {
+        self.len() < self.room(is_urgent)
+    }
+
     /// Whether there was room.
     pub(super) fn push(&self, one: T) -> bool {
         let mut waiting = self.waiting.lock();

@@ -150,6 +150,23 @@ async fn a_collector_says_when_to_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_places_are_for_what_is_urgent() {
+    let (exporter, _) = scripted(&vec![Act::Hangs; 100], &[(Var::SpanQueue, "8")]);
+    exporter.offer(0);
+    seconds(6).await;
+    for number in 1..=6 {
+        assert!(exporter.takes(false), "{number}");
+        exporter.offer(number);
+    }
+    assert!(!exporter.takes(false));
+    assert!(exporter.takes(true));
+    (7..=8).for_each(|number| exporter.offer(number));
+    assert!(!exporter.takes(true));
+    let state = exporter.state();
+    assert_eq!((state.queued, state.dropped), (8, 2), "what there is no room for is counted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_is_bounded_and_the_rest_is_dropped_and_counted() {
     let away = vec![Act::Hangs; 100];
     let (exporter, collector) = scripted(&away, &[(Var::SpanQueue, "10"), (Var::SpanBatch, "8")]);

@@ -12,7 +12,9 @@ use pilotage_core::scale::Policy;
 use pilotage_core::traffic::Name;
 use pilotage_gateway::admin::More;
 use pilotage_gateway::{Gateway, GatewayConfig};
-use pilotage_lens::trace::{self, Convention, Goals, Kept, Outcome, Reasons, Sampler, Tail};
+use pilotage_lens::trace::{
+    self, Convention, Drawn, Goals, Head, Kept, Outcome, Reasons, Sampler, Tail, Tracer,
+};
 use pilotage_lens::{Record, Sink};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
@@ -30,6 +32,9 @@ const SERVICE: &str = "pilotage";
 /// Traces a second that are kept for how they went, beside those that were drawn.
 pub(in crate::cmd) const TAIL_PER_SECOND_MAX: u32 = 100;
 
+/// Traces a second that are recorded only as their clients ask for it, where nothing else is said.
+pub(in crate::cmd) const CLIENTS_PER_SECOND_MAX: u32 = 100;
+
 /// How long the end may wait for the collector.
 pub(in crate::cmd) const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -39,21 +44,22 @@ pub(in crate::cmd) struct Traces(Option<Sending>);
 
 #[derive(Clone)]
 struct Sending {
-    exporter: Exporter<KeptRecord>,
+    exporter: Exporter<Arc<Record>>,
     sampler: Sampler,
+    clients_max: u32,
     goals: Arc<RwLock<BTreeMap<Name, Goals>>>,
+    clock: Clock,
 }
 
-/// A request that is kept, and why.
-type KeptRecord = (Arc<Record>, Reasons);
-
-/// Hands records over that are kept.
+/// Decides which traces there are, and hands those over.
 #[derive(Debug)]
 struct Keep {
-    exporter: Exporter<KeptRecord>,
+    exporter: Exporter<Arc<Record>>,
     goals: Arc<RwLock<BTreeMap<Name, Goals>>>,
     usual: Goals,
+    head: Head,
     tail: Tail,
+    clock: Clock,
 }
 
 impl Traces {
@@ -67,32 +73,35 @@ impl Traces {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let counts = Counts::register(metrics);
-        let Settings { collector, convention, sampler } = Settings::read()?;
+        let Settings { collector, convention, sampler, clients_max } = Settings::read()?;
         let Some(collector) = collector else { return Ok(Self(None)) };
         let scope = Scope {
             name: "pilotage",
             version: env!("CARGO_PKG_VERSION"),
             schema_url: convention.schema_url(),
         };
-        let spans = move |(record, reasons): &KeptRecord, out: &mut Vec<TraceSpan>| {
+        let spans = move |record: &Arc<Record>, out: &mut Vec<TraceSpan>| {
             let mut all = Vec::new();
-            trace::spans(record, *reasons, convention, &mut all);
+            trace::spans(record, record.kept, convention, &mut all);
             out.extend(all.into_iter().map(message));
         };
         let exporter = Exporter::start(collector, scope, counts, clock, spans)?;
-        let this = Sending { exporter, sampler, goals: Arc::default() };
+        let this = Sending { exporter, sampler, clients_max, goals: Arc::default(), clock };
         let this = Self(Some(this));
         this.set_goals(config);
         Ok(this)
     }
 
-    /// Takes the records of that gateway, and decides which of its traces are sampled.
+    /// Takes the records of that gateway, and decides which of its traces there are.
     pub(in crate::cmd) fn follow(&self, gateway: &Gateway) {
-        let Some(Sending { exporter, sampler, goals }) = self.0.clone() else { return };
-        gateway.set_sampler(sampler);
-        let usual = Policy::default().goals;
+        let Some(sending) = self.0.clone() else { return };
+        let Sending { exporter, sampler, clients_max, goals, clock } = sending;
+        let head = Head::new(sampler, clients_max);
         let tail = Tail::new(TAIL_PER_SECOND_MAX);
-        gateway.add_sink(Arc::new(Keep { exporter, goals, usual, tail }));
+        let usual = Policy::default().goals;
+        let keep = Arc::new(Keep { exporter, goals, usual, head, tail, clock });
+        gateway.set_tracer(Arc::clone(&keep) as Arc<dyn Tracer>);
+        gateway.add_sink(keep);
     }
 
     /// What Models promise by now.
@@ -119,20 +128,41 @@ impl Traces {
     }
 }
 
-impl Sink for Keep {
-    fn take(&self, record: &Arc<Record>) {
+impl Tracer for Keep {
+    fn samples(&self, trace_id: u128, parent: Option<bool>) -> bool {
+        match self.head.draws(trace_id, parent, self.clock.unix_ms()) {
+            Drawn::Recorded => true,
+            Drawn::Left => false,
+            Drawn::TooMany => {
+                self.exporter.hold_back();
+                false
+            }
+        }
+    }
+
+    fn keeps(&self, record: &Record) -> Reasons {
         let reasons = {
             let goals = self.goals.read();
             let of_lane = record.lane.as_ref().and_then(|lane| goals.get(lane));
             Reasons::of(record, of_lane.unwrap_or(&self.usual))
         };
         if !reasons.any() {
-            return;
+            return reasons;
         }
         if !reasons.has(Kept::Sampled) && !self.tail.admits(record.unix_ms) {
-            return self.exporter.hold_back();
+            self.exporter.hold_back();
+            return Reasons::default();
         }
-        self.exporter.offer((Arc::clone(record), reasons));
+        let takes = self.exporter.takes(reasons.is_telling());
+        if takes { reasons } else { Reasons::default() }
+    }
+}
+
+impl Sink for Keep {
+    fn take(&self, record: &Arc<Record>) {
+        if record.kept.any() {
+            self.exporter.offer(Arc::clone(record));
+        }
     }
 }
 
@@ -146,6 +176,7 @@ struct Settings {
     collector: Option<Config>,
     convention: Convention,
     sampler: Sampler,
+    clients_max: u32,
 }
 
 impl Settings {
@@ -164,7 +195,14 @@ impl Settings {
             };
             wrong(ConfigError::new(var, format!("cannot be used: {error}")))
         })?;
-        Ok(Self { collector, convention, sampler })
+        let clients_max = match env::get(Var::TracesOfClients) {
+            None => CLIENTS_PER_SECOND_MAX,
+            Some(text) => text.trim().parse().map_err(|_| {
+                let told = format!("is `{text}`; write a whole number");
+                wrong(ConfigError::new(Var::TracesOfClients, told))
+            })?,
+        };
+        Ok(Self { collector, convention, sampler, clients_max })
     }
 }
 
@@ -180,7 +218,6 @@ pub(in crate::cmd) fn check() -> anyhow::Result<()> {
 fn message(span: trace::TraceSpan) -> TraceSpan {
     let remote = if span.parent_is_remote { TraceSpan::PARENT_IS_REMOTE } else { 0 };
     let sampled = if span.sampled { TraceSpan::SAMPLED } else { 0 };
-    let attributes = span.attributes.into_iter();
     let events = span.events.into_iter();
     TraceSpan {
         trace_id: span.trace_id.to_be_bytes().to_vec(),
@@ -194,9 +231,13 @@ fn message(span: trace::TraceSpan) -> TraceSpan {
         },
         start_time_unix_nano: span.begin_nanos,
         end_time_unix_nano: span.end_nanos,
-        attributes: attributes.map(|(key, said)| KeyValue::new(key, value(said))).collect(),
+        attributes: said_as(span.attributes),
         events: events
-            .map(|event| Event { time_unix_nano: event.at_nanos, name: event.name.to_owned() })
+            .map(|event| Event {
+                time_unix_nano: event.at_nanos,
+                name: event.name.to_owned(),
+                attributes: said_as(event.attributes),
+            })
             .collect(),
         status: match span.outcome {
             Outcome::Unset => None,
@@ -206,6 +247,10 @@ fn message(span: trace::TraceSpan) -> TraceSpan {
         },
         flags: sampled | TraceSpan::KNOWS_REMOTE | remote,
     }
+}
+
+fn said_as(attributes: Vec<(&'static str, trace::Value)>) -> Vec<KeyValue> {
+    attributes.into_iter().map(|(key, said)| KeyValue::new(key, value(said))).collect()
 }
 
 fn value(said: trace::Value) -> Value {
@@ -243,7 +288,11 @@ mod tests {
                 ("flag", true.into()),
                 ("words", trace::Value::Words(vec!["c", "d"])),
             ],
-            events: vec![trace::Event { name: "first_token", at_nanos: 2 }],
+            events: vec![trace::Event {
+                name: "stall",
+                at_nanos: 2,
+                attributes: vec![("gap", 1.5.into())],
+            }],
             outcome: Outcome::Error("timeout"),
         };
         let sent = message(span.clone());
@@ -261,10 +310,8 @@ mod tests {
             KeyValue::new("words", ["c", "d"].into_iter().collect::<Value>()),
         ];
         assert_eq!(sent.attributes, expect);
-        assert_eq!(
-            (sent.events[0].name.as_str(), sent.events[0].time_unix_nano),
-            ("first_token", 2)
-        );
+        assert_eq!((sent.events[0].name.as_str(), sent.events[0].time_unix_nano), ("stall", 2));
+        assert_eq!(sent.events[0].attributes, [KeyValue::new("gap", Value::Number(1.5))]);
         let ended = sent.status.unwrap();
         assert_eq!((ended.code, ended.message.as_str()), (status::ERROR, "timeout"));
         let alone =

@@ -147,10 +147,10 @@ fn unreachable(url: &str, error: &ask::Silence) -> anyhow::Error {
         ask::Silence::Client(ClientError::Refused(_)) => {
             "nobody listens there: is it started, and is that its port?"
         }
-        ask::Silence::Client(ClientError::Connect(_)) if is_https => {
+        ask::Silence::Client(ClientError::Connect(_) | ClientError::Tls(_)) if is_https => {
             "where its certificate is signed by your own authority, name that: --ca-file FILE; where it speaks plain HTTP, write http://"
         }
-        ask::Silence::Client(ClientError::Connect(_)) => {
+        ask::Silence::Client(ClientError::Connect(_) | ClientError::Tls(_)) => {
             "is that its name, and may this machine reach it?"
         }
         ask::Silence::Client(ClientError::Broken(_)) => {

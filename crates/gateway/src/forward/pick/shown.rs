@@ -14,6 +14,7 @@ use super::super::events::{Block, Blocks};
 use super::super::fit::{self, Form};
 use super::super::relay::{Out, PROGRESS_EVERY, told};
 use super::Picked;
+use crate::metrics::Fault;
 
 /// How far an answer is.
 pub(super) struct Shown {
@@ -232,6 +233,13 @@ impl Picked {
                 self.watch.end(status, Termination::Ok);
             }
             Some(kind) => {
+                let fault = match kind {
+                    FailureKind::Server => Fault::Failed,
+                    FailureKind::Timeout => Fault::Stalled,
+                    _ => Fault::Truncated,
+                };
+                self.ticket.faulted(fault);
+                self.watch.faulted(fault, None);
                 self.ticket.broke(kind, false);
                 self.watch.end(status, Termination::UpstreamInterrupted);
             }

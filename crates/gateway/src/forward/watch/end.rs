@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pilotage_core::traffic::tally::Sample;
 use pilotage_core::{Span, Tokens};
+use pilotage_lens::trace::Reasons;
 use pilotage_lens::{Record, Termination};
 
 use super::{Part, Watch};
@@ -38,6 +39,7 @@ impl Watch {
             self.gateway.inner.counts.gaps(&lane.name, gaps.counts());
         }
         let record = self.record(status, termination);
+        let record = Record { kept: self.gateway.keeps(&record), ..record };
         let own = record.phases.read.as_nanos().saturating_sub(self.body.as_nanos());
         let counts = &self.gateway.inner.counts;
         match self.part {
@@ -94,7 +96,7 @@ impl Watch {
         let (tenant, tenant_path) = self.tenant.take().unzip();
         // The client may have asked for both, in a header that is written later.
         let (why, routed) = (self.why.clone(), self.routed.clone());
-        let lane = self.lane.take();
+        let (lane, gaps) = (self.lane.take(), self.gaps.take());
         let replica = why.as_ref().map(Reason::replica);
         Record {
             unix_ms: self.gateway.inner.clock.unix_ms(),
@@ -125,6 +127,11 @@ impl Watch {
             resumed: self.detours.resumed,
             corrupted: self.detours.corrupted,
             earlier_replicas: std::mem::take(&mut self.detours.earlier),
+            earlier_faults: std::mem::take(&mut self.detours.faults),
+            fault: self.detours.fault,
+            queue_depth: self.detours.waiting,
+            address: why.as_ref().and_then(|why| why.address().cloned()),
+            reused: self.detours.reused,
             replica: replica.map(|replica| replica.name.clone()),
             region: replica.and_then(|replica| replica.region.clone()),
             why: why.as_ref().map(Reason::why),
@@ -138,7 +145,9 @@ impl Watch {
             ttft: self.timeline.ttft(),
             // An answer in one piece shows nothing of its tokens' pace.
             tpot: self.timeline.tpot(self.tokens.output).filter(|_| self.stream),
-            itl: self.gaps.take().and_then(|gaps| gaps.itl()),
+            itl: gaps.as_ref().and_then(|gaps| gaps.itl()),
+            stalls: gaps.map(|gaps| gaps.stalls().to_vec()).unwrap_or_default(),
+            kept: Reasons::default(),
         }
     }
 

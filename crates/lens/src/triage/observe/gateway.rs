@@ -13,6 +13,7 @@ const PICKS_MIN: usize = 4;
 
 const LOOP_DELAY: &[&str] = &["pilotage_event_loop_delay_seconds"];
 const CONNECTIONS: &[&str] = &["pilotage_upstream_connections_total"];
+const FAULTS: &[&str] = &["pilotage_upstream_faults_total"];
 const WORKERS: &[&str] = &["pilotage_runtime_workers"];
 
 /// The gateway in a window of so many seconds.
@@ -35,14 +36,22 @@ pub(super) fn gateway(observed: &Observed, window_s: f64) -> Gateway {
 }
 
 /// Requests that a replica refused because prompt and answer are longer than its context, as the gateway
-/// counts its answers.
+/// counts its answers. One that never did has no series, where its lane has that of all others.
 pub(super) fn too_long(gateway: &[Series], replica: &str) -> Option<f64> {
-    let own: Vec<Series> = gateway
-        .iter()
-        .filter(|one| one.labels.get("replica").is_some_and(|name| name == replica))
-        .cloned()
-        .collect();
-    Seen(&own).grown(&["pilotage_upstream_faults_total"], Some(("fault", "too_long")))
+    let counted = Seen(gateway).of(FAULTS, Some(("fault", "too_long")));
+    let is = |one: &Series, name: &str| one.labels.get("replica").is_some_and(|own| own == name);
+    let since = counted.iter().find(|one| is(one, "_other")).and_then(|one| one.points.first());
+    let own = counted.iter().find(|one| is(one, replica));
+    match (own, since) {
+        (None, Some(_)) => Some(0.0),
+        (None, None) => None,
+        // It began with its first fault, after it was looked for: all of it is new.
+        (Some(own), Some(since)) if own.points.first().is_some_and(|one| one.at_s > since.at_s) => {
+            let first = own.points.first().map_or(0.0, |one| one.value);
+            Some(own.growth().unwrap_or(0.0) + first)
+        }
+        (Some(own), _) => own.growth(),
+    }
 }
 
 fn outcomes(records: &[Ended]) -> BTreeMap<Termination, f64> {
@@ -202,6 +211,26 @@ mod tests {
             (0..8).map(|at| sent(f64::from(at), if at < 4 { "a" } else { "b" })).collect();
         assert_eq!(herd_share(&herd, 4.0), Some(1.0));
         assert_eq!(herd_share(&herd[..3], 4.0), None);
+    }
+
+    #[test]
+    fn what_was_too_long_counts_from_the_first() {
+        let counted = |replica: &str, values: &[f64]| {
+            let labels = [("replica", replica), ("fault", "too_long")];
+            series("pilotage_upstream_faults_total", &labels, values)
+        };
+        let others = || counted("_other", &[0.0, 0.0, 0.0]);
+        let check = |all: &[Series], expect: Option<f64>| assert_eq!(too_long(all, "a"), expect);
+        check(&[], None);
+        check(&[others()], Some(0.0));
+        check(&[others(), counted("b", &[4.0, 9.0])], Some(0.0));
+        check(&[others(), counted("a", &[4.0, 9.0])], Some(5.0));
+        check(&[counted("a", &[4.0, 9.0])], Some(5.0));
+        let mut late = counted("a", &[0.0, 2.0, 7.0]);
+        late.points.remove(0);
+        check(&[others(), late.clone()], Some(7.0));
+        late.points.truncate(1);
+        check(&[others(), late], Some(2.0));
     }
 
     #[test]

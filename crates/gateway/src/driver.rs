@@ -8,6 +8,7 @@ mod explain;
 mod handle;
 mod mailbox;
 mod name;
+mod replica;
 mod signals;
 mod status;
 mod ticket;
@@ -18,26 +19,24 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use pilotage_core::health::{Change, Verdict};
 use pilotage_core::scale::Seen;
-use pilotage_core::traffic::{Name, Regions, ZONE_ROUND_TRIP};
+use pilotage_core::traffic::{Regions, ZONE_ROUND_TRIP};
 use pilotage_core::{
-    Capacity, FailureKind, Input, Outcome, Output, Prompt, ReplicaId, Request, RequestId,
-    Scheduler, SchedulerConfig, Site, Span, TenantTree, Time, Why, fleet,
+    FailureKind, Input, Outcome, Output, Prompt, ReplicaId, Request, RequestId, Scheduler,
+    SchedulerConfig, Site, Span, TenantTree, Time, Why, fleet,
 };
 use pilotage_shell::client::Client;
 use pilotage_shell::clock::Clock;
-use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
-use pilotage_wire::dialect::{Dialect, Own};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::metrics::LaneGauges;
-use crate::reports::HealthCheck;
 use crate::{kv_events, reports};
 pub(crate) use adapters::Lack;
 pub(crate) use door::Door;
 pub(crate) use explain::LaneExplanation;
 pub use handle::LaneHandle;
+pub use replica::{PodName, Replica};
 use signals::{Counts, Course};
 pub(crate) use status::{LaneStatus, TenantStatus};
 use ticket::Turn;
@@ -45,90 +44,6 @@ pub(crate) use ticket::{Go, Interruption, Reason, Ticket};
 
 /// Replicas that are gone and still shown, with how they failed.
 const GONE_MAX: usize = 16;
-
-/// Where an attempt goes.
-#[derive(Debug)]
-pub struct Replica {
-    /// Its name.
-    pub name: Name,
-    /// The version of its server, where that is known.
-    pub runtime_version: Option<Name>,
-    /// The class of its hardware, such as `h100-sxm`, where that is known.
-    pub hardware: Option<Name>,
-    /// Scheme, host and port, without a slash at the end.
-    pub url: String,
-    /// The key it asks for.
-    pub key: Option<Secret>,
-    /// Which server it is.
-    pub dialect: Dialect,
-    /// The API of its own that requests are told in, where it has not OpenAI's.
-    pub own: Option<Own>,
-    /// What it can take at once.
-    pub capacity: Capacity,
-    /// Whether the KV tokens of that are assumed, so that its own word counts more.
-    pub assumes_kv: bool,
-    /// The region it is in.
-    pub region: Option<Name>,
-    /// The zone inside of that.
-    pub zone: Option<String>,
-    /// Whether that is another one than the gateway's.
-    pub crosses_zones: bool,
-    /// Where it publishes what its KV cache holds: `tcp://HOST:PORT`.
-    pub kv_events: Option<String>,
-    /// What speaks with it, where it is trusted by other certificates than the system's.
-    pub client: Option<Client>,
-    /// How it is asked whether it is well.
-    pub health: HealthCheck,
-    /// The path at which it tells how full it is, below its URL, or an address of its own.
-    pub metrics: Option<String>,
-    /// Whose metrics those are.
-    pub metrics_of: Dialect,
-    /// Whether it is asked by which name it serves its model, as nobody said that.
-    pub finds_name: bool,
-    /// Whether it is a gateway of another region, which has replicas of its own.
-    pub is_gateway: bool,
-}
-
-impl Replica {
-    /// The server that it is, as manifests name it; none where that is not known.
-    pub(crate) const fn runtime(&self) -> Option<&'static str> {
-        match self.dialect {
-            Dialect::Auto => None,
-            dialect => Some(dialect.name()),
-        }
-    }
-
-    /// One of which no more is known than what it can take.
-    pub fn at(name: impl Into<Name>, url: impl Into<String>, capacity: Capacity) -> Self {
-        let (name, url) = (name.into(), url.into());
-        Self {
-            name,
-            runtime_version: None,
-            hardware: None,
-            url,
-            key: None,
-            dialect: Dialect::Auto,
-            own: None,
-            capacity,
-            assumes_kv: false,
-            region: None,
-            zone: None,
-            crosses_zones: false,
-            kv_events: None,
-            client: None,
-            health: HealthCheck::default(),
-            metrics: Some("/metrics".to_owned()),
-            metrics_of: Dialect::Auto,
-            finds_name: false,
-            is_gateway: false,
-        }
-    }
-
-    /// What speaks with it: its own client, or everybody's.
-    pub(crate) fn client<'a>(&'a self, everybodys: &'a Client) -> &'a Client {
-        self.client.as_ref().unwrap_or(everybodys)
-    }
-}
 
 enum Message {
     Arrive(Request, Prompt, mailbox::Sender<Turn>),

@@ -29,7 +29,7 @@ pub use config::{
     Oidc, Price, Resume, Retries, RouteConfig, StoredLimits, TenantConfig, Timeouts,
 };
 pub use directory::DirectoryError;
-pub use driver::{LaneHandle, Replica};
+pub use driver::{LaneHandle, PodName, Replica};
 pub use forward::{Pick, Picked, Trouble};
 #[doc(hidden)]
 pub use metrics::Counting;

@@ -15,6 +15,7 @@ use crate::api::{
     Breaker, Dialect, Endpoint, Language, Model, ModelSpec, Origin, Policy, Prices, QueueLimits,
     Region, ResourceName, Resume, Retries, Route, Scaling, Scheduling, Zero,
 };
+use crate::ground::Ground;
 use crate::pods::PodSpec;
 use crate::render;
 
@@ -109,6 +110,8 @@ pub struct EndpointSpec {
     /// Which pod it is, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodSpec>,
+    /// What it runs on.
+    pub ground: Ground,
     /// Where the manifest has it, for messages.
     #[serde(skip)]
     pub written: Written,
@@ -339,6 +342,7 @@ pub(crate) fn endpoints(model: &Model) -> impl Iterator<Item = EndpointSpec> {
         finds_name: !endpoint.gateway && said.served_model.is_none() && dialect.lists_its_name(),
         gateway: endpoint.gateway,
         pod: None,
+        ground: Ground::of_endpoint(endpoint),
         written: Written { origin: model.origin.clone(), index },
     };
     model.spec.endpoints.iter().enumerate().map(spec)

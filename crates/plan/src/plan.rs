@@ -14,10 +14,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::api::{self, Fleet, FleetKind, Model, RouteSpec, ScaleBy, Scaling};
+use crate::ground;
 use crate::lane::{self, EndpointSpec, Lane};
 use crate::machine::{self, Machine, Mistake};
 use crate::manifest::{Problem, mistake};
 use crate::pods::{self, Pod};
+use crate::render::kubernetes::fleet_of;
 use crate::render::{self, ProcessSpec, WeightsSpec};
 use crate::routes::{self, Route, implied_routes};
 use crate::tenants::{TenantSpec, tenants};
@@ -132,7 +134,8 @@ pub(crate) fn plan_parts(
     wanted.check_count(world)?;
     wanted.check_memory(world)?;
     let mut machine = Machine::of(world);
-    let processes = wanted.processes(&mut machine, world, parts)?;
+    let mut processes = wanted.processes(&mut machine, world, parts)?;
+    ground::settle(&mut processes, wanted.fleet, wanted.threads(world), world);
     let endpoints = wanted.models.iter().flat_map(|model| lane::endpoints(model)).collect();
     let (mut lanes, routes) = wanted.lanes_and_routes();
     for lane in &mut lanes {
@@ -163,7 +166,7 @@ pub fn serve(resources: &[Resource], pods: &BTreeMap<String, Vec<Pod>>) -> Resul
     let wanted = Wanted::from_resources(resources);
     let of = |model: &&Model| {
         let pods = pods.get(model.name()).map(Vec::as_slice).unwrap_or_default();
-        let pods = pods::endpoints(model, pods);
+        let pods = pods::endpoints(model, fleet_of(model, resources), pods);
         lane::endpoints(model).chain(pods).collect::<Vec<EndpointSpec>>()
     };
     let endpoints = wanted.models.iter().flat_map(of).collect();

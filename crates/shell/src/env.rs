@@ -106,6 +106,8 @@ pub enum Var {
     UsageDays,
     /// What replicas cost.
     ReplicaPrices,
+    /// The file that says what accelerators cost.
+    PriceBook,
 }
 
 /// One row: what a variable is called and means.
@@ -495,7 +497,14 @@ pub const TABLE: [Variable; 49] = [
     row(
         Var::ReplicaPrices,
         "PILOTAGE_REPLICA_PRICES",
-        "What one replica costs an hour, as `MODEL=PRICE,MODEL=PRICE`, for `pilotage usage cost`.",
+        "What one replica costs an hour, as `MODEL=PRICE,MODEL=PRICE`, for `pilotage usage cost`. It wins over what Fleets and the price book say.",
+        "what its Fleet or the price book says",
+        false,
+    ),
+    row(
+        Var::PriceBook,
+        "PILOTAGE_PRICE_BOOK",
+        "File with what accelerators cost an hour, by class of hardware and date, for `pilotage usage cost`; it is read again every minute.",
         "nothing",
         false,
     ),

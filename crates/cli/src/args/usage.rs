@@ -8,7 +8,8 @@ use super::Reach;
 ///
 /// Asks the usage ledger of a running gateway: every request is a row there, kept in the data directory or in the
 /// database that DATABASE_URL names. Sums are by whole hours, UTC. PRICE is what tenants were charged by the prices of
-/// their Models; COST is their part of what replicas cost while they ran, where PILOTAGE_REPLICA_PRICES says what that is.
+/// their Models; COST is their part of what replicas cost while they ran, by the
+/// price of their Fleet, or else PILOTAGE_PRICE_BOOK or PILOTAGE_REPLICA_PRICES.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Usage {

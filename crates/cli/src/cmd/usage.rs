@@ -152,7 +152,7 @@ async fn cost(args: UsageCost) -> anyhow::Result<()> {
             show(args.output, &COST, &all);
             if told["bill"] == "0" {
                 output::hint(
-                    "PILOTAGE_REPLICA_PRICES tells the gateway what a replica costs an hour: MODEL=PRICE",
+                    "a Fleet's `pricePerHour` or a file that PILOTAGE_PRICE_BOOK names says what replicas cost",
                 );
             }
         }

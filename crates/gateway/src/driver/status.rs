@@ -6,7 +6,7 @@ use pilotage_core::queue::Entitlement;
 use pilotage_core::{FailureKind, Fleet, InitialSpeed, ReplicaId, RequestId, Span};
 use serde::Serialize;
 
-use super::{Driver, Known};
+use super::{Driver, Known, PodName};
 use crate::metrics::Fault;
 
 /// A lane as the status shows it.
@@ -63,6 +63,18 @@ pub(crate) struct ReplicaStatus {
     pub(crate) id: u32,
     pub(crate) name: String,
     pub(crate) url: String,
+    /// The class of its hardware, where that is known.
+    pub(crate) hardware: Option<String>,
+    /// Its accelerators; one for a processor.
+    pub(crate) accelerators: u32,
+    /// What it costs an hour, where its Fleet or manifest says so.
+    pub(crate) price_per_hour: Option<f64>,
+    /// Numbers or UUIDs of its accelerators, on this machine.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<String>,
+    /// The pod that it is, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pod: Option<PodName>,
     pub(crate) up: bool,
     /// Requests that it may have at once; none while it is let go.
     pub(crate) places: u32,
@@ -119,6 +131,11 @@ impl Driver {
                     id: id.0,
                     name: known.replica.name.to_string(),
                     url: known.replica.url.clone(),
+                    hardware: known.replica.hardware.as_ref().map(ToString::to_string),
+                    accelerators: known.replica.accelerators,
+                    price_per_hour: known.replica.micros_per_hour.map(|micros| micros as f64 / 1e6),
+                    devices: known.replica.devices.clone(),
+                    pod: known.replica.pod.clone(),
                     up: seen.is_some_and(|seen| seen.up),
                     places: seen.map_or(0, |seen| seen.capacity.requests_max),
                     in_flight: seen.map_or(0, |seen| seen.requests),

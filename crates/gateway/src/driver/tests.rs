@@ -1,6 +1,6 @@
 //! The driver without its handle: what it keeps, and what it forgets.
 
-use pilotage_core::{Band, Failure, Refusal, TenantId, Tokens, Told};
+use pilotage_core::{Band, Capacity, Failure, Refusal, TenantId, Tokens, Told};
 use pilotage_shell::metrics::Metrics;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pilotage_plan::ProcessSpec;
+use pilotage_plan::{Ground, ProcessSpec};
 
 /// What a process is started with.
 #[derive(Clone, Debug)]
@@ -17,11 +17,12 @@ pub struct Placed {
 
 impl Placed {
     /// Whether another one would be the same process: adapters are loaded while it runs, and whose requests it
-    /// gets is the gateway's to know.
+    /// gets and what it costs is the gateway's to know.
     pub(super) fn is_same_process(&self, other: &Self) -> bool {
         let bare = |spec: &ProcessSpec| ProcessSpec {
             adapters: Vec::new(),
             lane: String::new(),
+            ground: Ground::default(),
             ..spec.clone()
         };
         self.weights == other.weights && bare(&self.spec) == bare(&other.spec)

@@ -68,6 +68,7 @@ fn spec(script: &str) -> ProcessSpec {
         release: None,
         devices: Vec::new(),
         adapters: Vec::new(),
+        ground: pilotage_plan::Ground::default(),
     }
 }
 

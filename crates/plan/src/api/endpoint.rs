@@ -5,8 +5,9 @@ use pilotage_wire::dialect;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ResourceName;
+use super::fleet::PER_NODE_MAX;
 use super::url::{EndpointUrl, EnvName, EventsUrl, FilePath};
+use super::{Money, ResourceName};
 
 /// Sequences at once of an endpoint when nothing is said: what vLLM and SGLang serve on one
 /// accelerator without anybody waiting long, and far from where they begin to swap.
@@ -76,6 +77,17 @@ pub struct Endpoint {
     /// `dialect` have, path included. It gets the key only where it is the host and port of `url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_url: Option<EndpointUrl>,
+    /// The class of its hardware, as `pilotage plan hardware` lists them (`h100-sxm`), or a name of your own: what
+    /// usage and records are told apart by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<ResourceName>,
+    /// Its accelerators; one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = PER_NODE_MAX))]
+    pub accelerators: Option<u32>,
+    /// What it costs in an hour, as text: `"2.49"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_per_hour: Option<Money>,
 }
 
 /// Where a vLLM-compatible engine publishes changes of its KV cache (ZeroMQ `PUB`): a port of the
@@ -199,6 +211,9 @@ impl Endpoint {
             kv_events: None,
             gateway: false,
             metrics_url: None,
+            hardware: None,
+            accelerators: None,
+            price_per_hour: None,
         }
     }
 

@@ -44,7 +44,7 @@ pub struct FleetSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = NODES_MAX))]
     pub nodes: Option<u32>,
-    /// What a node costs in an hour, as text: `"98.32"`.
+    /// What a node costs in an hour, as text: `"98.32"`; of kind `cpu`, the machine. Each replica costs its part of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_per_hour: Option<Money>,
     /// Whether the nodes can be taken away at any time.

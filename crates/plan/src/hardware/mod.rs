@@ -103,6 +103,22 @@ pub fn catalogue() -> impl Iterator<Item = &'static Accelerator> {
     vendors.into_iter().flatten()
 }
 
+/// Most letters of what a class is called that is in no catalogue.
+const NAME_MAX: usize = 63;
+
+/// What the class of a device is called, by its driver's name for it: of one that is in no catalogue that name, in
+/// letters, digits and dashes. None where there is nothing of them.
+pub fn class_name(device: &str, memory_bytes: Option<u64>) -> Option<String> {
+    if let Some(known) = Accelerator::by_device_name(device, memory_bytes) {
+        return Some(known.id.to_owned());
+    }
+    let lower = device.to_ascii_lowercase();
+    let words = lower.split(|letter: char| !letter.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let name: String = words.join("-").chars().take(NAME_MAX).collect();
+    Some(name).filter(|name| !name.is_empty())
+}
+
 impl Accelerator {
     /// A desktop's processor, which stands for any machine without accelerators where its speed does not matter.
     pub const PROCESSOR: Self = processor::CLASSES[0];

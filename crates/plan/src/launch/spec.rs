@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::flags::Finding;
 use super::{Engine, LaunchError, Version};
+use crate::Ground;
 use crate::render::process::{HOST, ProcessSpec, Program, Readiness, WeightsSpec};
 
 pub use crate::render::process::{EVENTS, METRICS, PORT, RENDEZVOUS, SCRATCH, Secret, WEIGHTS};
@@ -234,6 +235,7 @@ impl LaunchSpec {
             release: self.version.map(|version| version.to_string()),
             devices: Vec::new(),
             adapters: Vec::new(),
+            ground: Ground::default(),
         })
     }
 

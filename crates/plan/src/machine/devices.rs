@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::World;
-use crate::hardware::Accelerator;
+use crate::hardware::{self, Accelerator};
 use crate::world::Gpu;
 
 /// Accelerators, and who has them.
@@ -120,6 +120,13 @@ impl<'a> Devices<'a> {
 /// The class of a machine's first accelerator; none where it has none.
 pub(super) fn first_class(world: &World) -> Option<Accelerator> {
     world.gpus.first().map(|gpu| class(gpu).unwrap_or(Accelerator::GENERIC))
+}
+
+/// What the class of these accelerators of a machine is called.
+pub(crate) fn hardware(world: &World, ids: &[String]) -> Option<String> {
+    let first = ids.first()?;
+    let (_, gpu) = named(world).into_iter().find(|(id, _)| id == first)?;
+    hardware::class_name(&gpu.name, gpu.memory_bytes)
 }
 
 /// An id for each: that of its driver, or its number.

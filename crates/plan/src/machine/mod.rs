@@ -16,6 +16,7 @@ use crate::size::memory::memory;
 use crate::size::{Dtype, ModelFacts, Shape, Task};
 use crate::world::{Found, Sought};
 use crate::{WeightsSource, World};
+pub(crate) use devices::hardware;
 use devices::{Asks, Devices};
 
 /// Seconds that a runtime of others gets to start at least: its own compilation takes minutes.

@@ -14,11 +14,10 @@ use crate::launch::Engine;
 pub(crate) const FOR_CPU: [&str; 2] = ["threads", "memoryBytes"];
 
 /// Fields of a Fleet that only nodes of a cluster have an effect on.
-pub(crate) const FOR_NODES: [&str; 9] = [
+pub(crate) const FOR_NODES: [&str; 8] = [
     "hardware",
     "perNode",
     "nodes",
-    "pricePerHour",
     "spot",
     "nodeSelector",
     "tolerations",

@@ -98,6 +98,39 @@ pub fn parse_all<'a>(
     if errors.is_empty() { Ok(resources) } else { Err(errors) }
 }
 
+/// A file that holds one document of another sort than resources, with the lines of its fields.
+///
+/// # Errors
+/// Every mistake in it.
+pub(crate) fn tree<T: DeserializeOwned>(
+    file: &Arc<str>,
+    text: &str,
+    schema: &Value,
+) -> Result<(T, BTreeMap<String, u64>), Vec<ManifestError>> {
+    let whole = |line, problem| vec![ManifestError::new(file, line, "", problem)];
+    if text.len() > MANIFEST_BYTES_MAX {
+        return Err(whole(0, Problem::TooLarge { bytes: text.len() }));
+    }
+    let documents = node::read(text).map_err(|(line, problem)| whole(line, problem))?;
+    let [document] = &documents[..] else {
+        let count = documents.len();
+        let text = format!("the file holds {count} documents; write exactly one");
+        return Err(whole(0, Problem::Value(text)));
+    };
+    let mut found = Vec::new();
+    conform::check(document, schema, &mut found);
+    found.truncate(ERRORS_MAX);
+    if !found.is_empty() {
+        let wrong = |f: Finding| ManifestError::new(file, f.line, &f.field, f.problem);
+        return Err(found.into_iter().map(wrong).collect());
+    }
+    let mut lines = BTreeMap::new();
+    document.lines(&mut String::new(), &mut lines);
+    let value = serde_json::from_value(document.to_json());
+    let value = value.map_err(|error| whole(document.line, Problem::Value(error.to_string())))?;
+    Ok((value, lines))
+}
+
 /// The documents of a manifest as they are written, as an API server takes them. What is wrong with them says
 /// [`parse`].
 ///

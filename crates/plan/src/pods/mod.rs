@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::api::{Dialect, Model};
+use crate::Ground;
+use crate::api::{Dialect, Fleet, Model};
 use crate::lane::{EndpointSpec, Written};
 use crate::launch::Engine;
 use crate::render::kubernetes::name;
@@ -67,6 +68,14 @@ pub enum Stage {
 pub struct PodSpec {
     /// Which one: a pod that is started anew is another one.
     pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace, where whoever reaches it knows that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Whether it gets work.
     pub stage: Stage,
     /// Zones that are to use it, where the cluster says.
@@ -102,10 +111,12 @@ const METRICS: &str = "metrics";
 const KV_EVENTS: &str = "kv-events";
 
 /// The endpoints of a Model that are these pods. One without a port for requests is none.
-pub(crate) fn endpoints(model: &Model, pods: &[Pod]) -> Vec<EndpointSpec> {
+pub(crate) fn endpoints(model: &Model, fleet: Option<&Fleet>, pods: &[Pod]) -> Vec<EndpointSpec> {
     let pods = pods.iter().take(PODS_MAX);
     if !model.spec.is_pool() {
-        return pods.filter_map(|pod| endpoint(model, pod)).collect();
+        let ground = Ground::of_copy(model, fleet);
+        let on = |spec| EndpointSpec { ground: ground.clone(), ..spec };
+        return pods.filter_map(|pod| endpoint(model, pod).map(on)).collect();
     }
     let ports = &model.spec.pool_ports;
     let at = |pod: &Pod, port: u16| {
@@ -152,10 +163,14 @@ fn endpoint(model: &Model, pod: &Pod) -> Option<EndpointSpec> {
         gateway: false,
         pod: Some(PodSpec {
             uid: pod.uid.clone(),
+            name: pod.name.clone(),
+            namespace: None,
+            node: pod.node.clone(),
             stage: pod.stage,
             near: pod.near.clone(),
             metrics_of,
         }),
+        ground: Ground::default(),
         written: Written::default(),
     })
 }

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::api::{Dialect, Model};
-use crate::{Digest, Signer, WeightsSource};
+use crate::{Digest, Ground, Signer, WeightsSource};
 
 /// Stands in the arguments for the path of the weights file.
 pub const WEIGHTS: &str = "{weights}";
@@ -73,6 +73,8 @@ pub struct ProcessSpec {
     pub devices: Vec<String>,
     /// Adapters to load while it runs: another list changes nothing about the process itself.
     pub adapters: Vec<AdapterSpec>,
+    /// What it runs on: what that costs changes nothing about the process itself.
+    pub ground: Ground,
 }
 
 /// An adapter to load.
@@ -198,5 +200,6 @@ pub fn replica(model: &Model, source: &WeightsSource, index: u32, threads: u32) 
         release: None,
         devices: Vec::new(),
         adapters: Vec::new(),
+        ground: Ground::default(),
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use pilotage_core::traffic::{ANY, Name, Zone};
 use pilotage_core::{Capacity, ReplicaId};
-use pilotage_gateway::{Gateway, HealthCheck, Replica};
+use pilotage_gateway::{Gateway, HealthCheck, PodName, Replica};
 use pilotage_plan::api::Dialect;
 use pilotage_plan::pods::{PodSpec, Stage};
-use pilotage_plan::{HealthSpec, Lane, ProcessSpec, Program, Route};
+use pilotage_plan::{Ground, HealthSpec, Lane, ProcessSpec, Program, Route};
 use pilotage_shell::secret::Secret;
 
 use super::load::Load;
@@ -85,6 +85,14 @@ struct Up {
     crosses_zones: bool,
     /// Which pod it is, where it is one, and whether that gets work.
     pod: Option<(String, Stage)>,
+    /// What the plan calls it.
+    planned: String,
+    /// What it runs on, and what that costs.
+    ground: Ground,
+    /// Its accelerators on this machine.
+    devices: Vec<String>,
+    /// What the cluster calls it, where it is a pod.
+    called: Option<PodName>,
 }
 
 /// Where a replica is, where it publishes what its KV cache holds, and how it is spoken with.
@@ -197,7 +205,27 @@ impl Fleet {
         }
         let lane = spec.lane.as_str();
         let id = self.next_id();
-        self.raise(Up { id, key, url, capacity, place, ..Up::named(name, lane) });
+        self.raise(Up {
+            id,
+            key,
+            url,
+            capacity,
+            place,
+            planned: spec.name.clone(),
+            ground: spec.ground.clone(),
+            devices: spec.devices.clone(),
+            ..Up::named(name, lane)
+        });
+    }
+
+    /// What processes of the plan run on, and cost, from now on.
+    pub(in crate::cmd) fn set_grounds<'a>(&mut self, specs: impl Iterator<Item = &'a ProcessSpec>) {
+        for spec in specs {
+            let own = self.up.values_mut().filter(|up| up.planned == spec.name);
+            let changed: Vec<Up> =
+                own.filter_map(|up| up.stand_on(&spec.ground).then(|| up.clone())).collect();
+            changed.iter().for_each(|up| self.tell(up));
+        }
     }
 
     /// A process is to serve another lane: in the one it has served it ends what comes there, for as long as
@@ -340,6 +368,8 @@ impl Fleet {
             place,
             crosses_zones: self.crosses(spec.region.as_deref(), spec.zone.as_deref(), &spec.pod),
             pod: spec.pod.as_ref().map(|pod| (pod.uid.clone(), pod.stage)),
+            ground: spec.ground.clone(),
+            called: spec.pod.as_ref().map(called),
             ..Up::named(&spec.name, &spec.lane)
         }
     }
@@ -425,6 +455,10 @@ impl Up {
             place: Place::here(None),
             crosses_zones: false,
             pod: None,
+            planned: name.to_owned(),
+            ground: Ground::default(),
+            devices: Vec::new(),
+            called: None,
         }
     }
 
@@ -450,6 +484,13 @@ impl Up {
     fn offer(&mut self, other: &Self) -> bool {
         let differs = self.pod != other.pod || self.crosses_zones != other.crosses_zones;
         (self.pod, self.crosses_zones) = (other.pod.clone(), other.crosses_zones);
+        self.stand_on(&other.ground) || differs
+    }
+
+    /// What it runs on, and costs, from now on; whether that is something else.
+    fn stand_on(&mut self, ground: &Ground) -> bool {
+        let differs = self.ground != *ground;
+        self.ground.clone_from(ground);
         differs
     }
 
@@ -458,6 +499,11 @@ impl Up {
             key: self.key.clone(),
             region: self.place.region.as_deref().map(Name::from),
             runtime_version: self.place.runtime_version.map(Name::from),
+            hardware: self.ground.hardware.as_deref().map(Name::from),
+            accelerators: self.ground.accelerators,
+            micros_per_hour: self.ground.micros_per_hour,
+            devices: self.devices.clone(),
+            pod: self.called.clone(),
             zone: self.place.zone.clone(),
             crosses_zones: self.crosses_zones,
             kv_events: self.place.kv_events.clone(),
@@ -473,6 +519,11 @@ impl Up {
             ..Replica::at(self.name.as_str(), &self.url, capacity)
         }
     }
+}
+
+fn called(pod: &PodSpec) -> PodName {
+    let text = |said: &Option<String>| said.clone().unwrap_or_default();
+    PodName { namespace: text(&pod.namespace), name: pod.name.clone(), node: text(&pod.node) }
 }
 
 fn health(said: &HealthSpec) -> HealthCheck {

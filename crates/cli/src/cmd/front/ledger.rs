@@ -1,7 +1,6 @@
 //! The usage ledger of a front: what every request used, in the data directory or in the database that the environment
 //! names, and answered for on the admin listener.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use pilotage_shell::{date, tasks};
 use tokio_util::sync::CancellationToken;
 
 use super::load::Load;
+use super::prices::Prices;
 use crate::exit::Wrong;
 
 /// How long the end of an answer waits at most for its row to be written: longer than a write takes on a machine
@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Between two looks at which replicas are up.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Between two times that the price book is read.
+const READ_SECONDS: u64 = 60;
+
 /// How long the end may take to store what is left; the rest is stored at the next start.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -38,8 +41,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 pub(in crate::cmd) struct Book {
     ledger: Ledger,
     told: Arc<RwLock<Told>>,
-    /// Millionths an hour of one replica, by Model.
-    prices: Arc<BTreeMap<String, u64>>,
+    prices: Arc<Prices>,
+    clock: Clock,
 }
 
 #[derive(Default)]
@@ -66,7 +69,8 @@ impl Book {
         if let Some(days) = env::get(Var::UsageDays) {
             settings.rows_age_max = Duration::from_secs(days_of(&days)? * 86_400);
         }
-        let prices = prices(&env::get(Var::ReplicaPrices).unwrap_or_default())?;
+        let prices = Prices::from_env()?;
+        settings.currency = prices.currency();
         let told: Arc<RwLock<Told>> = Arc::default();
         let (now, budgets) = (Arc::clone(&told), Arc::clone(&told));
         let looks = Looks {
@@ -74,7 +78,7 @@ impl Book {
             budgets: Arc::new(move || budgets.read().budgets(clock.unix_ms())),
         };
         let ledger = Ledger::open(settings, clock, looks)?;
-        Ok(Self { ledger, told, prices: Arc::new(prices) })
+        Ok(Self { ledger, told, prices: Arc::new(prices), clock })
     }
 
     /// Takes the records of that gateway.
@@ -112,8 +116,15 @@ impl Book {
         let this = self.clone();
         let looks = async move {
             let mut every = tokio::time::interval(LOOK);
+            let mut read_s = this.clock.unix_ms() / 1000;
             loop {
                 every.tick().await;
+                let now_s = this.clock.unix_ms() / 1000;
+                if now_s.abs_diff(read_s) >= READ_SECONDS {
+                    read_s = now_s;
+                    let prices = Arc::clone(&this.prices);
+                    drop(tokio::task::spawn_blocking(move || prices.read_again()).await);
+                }
                 this.look(&admin, &key).await;
             }
         };
@@ -124,12 +135,13 @@ impl Book {
 
     async fn look(&self, admin: &Router, key: &Secret) {
         let Ok(load) = Load::of(admin, key).await else { return };
-        let replicas = load.up().map(|(model, name, hardware)| Replica {
-            name: name.to_owned(),
-            model: model.to_owned(),
-            hardware: hardware.to_owned(),
-            accelerators: 1,
-            micros_per_hour: self.prices.get(model).copied().unwrap_or(0),
+        let now_s = self.clock.unix_ms() / 1000;
+        let replicas = load.up().map(|stands| Replica {
+            name: stands.name.to_owned(),
+            model: stands.lane.to_owned(),
+            hardware: stands.hardware.to_owned(),
+            accelerators: stands.accelerators,
+            micros_per_hour: self.prices.micros_per_hour(now_s, &stands),
         });
         self.told.write().now.replicas = replicas.collect();
     }
@@ -246,22 +258,6 @@ fn days_of(text: &str) -> anyhow::Result<u64> {
     })
 }
 
-/// `MODEL=PRICE,MODEL=PRICE` in millionths.
-fn prices(text: &str) -> anyhow::Result<BTreeMap<String, u64>> {
-    let one = |part: &str| {
-        let (model, price) = part.trim().split_once('=')?;
-        let price: f64 = price.trim().parse().ok()?;
-        let fits = price.is_finite() && (0.0..1e9).contains(&price);
-        fits.then(|| (model.trim().to_owned(), (price * 1e6).round() as u64))
-    };
-    let parts = text.split(',').filter(|part| !part.trim().is_empty());
-    parts.map(one).collect::<Option<_>>().ok_or_else(|| {
-        Wrong::new("PILOTAGE_REPLICA_PRICES cannot be read")
-            .hint("write what one replica costs an hour as MODEL=PRICE,MODEL=PRICE: chat=2.49,small=0.7")
-            .into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,12 +283,6 @@ mod tests {
 
     #[test]
     fn settings_are_read_or_refused() {
-        assert_eq!(
-            prices("a=1.5, b = 0.25").unwrap(),
-            [("a".to_owned(), 1_500_000), ("b".to_owned(), 250_000)].into()
-        );
-        assert!(prices("").unwrap().is_empty());
-        assert!(prices("a").is_err() && prices("a=-1").is_err() && prices("a=x").is_err());
         assert!(days_of("0").is_err() && days_of("x").is_err());
         assert!(place("mysql://x".to_owned()).is_err());
     }

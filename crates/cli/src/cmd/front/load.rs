@@ -37,7 +37,39 @@ struct Replica {
     up: bool,
     #[serde(default)]
     hardware: Option<String>,
+    #[serde(default)]
+    accelerators: u32,
+    #[serde(default)]
+    price_per_hour: Option<f64>,
+    #[serde(default)]
+    devices: Vec<String>,
+    #[serde(default)]
+    pod: Option<Pod>,
     in_flight: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Pod {
+    namespace: String,
+    name: String,
+    node: String,
+}
+
+/// A replica that is up, and what it runs on.
+#[derive(Debug)]
+pub(in crate::cmd) struct Stands<'a> {
+    pub(in crate::cmd) lane: &'a str,
+    pub(in crate::cmd) name: &'a str,
+    /// Empty where that is not known.
+    pub(in crate::cmd) hardware: &'a str,
+    /// One for a processor.
+    pub(in crate::cmd) accelerators: u32,
+    /// Millionths of the currency's unit, where its Fleet or manifest says so.
+    pub(in crate::cmd) micros_per_hour: Option<u64>,
+    /// Its accelerators on this machine, by number or UUID.
+    pub(in crate::cmd) devices: &'a [String],
+    /// Namespace, name and node of its pod; empty where it is none.
+    pub(in crate::cmd) pod: (&'a str, &'a str, &'a str),
 }
 
 impl Load {
@@ -58,17 +90,24 @@ impl Load {
         replica.map_or(0, |replica| replica.in_flight)
     }
 
-    /// Replicas that are up: lane, name, and hardware where that is known.
-    pub(in crate::cmd) fn up(&self) -> impl Iterator<Item = (&str, &str, &str)> {
-        self.lanes
-            .iter()
-            .flat_map(|lane| {
-                let up = lane.replicas.iter().filter(|one| one.up);
-                up.map(move |one| (lane.name.as_str(), one))
-            })
-            .map(|(lane, one)| {
-                (lane, one.name.as_str(), one.hardware.as_deref().unwrap_or_default())
-            })
+    /// Replicas that are up.
+    pub(in crate::cmd) fn up(&self) -> impl Iterator<Item = Stands<'_>> {
+        let all = self.lanes.iter().flat_map(|lane| {
+            let up = lane.replicas.iter().filter(|one| one.up);
+            up.map(move |one| (lane, one))
+        });
+        all.map(|(lane, one)| Stands {
+            lane: &lane.name,
+            name: &one.name,
+            hardware: one.hardware.as_deref().unwrap_or_default(),
+            accelerators: one.accelerators.max(1),
+            micros_per_hour: one.price_per_hour.map(|price| (price * 1e6).round() as u64),
+            devices: &one.devices,
+            pod: one
+                .pod
+                .as_ref()
+                .map_or(("", "", ""), |pod| (&pod.namespace, &pod.name, &pod.node)),
+        })
     }
 
     /// Whether nothing waits or runs in a lane.
@@ -100,5 +139,19 @@ mod tests {
         check("b", 3, 0, false);
         check("c", 3, 0, true);
         check("gone", 3, 0, true);
+    }
+
+    #[test]
+    fn the_status_tells_what_replicas_run_on() {
+        let text = r#"{"lanes": [{"name": "a", "queue": {"requests": 0}, "replicas": [
+            {"id": 1, "name": "r", "up": true, "in_flight": 0, "hardware": "l4", "accelerators": 2, "price_per_hour": 1.4},
+            {"id": 2, "name": "s", "up": true, "in_flight": 0, "hardware": null, "price_per_hour": null},
+            {"id": 3, "name": "t", "up": false, "in_flight": 0, "hardware": "l4"}]}]}"#;
+        let load: Load = serde_json::from_str(text).unwrap();
+        let told: Vec<_> = load
+            .up()
+            .map(|one| (one.name, one.hardware, one.accelerators, one.micros_per_hour))
+            .collect();
+        assert_eq!(told, [("r", "l4", 2, Some(1_400_000)), ("s", "", 1, None)]);
     }
 }

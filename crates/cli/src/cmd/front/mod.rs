@@ -12,6 +12,7 @@ mod ledger;
 mod listen;
 mod load;
 pub(in crate::cmd) mod prepared;
+mod prices;
 pub(in crate::cmd) mod traces;
 mod traffic;
 mod trials;
@@ -309,5 +310,7 @@ impl Front {
         let plan = self.current.served();
         self.fleet.set_lanes(&plan.lanes, &plan.routes);
         self.fleet.set_endpoints(self.clock.now_nanos(), &self.current.endpoints());
+        let processes = self.current.processes();
+        self.fleet.set_grounds(processes.iter().map(|placed| &placed.spec));
     }
 }

@@ -380,6 +380,9 @@ impl Models {
         }
         let mut reached = reach(std::slice::from_ref(spec)).map_err(|error| error.to_string())?;
         let mut reached = reached.pop().ok_or_else(|| spec.name.clone())?;
+        if let Some(pod) = &mut reached.spec.pod {
+            pod.namespace = namespace.map(str::to_owned);
+        }
         let kept = keys.get(&entry);
         reached.key = match spec.gateway {
             true => kept.map(|kept| region_key(spec, kept, &entry)).transpose()?,

@@ -46,6 +46,7 @@ pub use labels::{HELD, HELD_HERE, HELD_MOVING, SURGED};
 pub use mesh::Mesh;
 pub use object::Object;
 pub use platform::Platform;
+pub(crate) use settle::accelerator_of;
 
 /// The oldest Kubernetes that objects are rendered for: 1.29, whose pods sleep before they stop only
 /// with a command of their own.

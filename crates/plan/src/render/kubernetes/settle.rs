@@ -64,7 +64,7 @@ pub(crate) fn settle<'a>(
     cluster: &'a Cluster,
 ) -> Result<Settled<'a>, RenderError> {
     let engine = model.spec.engine().unwrap_or(Engine::Embedded);
-    let accelerator = accelerator(model, fleet);
+    let accelerator = accelerator_of(model, fleet);
     let threads = model.spec.threads.unwrap_or(THREADS);
     let world = World { facts: cluster.facts.clone(), ..World::with_cores(threads) };
     let mut launch = Machine::of(&world).launch(model, accelerator, threads);
@@ -104,7 +104,8 @@ pub(crate) fn settle<'a>(
     })
 }
 
-fn accelerator(model: &Model, fleet: Option<&Fleet>) -> Accelerator {
+/// What a Model's copies run on, on nodes of its Fleet where it names one.
+pub(crate) fn accelerator_of(model: &Model, fleet: Option<&Fleet>) -> Accelerator {
     let said = fleet.map(|fleet| &fleet.spec);
     let named = said.and_then(|fleet| Accelerator::by_id(fleet.hardware.as_deref()?)).copied();
     let ranks = model.spec.parallelism.tensor.saturating_mul(model.spec.parallelism.pipeline);

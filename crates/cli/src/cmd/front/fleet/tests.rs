@@ -147,6 +147,9 @@ async fn pods_come_rest_and_go() {
                 name: format!("a@{name}"),
                 pod: Some(PodSpec {
                     uid: (*uid).to_owned(),
+                    name: (*name).to_owned(),
+                    namespace: None,
+                    node: None,
                     stage: *stage,
                     near: Vec::new(),
                     metrics_of: Dialect::Vllm,
@@ -257,6 +260,25 @@ async fn lanes_are_forgotten_with_their_last_replica() {
     fleet.process_down("a-0");
     fleet.set_lanes(&[], &[]);
     assert_eq!(names(&fleet), [""; 0]);
+}
+
+/// A price that changes is told of who runs, and starts nothing anew.
+#[tokio::test]
+async fn what_replicas_run_on_is_told_and_changes_no_replica() {
+    let (mut fleet, ..) = begin();
+    let process = process();
+    fleet.process_up("a-0", &process, ("http://127.0.0.1:2".to_owned(), None), None);
+    let told = |fleet: &Fleet| {
+        let up = &fleet.up["a-0"];
+        let replica = up.replica(up.capacity);
+        (up.id, replica.hardware.map(|name| name.to_string()), replica.micros_per_hour)
+    };
+    let (id, cpu) = (fleet.up["a-0"].id, Some("cpu".to_owned()));
+    assert_eq!(told(&fleet), (id, cpu.clone(), None));
+    let mut dearer = process;
+    dearer.ground.micros_per_hour = Some(7);
+    fleet.set_grounds([&dearer].into_iter());
+    assert_eq!(told(&fleet), (id, cpu, Some(7)));
 }
 
 fn process() -> ProcessSpec {

@@ -1,6 +1,7 @@
 //! What happened, and why? Records of requests whose phases account for every moment.
 
 pub mod boards;
+pub mod gpu;
 pub mod itl;
 pub mod page;
 pub mod record;

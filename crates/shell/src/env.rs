@@ -108,6 +108,8 @@ pub enum Var {
     ReplicaPrices,
     /// The file that says what accelerators cost.
     PriceBook,
+    /// Where accelerators of a cluster are told of.
+    DcgmUrl,
 }
 
 /// One row: what a variable is called and means.
@@ -162,7 +164,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 49] = [
+pub const TABLE: [Variable; 50] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",
@@ -506,6 +508,13 @@ pub const TABLE: [Variable; 49] = [
         "PILOTAGE_PRICE_BOOK",
         "File with what accelerators cost an hour, by class of hardware and date, for `pilotage usage cost`; it is read again every minute.",
         "nothing",
+        false,
+    ),
+    row(
+        Var::DcgmUrl,
+        "PILOTAGE_DCGM_URL",
+        "Where DCGM's exporters tell of accelerators, as in `http://nvidia-dcgm-exporter.gpu-operator:9400/metrics`; each address of the name is asked.",
+        "accelerators of this machine by NVML, where there are any",
         false,
     ),
 ];

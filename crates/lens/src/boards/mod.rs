@@ -4,6 +4,7 @@
 
 mod alerts;
 mod clients;
+mod gpu;
 mod grafana;
 mod page;
 mod panels;

@@ -1,7 +1,7 @@
 //! The boards. Queries hold Grafana's variables: `$model` and `$tenant` are regular expressions,
 //! `$__rate_interval` a time.
 
-use super::{clients, servers};
+use super::{clients, gpu, servers};
 
 /// What a panel's numbers are, in Grafana's words.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,6 +113,7 @@ pub fn boards() -> Vec<Board> {
         clients::tenants(),
         servers::models(),
         servers::engines(),
+        gpu::board(),
         servers::gateway(),
         clients::cost(),
     ]

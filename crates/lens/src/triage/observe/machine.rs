@@ -13,16 +13,41 @@ const PYTHON: [&str; 2] = ["vllm", "sglang"];
 const MICROS: f64 = 1e6;
 const NANOS: f64 = 1e9;
 
+/// The beginnings of series about accelerators: DCGM's names, and the gateway's own.
+const DCGM: &str = "DCGM_FI_";
+pub(super) const OURS: &str = "pilotage_gpu_";
+
+/// Why a clock is low, by what holds it: heat, or power.
+const HEAT: [&str; 2] = ["sw_thermal_slowdown", "hw_thermal_slowdown"];
+const POWER: [&str; 2] = ["sw_power_cap", "hw_power_brake_slowdown"];
+
 /// The accelerators, by their number.
 pub(super) fn gpus(seen: &Seen<'_>) -> Vec<Gpu> {
-    let mut by_name: BTreeMap<&str, Vec<Series>> = BTreeMap::new();
-    let is_gpu =
-        |one: &&Series| one.name.starts_with("DCGM_FI_") || one.name.starts_with("pilotage_gpu_");
+    let mut by_id: BTreeMap<&str, Vec<Series>> = BTreeMap::new();
+    let is_gpu = |one: &&Series| one.name.starts_with(DCGM) || one.name.starts_with(OURS);
     for one in seen.0.iter().filter(is_gpu) {
-        let name = one.labels.get("gpu").or_else(|| one.labels.get("UUID"));
-        by_name.entry(name.map_or("", String::as_str)).or_default().push(one.clone());
+        let label = |name: &str| one.labels.get(name).map(String::as_str);
+        // Numbers are those of a node, of which a replica may have several.
+        let id = label("UUID").or_else(|| label("uuid")).or_else(|| label("gpu"));
+        by_id.entry(id.unwrap_or_default()).or_default().push(one.clone());
     }
-    by_name.into_iter().map(|(name, series)| gpu(name, &Seen(&series))).collect()
+    let named = by_id.into_iter().map(|(id, series)| {
+        let number = series.iter().find_map(|one| one.labels.get("gpu").cloned());
+        gpu(&number.unwrap_or_else(|| id.to_owned()), &Seen(&series))
+    });
+    named.collect()
+}
+
+/// What the gateway shows of accelerators that are a replica's, which clusters call by its pod.
+pub(super) fn of_replica<'a>(
+    gateway: &'a [Series],
+    replica: &'a str,
+) -> impl Iterator<Item = &'a Series> {
+    let is_its = move |one: &&Series| {
+        let own = one.labels.get("replica").map(String::as_str).unwrap_or_default();
+        own == replica || own.split_once('@').is_some_and(|(_, pod)| pod == replica)
+    };
+    gateway.iter().filter(|one| one.name.starts_with(OURS)).filter(is_its)
 }
 
 fn gpu(name: &str, seen: &Seen<'_>) -> Gpu {
@@ -32,21 +57,55 @@ fn gpu(name: &str, seen: &Seen<'_>) -> Gpu {
         let values = of.iter().flat_map(|one| &one.points).map(|point| point.value);
         values.filter(|value| value.is_finite()).reduce(f64::max)
     };
+    let mega = |hertz: Option<f64>| hertz.map(|hertz| hertz / 1e6);
+    let own_max =
+        || most("pilotage_gpu_sm_clock_max_hertz").or_else(|| most("pilotage_gpu_sm_clock_hertz"));
     let held = |name: &str| seen.of(&[name], None).first().and_then(|one| violation_s(one));
     Gpu {
         name: Some(name.to_owned()),
-        sm_clock_mhz: mean(&["DCGM_FI_DEV_SM_CLOCK"]),
-        sm_clock_max_mhz: most("DCGM_FI_DEV_MAX_SM_CLOCK").or_else(|| most("DCGM_FI_DEV_SM_CLOCK")),
+        sm_clock_mhz: mean(&["DCGM_FI_DEV_SM_CLOCK"])
+            .or_else(|| mega(mean(&["pilotage_gpu_sm_clock_hertz"]))),
+        sm_clock_max_mhz: most("DCGM_FI_DEV_MAX_SM_CLOCK")
+            .or_else(|| most("DCGM_FI_DEV_SM_CLOCK"))
+            .or_else(|| mega(own_max())),
         sm_active: mean(&["DCGM_FI_PROF_SM_ACTIVE"]),
         dram_active: mean(&["DCGM_FI_PROF_DRAM_ACTIVE"]),
         tensor_active: mean(&["DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"]),
-        thermal_violation_s: held("DCGM_FI_DEV_THERMAL_VIOLATION"),
-        power_violation_s: held("DCGM_FI_DEV_POWER_VIOLATION"),
+        thermal_violation_s: held("DCGM_FI_DEV_THERMAL_VIOLATION")
+            .or_else(|| throttled_s(seen, HEAT)),
+        power_violation_s: held("DCGM_FI_DEV_POWER_VIOLATION").or_else(|| throttled_s(seen, POWER)),
         temperature_c: mean(&["DCGM_FI_DEV_GPU_TEMP", "pilotage_gpu_temperature_celsius"]),
-        ecc_uncorrected: seen.grown(&["DCGM_FI_DEV_ECC_DBE_VOL_TOTAL"], None),
+        ecc_uncorrected: seen
+            .grown(&["DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", "pilotage_gpu_ecc_uncorrected_total"], None),
         row_remap_failures: seen.newest(&["DCGM_FI_DEV_ROW_REMAP_FAILURE"]),
-        xids: xids(seen),
+        xids: xids(seen).or_else(|| counted(seen)),
     }
+}
+
+/// Seconds of the window in which the gateway saw any of these reasons: the one that held longest.
+fn throttled_s(seen: &Seen<'_>, reasons: [&str; 2]) -> Option<f64> {
+    let of = seen.of(&["pilotage_gpu_throttled"], None);
+    let own = of.into_iter().filter(|one| {
+        one.labels.get("reason").is_some_and(|reason| reasons.contains(&reason.as_str()))
+    });
+    let held = own.filter_map(|one| {
+        let (first, last) = (one.points.first()?, one.points.last()?);
+        Some(one.mean()? * (last.at_s - first.at_s))
+    });
+    held.reduce(f64::max)
+}
+
+/// The codes that the gateway counted in the window. One that came for the first time has a series since then only.
+fn counted(seen: &Seen<'_>) -> Option<Vec<u32>> {
+    let all = seen.of(&["pilotage_gpu_xid_errors_total"], None);
+    let began = all.iter().filter_map(|one| one.points.first()).map(|point| point.at_s);
+    let began = began.reduce(f64::min)?;
+    let is_new = |one: &&&Series| {
+        let since = one.points.first().is_some_and(|point| point.at_s > began);
+        since || one.growth().is_some_and(|grown| grown > 0.0)
+    };
+    let of = seen.of(&["pilotage_gpu_xids_total"], None);
+    Some(of.iter().filter(is_new).filter_map(|one| one.labels.get("xid")?.parse().ok()).collect())
 }
 
 fn violation_s(one: &Series) -> Option<f64> {
@@ -115,6 +174,39 @@ mod tests {
             (gpus[1].thermal_violation_s, gpus[1].power_violation_s),
             (Some(2.0), Some(2.0))
         );
+    }
+
+    #[test]
+    fn what_the_gateway_shows_counts_as_well() {
+        let of = |name: &str, more: &[(&str, &str)], values: &[f64]| {
+            let labels =
+                [&[("gpu", "0"), ("uuid", "GPU-a"), ("replica", "m@m-0"), ("lane", "m")], more]
+                    .concat();
+            series(name, &labels, values)
+        };
+        let heat = [("reason", "hw_thermal_slowdown")];
+        let mut born = of("pilotage_gpu_xids_total", &[("xid", "79")], &[1.0, 1.0]);
+        let mut all = vec![
+            of("pilotage_gpu_sm_clock_hertz", &[], &[1.2e9, 1.2e9]),
+            of("pilotage_gpu_sm_clock_max_hertz", &[], &[1.98e9, 1.98e9]),
+            of("pilotage_gpu_throttled", &heat, &[1.0, 1.0]),
+            of("pilotage_gpu_throttled", &[("reason", "sw_power_cap")], &[0.0, 0.0]),
+            of("pilotage_gpu_xid_errors_total", &[], &[0.0, 1.0]),
+            of("pilotage_gpu_xids_total", &[("xid", "31")], &[4.0, 4.0]),
+            of("pilotage_gpu_ecc_uncorrected_total", &[], &[2.0, 3.0]),
+        ];
+        let passed = all[0].points[1].at_s - all[0].points[0].at_s;
+        born.points.remove(0);
+        all.push(born);
+        let own: Vec<Series> = of_replica(&all, "m-0").cloned().collect();
+        assert_eq!(own.len(), all.len());
+        assert_eq!(of_replica(&all, "m-1").count(), 0);
+        let gpus = gpus(&Seen(&own));
+        let [gpu] = &gpus[..] else { panic!("{gpus:?}") };
+        assert_eq!(gpu.name.as_deref(), Some("0"));
+        assert_eq!((gpu.sm_clock_mhz, gpu.sm_clock_max_mhz), (Some(1200.0), Some(1980.0)));
+        assert_eq!((gpu.thermal_violation_s, gpu.power_violation_s), (Some(passed), Some(0.0)));
+        assert_eq!((gpu.xids.as_deref(), gpu.ecc_uncorrected), (Some(&[79][..]), Some(1.0)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod promql;
 mod record;
 mod series;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pilotage_core::Span;
@@ -92,7 +93,15 @@ impl Observed {
             .replicas
             .iter()
             .take(REPLICAS_MAX)
-            .map(|watched| engine::replica(watched, window_s, self.until_s))
+            .map(|watched| {
+                let mut watched = Cow::Borrowed(watched);
+                let own: Vec<Series> =
+                    machine::of_replica(&self.gateway, &watched.name).cloned().collect();
+                if !own.is_empty() {
+                    watched.to_mut().series.extend(own);
+                }
+                engine::replica(&watched, window_s, self.until_s)
+            })
             .collect();
         if let Some(records) = &self.records {
             record::fill(&mut replicas, records);

@@ -170,6 +170,8 @@ fn network(installation: &Installation) -> Object {
     egress.extend([
         json!({ "to": [engines] }),
         json!({ "ports": [{ "port": 443, "protocol": "TCP" }] }),
+        // Exporters that tell of accelerators.
+        json!({ "ports": [{ "port": 9400, "protocol": "TCP" }] }),
         // Collectors of traces, over gRPC and HTTP.
         json!({ "ports": [{ "port": 4317, "protocol": "TCP" }, { "port": 4318, "protocol": "TCP" }] }),
         api_ports(installation),

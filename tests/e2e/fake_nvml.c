@@ -13,7 +13,7 @@ typedef struct {
     unsigned int gpu_instance, compute_instance;
 } event_t;
 
-enum { SUCCESS = 0, NOT_SUPPORTED = 3, TIMEOUT = 10 };
+enum { SUCCESS = 0, TIMEOUT = 10 };
 static int own;
 static int told;
 
@@ -39,8 +39,7 @@ int nvmlDeviceGetPowerUsage(device_t device, unsigned int *milliwatts) { (void)d
 int nvmlDeviceGetEnforcedPowerLimit(device_t device, unsigned int *milliwatts) { (void)device; *milliwatts = 72000; return SUCCESS; }
 int nvmlDeviceGetClockInfo(device_t device, int clock, unsigned int *mhz) { (void)device; (void)clock; *mhz = 1020; return SUCCESS; }
 int nvmlDeviceGetMaxClockInfo(device_t device, int clock, unsigned int *mhz) { (void)device; (void)clock; *mhz = 2040; return SUCCESS; }
-/* Cards without error correction say so. */
-int nvmlDeviceGetTotalEccErrors(device_t device, int error, int counter, unsigned long long *count) { (void)device; (void)error; (void)counter; (void)count; return NOT_SUPPORTED; }
+int nvmlDeviceGetTotalEccErrors(device_t device, int error, int counter, unsigned long long *count) { (void)device; (void)error; (void)counter; *count = 0; return SUCCESS; }
 int nvmlDeviceGetPcieReplayCounter(device_t device, unsigned int *count) { (void)device; *count = 2; return SUCCESS; }
 int nvmlDeviceGetCurrentClocksThrottleReasons(device_t device, unsigned long long *bits) { (void)device; *bits = 0x40 | 0x1; return SUCCESS; }
 int nvmlDeviceGetSupportedEventTypes(device_t device, unsigned long long *types) { (void)device; *types = 8; return SUCCESS; }

@@ -64,7 +64,7 @@ def site(tmp_path_factory, nvml):
 
 def ask(stack, path):
     key = (stack.folder / "data" / "admin.key").read_text().strip()
-    code, _, body = http("GET", stack.admin_url + path, headers={"Authorization": f"Bearer {key}"})
+    code, _, body = http("GET", stack.admin_url + path, headers={"Authorization": f"Bearer {key}", "Accept": "text/plain;version=0.0.4"})
     assert code == 200, body
     return body.decode()
 
@@ -80,7 +80,7 @@ def test_accelerators_are_told_as_the_driver_tells_them(site):
         "pilotage_gpu_utilization_ratio": 0.97, "pilotage_gpu_memory_used_bytes": 18 << 30, "pilotage_gpu_memory_total_bytes": 24 << 30,
         "pilotage_gpu_temperature_celsius": 86, "pilotage_gpu_power_watts": 71.5, "pilotage_gpu_power_limit_watts": 72,
         "pilotage_gpu_sm_clock_hertz": 1020e6, "pilotage_gpu_sm_clock_max_hertz": 2040e6, "pilotage_gpu_pcie_replays_total": 2,
-        "pilotage_gpu_xid_errors_total": 1,
+        "pilotage_gpu_xid_errors_total": 1, "pilotage_gpu_ecc_uncorrected_total": 0,
     }
     found = dict(re.findall(r"^(pilotage_gpu_\w+)\{" + re.escape(own) + r"\} (\S+)$", page, re.M))
     assert {name: float(value) for name, value in found.items()} == expected
@@ -89,12 +89,13 @@ def test_accelerators_are_told_as_the_driver_tells_them(site):
     assert re.search(r'^pilotage_replica_info\{replica="chat@\S+",lane="chat",.*hardware="l4"\} 1$', page, re.M), page
 
 
-def test_the_board_asks_for_nothing_that_there_is_not(site):
+def test_board_and_alerts_name_nothing_that_there_is_not(site):
     page = page_with(site, 'xid="79"')
     kinds = set(re.findall(r"^# TYPE (\S+) ", page, re.M))
     board = json.loads((ROOT / "deploy" / "grafana" / "pilotage-gpus.json").read_text())
-    names = {name for panel in board["panels"] for target in panel["targets"]
-             for name in re.findall(r"pilotage_gpu_\w+", target["expr"])}
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += re.findall(r"^ +expr: (.*)$", (ROOT / "deploy" / "prometheus" / "rules.yaml").read_text(), re.M)
+    names = {name for expr in asked for name in re.findall(r"pilotage_gpu_\w+", expr)}
     assert names and names <= kinds, names - kinds
 
 

@@ -2,7 +2,7 @@
 
 use super::Trouble;
 use super::front::Front;
-use super::machine::{Host, Ill};
+use super::machine::Ill;
 use super::setup::{Setup, Stream, WARM_S, WINDOW_S};
 use super::world::World;
 use crate::engine::Extras;
@@ -104,15 +104,9 @@ const ALL: &[Trouble] = &[
     trouble("S25", "clients leave, and replicas go on with their requests", cancel_leak),
     trouble("S26", "KV cache goes from replica to replica at 6 Gbit/s", || divided(2, 0.75e9)),
     trouble("S27", "one replica for prompts, three for answers", pd_ratio),
-    trouble("S28", "two of six replicas find no node", || {
-        World::of(|setup| {
-            setup.replicas = 6;
-            setup.streams = vec![Stream::usual(40.0)];
-            setup.faults = vec![
-                (4, 0.0, END_S + 1.0, "down".to_owned()),
-                (5, 0.0, END_S + 1.0, "down".to_owned()),
-            ];
-        })
+    trouble("S28", "two of six replicas find no node", || World {
+        room: 4,
+        ..World::of(|setup| (setup.replicas, setup.streams) = (6, vec![Stream::usual(40.0)]))
     }),
     trouble("S29", "others take the processors below one replica", || ill(1, Ill::Crowded(1.7))),
     trouble("S30", "one replica is of another version, with a shorter context", || World {
@@ -240,14 +234,7 @@ fn interference() -> World {
 }
 
 fn host_bound() -> World {
-    World {
-        host: Host { active: 0.35, cpu: 1.0 },
-        eager: true,
-        ..World::of(|setup| {
-            setup.step_ms = 24.0;
-            setup.streams = vec![Stream::usual(56.0)];
-        })
-    }
+    World { eager: true, ..World::of(|setup| setup.streams = vec![Stream::usual(56.0)]) }
 }
 
 fn imbalance() -> World {

@@ -40,13 +40,20 @@ impl Ill {
     }
 }
 
-/// What a replica's process and steps are like besides.
+/// What the processor does for each step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host {
-    /// The part of a step in which the accelerator does something.
-    pub(super) active: f64,
-    /// The part of a step in which the process uses its core.
-    pub(super) cpu: f64,
+    /// Milliseconds in which the accelerator waits for it.
+    pub(super) gap_ms: f64,
+    /// Milliseconds in which it works, those among them.
+    pub(super) work_ms: f64,
+}
+
+impl Host {
+    /// A step is one graph, which the accelerator is told to run while the step before still does.
+    pub(super) const GRAPHS: Self = Self { gap_ms: 0.4, work_ms: 3.0 };
+    /// Kernels are launched one by one, and most of them take less than their launch.
+    pub(super) const EAGER: Self = Self { gap_ms: 16.0, work_ms: 19.0 };
 }
 
 /// What adds up at one replica.
@@ -73,6 +80,7 @@ impl Machine {
         // A process that was started again counts from zero.
         let before = if now.steps < self.before.steps { Counters::default() } else { self.before };
         let busy = ((now.busy - before.busy) / span).clamp(0.0, 1.0);
+        let waited = (now.steps - before.steps) as f64 * host.gap_ms / 1e3 / span;
         let decoded = (now.decode_steps - before.decode_steps) as f64;
         let read = (now.kv_token_steps - before.kv_token_steps) as f64 * KV_BYTES;
         let computed = (now.computed_tokens - before.computed_tokens) as f64;
@@ -108,14 +116,14 @@ impl Machine {
         };
         gpu("DEV_SM_CLOCK", clock);
         gpu("DEV_MAX_SM_CLOCK", CLOCK_MHZ);
-        gpu("PROF_SM_ACTIVE", busy * host.active);
+        gpu("PROF_SM_ACTIVE", (busy - waited).max(0.0));
         gpu("PROF_DRAM_ACTIVE", dram.min(1.0));
         gpu("PROF_PIPE_TENSOR_ACTIVE", tensor.min(1.0));
         gpu("DEV_THERMAL_VIOLATION", self.held_micros);
         gpu("DEV_POWER_VIOLATION", 0.0);
         gpu("DEV_GPU_TEMP", heat);
         gpu("DEV_XID_ERRORS", f64::from(xid));
-        let cpu = now.busy * host.cpu;
+        let cpu = now.steps as f64 * host.work_ms / 1e3;
         let _ = writeln!(
             out,
             "container_cpu_cfs_throttled_periods_total {}\ncontainer_cpu_cfs_periods_total {}\n\

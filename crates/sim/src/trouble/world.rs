@@ -33,12 +33,13 @@ pub(super) struct World {
     pub(super) before: Option<Setup>,
     /// What is wrong with machines.
     pub(super) ill: Vec<(usize, Ill)>,
-    pub(super) host: Host,
     pub(super) front: Front,
     /// What was promised for each token.
     pub(super) tpot_s: f64,
     /// Whether steps run without graphs, as the manifest says.
     pub(super) eager: bool,
+    /// Replicas that there is room for; pods beyond them find no node.
+    pub(super) room: usize,
     /// Replicas with another version and context.
     pub(super) old: Vec<usize>,
     pub(super) alerts: &'static [(&'static str, &'static str)],
@@ -62,10 +63,10 @@ impl World {
             before: Some(setup.clone()),
             setup,
             ill: Vec::new(),
-            host: Host { active: 0.95, cpu: 0.4 },
             front: Front::USUAL,
             tpot_s: 0.05,
             eager: false,
+            room: usize::MAX,
             old: Vec::new(),
             alerts: ALERTS,
             client_ms: None,
@@ -160,9 +161,19 @@ impl World {
         (observed, bench)
     }
 
-    /// The system with machines that are ill.
+    /// What the processor does for a step.
+    const fn host(&self) -> Host {
+        if self.eager { Host::EAGER } else { Host::GRAPHS }
+    }
+
+    /// The system with the machines that it runs on, some of which are ill, and some are not there.
     fn with_machines(&self, setup: &Setup) -> Setup {
         let mut setup = setup.clone();
+        // What a step takes is said of one with graphs.
+        setup.step_ms += self.host().gap_ms - Host::GRAPHS.gap_ms;
+        for replica in self.room..setup.replicas {
+            setup.faults.push((replica, 0.0, WARM_S + WINDOW_S + 1.0, "down".to_owned()));
+        }
         for (replica, ill) in &self.ill {
             if ill.slowness() > 1.0 {
                 let kind = format!("{{ slow: {} }}", ill.slowness());
@@ -191,7 +202,7 @@ impl World {
             for glance in &run.glances {
                 let (page, when) = (&glance.pages[at], seconds(glance.at));
                 let passed = (EVERY.as_secs_f64(), when - WARM_S);
-                let below = machine.show(page, passed, self.host, ill);
+                let below = machine.show(page, passed, self.host(), ill);
                 if page.is_up && when >= WARM_S {
                     let text = pages::page(page, told(setup, glance, at, fetched));
                     looks.add(EPOCH_S + when, &text);
@@ -232,7 +243,7 @@ impl World {
             from_s: EPOCH_S + WARM_S,
             until_s: EPOCH_S + WARM_S + WINDOW_S,
             goals: Goals { tpot_s: Some(self.tpot_s), ..Goals::default() },
-            cluster: cluster(&glances),
+            cluster: cluster(&glances, self.room),
             queued: Some(queued),
             reports_age_s: (0..places).map(age).reduce(f64::max),
             // What a look that is never missed is old at most.
@@ -273,12 +284,13 @@ fn told(setup: &Setup, glance: &Glance, at: usize, fetched: Option<&[(f64, f64)]
     }
 }
 
-/// What kube-state-metrics says: all replicas are wanted, and those are ready that are up.
-fn cluster(glances: &[&Glance]) -> Vec<Series> {
+/// What kube-state-metrics says: all replicas are wanted, those are ready that are up, and those have no node
+/// that there is no room for.
+fn cluster(glances: &[&Glance], room: usize) -> Vec<Series> {
     let mut looks = Looks::default();
     for glance in glances {
         let (all, up) = (glance.pages.len(), glance.pages.iter().filter(|one| one.is_up).count());
-        let lacking = all - up;
+        let lacking = all.saturating_sub(room);
         let page = format!(
             "kube_deployment_spec_replicas {all}\nkube_deployment_status_replicas_ready {up}\n\
              kube_pod_status_unschedulable {lacking}\n"

@@ -60,15 +60,17 @@ def http(method, url, body=None, headers=None, timeout=60):
 class Stack:
     """A running `pilotage up`."""
 
-    def __init__(self, folder, *args, env=None, port=None):
+    def __init__(self, folder, *args, env=None, port=None, files_max=None):
         self.folder = pathlib.Path(folder)
         self.port, self.admin_port = port or free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin_url = f"http://127.0.0.1:{self.admin_port}"
         self.log = open(self.folder / "up.log", "wb")
         self.out = open(self.folder / "up.out", "wb")
+        # A shell sets the limit of open files, and becomes the program.
+        limited = ["sh", "-c", f'ulimit -n {files_max} && exec "$@"', "sh"] if files_max else []
         self.process = subprocess.Popen(
-            [BINARY, "up", "--listen", f"127.0.0.1:{self.port}", "--admin-listen",
+            [*limited, BINARY, "up", "--listen", f"127.0.0.1:{self.port}", "--admin-listen",
              f"127.0.0.1:{self.admin_port}", "--data-dir", str(self.folder / "data"), *args],
             stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.log,
             env={**os.environ, "PILOTAGE_API_KEY": KEY, **(env or {})},

@@ -23,6 +23,7 @@ mod usage;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -394,4 +395,7 @@ pub(crate) struct Reference {
     /// Write the objects for Kubernetes and the Helm chart instead
     #[arg(long)]
     pub(crate) deploy: bool,
+    /// Alert rules with windows and delays that are so many times shorter, to see them fire
+    #[arg(long, value_name = "TIMES", requires = "deploy", default_value = "1", hide = true)]
+    pub(crate) hurry: NonZeroU16,
 }

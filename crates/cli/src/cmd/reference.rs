@@ -21,7 +21,7 @@ use crate::exit::Wrong;
 pub(crate) fn run(args: &Reference) -> anyhow::Result<()> {
     if args.deploy {
         let files = pilotage_plan::render::kubernetes::helm::files();
-        return write(args, files.into_iter().chain(pilotage_lens::boards::files()));
+        return write(args, files.into_iter().chain(pilotage_lens::boards::files(args.hurry)));
     }
     let named = |(name, text): (&str, String)| (name.to_owned(), text);
     let pages = [

@@ -49,7 +49,7 @@ fn every_panel_has_a_unit_a_description_and_a_query() {
 
 #[test]
 fn boards_are_json_that_asks_nobody_else() {
-    for (name, text) in files() {
+    for (name, text) in files(NonZeroU16::MIN) {
         assert!(!text.contains("http://"), "{name}");
         if name.ends_with(".json") {
             let board: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -57,4 +57,28 @@ fn boards_are_json_that_asks_nobody_else() {
             assert!(!text.contains("https://"), "{name} works without the internet");
         }
     }
+}
+
+#[test]
+fn rules_in_a_hurry_have_shorter_windows_and_delays_and_are_else_the_same() {
+    let text = |hurry| {
+        let mut files = files(NonZeroU16::new(hurry).unwrap()).into_iter();
+        files.find(|(name, _)| name == "prometheus/rules.yaml").unwrap().1
+    };
+    let (usual, hurried) = (text(1), text(60));
+    let check = |usual_line: &str, line: &str| {
+        assert!(usual.contains(usual_line), "{usual_line}");
+        assert!(hurried.contains(line) && !hurried.contains(usual_line), "{line}");
+    };
+    check(
+        "increase(pilotage_ejections_total[15m]) > 2",
+        "increase(pilotage_ejections_total[15s]) > 2",
+    );
+    check("rate(pilotage_slo_misses_total[6h])", "rate(pilotage_slo_misses_total[360s])");
+    check("for: 15m\n", "for: 15s\n");
+    check("interval: 30s\n", "interval: 1s\n");
+    assert!(
+        hurried.contains("for: 0s\n") && hurried.contains("lane:pilotage_slo_misses:ratio_rate6h")
+    );
+    assert_eq!(usual.lines().count(), hurried.lines().count());
 }

@@ -1,0 +1,284 @@
+"""Every alert of the table fires on a running gateway that is brought into the state it is about, and none on one
+that is well. Rules are the program's own with a sixtieth of their times, so that a minute is a second."""
+
+import hashlib
+import itertools
+import json
+import signal
+import socket
+import threading
+from http.client import HTTPException
+
+import pytest
+from conftest import KEY, Stack, free_port, http, wait_for
+from prometheus_kit import Engines, Prometheus, alert_names, needs_prometheus
+
+pytestmark = needs_prometheus
+
+# Descriptors of the gateway that is to run short of them: it keeps 256, and lets in a client for every two others.
+DESCRIPTORS = 1600
+CLIENTS = (DESCRIPTORS - 256) // 2
+
+
+def model(name, endpoints, more=""):
+    return (f"apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {{name: {name}}}\n"
+            f"spec:\n  dialect: vllm\n  servedModel: scripted\n  context: 1048576\n{more}  endpoints:\n"
+            + "".join(f"  - {{url: 'http://127.0.0.1:{port}', parallel: {parallel}{rest}}}\n" for port, parallel, rest in endpoints))
+
+
+def tenant(name, more, key=None):
+    digest = hashlib.sha256((key or f"pk-alert-{name}").encode()).hexdigest()
+    return (f"apiVersion: pilotage.dev/v1alpha1\nkind: Tenant\nmetadata: {{name: {name}}}\n"
+            f"spec: {{keys: [{{name: k, sha256: {digest}}}], {more}}}\n")
+
+
+class Load:
+    """Clients that each send one request after the other until the end."""
+
+    def __init__(self):
+        self.over = threading.Event()
+        self.threads = []
+
+    def also(self, does, *args):
+        def run():
+            while not self.over.is_set():
+                try:
+                    does(*args)
+                except (OSError, HTTPException):
+                    pass
+        self.threads.append(threading.Thread(target=run, daemon=True))
+        self.threads[-1].start()
+
+    def send(self, stack, name, clients, key=KEY, pause_s=0.0, content="Hello", stream=True, tokens=16, deadline_ms=None):
+        headers = {"Authorization": f"Bearer {key}"}
+        if deadline_ms:
+            headers["x-pilotage-deadline-ms"] = str(deadline_ms)
+        body = json.dumps({"model": name, "stream": stream, "max_tokens": tokens,
+                           "messages": [{"role": "user", "content": content}]}).encode()
+        numbers = itertools.count()
+
+        def ask():
+            # Engines have what came before in their caches.
+            fresh = body.replace(b"NUMBER", b"%d" % next(numbers)) if b"NUMBER" in body[:200] else body
+            http("POST", stack.url + "/v1/chat/completions", fresh, headers, timeout=30)
+            self.over.wait(pause_s)
+        for _ in range(clients):
+            self.also(ask)
+
+    def stop(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(40)
+
+
+class Cut:
+    """A way to a port that breaks off each second, with what was under way."""
+
+    def __init__(self, port):
+        self.to = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+
+    def carry(self, load):
+        self.listener.settimeout(1)
+        client, _ = self.listener.accept()
+        server = socket.create_connection(("127.0.0.1", self.to), 5)
+        ends = [threading.Thread(target=self.pump, args=pair, daemon=True) for pair in ((client, server), (server, client))]
+        for end in ends:
+            end.start()
+        load.over.wait(1)
+        for one in (client, server):
+            one.close()
+
+    @staticmethod
+    def pump(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+
+
+class Ill:
+    """A gateway whose models each have something wrong with them, and one that is itself at its limits."""
+
+    def __init__(self, folder):
+        self.folder, self.engines, self.load, self.held = folder, Engines(), Load(), []
+        start = self.engines.start
+        quick = start("--chunks", "4")
+        talk, mute = free_port(), free_port()
+        self.cut = Cut(talk)
+        stalling = start("--chunks", "100", "--chunk-gap", "20ms")
+        self.stopped = self.engines.processes[-1]
+        start("--kind", "vllm", "--kv-events-port", str(mute))  # which nobody asks, so that it publishes nothing
+        talking = start("--kind", "vllm", "--decode", "2ms", "--kv-events-port", str(talk))
+        failing = start("--fault", "crash-before-headers", count=6)
+        now_and_then = ["--fault", "crash-before-headers", "--fault-probability", "0.18"]
+        damaged = folder / "damaged.gguf"
+        damaged.write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 1000)
+        models = [
+            # Its process ends at its start, time and again.
+            ("apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: unstarted}\n"
+             f"spec: {{source: 'file:{damaged}', context: 2048}}\n"),
+            model("away", [(9, 2, "")]),
+            model("late", [(start("--chunks", "6", "--first-gap", "2200ms", "--chunk-gap", "220ms"), 64, "")]),
+            model("broken", [(start("--fault", "crash-mid-stream", "--fault-probability", "0.4"), 4, "")], "  resume: 'off'\n"),
+            model("corrupt", [(start("--fault", "finished-twice"), 4, "")]),
+            model("stalling", [(stalling, 4, "")]),
+            model("flapping", [(failing + at, 4, "") for at in range(6)] + [(quick, 4, "")]),
+            model("retrying", [(start(*now_and_then, "--fault-seed", str(seed)), 4, "") for seed in (1, 2)]),
+            model("growing", [(start("--first-gap", "900ms"), 1, "")]),
+            model("uneven", [(start("--first-gap", "900ms"), 1, "")]),
+            model("silent", [(quick, 4, f", kvEvents: {{url: 'tcp://127.0.0.1:{mute}'}}")]),
+            model("losing", [(talking, 8, f", kvEvents: {{url: 'tcp://127.0.0.1:{self.cut.port}'}}")]),
+            tenant("all", "weight: 1", KEY),
+            tenant("limited", "quota: {requestsPerMinute: 3}"),
+            tenant("large", "weight: 1"),
+            tenant("small", "weight: 1"),
+        ]
+        self.many = self.begin("many", models)
+        self.full = self.begin("full", [model("held", [(start("--first-gap", "290s", "--threads", "1"), 4096, "")]), model("big", [(quick, 4, "")])],
+                               files_max=DESCRIPTORS)
+
+    def begin(self, name, documents, files_max=None):
+        folder = self.folder / name
+        folder.mkdir()
+        (folder / "models.yaml").write_text("---\n".join(documents))
+        stack = Stack(folder, "-f", str(folder / "models.yaml"), files_max=files_max)
+        wait_for("the gateway", lambda: http("GET", f"{stack.url}/health/live")[0] == 200)
+        return stack
+
+    def trouble(self):
+        """All that is wrong begins."""
+        send, load = self.load.send, self.load
+        send(self.many, "away", 6, deadline_ms=500)
+        send(self.many, "unstarted", 2)
+        send(self.many, "late", 24)
+        send(self.many, "broken", 2, pause_s=0.3)
+        send(self.many, "corrupt", 1, pause_s=0.5)
+        send(self.many, "stalling", 2)
+        send(self.many, "flapping", 6, pause_s=0.05)
+        send(self.many, "retrying", 3, pause_s=0.1)
+        send(self.many, "silent", 1, pause_s=0.5)
+        send(self.many, "losing", 2, pause_s=0.05, content="NUMBER of many words for many blocks. " * 40, tokens=40)
+        send(self.many, "silent", 1, key="pk-alert-limited", pause_s=0.3)
+        # One that sends so much at once is far ahead of one that sends little, whose turns are all the next ones.
+        send(self.many, "uneven", 2, key="pk-alert-large", content="x " * 700_000, tokens=4)
+        send(self.many, "uneven", 3, key="pk-alert-small", tokens=4)
+        load.also(self.cut.carry, load)
+        load.also(self.stop_and_go)
+        load.also(self.grow)
+        send(self.full, "big", 2, content="Many words. " * 1_500_000, stream=False)
+        self.hold()
+
+    def stop_and_go(self):
+        self.stopped.send_signal(signal.SIGSTOP)
+        self.load.over.wait(0.8)
+        self.stopped.send_signal(signal.SIGCONT)
+        self.load.over.wait(0.6)
+
+    def grow(self):
+        """One client more all the time: the queue grows as if more came than go."""
+        if len(self.load.threads) < 150:
+            self.load.send(self.many, "growing", 1)
+        self.load.over.wait(0.7)
+
+    def hold(self):
+        """As many requests as are let in, all of which wait for an engine that takes its time."""
+        body = b'{"model":"held","stream":true,"messages":[{"role":"user","content":"?"}]}'
+        head = (f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n").encode()
+        # Those that send large bodies want to be let in, too.
+        for _ in range(CLIENTS - 8):
+            client = socket.create_connection(("127.0.0.1", self.full.port), 30)
+            client.sendall(head + body)
+            self.held.append(client)
+
+    def stop(self):
+        self.load.over.set()
+        self.stopped.send_signal(signal.SIGCONT)
+        for client in self.held:
+            client.close()
+        for stack in (self.many, self.full):
+            stack.process.kill()
+            stack.process.wait()
+        self.load.stop()
+        self.engines.stop()
+
+
+@pytest.fixture(scope="module")
+def well(tmp_path_factory):
+    """A gateway that is asked once in what is a minute to its rules, and has a model that nobody asks."""
+    folder = tmp_path_factory.mktemp("well")
+    engines, load = Engines(), Load()
+    port = engines.start("--kind", "vllm", "--decode", "5ms", count=2)
+    manifest = folder / "models.yaml"
+    manifest.write_text("---\n".join([model("asked", [(port, 8, "")]), model("idle", [(port + 1, 8, "")])]))
+    stack = Stack(folder, "-f", str(manifest)).ready()
+    prometheus = Prometheus(folder / "prometheus", [stack], [port, port + 1])
+    load.send(stack, "asked", 1, pause_s=1.0)
+    yield prometheus
+    load.stop()
+    prometheus.stop()
+    stack.stop()
+    engines.stop()
+
+
+@pytest.fixture(scope="module")
+def ill(tmp_path_factory, well):
+    folder = tmp_path_factory.mktemp("ill")
+    site = Ill(folder)
+    # Counters are seen before they count.
+    site.watching = {native: Prometheus(folder / f"native-{native}", [site.many, site.full], native=native) for native in (False, True)}
+    for prometheus in site.watching.values():
+        wait_for("gateways to be seen", lambda p=prometheus: len(p.query("pilotage_build_info")) == 2, 60)
+    site.trouble()
+    yield site
+    site.stop()
+    for prometheus in site.watching.values():
+        prometheus.stop()
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_every_alert_fires_on_a_gateway_in_its_trouble(ill, native):
+    prometheus = ill.watching[native]
+    expected = set(alert_names()) - {"PilotageGatewayAway"}
+    fired = set()
+
+    def all_of_them():
+        fired.update(prometheus.firing())
+        return fired >= expected
+
+    try:
+        wait_for("all alerts", all_of_them, 100)
+    except pytest.fail.Exception:
+        pytest.fail(f"silent: {sorted(expected - fired)}; pending: {prometheus.ever('pending')}")
+    assert "PilotageGatewayAway" not in fired
+    about = dict((name, set()) for name, _ in prometheus.ever())
+    for name, lane in prometheus.ever():
+        about[name].add(lane)
+    # Each is about what it should be about, and not about a neighbour.
+    assert about["PilotageModelHasNoReplica"] == {"unstarted"}
+    assert about["PilotageAnswersCorrupted"] == {"corrupt"}
+    assert about["PilotageStreamsBreakOff"] == {"broken"}
+    assert about["PilotageKvEventsSilent"] == {"silent"} and "losing" in about["PilotageKvEventsLost"]
+    assert about["PilotageTenantLimited"] == {"limited"}
+    assert about["PilotageServiceUneven"] == {"uneven"}
+    assert "stalling" in about["PilotageStreamsStall"] and "growing" in about["PilotageQueueGrows"]
+    assert "late" in about["PilotageFirstTokenLateFast"] & about["PilotageTokensSlowFast"]
+    assert about["PilotageGatewayDescriptorsShort"] == {f"127.0.0.1:{ill.full.admin_port}"}
+
+
+def test_none_fires_on_a_gateway_with_little_to_do_and_nothing_wrong(well, ill):
+    # An hour of the rules, beside all the trouble of the other gateway on the same machine.
+    wait_for("an hour", lambda: float((well.query("count_over_time(pilotage_build_info[10m])") or [{"value": [0, 0]}])[0]["value"][1]) >= 60, 120)
+    assert well.query('sum(increase(pilotage_requests_total{lane="asked",termination="ok"}[60s]))')[0]["value"][1] != "0"
+    assert well.ever() == []
+
+
+def test_that_no_gateway_is_left_is_noticed(ill):
+    for stack in (ill.many, ill.full):
+        stack.process.kill()
+        stack.process.wait()
+    for prometheus in ill.watching.values():
+        wait_for("the alert", lambda p=prometheus: "PilotageGatewayAway" in p.firing(), 60)

@@ -8,6 +8,7 @@ import threading
 import openai
 import pytest
 from conftest import Stack, cli, http, wait_for
+from prometheus_kit import Engines
 
 
 def key_of(name):
@@ -55,7 +56,8 @@ def chat(stack, name, prompt, tokens, band="standard", **more):
     client = openai.OpenAI(base_url=stack.url + "/v1", api_key=key_of(name), max_retries=0, timeout=240)
     return client.chat.completions.create(
         model="smollm2", messages=[{"role": "user", "content": prompt}], max_tokens=tokens, temperature=0,
-        extra_headers={"x-pilotage-band": band}, extra_body={"ignore_eos": True}, **more)
+        # Nobody knows yet how fast the engine is: patience is not what these tests are about.
+        extra_headers={"x-pilotage-band": band, "x-pilotage-deadline-ms": "240000"}, extra_body={"ignore_eos": True}, **more)
 
 
 def test_a_response_says_which_limit_of_whom_stopped_it(shared):
@@ -95,9 +97,25 @@ def test_a_budget_is_not_overspent_by_many_at_once(shared):
     assert spent <= 200 + 40 * len(served), (spent, len(served))
 
 
-def test_two_backlogged_tenants_share_by_weight(shared):
-    """Both always have more to do than they get; the exact ratio over a minute is measured by
-    benches/fair_share.py. Here: enough to tell 3 : 1 from any other order."""
+SCRIPTED = """apiVersion: pilotage.dev/v1alpha1
+kind: Model
+metadata: {name: smollm2}
+spec:
+  dialect: vllm
+  servedModel: scripted
+  context: 4096
+  endpoints: [{url: 'http://127.0.0.1:%d', parallel: 4}]
+"""
+
+
+def test_two_backlogged_tenants_share_by_weight(tmp_path):
+    """Both always have more to do than they get, of an engine that takes the time of one without computing anything,
+    so that there are enough requests to tell 3 : 1 from 2.5 : 1; on the real one benches/fair_share.py measures it."""
+    engines = Engines()
+    port = engines.start("--kind", "vllm", "--sequences", "4", "--decode", "12ms")
+    (tmp_path / "two.yaml").write_text("---\n".join(
+        [SCRIPTED % port, tenant("one", more="  weight: 1\n"), tenant("three", more="  weight: 3\n")]))
+    stack = begin(tmp_path / "stack", "-f", str(tmp_path / "two.yaml"))
     service, lock, over = {"one": 0, "three": 0}, threading.Lock(), threading.Event()
 
     def work(name, seed):
@@ -106,7 +124,7 @@ def test_two_backlogged_tenants_share_by_weight(shared):
             turn += 1
             words = (3, 20, 60)[turn % 3]
             try:
-                answer = chat(shared, name, f"{name} {seed} {turn} " + "word " * words, (8, 16, 24)[turn % 3])
+                answer = chat(stack, name, f"{name} {seed} {turn} " + "word " * words, (8, 16, 24)[turn % 3])
             except openai.APIStatusError:
                 continue
             usage = answer.usage
@@ -117,13 +135,17 @@ def test_two_backlogged_tenants_share_by_weight(shared):
     threads = [threading.Thread(target=work, args=(name, at)) for at in range(8) for name in service]
     for thread in threads:
         thread.start()
-    wait_for("both to be served", lambda: service["one"] > 1500, 240)
-    with lock:
-        seen = dict(service)
-    over.set()
-    for thread in threads:
-        thread.join()
-    assert 2.2 < seen["three"] / seen["one"] < 4, seen
+    try:
+        wait_for("both to be served", lambda: service["one"] > 4000, 120)
+        with lock:
+            seen = dict(service)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        stack.stop()
+        engines.stop()
+    assert 2.6 < seen["three"] / seen["one"] < 3.4, seen
 
 
 def test_a_paused_answer_comes_out_the_same(tmp_path):

@@ -13,7 +13,7 @@ use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use pilotage_core::Time;
 use pilotage_lens::Record;
-use pilotage_lens::why::explain;
+use pilotage_lens::why::{Ahead, explain};
 use pilotage_wire::openai::error::ApiError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -107,7 +107,12 @@ pub(super) async fn one(State(admin): State<Admin>, Path(id): Path<String>) -> R
         );
         return reply::error(&ApiError::not_found(message));
     };
-    let explanation = explain(&record, trail.recent.usual(&record).as_ref());
+    let mut explanation = explain(&record, trail.recent.usual(&record).as_ref());
+    explanation.notes.extend(Ahead::of(&record).and_then(|mut ahead| {
+        let others = trail.recent.page(None, usize::MAX, |other| ahead.is_about(other));
+        others.iter().for_each(|(_, other)| ahead.add(other));
+        ahead.sentence()
+    }));
     let body = json!({"record": &*record, "explanation": explanation});
     reply::json(StatusCode::OK, &body)
 }

@@ -1,12 +1,15 @@
 //! Why one request took as long as it did, in words: where its time went beside what others take, what that
 //! means, and what can be done.
 
+mod ahead;
 #[cfg(test)]
 mod tests;
 mod words;
 
 use pilotage_core::{Span, Tokens};
 use serde::Serialize;
+
+pub use ahead::Ahead;
 
 use crate::timeline::millis;
 use crate::{Phase, Record, Termination};

@@ -151,3 +151,39 @@ fn what_is_usual_is_the_middle_of_others() {
     assert_eq!((usual.total.as_millis(), usual.input, usual.output), (1135, 1000, 101));
     assert_eq!(usual.tpot.map(Span::as_millis), Some(10));
 }
+
+#[test]
+fn who_was_before_it_is_named() {
+    // It came at 10 s, waited for three, and was over at 14.
+    let slow = Record { unix_ms: 14_000, ..record([0, 0, 0, 3000, 3005, 3100, 4000], 4000) };
+    let other = |span_id: u64, tenant: &str, unix_ms: u64, turn: u64, end: u64| Record {
+        unix_ms,
+        span_id,
+        tenant: Some(tenant.into()),
+        ..record([0, 0, 0, turn, turn + 5, turn + 50, end], end)
+    };
+    let mut ahead = Ahead::of(&slow).unwrap();
+    assert_eq!(ahead.sentence(), None);
+    let others = [
+        // At a replica since 9 s; had its turn at 11 s; the same of its own team.
+        other(2, "greedy", 11_000, 0, 2000),
+        other(3, "greedy", 12_000, 1000, 2000),
+        other(4, "t", 12_000, 1000, 2000),
+        // Over before it came; had its turn after it; another model's; itself.
+        other(5, "early", 9900, 0, 1000),
+        other(6, "late", 15_000, 4000, 5000),
+        Record { lane: Some("else".into()), ..other(7, "greedy", 12_000, 1000, 2000) },
+        slow.clone(),
+    ];
+    for one in &others {
+        ahead.add(one);
+    }
+    assert_eq!(
+        ahead.sentence().unwrap(),
+        "While it waited, 3 requests with 3303 tokens were before it: 2 of greedy (1 at replicas already), 1 of its own team t."
+    );
+    assert!(
+        Ahead::of(&Record { unix_ms: 14_000, ..record([0, 0, 0, 10, 15, 100, 4000], 4000) })
+            .is_none()
+    );
+}

@@ -1,14 +1,15 @@
 //! The gateway's own look at what it serves: what its engines, its metrics and its status show, kept for some
 //! minutes, and what is wrong by that whenever somebody asks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use pilotage_lens::triage::observe::{Collector, Ended, Look, StatusSeen};
 use pilotage_lens::triage::{Report, live};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::admin::More;
 use crate::app::Gateway;
 use crate::driver::Replica;
 use crate::reports;
@@ -29,9 +30,28 @@ const ENGINES_AT_ONCE: usize = 4;
 const RECORDS_MAX: usize = 5000;
 
 /// What was seen.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Watchman {
     seen: Mutex<Collector>,
+    /// Says how many copies models are to have.
+    scaling: OnceLock<More>,
+}
+
+impl Watchman {
+    /// From now on it hears how many copies there are to be, from who decides that.
+    pub(crate) fn hear(&self, scaling: &More) {
+        self.scaling.get_or_init(|| Arc::clone(scaling));
+    }
+
+    fn wanted(&self) -> Value {
+        self.scaling.get().map_or_else(|| json!({}), |told| told())
+    }
+}
+
+impl std::fmt::Debug for Watchman {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Watchman").finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -48,8 +68,9 @@ impl Gateway {
 
     async fn look(&self) {
         let lanes = self.lanes_status().await;
-        let status: StatusSeen =
-            serde_json::from_value(json!({ "lanes": lanes })).unwrap_or_default();
+        let wanted = self.inner.watchman.wanted();
+        let status = json!({ "lanes": lanes, "scaling": wanted });
+        let status: StatusSeen = serde_json::from_value(status).unwrap_or_default();
         let page = self.inner.metrics.encode();
         let engines = self.engine_pages().await;
         let at_s = self.inner.clock.unix_ms() as f64 / 1e3;

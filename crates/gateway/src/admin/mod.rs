@@ -50,6 +50,9 @@ impl Gateway {
     /// The admin routes, with what others have there.
     pub fn admin_router(&self, beside: Beside) -> Router {
         let Beside { status: more, closed: others, open, admits } = beside;
+        if let Some((_, scaling)) = more.iter().find(|(name, _)| *name == "scaling") {
+            self.inner.watchman.hear(scaling);
+        }
         let admin = Admin { gateway: self.clone(), more };
         let guard = Guard { gateway: self.clone(), admits };
         let closed = Router::new()

@@ -164,7 +164,7 @@ const fn row(
 }
 
 /// All variables, in the order of [`Var`].
-pub const TABLE: [Variable; 50] = [
+pub const TABLE: [Variable; 52] = [
     row(
         Var::ApiKey,
         "PILOTAGE_API_KEY",

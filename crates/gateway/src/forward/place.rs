@@ -269,8 +269,7 @@ fn line_up(
     let own = (config.served_model == ANY).then_some(peek.model.value.as_str());
     let known = prompt(gateway, lane, asking, adapter.or(own));
     let prompt = Prompt { bounds: bounds.clone(), ..known };
-    watch.mark(Mark::Lined);
-    watch.found_waiting(lane.handle.waiting());
+    watch.lined(lane.handle.waiting());
     let ticket = lane.handle.arrive(request, prompt);
     if let Some(copy) = copy {
         mirror::send(gateway, asking, copy, adapter, watch);

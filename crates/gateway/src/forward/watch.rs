@@ -254,9 +254,10 @@ impl Watch {
         });
     }
 
-    /// So many waited when it got in line.
-    pub(crate) const fn found_waiting(&mut self, requests: u32) {
-        self.detours.waiting = requests;
+    /// It gets in line, where so many wait.
+    pub(crate) fn lined(&mut self, waiting: u32) {
+        self.mark(Mark::Lined);
+        self.detours.waiting = waiting;
     }
 
     /// The replica answers, over a connection that was open already or not.

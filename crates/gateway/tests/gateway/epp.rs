@@ -71,7 +71,7 @@ async fn step_by_step() {
     let mut steps = tokio::time::interval(Duration::from_millis(5));
     loop {
         steps.tick().await;
-        std::thread::sleep(Duration::from_micros(100));
+        std::thread::park_timeout(Duration::from_micros(100));
     }
 }
 

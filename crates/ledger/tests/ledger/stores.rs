@@ -229,7 +229,11 @@ async fn what_is_old_is_forgotten(store: &dyn Store) {
     // And what comes again is not new.
     store.put(batch(rows(1, 21, |_| "ann", |_| NOON))).await.unwrap();
     assert_eq!(total(store).await, sums);
-    // More than fits one turn goes in several, rows and sums alike.
+    much_is_forgotten_in_turns(store, old).await;
+}
+
+/// More than fits one turn goes in several, rows and sums alike.
+async fn much_is_forgotten_in_turns(store: &dyn Store, old: Old) {
     let many = |n: u32| NOON - u64::from(n) * HOUR_MS;
     for from in (10_000..16_000).step_by(1000) {
         store.put(batch(rows(from, from + 1000, |_| "many", many))).await.unwrap();

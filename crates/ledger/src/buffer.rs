@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use pilotage_lens::Record;
 use pilotage_lens::usage::{Entitlement, Group, Meters, Occupied, Reading, Row, Sums};
+use pilotage_lens::{Piece, Record};
 
 use crate::entry::{Entry, Folded, hour};
 use crate::meter::{Key, Seen};
@@ -216,6 +216,12 @@ impl Inner {
 
     /// Accelerator-microseconds that this request alone made busy.
     fn busy_us(&mut self, record: &Record) -> u64 {
+        let end = record.unix_ms * 1000;
+        if let Some(ran) = &record.ran {
+            let ago = |nanos: u64| end.saturating_sub(nanos / 1000);
+            let times = |one: &Piece| (ago(one.from_ago.as_nanos()), ago(one.until_ago.as_nanos()));
+            return ran.pieces.iter().map(|one| self.busy_at(&one.replica, times(one))).sum();
+        }
         let Some(replica) = record.replica.as_deref() else { return 0 };
         if record.merged || record.cache == Some("hit") {
             return 0;
@@ -224,9 +230,13 @@ impl Inner {
         let micros = |nanos: u64| nanos / 1000;
         let after = micros(phases.other.as_nanos() + phases.client_blocked.as_nanos());
         let ran = micros((phases.connect + phases.prefill + phases.decode).as_nanos());
-        let until = (record.unix_ms * 1000).saturating_sub(after);
+        let until = end.saturating_sub(after);
+        self.busy_at(replica, (until.saturating_sub(ran), until))
+    }
+
+    fn busy_at(&mut self, replica: &str, (from, until): (u64, u64)) -> u64 {
         let accelerators = self.accelerators.get(replica).copied().unwrap_or(1).max(1);
-        self.occupied.add(replica, until.saturating_sub(ran), until) * u64::from(accelerators)
+        self.occupied.add(replica, from, until) * u64::from(accelerators)
     }
 }
 

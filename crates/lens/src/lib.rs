@@ -4,6 +4,7 @@ pub mod boards;
 pub mod gpu;
 pub mod itl;
 pub mod page;
+pub mod ran;
 pub mod record;
 pub mod sink;
 pub mod timeline;
@@ -14,6 +15,7 @@ pub mod why;
 
 pub use itl::{Gaps, Itl, Stall};
 pub use pilotage_core::traffic::Name;
+pub use ran::{Known, Piece, Ran, Runs};
 pub use record::{AttemptFault, Record, Termination, attempt_span};
 pub use sink::Sink;
-pub use timeline::{Mark, Phase, Phases, Timeline};
+pub use timeline::{Away, Mark, Phase, Phases, Timeline};

@@ -8,6 +8,7 @@ use pilotage_core::{Band, Span, Tokens, Why};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::itl::{Itl, Stall};
+use crate::ran::Ran;
 use crate::timeline::{Phases, millis};
 use crate::trace::Reasons;
 
@@ -148,7 +149,8 @@ pub struct Record {
     pub attempts: u32,
     /// Times it was stopped for somebody else.
     pub stops: u32,
-    /// Whether its answer is one that another request had asked for already.
+    /// Whether its answer is one that another request had asked for already. It may be on this one's account all
+    /// the same, if that one left: see [`Self::ran`].
     #[serde(skip_serializing_if = "is_not")]
     pub merged: bool,
     /// Whether it is a copy, whose answer nobody sees.
@@ -202,6 +204,10 @@ pub struct Record {
     /// What its tenant was charged, in millionths of the currency's unit.
     #[serde(rename = "charged_micros")]
     pub charged: u64,
+    /// What it took of engines, where its phases do not tell: nothing at all where its answer is on another one's
+    /// account.
+    #[serde(skip)]
+    pub ran: Option<Box<Ran>>,
     /// Where the time went.
     #[serde(flatten)]
     pub phases: Phases,

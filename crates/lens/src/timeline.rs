@@ -11,7 +11,8 @@ pub enum Mark {
     Known,
     /// Its body was read and understood.
     Read,
-    /// It got in line: its model is chosen, its place in quotas reserved. Set again for another model.
+    /// It got in line: its model is chosen, its place in quotas reserved. The first time counts: where another
+    /// model takes over, it waits in line there as it did before.
     Lined,
     /// Its turn came: a replica was chosen. Set again on a retry.
     Dispatched,
@@ -28,6 +29,15 @@ impl Mark {
     const COUNT: usize = 7;
 }
 
+/// What a request that was at a replica waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Away {
+    /// It stood aside for somebody else: another turn.
+    Turn,
+    /// Its attempt failed: one that gets as far.
+    Retry,
+}
+
 /// Marks of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline {
@@ -35,6 +45,21 @@ pub struct Timeline {
     marks: [Option<Time>; Mark::COUNT],
     first_dispatch: Option<Time>,
     blocked: Span,
+    /// What it waits for, and since when, after it was at a replica.
+    away: Option<(Time, Away)>,
+    /// Time in line again before its first token: of the time since the first dispatch.
+    lined_again: Span,
+    /// Time in line, and time lost to attempts, in the middle of its answer.
+    amid: Amid,
+    /// What of `amid` a generation that it joined had behind it by then.
+    amid_before: Amid,
+}
+
+/// Time in the middle of an answer in which it did not go on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Amid {
+    waited: Span,
+    lost: Span,
 }
 
 /// How long each phase took. Their sum is the total.
@@ -49,10 +74,10 @@ pub struct Phases {
     /// Choosing its model, looking for a kept answer, reserving its place in quotas.
     #[serde(rename = "t_route_ms", with = "millis")]
     pub route: Span,
-    /// Waiting for its turn.
+    /// Waiting for its turn, and again each time that it stood aside for somebody else.
     #[serde(rename = "t_queue_ms", with = "millis")]
     pub queue: Span,
-    /// Attempts that failed, up to the last dispatch.
+    /// Attempts that failed or were stopped, and what it took to get as far again.
     #[serde(rename = "t_retry_ms", with = "millis")]
     pub retry: Span,
     /// From the last dispatch until the replica began to answer: connecting, sending, its queue.
@@ -61,7 +86,8 @@ pub struct Phases {
     /// From then to the first token.
     #[serde(rename = "t_prefill_ms", with = "millis")]
     pub prefill: Span,
-    /// From the first to the last token, without the time in which the client took nothing.
+    /// From the first to the last token, without the time in which the answer did not go on or its client took
+    /// nothing.
     #[serde(rename = "t_decode_ms", with = "millis")]
     pub decode: Span,
     /// The answer waited for its client to take more of it.
@@ -75,17 +101,28 @@ pub struct Phases {
 impl Timeline {
     /// A request that began now.
     pub const fn new(now: Time) -> Self {
-        Self { begun: now, marks: [None; Mark::COUNT], first_dispatch: None, blocked: Span::ZERO }
+        Self {
+            begun: now,
+            marks: [None; Mark::COUNT],
+            first_dispatch: None,
+            blocked: Span::ZERO,
+            away: None,
+            lined_again: Span::ZERO,
+            amid: Amid { waited: Span::ZERO, lost: Span::ZERO },
+            amid_before: Amid { waited: Span::ZERO, lost: Span::ZERO },
+        }
     }
 
-    /// Sets a mark; setting one again moves it.
+    /// Sets a mark; setting one again moves it, but for the place in line.
     pub fn set(&mut self, now: Time, mark: Mark) {
+        if mark == Mark::Lined && self.marks[mark as usize].is_some() {
+            return;
+        }
         if mark == Mark::Dispatched {
             self.first_dispatch.get_or_insert(now);
+            self.end_wait(now);
             // What a failed attempt brought does not count.
-            for later in [Mark::Answered, Mark::FirstToken, Mark::LastToken] {
-                self.marks[later as usize] = None;
-            }
+            self.forget_attempt();
         }
         self.marks[mark as usize] = Some(now);
     }
@@ -93,6 +130,78 @@ impl Timeline {
     /// The client took nothing for so long, though there was something for it.
     pub fn blocked(&mut self, span: Span) {
         self.blocked = self.blocked + span;
+    }
+
+    /// It left its replica, and waits for that.
+    pub fn leave(&mut self, now: Time, away: Away) {
+        self.end_wait(now);
+        // One that failed may have been the last one: its time is its own unless another follows.
+        if away == Away::Turn && self.marks[Mark::FirstToken as usize].is_none() {
+            self.forget_attempt();
+        }
+        self.away = Some((now, away));
+    }
+
+    /// In the middle of its answer its turn came: a replica is asked to go on, and computes it again up to there.
+    pub fn asked_again(&mut self, now: Time) {
+        self.leave(now, Away::Retry);
+    }
+
+    /// A token that it had not had.
+    pub fn went_on(&mut self, now: Time) {
+        self.end_wait(now);
+    }
+
+    /// It went on with another attempt, which was made at the same time and was watched by itself.
+    pub fn outrun(&mut self, by: &Self) {
+        for mark in [Mark::Dispatched, Mark::Answered, Mark::FirstToken] {
+            if let Some(at) = by.marks[mark as usize] {
+                self.set(at, mark);
+            }
+        }
+    }
+
+    /// It gets the answer of a generation: what happened to that up to its first token happened to it.
+    pub fn joined(&mut self, now: Time, generation: &Self) {
+        self.first_dispatch = generation.first_dispatch;
+        self.lined_again = generation.lined_again;
+        for mark in [Mark::Dispatched, Mark::Answered] {
+            self.marks[mark as usize] = generation.marks[mark as usize];
+        }
+        let mut until_now = *generation;
+        until_now.end_wait(now);
+        self.amid_before = until_now.amid;
+    }
+
+    /// It has followed that generation until now.
+    pub fn followed(&mut self, generation: &Self) {
+        let Amid { waited, lost } = self.amid_before;
+        self.amid = Amid {
+            waited: generation.amid.waited.saturating_sub(waited),
+            lost: generation.amid.lost.saturating_sub(lost),
+        };
+        let from = self.marks[Mark::FirstToken as usize].unwrap_or(self.begun);
+        self.away = generation.away.map(|(since, away)| (since.max(from), away));
+    }
+
+    /// The wait that it is in is over.
+    fn end_wait(&mut self, now: Time) {
+        let Some((since, away)) = self.away.take() else { return };
+        let (span, amid) = (now.since(since), self.marks[Mark::FirstToken as usize].is_some());
+        let of = match (away, amid) {
+            (Away::Turn, false) => &mut self.lined_again,
+            (Away::Turn, true) => &mut self.amid.waited,
+            (Away::Retry, true) => &mut self.amid.lost,
+            // All of the time between dispatches is, but for that in line.
+            (Away::Retry, false) => return,
+        };
+        *of = *of + span;
+    }
+
+    fn forget_attempt(&mut self) {
+        for mark in [Mark::Dispatched, Mark::Answered, Mark::FirstToken, Mark::LastToken] {
+            self.marks[mark as usize] = None;
+        }
     }
 
     /// When it began.
@@ -105,6 +214,21 @@ impl Timeline {
         self.marks[Mark::FirstToken as usize].map(|first| first.since(self.begun))
     }
 
+    /// When it was sent to its replica.
+    pub const fn dispatched(&self) -> Option<Time> {
+        self.marks[Mark::Dispatched as usize]
+    }
+
+    /// When the first token came.
+    pub const fn first_token(&self) -> Option<Time> {
+        self.marks[Mark::FirstToken as usize]
+    }
+
+    /// When the last token came.
+    pub const fn last_token(&self) -> Option<Time> {
+        self.marks[Mark::LastToken as usize]
+    }
+
     /// The mean time between tokens, for an answer of that many.
     pub fn tpot(&self, tokens: u32) -> Option<Span> {
         let first = self.marks[Mark::FirstToken as usize]?;
@@ -115,6 +239,11 @@ impl Timeline {
 
     /// The phase that it is in, as long as it is not over: whichever token was the last, more may come.
     pub fn phase(&self) -> Phase {
+        match self.away {
+            Some((_, Away::Turn)) => return Phase::Queue,
+            Some((_, Away::Retry)) => return Phase::Retry,
+            None => {}
+        }
         let [before @ .., _last_token] = self.ends();
         let reached = before.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         Phase::AFTER[reached]
@@ -123,6 +252,43 @@ impl Timeline {
     /// The phases of a request that ended now.
     pub fn phases(&self, end: Time) -> Phases {
         let end = end.max(self.begun);
+        let [auth, read, route, queue, retry, connect, prefill, decode, other] = self.spans(end);
+        let mut over = *self;
+        over.end_wait(end);
+        let lined_again = over.lined_again.min(retry);
+        let waited = over.amid.waited.min(decode);
+        let decode = decode.saturating_sub(waited);
+        let lost = over.amid.lost.min(decode);
+        let decode = decode.saturating_sub(lost);
+        // The client is waited for while tokens come, and after the last of them.
+        let while_decoding = self.blocked.min(decode);
+        let after = self.blocked.saturating_sub(while_decoding).min(other);
+        Phases {
+            auth,
+            read,
+            route,
+            queue: queue + lined_again + waited,
+            retry: retry.saturating_sub(lined_again) + lost,
+            connect,
+            prefill,
+            decode: decode.saturating_sub(while_decoding),
+            client_blocked: while_decoding + after,
+            other: other.saturating_sub(after),
+        }
+    }
+
+    /// Time between marks, up to the end. What came after a failure without another attempt is time of retries.
+    fn spans(&self, end: Time) -> [Span; Mark::COUNT + 2] {
+        const RETRY: usize = 4;
+        let begun = self.marks[Mark::FirstToken as usize].is_some();
+        let failed = self.away.filter(|(_, away)| *away == Away::Retry && !begun);
+        let until = failed.map_or(end, |(since, _)| since.clamp(self.begun, end));
+        let mut spans = self.spans_until(until);
+        spans[RETRY] = spans[RETRY] + end.since(until);
+        spans
+    }
+
+    fn spans_until(&self, end: Time) -> [Span; Mark::COUNT + 2] {
         let mut at = self.begun;
         // Each phase ends at its mark, or takes no time when the request never got there; what is
         // left belongs to the phase that it was in when it ended.
@@ -137,22 +303,7 @@ impl Timeline {
             }
         }
         spans[reached] = spans[reached] + end.since(at);
-        let [auth, read, route, queue, retry, connect, prefill, decode, other] = spans;
-        // The client is waited for while tokens come, and after the last of them.
-        let while_decoding = self.blocked.min(decode);
-        let after = self.blocked.saturating_sub(while_decoding).min(other);
-        Phases {
-            auth,
-            read,
-            route,
-            queue,
-            retry,
-            connect,
-            prefill,
-            decode: decode.saturating_sub(while_decoding),
-            client_blocked: while_decoding + after,
-            other: other.saturating_sub(after),
-        }
+        spans
     }
 
     /// When the phases ended, in their order; the last one ends with the request.
@@ -166,7 +317,8 @@ impl Timeline {
             at(Mark::Dispatched),
             at(Mark::Answered),
             at(Mark::FirstToken),
-            at(Mark::LastToken),
+            // Who waits to go on has not had its last token.
+            at(Mark::LastToken).filter(|_| self.away.is_none()),
         ]
     }
 }
@@ -298,94 +450,4 @@ pub(crate) mod millis {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MARKS: [Mark; Mark::COUNT] = [
-        Mark::Known,
-        Mark::Read,
-        Mark::Lined,
-        Mark::Dispatched,
-        Mark::Answered,
-        Mark::FirstToken,
-        Mark::LastToken,
-    ];
-
-    fn timeline(marks: &[(u64, Mark)]) -> Timeline {
-        let mut timeline = Timeline::new(Time::from_millis(100));
-        for (ms, mark) in marks {
-            timeline.set(Time::from_millis(*ms), *mark);
-        }
-        timeline
-    }
-
-    #[test]
-    fn time_goes_to_the_phase_it_was_spent_in() {
-        let check = |marks: &[(u64, Mark)], blocked: u64, end: u64, expect: [u64; 10]| {
-            let mut timeline = timeline(marks);
-            timeline.blocked(Span::from_millis(blocked));
-            let phases = timeline.phases(Time::from_millis(end));
-            let got = Phase::ALL.map(|phase| phases.of(phase).as_millis());
-            assert_eq!(got, expect, "{marks:?}");
-        };
-        let whole: Vec<(u64, Mark)> =
-            [101, 103, 104, 110, 112, 150, 250].into_iter().zip(MARKS).collect();
-        check(&whole, 0, 251, [1, 2, 1, 6, 0, 2, 38, 100, 0, 1]);
-        // What the client did not take is no decoding, and no more than there was time.
-        check(&whole, 30, 251, [1, 2, 1, 6, 0, 2, 38, 70, 30, 1]);
-        check(&whole, 500, 251, [1, 2, 1, 6, 0, 2, 38, 0, 101, 0]);
-        check(&[], 0, 105, [5, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        check(&[(101, Mark::Known)], 0, 131, [1, 30, 0, 0, 0, 0, 0, 0, 0, 0]);
-        check(&[(101, Mark::Lined)], 0, 131, [0, 0, 1, 30, 0, 0, 0, 0, 0, 0]);
-        // A retry: what the first attempt brought is gone, its time is the retry's.
-        check(
-            &[
-                (101, Mark::Lined),
-                (105, Mark::Dispatched),
-                (106, Mark::Answered),
-                (120, Mark::Dispatched),
-                (121, Mark::Answered),
-                (130, Mark::FirstToken),
-            ],
-            0,
-            140,
-            [0, 0, 1, 4, 15, 1, 9, 10, 0, 0],
-        );
-    }
-
-    #[test]
-    fn a_request_is_in_the_phase_after_its_last_mark() {
-        assert_eq!(timeline(&[]).phase(), Phase::Auth);
-        assert_eq!(timeline(&[(101, Mark::Lined)]).phase(), Phase::Queue);
-        assert_eq!(timeline(&[(101, Mark::Dispatched)]).phase(), Phase::Connect);
-        assert_eq!(timeline(&[(101, Mark::FirstToken)]).phase(), Phase::Decode);
-        assert_eq!(timeline(&[(101, Mark::LastToken)]).phase(), Phase::Auth);
-    }
-
-    #[test]
-    fn tokens_set_the_pace() {
-        let line = timeline(&[(150, Mark::FirstToken), (250, Mark::LastToken)]);
-        assert_eq!(line.ttft().map(Span::as_millis), Some(50));
-        assert_eq!(line.tpot(11).map(Span::as_millis), Some(10));
-        assert_eq!(line.tpot(1), None);
-        assert_eq!(timeline(&[]).ttft(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn phases_sum_up_to_the_total(
-            marks in prop::collection::vec((0u64..400, 0usize..MARKS.len()), 0..12),
-            blocked in 0u64..500,
-            end in 0u64..500,
-        ) {
-            let marks: Vec<(u64, Mark)> = marks.into_iter().map(|(ms, mark)| (ms, MARKS[mark])).collect();
-            let end = Time::from_millis(end);
-            let mut timeline = timeline(&marks);
-            timeline.blocked(Span::from_millis(blocked));
-            let phases = timeline.phases(end);
-            prop_assert_eq!(phases.total(), end.max(Time::from_millis(100)).since(Time::from_millis(100)));
-        }
-    }
-}
+mod tests;

@@ -168,12 +168,14 @@ impl Talk {
                 let told = picked.data(data.clone());
                 let rest = if is_end { picked.end(true) } else { bytes::Bytes::new() };
                 let told = words::join(told, rest);
+                picked.booked().await;
                 for reply in self.said.pass_body(&data, told, is_end) {
                     self.replies.send(&reply).await;
                 }
             }
             Step::End => {
                 let rest = picked.end(true);
+                picked.booked().await;
                 for reply in self.said.pass_trailers(rest) {
                     self.replies.send(&reply).await;
                 }
@@ -194,6 +196,7 @@ impl Talk {
         begun.map_err(|response| words::instead(&response))?;
         if answered.is_end {
             picked.end(true);
+            picked.booked().await;
         } else if !answered.shows_body {
             picked.unseen();
         }

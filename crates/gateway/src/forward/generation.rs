@@ -5,7 +5,7 @@
 //! what everybody has is dropped, and the generation goes at the pace of the fastest; who is the whole
 //! limit behind that one is cut off. When the last caller has left, the generation stops.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -13,9 +13,9 @@ use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
+use pilotage_core::Tokens;
 use pilotage_core::traffic::Charge;
-use pilotage_core::{Time, Tokens};
-use pilotage_lens::Termination;
+use pilotage_lens::{Runs, Termination, Timeline};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -50,9 +50,14 @@ pub(crate) struct Told {
     pub(crate) stops: u32,
     pub(crate) detours: super::watch::Detours,
     pub(crate) why: Option<Reason>,
-    pub(crate) dispatched: Option<Time>,
-    pub(crate) answered: Option<Time>,
+    pub(crate) timeline: Option<Timeline>,
+    /// What it took of engines so far.
+    pub(crate) runs: Runs,
+    /// Events with tokens so far.
+    pub(crate) events: u32,
     pub(crate) tokens: Tokens,
+    /// Those of the output that were thoughts.
+    pub(crate) reasoning: u32,
     /// Whether the engine itself told the tokens.
     pub(crate) counted: bool,
     /// What those who pay for it together were charged each, in millionths.
@@ -64,14 +69,33 @@ pub(crate) struct Told {
 /// Status and headers, or why there are none.
 pub(super) type Head = Result<(StatusCode, HeaderMap), Refused>;
 
+/// Tokens of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Count {
+    pub(super) tokens: Tokens,
+    /// Those of the output that were thoughts.
+    pub(super) reasoning: u32,
+    /// Whether the engine itself told them.
+    pub(super) counted: bool,
+}
+
 /// Some bytes of the answer.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
     pub(super) bytes: Bytes,
     /// Tokens up to its end.
-    pub(super) tokens: Tokens,
-    /// Whether the engine itself told them.
-    pub(super) counted: bool,
+    pub(super) count: Count,
+    /// Events with tokens up to its end.
+    pub(super) events: u32,
+    /// Whether the answer had its end by then: nothing follows.
+    pub(super) is_last: bool,
+}
+
+impl Told {
+    /// The tokens so far.
+    pub(super) const fn count(&self) -> Count {
+        Count { tokens: self.tokens, reasoning: self.reasoning, counted: self.counted }
+    }
 }
 
 #[derive(Debug)]
@@ -94,6 +118,8 @@ struct State {
     over: Option<bool>,
     /// Who pays for it together.
     purse: Vec<Lease>,
+    /// Callers that may have on their account what it takes of engines; none once one has.
+    claims: Option<BTreeSet<u64>>,
 }
 
 impl Generation {
@@ -111,6 +137,7 @@ impl Generation {
             waits: false,
             over: None,
             purse: Vec::new(),
+            claims: Some(BTreeSet::new()),
         };
         let (changed, left) = (watch::Sender::new(()), CancellationToken::new());
         Arc::new(Self { key, charge, bytes_max, state: Mutex::new(state), changed, left })
@@ -142,6 +169,9 @@ impl Generation {
         let id = state.joined;
         state.joined += 1;
         state.callers.insert(id, 0);
+        if let Some(claims) = &mut state.claims {
+            claims.insert(id);
+        }
         let started = state.told.attempts > 0;
         let own = match (self.charge, id) {
             (Charge::Each, _) => Some(lease),
@@ -173,6 +203,24 @@ impl Generation {
     /// What happened so far.
     pub(super) fn told(&self) -> Told {
         self.state.lock().told.clone()
+    }
+
+    /// A caller is done with it. What it took of engines, with its tokens, is on the account of one: of those who are there
+    /// when it ends the one who asked first, or the last one who left before.
+    pub(super) fn claim(&self, number: u64) -> Option<(Runs, Tokens)> {
+        let mut state = self.state.lock();
+        let claims = state.claims.as_mut()?;
+        claims.remove(&number);
+        let (is_last, is_first) =
+            (claims.is_empty(), claims.first().is_none_or(|first| number < *first));
+        let claimed = is_last || (is_first && state.told.end.is_some());
+        if !claimed {
+            return None;
+        }
+        state.claims = None;
+        // Who came now would get what is on another's account already.
+        state.open = false;
+        Some((state.told.runs.clone(), state.told.tokens))
     }
 
     /// Who pays together, once nobody joins any more.
@@ -240,8 +288,9 @@ impl State {
         self.waits = !self.has_room(bytes.len(), bytes_max);
         if !self.waits {
             self.bytes += bytes.len();
-            let Told { tokens, counted, .. } = self.told;
-            self.pieces.push_back(Piece { bytes: bytes.clone(), tokens, counted });
+            let (count, is_last) = (self.told.count(), self.told.end.is_some());
+            let events = self.told.events;
+            self.pieces.push_back(Piece { bytes: bytes.clone(), count, events, is_last });
         }
         !self.waits
     }
@@ -296,6 +345,11 @@ impl Member {
     /// Whether it is the one that the generation began for.
     pub(super) const fn is_first(&self) -> bool {
         self.id == 0
+    }
+
+    /// How many had asked before.
+    pub(super) const fn number(&self) -> u64 {
+        self.id
     }
 
     /// Waits for status and headers; tells when the generation has its turn.

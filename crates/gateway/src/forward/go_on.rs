@@ -37,6 +37,7 @@ impl Relay {
         self.source = Source::Line;
         self.dropped = false;
         self.produced = self.resume.as_ref().map_or(0, Resumable::sent);
+        self.watch.produced(self.order.input, self.produced);
     }
 
     /// Stops for somebody else, if the stream can go on later.
@@ -72,7 +73,7 @@ impl Relay {
     fn ask(&mut self, go: Go) {
         let Some(resume) = &mut self.resume else { return };
         let request = resume.continuation(&self.order.served);
-        self.watch.moved(go.attempt, &go.why);
+        self.watch.asked_on(go.attempt, &go.why, self.produced);
         let now = self.watch.now();
         let (gateway, order) = (self.gateway.clone(), Arc::clone(&self.order));
         self.fresh = true;

@@ -2,9 +2,10 @@
 //! where to; whichever answer begins first goes to the client, and the other attempt is given up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use pilotage_core::{FailureKind, RequestId};
+use parking_lot::Mutex;
+use pilotage_core::traffic::Name;
+use pilotage_core::{FailureKind, RequestId, Time};
 use pilotage_lens::Mark;
 use tokio::sync::Notify;
 
@@ -21,6 +22,8 @@ struct Won {
     ticket: Ticket,
     go: Go,
     answer: Answer,
+    /// What it noted of its way.
+    watch: Watch,
 }
 
 /// How the two came out.
@@ -51,23 +54,21 @@ pub(super) async fn run(
         lane: ticket.lane().clone(),
         of: ticket.id(),
         due: ticket.second(),
-        sent: AtomicBool::new(false),
+        sent: Mutex::new(None),
     };
     // Most requests never come here, and must not carry the place for it.
     match Box::pin(race(gateway, order, to, ticket, (&second, watch))).await {
         Race::First(answer, is_over) => {
-            if second.sent.load(Ordering::Relaxed) {
-                watch.hedged(if is_over { "failed" } else { "lost" });
+            if let Some(Sent { at, replica, until }) = second.sent.lock().take() {
+                let until = until.unwrap_or_else(|| watch.now());
+                watch.hedged(if is_over { "failed" } else { "lost" }, (at, until), &replica);
             }
             *answer
         }
         Race::Second(won, failed) => {
-            let Won { ticket: other, go, answer } = *won;
+            let Won { ticket: other, go, answer, watch: by } = *won;
             std::mem::replace(ticket, other).outrun(failed);
-            watch.moved(go.attempt, &go.why);
-            watch.mark(Mark::Answered);
-            watch.mark(Mark::FirstToken);
-            watch.hedged("won");
+            watch.outrun(&by, go.attempt, &go.why);
             Ok(answer)
         }
     }
@@ -80,10 +81,10 @@ async fn race(
     ticket: &mut Ticket,
     (second, watch): (&Second, &mut Watch),
 ) -> Race {
-    // What the second one would note of its way does not count until it has won.
-    let mut aside = watch.aside();
+    // What the second one notes of its way does not count until it has won.
+    let aside = watch.aside();
     let first = attempt::run(gateway, order, to, ticket, watch);
-    let other = second.run(gateway, order, &mut aside);
+    let other = second.run(gateway, order, aside);
     tokio::pin!(first, other);
     let mut is_over = false;
     loop {
@@ -95,7 +96,7 @@ async fn race(
                     Ok(Answer::Absent) => None,
                     Ok(_) => return Race::First(Box::new(answer), is_over),
                 };
-                if is_over || !second.sent.load(Ordering::Relaxed) {
+                if is_over || second.sent.lock().is_none() {
                     return Race::First(Box::new(answer), is_over);
                 }
                 // One that is under way has begun already what a further one would begin.
@@ -118,29 +119,45 @@ struct Second {
     of: RequestId,
     /// It is due.
     due: Arc<Notify>,
-    /// It was sent.
-    sent: AtomicBool,
+    /// That it was sent.
+    sent: Mutex<Option<Sent>>,
+}
+
+/// A second attempt that was sent.
+struct Sent {
+    at: Time,
+    replica: Name,
+    /// When it came to nothing by itself.
+    until: Option<Time>,
 }
 
 impl Second {
     /// Waits until it is due, sends it where there is a place, and reads up to its first token. None
     /// where nothing comes of it.
-    async fn run(&self, gateway: &Gateway, order: &Order, watch: &mut Watch) -> Option<Won> {
+    async fn run(&self, gateway: &Gateway, order: &Order, mut watch: Watch) -> Option<Won> {
         self.due.notified().await;
         let mut ticket = self.lane.hedge(self.of, gateway.next_id());
         let go = ticket.turn().await.ok()?;
-        self.sent.store(true, Ordering::Relaxed);
+        let at = watch.mark(Mark::Dispatched);
+        let replica = go.replica.name.clone();
+        *self.sent.lock() = Some(Sent { at, replica, until: None });
         let to = Target {
             door: &go.door,
             id: ticket.id(),
             attempt: go.attempt,
             displaces: go.displaces,
         };
-        match attempt::run(gateway, order, to, &mut ticket, watch).await {
+        let answer = attempt::run(gateway, order, to, &mut ticket, &mut watch).await;
+        if let (Some(sent), Ok(Answer::Stopped | Answer::Absent) | Err(_)) =
+            (&mut *self.sent.lock(), &answer)
+        {
+            sent.until = Some(watch.now());
+        }
+        match answer {
             Ok(Answer::Stopped | Answer::Absent) => None,
             Ok(answer) => {
                 ticket.won();
-                Some(Won { ticket, go, answer })
+                Some(Won { ticket, go, answer, watch })
             }
             Err(kind) => {
                 tracing::warn!(

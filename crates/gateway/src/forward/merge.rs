@@ -30,6 +30,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::generation::{self, Ending, Generation, Key, Member, Next};
 use super::place::{self, Placed};
+use super::relay::BLOCKED_LEAST;
 use super::{Asking, Watch, attempt, cache, out_of_time};
 use crate::app::Gateway;
 use crate::quotas::{self, Lease};
@@ -253,11 +254,13 @@ struct Reader {
     member: Member,
     watch: Watch,
     until: Time,
+    /// When the client last got something.
+    yielded: Option<Time>,
     over: bool,
 }
 
 fn stream_of(member: Member, watch: Watch, until: Time) -> Body {
-    let reader = Reader { member, watch, until, over: false };
+    let reader = Reader { member, watch, until, yielded: None, over: false };
     Body::from_stream(stream::unfold(reader, |mut reader| async move {
         let bytes = reader.next().await?;
         Some((Ok::<_, Infallible>(bytes), reader))
@@ -269,17 +272,22 @@ impl Reader {
         if self.over {
             return None;
         }
-        let late: Duration = attempt::left(self.watch.now(), self.until);
-        match tokio::time::timeout(late, self.member.next()).await {
+        let now = self.watch.now();
+        let blocked = self.yielded.map(|yielded| now.since(yielded));
+        if let Some(blocked) = blocked.filter(|blocked| *blocked >= BLOCKED_LEAST) {
+            self.watch.blocked(blocked);
+        }
+        let late: Duration = attempt::left(now, self.until);
+        let bytes = match tokio::time::timeout(late, self.member.next()).await {
             Ok(Next::Piece(piece)) => {
-                self.watch.shares(piece.tokens, piece.counted);
-                self.watch.mark(Mark::LastToken);
+                self.watch.gets(&piece);
+                if piece.is_last {
+                    self.end();
+                }
                 Some(piece.bytes)
             }
             Ok(Next::End) => {
-                self.over = true;
-                self.watch.end_shared(Termination::UpstreamInterrupted);
-                self.watch.booked().await;
+                self.end();
                 None
             }
             Ok(Next::Cut) => Some(self.break_off(
@@ -293,7 +301,18 @@ impl Reader {
                 let out = out_of_time();
                 Some(self.break_off(&out.error, out.termination))
             }
+        };
+        if self.over {
+            self.watch.booked().await;
         }
+        self.yielded = Some(self.watch.now());
+        bytes
+    }
+
+    /// It has all of the answer.
+    fn end(&mut self) {
+        self.over = true;
+        self.watch.end_shared(Termination::UpstreamInterrupted);
     }
 
     /// Ends the stream with an error event: never silently.

@@ -125,6 +125,7 @@ pub(crate) async fn answer(
         Err(mut refused) => {
             refused.headers.extend(watch.take_limits());
             watch.end(refused.error.status, refused.termination);
+            watch.booked().await;
             reply::refused(refused)
         }
     };
@@ -185,6 +186,7 @@ async fn attempts(
             }
             // Another one has the adapter: it waits for its turn there.
             Ok(Answer::Absent) if goes_elsewhere(&mut order, &ticket, watch.now()) => {
+                watch.failed();
                 ticket.stopped();
             }
             Ok(Answer::Absent) => {
@@ -214,6 +216,7 @@ async fn attempts(
             }
             Err(kind) => {
                 last = Some((attempt, kind));
+                watch.failed();
                 failed(&mut ticket, kind, &replica, attempt);
             }
         }

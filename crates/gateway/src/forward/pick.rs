@@ -95,6 +95,7 @@ impl Gateway {
                 let mut refused = shed(self, refused);
                 refused.headers.extend(watch.take_limits());
                 watch.end(refused.error.status, refused.termination);
+                watch.booked().await;
                 Err(in_one(reply::refused(refused)).await)
             }
         }
@@ -194,7 +195,9 @@ impl Picked {
             let message = "the replica takes requests in an API of its own, over TLS or as a gateway \
                            of another region, or has no address; a proxy cannot take them there";
             let error = ApiError { status: 501, ..ApiError::invalid_request(message) };
-            return Err(in_one(this.refuse(error.into())).await);
+            let refused = this.refuse(error.into());
+            this.booked().await;
+            return Err(in_one(refused).await);
         }
         Ok(Box::new(this))
     }
@@ -289,7 +292,14 @@ impl Picked {
             self.ticket.broke(kind, false);
         }
         let refusal = Refusal::Exhausted { attempts: 1, last: kind, retry_after };
-        in_one(self.refuse(refusal.into())).await
+        let refused = self.refuse(refusal.into());
+        self.booked().await;
+        in_one(refused).await
+    }
+
+    /// Waits until its row is in the ledger, once it is over: before its client gets the end of its answer.
+    pub async fn booked(&mut self) {
+        self.watch.booked().await;
     }
 
     fn refuse(&mut self, refused: Refused) -> axum::response::Response {

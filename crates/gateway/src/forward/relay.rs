@@ -138,7 +138,7 @@ pub(super) struct Relay {
 const TOGETHER: Span = Span::from_nanos(500_000);
 
 /// What a client takes to be given the next piece when nothing holds it up: shorter waits are the gateway's own.
-const BLOCKED_LEAST: Span = Span::from_millis(5);
+pub(super) const BLOCKED_LEAST: Span = Span::from_millis(5);
 
 /// Most pieces of a stream that are written together.
 const TOGETHER_MAX: usize = 32;
@@ -320,13 +320,14 @@ impl Relay {
     /// An event with text is taken for one token: engines send about that. What it was is settled
     /// with the usage at the end.
     fn count(&mut self) {
+        let now = self.watch.now();
         if std::mem::take(&mut self.fresh) {
             self.ticket.first_token();
+            self.watch.went_on(now);
             if self.cause.take().is_some() {
                 self.watch.resumed();
             }
         }
-        let now = self.watch.now();
         if self.produced > 0 {
             self.watch.gap(now.since(self.token_at));
         }
@@ -408,6 +409,7 @@ impl Relay {
             self.cause = Some(broken);
             self.faulted(broken);
             self.leave();
+            self.watch.failed();
             self.ticket.broke(broken.kind(), true);
         } else {
             self.break_off(broken, out);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pilotage_core::traffic::Name;
 use pilotage_core::{Band, Refusal, Span, Time, Tokens, traffic};
-use pilotage_lens::{AttemptFault, Gaps, Mark, Termination, Timeline};
+use pilotage_lens::{AttemptFault, Away, Gaps, Mark, Runs, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 
 use super::generation::{Generation, Told};
@@ -32,8 +32,8 @@ const CLIENT_CLOSED: u16 = 499;
 enum Part {
     /// A request's, from its client to a replica.
     Request,
-    /// That of a request that shares a generation; whether another had begun that.
-    Caller(Arc<Generation>, bool),
+    /// That of a request that shares a generation, as the how manieth of those who asked for it, from zero.
+    Caller(Arc<Generation>, u64),
     /// That of a generation.
     Generation(Arc<Generation>),
     /// A copy's, which has no client.
@@ -73,6 +73,8 @@ pub(crate) struct Watch {
     band: Band,
     stream: bool,
     attempts: u32,
+    /// What they took of engines.
+    runs: Runs,
     /// Where the last attempt went, and why there.
     why: Option<Reason>,
     /// Why this model.
@@ -88,6 +90,9 @@ pub(crate) struct Watch {
     charged: u64,
     /// The gaps between its tokens.
     gaps: Option<Box<Gaps>>,
+    /// Of an answer that it shares: events with tokens that it got, and when the last of them came.
+    events: u32,
+    token_at: Option<Time>,
     stops: u32,
     /// Whether its answer was kept.
     cache: Option<&'static str>,
@@ -137,6 +142,7 @@ impl Watch {
             band: Band::default(),
             stream: false,
             attempts: 0,
+            runs: Runs::default(),
             why: None,
             routed: None,
             place: None,
@@ -145,6 +151,8 @@ impl Watch {
             counted: false,
             charged: 0,
             gaps: None,
+            events: 0,
+            token_at: None,
             stops: 0,
             cache: None,
             detours: Detours::default(),
@@ -222,12 +230,29 @@ impl Watch {
     }
 
     pub(crate) fn dispatched(&mut self, attempt: u32, why: &Reason) {
-        self.mark(Mark::Dispatched);
+        let now = self.mark(Mark::Dispatched);
+        self.runs.begin(now, &why.replica().name, 0);
         self.moved(attempt, why);
         self.begins();
         if let Part::Generation(generation) = &self.part {
             generation.started();
         }
+    }
+
+    /// Its turn came in the middle of its answer, of which its client has so many tokens: a replica is asked to go on.
+    pub(crate) fn asked_on(&mut self, attempt: u32, why: &Reason, sent: u32) {
+        let now = self.now();
+        self.timeline.asked_again(now);
+        self.runs.begin(now, &why.replica().name, sent);
+        self.moved(attempt, why);
+        self.show_timeline();
+    }
+
+    /// It has a token that it had not before it was asked to go on.
+    pub(crate) fn went_on(&mut self, now: Time) {
+        self.timeline.went_on(now);
+        self.runs.first(now);
+        self.show_timeline();
     }
 
     /// The request waits no more.
@@ -237,8 +262,8 @@ impl Watch {
         }
     }
 
-    /// The request goes to a replica, perhaps in the middle of its answer.
-    pub(crate) fn moved(&mut self, attempt: u32, why: &Reason) {
+    /// The request is at a replica, perhaps in the middle of its answer.
+    fn moved(&mut self, attempt: u32, why: &Reason) {
         self.attempts = attempt;
         let (fault, detours) = (self.detours.fault.take(), &mut self.detours);
         detours.reused = None;
@@ -251,6 +276,8 @@ impl Watch {
             told.attempts = attempt;
             told.why = Some(why.clone());
             told.detours.clone_from(&self.detours);
+            told.timeline = Some(self.timeline);
+            told.runs.clone_from(&self.runs);
         });
     }
 
@@ -280,17 +307,24 @@ impl Watch {
     pub(crate) fn mark(&mut self, mark: Mark) -> Time {
         let now = self.now();
         self.timeline.set(now, mark);
-        match mark {
-            Mark::Dispatched => self.tell(|told| told.dispatched = Some(now)),
-            Mark::Answered => self.tell(|told| told.answered = Some(now)),
-            Mark::Known | Mark::Read | Mark::Lined | Mark::FirstToken | Mark::LastToken => {}
+        if mark == Mark::FirstToken {
+            self.runs.first(now);
         }
         // Of a stream each event is its last one so far: only the first is news for who looks on.
         if mark != Mark::LastToken {
-            let timeline = self.timeline;
-            self.show(|seen| seen.timeline = timeline);
+            self.show_timeline();
         }
         now
+    }
+
+    /// Shows where it is, and what its replicas had of it.
+    fn show_timeline(&self) {
+        let timeline = self.timeline;
+        self.show(|seen| seen.timeline = timeline);
+        self.tell(|told| {
+            told.timeline = Some(timeline);
+            told.runs.clone_from(&self.runs);
+        });
     }
 
     /// One more token of a stream, which follows the one before by so much.
@@ -315,8 +349,8 @@ impl Watch {
     }
 
     fn tell_tokens(&self) {
-        let (tokens, counted) = (self.tokens, self.counted);
-        self.tell(|told| (told.tokens, told.counted) = (tokens, counted));
+        let (count, counted) = ((self.tokens, self.reasoning), self.counted);
+        self.tell(|told| ((told.tokens, told.reasoning), told.counted) = (count, counted));
     }
 
     /// The request's place in its tenant's quotas, and what is left there.
@@ -334,6 +368,7 @@ impl Watch {
     /// The answer has so many tokens by now, as far as events tell; its prompt is about as long as
     /// was estimated.
     pub(crate) fn produced(&mut self, input: u32, output: u32) {
+        self.tell(|told| told.events = output);
         if !self.counted {
             self.tokens = Tokens { input, cached: 0, output };
             self.tell_tokens();
@@ -351,6 +386,19 @@ impl Watch {
         self.stops += 1;
         let stops = self.stops;
         self.tell(|told| told.stops = stops);
+        self.leaves(Away::Turn);
+    }
+
+    /// The attempt failed, and another may follow.
+    pub(crate) fn failed(&mut self) {
+        self.leaves(Away::Retry);
+    }
+
+    fn leaves(&mut self, away: Away) {
+        let now = self.now();
+        self.timeline.leave(now, away);
+        self.runs.end(now, self.tokens.output, true);
+        self.show_timeline();
     }
 
     /// The answer broke off, and goes on elsewhere.
@@ -369,8 +417,25 @@ impl Watch {
         self.gateway.inner.counts.resume(self.lane_name(), outcome);
     }
 
-    /// There was a second attempt, of which that became.
-    pub(crate) fn hedged(&mut self, outcome: &'static str) {
+    /// There was a second attempt beside the first one, at that replica from then to then, which came to nothing.
+    pub(crate) fn hedged(&mut self, outcome: &'static str, times: (Time, Time), replica: &Name) {
+        self.runs.beside(times, replica);
+        self.outcome_of_hedge(outcome);
+    }
+
+    /// A second attempt goes on in its place, as that watch saw it.
+    pub(crate) fn outrun(&mut self, by: &Self, attempt: u32, why: &Reason) {
+        self.timeline.outrun(&by.timeline);
+        let now = self.now();
+        let sent = by.timeline.dispatched().unwrap_or(now);
+        let times = (sent, by.timeline.first_token());
+        self.runs.outrun(now, times, &why.replica().name);
+        self.moved(attempt, why);
+        self.show_timeline();
+        self.outcome_of_hedge("won");
+    }
+
+    fn outcome_of_hedge(&mut self, outcome: &'static str) {
         self.hedge = Some(outcome);
         self.gateway.inner.counts.hedge(self.lane_name(), outcome);
     }
@@ -433,6 +498,7 @@ impl Watch {
             band: self.band,
             stream: self.stream,
             attempts: self.attempts,
+            runs: std::mem::take(&mut self.runs),
             why: self.why.clone(),
             routed: self.routed.clone(),
             place: self.place.take(),
@@ -441,6 +507,8 @@ impl Watch {
             counted: self.counted,
             charged: self.charged,
             gaps: self.gaps.take(),
+            events: self.events,
+            token_at: self.token_at,
             stops: self.stops,
             cache: self.cache,
             detours: std::mem::take(&mut self.detours),

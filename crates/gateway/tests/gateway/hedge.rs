@@ -7,6 +7,7 @@ use pilotage_core::{SchedulerConfig, Span};
 use pilotage_gateway::{Gateway, GatewayConfig};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::accounts::Taken;
 use crate::support::{
     Engine, chat, config, engine, gateway, metrics, send, status, text, until_idle, until_up,
 };
@@ -80,13 +81,16 @@ async fn the_answer_that_begins_first_counts() {
         let (mut slow, mut other) = (engine().await, engine().await);
         let gateway = known(hedging(), &mut [&mut slow, &mut other]).await;
         let before = service(&gateway).await;
+        let taken = Taken::of(&gateway);
         let (first, second) = (slow.stream(), other.stream());
         let mut request = chat(STREAM);
+        request.headers_mut().insert("x-request-id", "mine".parse().unwrap());
         request.headers_mut().insert("x-pilotage-why", "1".parse().unwrap());
         let script = async {
             slow.seen.recv().await.unwrap();
             // Nobody says anything: time passes until the second attempt.
             other.seen.recv().await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(70)).await;
             let feed = if second_wins { &second } else { &first };
             say(feed, &[HI, USAGE, DONE]);
         };
@@ -105,6 +109,21 @@ async fn the_answer_that_begins_first_counts() {
         assert_eq!(hedges(&gateway).await, [(outcome.to_owned(), 1)]);
         let once = (service(&gateway).await, before);
         assert_eq!(once.0 - once.1, before / KNOWN, "paid for once");
+        // Time is told as who answered saw it, and what the other took is nobody's.
+        let record = taken.one("mine");
+        let (computed, before) =
+            (record.phases.connect + record.phases.prefill, record.phases.retry);
+        let (of_answer, total) = (computed.as_millis(), record.total.as_millis());
+        assert!(total > 100, "{record:?}");
+        if second_wins {
+            assert_eq!((of_answer, before.as_millis()), (70, total - 70), "{record:?}");
+        } else {
+            assert_eq!((of_answer, before.as_millis()), (total, 0), "{record:?}");
+        }
+        let ran = record.ran.as_ref().unwrap();
+        // Four tokens of the prompt.
+        let lost = 4 * if second_wins { total } else { 70 };
+        assert_eq!((ran.used_token_ms, ran.lost_token_ms), (4 * of_answer, lost), "{record:?}");
     }
 }
 

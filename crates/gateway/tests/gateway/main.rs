@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their scaffolding")]
 
+mod accounts;
 mod adapters;
 mod answers;
 mod apis;

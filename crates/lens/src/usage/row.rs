@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::detail::Detail;
 use super::sums::{Group, Sums};
 use crate::Record;
+use crate::ran::{Ran, to_ms};
 
 /// The most bytes of a name that is kept; what is longer ends in a hash of the whole. Databases index names,
 /// and refuse what does not fit a page of theirs.
@@ -117,8 +118,8 @@ impl Row {
     /// KV token-seconds are the integral of the context over the time in the engine. The prompt counts whole
     /// from the dispatch on, for its place is taken then, and answers grow evenly:
     /// `input · (connect + prefill) + (input + output / 2) · decode`. Justitia (arXiv 2510.17015) takes the same
-    /// product of memory and time as what a request costs. Attempts that failed or were stopped for
-    /// others held `input · retry` at most. A kept or shared answer occupies nothing.
+    /// product of memory and time as what a request costs. Where there was more than one attempt, or an answer that
+    /// several requests share, [`crate::Ran`] says it attempt by attempt. A kept answer occupies nothing.
     pub fn of(record: &Record, busy_us: u64) -> Self {
         let (kv, overhead) = occupies(record);
         let text = |text: Option<&str>| text.map(|text| name(text).into_owned());
@@ -217,8 +218,13 @@ pub fn name(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Token-milliseconds of the last attempt, and of those before it. A copy's are overhead: nobody asked for it.
+/// Token-milliseconds of what the answer was made of, and of what came to nothing. A copy's are overhead: nobody
+/// asked for it.
 fn occupies(record: &Record) -> (u64, u64) {
+    if let Some(ran) = &record.ran {
+        let Ran { used_token_ms: used, lost_token_ms: lost, .. } = **ran;
+        return if record.mirror { (0, used.saturating_add(lost)) } else { (used, lost) };
+    }
     if record.merged || record.cache == Some("hit") || record.replica.is_none() {
         return (0, 0);
     }
@@ -239,10 +245,6 @@ fn occupies(record: &Record) -> (u64, u64) {
     let kv = to_ms(still + growing);
     let lost = to_ms(input * nanos(phases.retry));
     if record.mirror { (0, kv.saturating_add(lost)) } else { (kv, lost) }
-}
-
-fn to_ms(nanos: u128) -> u64 {
-    u64::try_from(nanos / 1_000_000).unwrap_or(u64::MAX)
 }
 
 pub(super) const fn micros(span: Span) -> u64 {

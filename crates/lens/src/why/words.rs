@@ -12,7 +12,7 @@ pub(super) const fn what(phase: Phase) -> &'static str {
         Phase::Read => "read the request from its client",
         Phase::Route => "chose the model, and reserved its place in quotas",
         Phase::Queue => "waited for its turn",
-        Phase::Retry => "attempts that failed before the last one",
+        Phase::Retry => "attempts that came to nothing, and getting as far again",
         Phase::Connect => "sent to the replica, until that began to answer",
         Phase::Prefill => "the replica computed the prompt, up to the first token",
         Phase::Decode => "tokens came, from the first to the last",
@@ -91,6 +91,9 @@ fn did(record: &Record, phase: Phase, usual: Option<&Usual>) -> String {
     let beside = beside.unwrap_or_default();
     match phase {
         Phase::Queue => format!("waiting for its turn{beside}"),
+        Phase::Retry if record.attempts <= 1 => {
+            format!("for what was begun in vain when it stood aside{beside}")
+        }
         Phase::Retry => {
             format!("{} attempts that failed{beside}", record.attempts.saturating_sub(1))
         }
@@ -178,6 +181,9 @@ pub(super) fn hint(record: &Record, phase: Option<Phase>, usual: Option<&Usual>)
     let text = match phase.filter(|_| is_slow)? {
         Phase::Queue => {
             "others had their turn first: see who uses what with `pilotage top`; more replicas, or a larger share for this tenant"
+        }
+        Phase::Retry if record.attempts <= 1 => {
+            "more urgent requests took its place: see who uses what with `pilotage top`"
         }
         Phase::Retry => "a replica failed: `pilotage check` names it",
         Phase::Connect => {

@@ -20,7 +20,7 @@ use pilotage_core::{TenantId, Tokens};
 use pilotage_lens::Termination;
 use pilotage_wire::{envelope, repeat};
 
-use super::generation::{Generation, Key};
+use super::generation::{Count, Generation, Key};
 use super::place::{self, Placed};
 use super::{Asking, Watch, merge, span};
 use crate::app::Gateway;
@@ -136,7 +136,7 @@ pub(super) fn look_up(
     watch.lane(served, placed.adapter.as_deref());
     watch.lease(lease, input, quotas::headers(&left));
     watch.cache("hit");
-    watch.shares(tokens, true);
+    watch.shares(Count { tokens, reasoning: 0, counted: true });
     watch.end(200, Termination::Ok);
     Ok(Found::Hit(again(&answer)))
 }

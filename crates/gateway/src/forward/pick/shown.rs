@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
-use pilotage_core::FailureKind;
+use pilotage_core::{FailureKind, Time};
 use pilotage_lens::{Mark, Termination};
 use pilotage_wire::openai::chunk::Read;
 use pilotage_wire::openai::usage::find_usage;
@@ -41,6 +41,8 @@ struct Events {
     cutter: Blocks,
     ends: Ends,
     produced: u32,
+    /// When the last token came.
+    token_at: Time,
     /// The last block was not for the client.
     dropped: bool,
     done: bool,
@@ -77,6 +79,7 @@ impl Shown {
                     cutter: Blocks::new(self.event_bytes_max),
                     ends: Ends::default(),
                     produced: 0,
+                    token_at: Time::ZERO,
                     dropped: false,
                     done: false,
                     failed: None,
@@ -179,7 +182,11 @@ impl Picked {
         if token {
             events.produced += 1;
             let produced = events.produced;
-            if produced == 1 {
+            let now = self.watch.now();
+            let before = std::mem::replace(&mut events.token_at, now);
+            if produced > 1 {
+                self.watch.gap(now.since(before));
+            } else {
                 self.watch.mark(Mark::FirstToken);
                 self.ticket.first_token();
             }

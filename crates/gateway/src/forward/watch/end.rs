@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pilotage_core::traffic::tally::Sample;
 use pilotage_core::{Span, Tokens};
 use pilotage_lens::trace::Reasons;
-use pilotage_lens::{Record, Termination};
+use pilotage_lens::{Known, Ran, Record, Termination};
 
 use super::{Part, Watch};
 use crate::driver::{Reason, Replica};
@@ -18,27 +18,32 @@ impl Watch {
             return;
         }
         self.learn();
-        self.pay(termination);
+        let used = self.pay(termination);
+        let ran = self.ran(termination, used);
         if let Part::Generation(generation) = &self.part {
-            generation.tell(|told| told.end = Some((status, termination)));
+            generation.tell(|told| {
+                told.timeline = Some(self.timeline);
+                told.runs.clone_from(&self.runs);
+                told.end = Some((status, termination));
+            });
             let lane = self.lane.as_ref().map(|lane| lane.name.as_str());
             self.gateway.inner.counts.generated(lane, self.tokens, self.attempts);
             return;
         }
         let total = self.now().since(self.begun());
         // What callers share is counted once, with the generation, and what was kept not again.
-        if matches!(self.part, Part::Request | Part::Caller(_, false))
+        if matches!(self.part, Part::Request | Part::Caller(_, 0))
             && self.cache != Some("hit")
             && let Some(failed) = outcome(termination)
         {
             self.sample(failed, total);
         }
-        if let (Some(gaps), Some(lane), false) =
-            (&self.gaps, &self.lane, matches!(self.part, Part::Copy))
+        if let (Some(gaps), Some(lane), Part::Request | Part::Caller(_, 0)) =
+            (&self.gaps, &self.lane, &self.part)
         {
             self.gateway.inner.counts.gaps(&lane.name, gaps.counts());
         }
-        let record = self.record(status, termination);
+        let record = Record { ran, ..self.record(status, termination) };
         let record = Record { kept: self.gateway.keeps(&record), ..record };
         let own = record.phases.read.as_nanos().saturating_sub(self.body.as_nanos());
         let counts = &self.gateway.inner.counts;
@@ -52,8 +57,37 @@ impl Watch {
         self.row = self.gateway.inner.trail.ended(self.seat.take(), Arc::new(record));
     }
 
-    /// Settles what was reserved.
-    fn pay(&mut self, termination: Termination) {
+    /// What engines did for it, where its phases do not tell. What callers share is on one account: that of the first of
+    /// them who is there when it ends.
+    fn ran(&mut self, termination: Termination, used: bool) -> Option<Box<Ran>> {
+        let now = self.now();
+        if let Part::Caller(generation, number) = &self.part {
+            let Some((mut runs, tokens)) = generation.claim(*number) else {
+                return Some(Box::default());
+            };
+            // It was the last one, and nobody waits for the rest.
+            runs.finish(now, (tokens.output, Span::ZERO), false);
+            let ran = runs.ran(now, self.known(tokens));
+            return Some(Box::new(ran));
+        }
+        let until = match termination {
+            Termination::Ok => self.timeline.last_token().unwrap_or(now),
+            _ => now,
+        };
+        let blocked = self.timeline.phases(until).client_blocked;
+        self.runs.finish(until, (self.tokens.output, blocked), !used);
+        let told = matches!(self.part, Part::Generation(_)) || self.runs.is_plain();
+        (!told).then(|| Box::new(self.runs.ran(now, self.known(self.tokens))))
+    }
+
+    /// What is known of it, for the account of engines.
+    const fn known(&self, tokens: Tokens) -> Known {
+        let input = if tokens.input > 0 { tokens.input } else { self.estimated_input };
+        Known { tokens: Tokens { input, ..tokens }, stream: self.stream }
+    }
+
+    /// Settles what was reserved; whether it used anything.
+    fn pay(&mut self, termination: Termination) -> bool {
         // Whoever got an answer, or a part of one, used what it took. What failed on our side used
         // nothing, not even a place among the requests of its minute; what the client got wrong, or
         // left, did.
@@ -88,6 +122,7 @@ impl Watch {
                 }
             }
         }
+        used
     }
 
     /// The record, which takes over what only it needs from now on.
@@ -121,7 +156,7 @@ impl Watch {
             termination,
             attempts: self.attempts,
             stops: self.stops,
-            merged: matches!(self.part, Part::Caller(_, true)),
+            merged: matches!(self.part, Part::Caller(_, 1..)),
             mirror: matches!(self.part, Part::Copy),
             cache: self.cache,
             resumed: self.detours.resumed,
@@ -140,6 +175,7 @@ impl Watch {
             reasoning: self.reasoning,
             counted: self.counted,
             charged: self.charged,
+            ran: None,
             phases,
             total: phases.total(),
             ttft: self.timeline.ttft(),

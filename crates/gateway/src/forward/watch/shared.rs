@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use pilotage_core::{Band, Tokens};
+use pilotage_core::{Band, Span};
 use pilotage_lens::{Mark, Termination};
 
 use super::{Part, Watch};
-use crate::forward::generation::{Generation, Member, Told};
+use crate::forward::generation::{Count, Generation, Member, Piece};
 use crate::quotas::{Header, Lease};
 
 impl Watch {
@@ -18,7 +18,7 @@ impl Watch {
         (lease, input): (Option<Lease>, u32),
         limits: Vec<Header>,
     ) {
-        self.part = Part::Caller(Arc::clone(member.generation()), !member.is_first());
+        self.part = Part::Caller(Arc::clone(member.generation()), member.number());
         self.lease = lease;
         self.estimated_input = input;
         self.limits = limits;
@@ -29,14 +29,12 @@ impl Watch {
     pub(in crate::forward) fn learn(&mut self) {
         let Part::Caller(generation, _) = &self.part else { return };
         let told = generation.told();
-        // Set once: a later attempt of the generation must not undo what its caller has seen since.
-        if self.attempts == 0 {
-            let marks = [(Mark::Dispatched, told.dispatched), (Mark::Answered, told.answered)];
-            for (mark, at) in marks {
-                if let Some(at) = at {
-                    self.timeline.set(at, mark);
-                }
+        if let Some(timeline) = &told.timeline {
+            // Set once: a later attempt of the generation must not undo what its caller has seen since.
+            if self.attempts == 0 {
+                self.timeline.joined(self.now(), timeline);
             }
+            self.timeline.followed(timeline);
         }
         self.lane = told.lane.or_else(|| self.lane.take());
         self.attempts = told.attempts;
@@ -45,18 +43,39 @@ impl Watch {
         self.why = told.why;
     }
 
+    /// The caller has the next piece of the answer, up to so many tokens.
+    pub(in crate::forward) fn gets(&mut self, piece: &Piece) {
+        let now = self.now();
+        // What comes together came without a gap.
+        let more = piece.events.saturating_sub(self.events);
+        self.events = piece.events;
+        for one in 0..more {
+            if let Some(before) = self.token_at {
+                self.gap(if one == 0 { now.since(before) } else { Span::ZERO });
+            }
+            self.token_at = Some(now);
+        }
+        self.shares(piece.count);
+        // The end alone is no token.
+        if more > 0 || !piece.is_last {
+            self.mark(Mark::LastToken);
+        }
+    }
+
     /// The caller has so many tokens of the answer.
-    pub(in crate::forward) const fn shares(&mut self, tokens: Tokens, counted: bool) {
+    pub(in crate::forward) fn shares(&mut self, Count { tokens, reasoning, counted }: Count) {
         self.tokens = tokens;
+        self.reasoning = reasoning;
         self.counted = counted;
+        self.show(|seen| seen.output = tokens.output);
     }
 
     /// The caller has all of the answer: it ended as the generation did, or so if that did not say.
     pub(in crate::forward) fn end_shared(&mut self, otherwise: Termination) {
         let Part::Caller(generation, _) = &self.part else { return };
-        let Told { tokens, counted, end, .. } = generation.told();
-        self.shares(tokens, counted);
-        let (status, termination) = end.unwrap_or((200, otherwise));
+        let told = generation.told();
+        self.shares(told.count());
+        let (status, termination) = told.end.unwrap_or((200, otherwise));
         self.end(status, termination);
     }
 

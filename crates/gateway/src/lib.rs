@@ -34,5 +34,7 @@ pub use forward::{Pick, Picked, Trouble};
 #[doc(hidden)]
 pub use metrics::Counting;
 pub use reports::HealthCheck;
+#[doc(hidden)]
+pub use trail::Leaving;
 pub use trail::{AddRow, Ledger};
 pub use trials::Judged;

@@ -26,8 +26,12 @@ const EDGES: [(&str, &[&str]); 15] = [
 ];
 
 /// What a package's tests may need besides.
-const IN_TESTS: [(&str, &[&str]); 3] =
-    [("ledger", &["core"]), ("operator", &["cluster"]), ("watch", &["cluster"])];
+const IN_TESTS: [(&str, &[&str]); 4] = [
+    ("gateway", &["ledger"]),
+    ("ledger", &["core"]),
+    ("operator", &["cluster"]),
+    ("watch", &["cluster"]),
+];
 
 fn run(repo: &Repo) -> Vec<Finding> {
     let mut found = Vec::new();

@@ -2,6 +2,7 @@
 //! whoever else wants to know. A request's way pays for a few hand-overs, and waits for nobody but a ledger.
 
 mod history;
+mod leaving;
 mod live;
 mod query;
 mod recent;
@@ -16,6 +17,8 @@ use pilotage_shell::access;
 use tokio::sync::{broadcast, watch};
 
 pub(crate) use history::{History, LaneNow, STEP};
+#[doc(hidden)]
+pub use leaving::Leaving;
 pub(crate) use live::{Live, Seat, Seen};
 pub(crate) use query::{Filter, RecordsQuery};
 pub(crate) use recent::Recent;

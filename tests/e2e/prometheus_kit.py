@@ -71,9 +71,9 @@ class Prometheus:
     def firing(self):
         return {alert["labels"]["alertname"] for alert in self.api("alerts")["alerts"] if alert["state"] == "firing"}
 
-    def ever(self, state="firing"):
-        """Alerts that were so within the last ten minutes, with what they were about."""
-        seen = self.query(f'count_over_time(ALERTS{{alertstate="{state}"}}[10m])')
+    def ever(self, state="firing", within_s=600):
+        """Alerts that were so within that time, with what they were about."""
+        seen = self.query(f'count_over_time(ALERTS{{alertstate="{state}"}}[{within_s}s])')
         return sorted({(one["metric"]["alertname"], one["metric"].get("lane") or one["metric"].get("tenant") or one["metric"].get("instance") or "")
                        for one in seen})
 

@@ -31,8 +31,6 @@ pub use config::{
 pub use directory::DirectoryError;
 pub use driver::{LaneHandle, PodName, Replica};
 pub use forward::{Pick, Picked, Trouble};
-#[doc(hidden)]
-pub use metrics::Counting;
 pub use reports::HealthCheck;
 #[doc(hidden)]
 pub use trail::Leaving;

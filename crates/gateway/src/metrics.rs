@@ -297,23 +297,3 @@ impl LaneGauges {
         self.replicas_up.set(up as u64);
     }
 }
-
-/// What a request's end counts, for whoever measures what that costs.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Counting(GatewayMetrics);
-
-impl Counting {
-    /// With one lane.
-    pub fn new(metrics: &Metrics, lane: &str) -> Self {
-        let counts = GatewayMetrics::new(metrics);
-        drop(counts.lane(lane));
-        Self(counts)
-    }
-
-    /// A request ended.
-    pub fn ended(&self, record: &Record) {
-        self.0.count(record, Span::from_nanos(40_000));
-        self.0.generated(record.lane.as_deref(), record.tokens, record.attempts);
-    }
-}

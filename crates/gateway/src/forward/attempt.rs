@@ -161,8 +161,8 @@ pub(super) struct Whole {
     /// The media type that the replica named.
     pub(super) kind: Option<HeaderValue>,
     pub(super) body: Bytes,
-    /// What its replica found wrong with the request.
-    fault: Option<Fault>,
+    /// What its replica found wrong with the request, and the status that it said so with.
+    fault: Option<(Fault, u16)>,
 }
 
 /// A stream whose first token has come.
@@ -228,7 +228,7 @@ pub(super) async fn run(
         },
     };
     let wrong = match &outcome {
-        Ok(Answer::Whole(whole)) => whole.fault.map(|fault| (fault, Some(whole.status.as_u16()))),
+        Ok(Answer::Whole(whole)) => whole.fault.map(|(fault, status)| (fault, Some(status))),
         Ok(_) => None,
         Err(failed) => Some((failed.fault, failed.status)),
     };
@@ -287,11 +287,12 @@ async fn read(
             }
             let own = reader.map(|reader| reader.own());
             let found = fault::read(door.dialect(), status.as_u16(), &whole.body).fault;
-            let fault = Some(match found {
+            let fault = match found {
                 dialect::Fault::TooLong => Fault::TooLong,
                 dialect::Fault::UnknownModel | dialect::Fault::Unsupported => Fault::Missing,
                 _ => Fault::Invalid,
-            });
+            };
+            let fault = Some((fault, status.as_u16()));
             Ok(Answer::Whole(Whole { fault, ..whole.told_wrong(own, door)? }))
         }
         number => Err(Failed::answered(status, by_status(number))),

@@ -107,7 +107,10 @@ async fn what_is_looked_for_is_there() {
     // What triage itself derives, and those of GPUs where nothing here registers any.
     let gpus = described.iter().any(|one| one.name.starts_with("pilotage_gpu_"));
     let elsewhere = |name: &str| {
-        name == "pilotage_replicas_wanted" || (!gpus && name.starts_with("pilotage_gpu"))
+        // A pattern is no name.
+        !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            || name == "pilotage_replicas_wanted"
+            || (!gpus && name.starts_with("pilotage_gpu"))
     };
     for Asked { name, labels, by } in asked.iter().filter(|one| !elsewhere(&one.name)) {
         let known = found(&described, name);

@@ -193,8 +193,9 @@ struct Filled {
 }
 
 impl Filled {
+    /// Of rows all over; the oldest ones are forgotten by and by.
     fn id(self, n: u64) -> String {
-        id(self.rows * n / ASKED)
+        id(self.rows * (2 * n + ASKED) / (3 * ASKED))
     }
 
     /// A range that ends at another time every time.

@@ -73,7 +73,7 @@ function total(usage) {
 function cost(seen) {
   if (!seen) return null;
   const all = Number(seen.bill);
-  if (!all) return wide("half", "What it costs", undefined, undefined, empty("No Fleet has a price", "With `pricePerHour` of a Fleet, what runs has a bill, and teams have their part of it."), command("pilotage cost --help"));
+  if (!all) return wide("half", "What it costs", undefined, undefined, empty("Nothing has a price", "With a pricePerHour of its Fleet, or a price book, what runs has a bill, and teams have their part of it."), command("pilotage usage --help"));
   const part = (key) => Number(seen[key] ?? 0) / all;
   return wide("half", "What it costs", money(seen.bill, seen.currency), undefined,
     stack(COSTS.map(([key, , kind]) => ({ share: part(key), class: kind })), COSTS.map(([key, name]) => `${name} ${percent(part(key))}`).join(", ")),
@@ -89,5 +89,5 @@ function budgets(list) {
 
 function ledger(one) {
   if (!one) return null;
-  return wide("half", "Ledger", undefined, undefined, facts([["Kept in", one.kind], ["Behind", plural(one.behind_rows ?? 0, "row")], ["Lost", h("span", { class: one.lost_rows ? "bad" : undefined }, plural(one.lost_rows ?? 0, "row"))], ["Last trouble", one.last_error ? h("span", { class: "bad" }, one.last_error) : "none"], ["Journal", `${short(one.journal_bytes)} bytes`], ["Since", isNumber(one.since) ? `${date(one.since)}, ${span(Date.now() - one.since)}` : one.since]]));
+  return wide("half", "Ledger", undefined, undefined, facts([["Kept in", one.kind], ["Behind", plural(one.behind_rows ?? 0, "row")], ["Lost", h("span", { class: one.lost_rows ? "bad" : undefined }, plural(one.lost_rows ?? 0, "row"))], ["Last trouble", one.last_error ? h("span", { class: "bad" }, one.last_error) : "none"], ["Journal", `${short(one.journal_bytes)} bytes`], ["Since", one.since > 0 ? `${date(one.since)}, ${span(Date.now() - one.since)}` : undefined]]));
 }

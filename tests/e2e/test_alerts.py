@@ -6,9 +6,10 @@ import itertools
 import json
 import signal
 import socket
+import ssl
 import threading
 import time
-from http.client import HTTPException
+from http.client import HTTPException, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -20,6 +21,17 @@ pytestmark = needs_prometheus
 # Descriptors of the gateway that is to run short of them: it keeps 256, and lets in a client for every two others.
 DESCRIPTORS = 1600
 CLIENTS = (DESCRIPTORS - 256) // 2
+
+# Of nobody, until February 2026, and the key that it is of: both are used nowhere else.
+EXPIRED = (
+    "MIIBajCCARGgAwIBAgIBAjAKBggqhkjOPQQDAjAaMRgwFgYDVQQDDA9nYXRld2F5LmV4YW1wbGUwHhcNMjYwMTAxMDAwMDAwWhcNMjYwMjAxMDAwMDAwWjAa"
+    "MRgwFgYDVQQDDA9nYXRld2F5LmV4YW1wbGUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATySZiZL6vSillK5d2nC3EjdX2CBQthvN/L4BNdpa8gw+qVp+aL"
+    "PziQQ/j/QMYnbWuiRkhaaOH94oDhWyiDcqt2o0gwRjAJBgNVHRMEAjAAMBoGA1UdEQQTMBGCD2dhdGV3YXkuZXhhbXBsZTAdBgNVHQ4EFgQUOp/3NReN3ifl"
+    "mh7PF1sUr51sOKswCgYIKoZIzj0EAwIDRwAwRAIgSpsMuHl9rz/+w1hXMpS5PPAqmHlezrsq7MBfP5nqgccCICC8G31dyXMh3LRXPh3K7XrruT2itHmdbGBP"
+    "3ocF/BwM")
+EXPIRED_KEY = (
+    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg9rgNasDKiOtOU3wCJUje8+Yi02FssjUGnuhDRFpcPBOhRANCAATySZiZL6vSillK5d2nC3Ej"
+    "dX2CBQthvN/L4BNdpa8gw+qVp+aLPziQQ/j/QMYnbWuiRkhaaOH94oDhWyiDcqt2")
 
 
 def model(name, endpoints, more=""):
@@ -144,8 +156,40 @@ DCGM_FI_DEV_FB_FREE{{gpu="1",UUID="GPU-ill"}} 100
         self.server.server_close()
 
 
+class Lone:
+    """A gateway with nothing to lean on: no database, no disk for its journal after its start, and a part of it damaged
+    before; no collector of traces; a certificate of the past."""
+
+    def __init__(self, folder):
+        usage = folder / "data" / "usage"
+        usage.mkdir(parents=True)
+        (usage / "1-broken.segment").write_bytes(b"no segment at all" * 10)
+        pem = lambda kind, text: f"-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n"
+        (folder / "tls.crt").write_text(pem("CERTIFICATE", EXPIRED))
+        (folder / "tls.key").write_text(pem("PRIVATE KEY", EXPIRED_KEY))
+        (folder / "models.yaml").write_text(model("any", [(9, 2, "")]))
+        self.stack = Stack(folder, "-f", str(folder / "models.yaml"), "--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key"), env={
+            "DATABASE_URL": "postgres://nobody:nothing@127.0.0.1:9/usage", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1000"})
+        wait_for("the gateway", lambda: http("GET", f"{self.stack.admin_url}/health/live")[0] == 200)
+        # What is open stays so; what is opened next is not there.
+        usage.rename(folder / "data" / "away")
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        self.trusting = trusting
+
+    def ask(self):
+        """One that fails, so that its trace is kept and its row is written."""
+        client = HTTPSConnection("127.0.0.1", self.stack.port, timeout=30, context=self.trusting)
+        client.request("POST", "/v1/chat/completions", json.dumps({"model": "any", "messages": [{"role": "user", "content": "?"}]}),
+                       {"Authorization": f"Bearer {KEY}", "content-type": "application/json", "x-pilotage-deadline-ms": "500"})
+        client.getresponse().read()
+        client.close()
+        time.sleep(0.2)
+
+
 class Ill:
-    """A gateway whose models each have something wrong with them, and one that is itself at its limits."""
+    """A gateway whose models each have something wrong with them, one that is itself at its limits, and one that has
+    nothing to lean on."""
 
     def __init__(self, folder):
         self.folder, self.engines, self.load, self.held = folder, Engines(), Load(), []
@@ -183,6 +227,8 @@ class Ill:
             tenant("small", "weight: 1"),
         ]
         self.many = self.begin("many", models, env={"PILOTAGE_DCGM_URL": self.accelerators.url()})
+        (folder / "lone").mkdir()
+        self.lone = Lone(folder / "lone")
         self.full = self.begin("full", [model("held", [(start("--first-gap", "290s", "--threads", "1"), 4096, "")]), model("big", [(quick, 4, "")])],
                                files_max=DESCRIPTORS)
 
@@ -211,6 +257,7 @@ class Ill:
         # One that sends so much at once is far ahead of one that sends little, whose turns are all the next ones.
         send(self.many, "uneven", 2, key="pk-alert-large", content="x " * 700_000, tokens=4)
         send(self.many, "uneven", 3, key="pk-alert-small", tokens=4)
+        load.also(self.lone.ask)
         load.also(self.cut.carry, load)
         load.also(self.stop_and_go)
         load.also(self.grow)
@@ -245,7 +292,7 @@ class Ill:
         self.stopped.send_signal(signal.SIGCONT)
         for client in self.held:
             client.close()
-        for stack in (self.many, self.full):
+        for stack in (self.many, self.full, self.lone.stack):
             stack.process.kill()
             stack.process.wait()
         self.load.stop()
@@ -279,9 +326,9 @@ def ill(tmp_path_factory, well):
     folder = tmp_path_factory.mktemp("ill")
     site = Ill(folder)
     # Counters are seen before they count.
-    site.watching = {native: Prometheus(folder / f"native-{native}", [site.many, site.full], native=native) for native in (False, True)}
+    site.watching = {native: Prometheus(folder / f"native-{native}", [site.many, site.full, site.lone.stack], native=native) for native in (False, True)}
     for prometheus in site.watching.values():
-        wait_for("gateways to be seen", lambda p=prometheus: len(p.query("pilotage_build_info")) == 2, 60)
+        wait_for("gateways to be seen", lambda p=prometheus: len(p.query("pilotage_build_info")) == 3, 60)
     site.trouble()
     yield site
     site.stop()
@@ -318,6 +365,9 @@ def test_every_alert_fires_on_a_gateway_in_its_trouble(ill, native):
     assert "late" in about["PilotageFirstTokenLateFast"] & about["PilotageTokensSlowFast"]
     gpus = prometheus.query('count_over_time(ALERTS{alertname=~"PilotageGpu.*",alertstate="firing"}[10m])')
     assert {one["metric"]["uuid"] for one in gpus} == {"GPU-ill"}
+    lone = {f"127.0.0.1:{ill.lone.stack.admin_port}"}
+    for name in ["PilotageUsageNotStored", "PilotageUsageNotWritten", "PilotageUsageLost", "PilotageTracesLost", "PilotageCertificateExpires"]:
+        assert about[name] == lone, (name, about[name])
     assert about["PilotageGatewayDescriptorsShort"] == {f"127.0.0.1:{ill.full.admin_port}"}
 
 
@@ -329,7 +379,7 @@ def test_none_fires_on_a_gateway_with_little_to_do_and_nothing_wrong(well, ill):
 
 
 def test_that_no_gateway_is_left_is_noticed(ill):
-    for stack in (ill.many, ill.full):
+    for stack in (ill.many, ill.full, ill.lone.stack):
         stack.process.kill()
         stack.process.wait()
     for prometheus in ill.watching.values():

@@ -10,6 +10,10 @@ pub struct State {
     pub kind: &'static str,
     /// `ok`, or what is wrong: `store_away`, `journal_full`, `disk_error`.
     pub condition: &'static str,
+    /// Whether the journal takes rows.
+    pub journal_up: bool,
+    /// Whether the store takes them.
+    pub store_up: bool,
     /// Rows in memory that are not in the journal yet.
     pub waiting_rows: u64,
     /// Entries in the journal that are not in the store yet.
@@ -112,6 +116,8 @@ impl Shared {
         let (condition, since) = inner.journal.or(away).unwrap_or(("ok", inner.since_ok));
         state.condition = condition;
         state.since = since;
+        state.journal_up = inner.journal.is_none();
+        state.store_up = inner.store.is_none();
         state.stored_rows = inner.stored;
         state.lost_rows = inner.lost;
         state.damaged_files = inner.damaged;

@@ -25,6 +25,18 @@ pub const fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + (month <= 2) as u64, month, day)
 }
 
+/// The number of a day since 1970 (the same source, `days_from_civil`); none before that, and where month or day are
+/// none of a calendar.
+pub fn day_number(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year > 9999 {
+        return None;
+    }
+    let year = year.checked_sub((month <= 2).into())?;
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let of_era = year % 400 * 365 + year % 400 / 4 - year % 400 / 100 + of_year;
+    (year / 400 * 146_097 + of_era).checked_sub(719_468)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +49,23 @@ mod tests {
         check(1_795_231_523, "2026-11-21T03:25:23Z");
         check(LAST, "9999-12-31T23:59:59Z");
         check(u64::MAX, "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn days_have_the_numbers_that_they_are_of() {
+        for day in (0..=LAST / 86_400).step_by(17).chain([59, 11_016, 11_017, 19_782]) {
+            let (year, month, of_month) = civil(day);
+            assert_eq!(day_number(year, month, of_month), Some(day));
+        }
+        for (year, month, day) in [
+            (1969, 12, 31),
+            (0, 1, 1),
+            (2000, 0, 1),
+            (2000, 13, 1),
+            (2000, 1, 32),
+            (u64::MAX, 1, 1),
+        ] {
+            assert_eq!(day_number(year, month, day), None);
+        }
     }
 }

@@ -97,6 +97,11 @@ impl Entrance {
         self.socket.local_addr()
     }
 
+    /// What encrypts them, if anything does.
+    pub const fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
     /// What the addresses of its clients begin with.
     pub const fn scheme(&self) -> &'static str {
         if self.certificates.is_some() { "https" } else { "http" }

@@ -126,6 +126,7 @@ fn metrics() -> anyhow::Result<String> {
     Gateway::new(config, Clock::start(), metrics.clone())?;
     otlp::Counts::register(&metrics);
     crate::cmd::front::gpus::Shown::register(&metrics);
+    crate::cmd::front::backing::Backing::register(&metrics);
     let mut out = "# Metrics\n\nOf the gateway, at `/metrics` of the admin listener: as OpenMetrics with examples of traces, as Prometheus' protobuf with native \
          histograms, or as plain text, as the scraper's `Accept` header says. Counters end in `_total`. Names of models, tenants and replicas are those of the configuration; \
          what is no name, or one too many for its family, counts as `_other`. What is gone loses its series. Engines have `/metrics` of their own, under vLLM's names.\n\n\

@@ -134,6 +134,7 @@ pub fn alerts() -> Vec<Alert> {
     all.extend(of_tenants());
     all.extend(of_caches());
     all.extend(of_gateways());
+    all.extend(super::backing::alerts());
     all.extend(super::gpu::alerts());
     all
 }

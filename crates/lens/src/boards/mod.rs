@@ -3,6 +3,7 @@
 //! made of these tables, so that none of them names a series that there is not.
 
 mod alerts;
+mod backing;
 mod clients;
 mod gpu;
 mod grafana;

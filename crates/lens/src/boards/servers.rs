@@ -30,6 +30,15 @@ pub(super) fn models() -> Board {
             vec![query("{{lane}}", &rate("lane", &format!("pilotage_ejections_total{lanes}")))],
         ),
         panel(
+            "What replicas did wrong",
+            "Attempts each second that failed, by what was wrong with each.",
+            Unit::PerSecond,
+            vec![query(
+                "{{lane}} {{fault}}",
+                &rate("lane, fault", &format!("pilotage_upstream_faults_total{lanes}")),
+            )],
+        ),
+        panel(
             "Attempts after the first",
             "Retries each second: each costs somebody time.",
             Unit::PerSecond,
@@ -188,6 +197,7 @@ pub(super) fn gateway() -> Board {
         ),
     ];
     panels.extend(edges());
+    panels.extend(super::backing::panels());
     Board {
         uid: "pilotage-gateway",
         title: "Pilotage: the gateway itself",

@@ -82,16 +82,54 @@ impl Certificate {
     }
 }
 
-/// The common name of whom a certificate (DER) is of; none where it has none, or is none.
-pub fn common_name(certificate: &[u8]) -> Option<String> {
+/// From when until when a certificate (DER) is valid; none where it is no certificate.
+pub fn validity(certificate: &[u8]) -> Option<Validity> {
+    // After serial number, algorithm and issuer.
+    let span = field(certificate, 3)?;
+    let mut ends = der::parts(span.content_of(der::SEQUENCE)?).flatten();
+    let (from, until) = (seconds(ends.next()?)?, seconds(ends.next()?)?);
+    Some(Validity { from, until })
+}
+
+/// A time of a certificate as seconds since 1970, and 1970 for what is before it (RFC 5280, 4.1.2.5).
+fn seconds(time: der::Element<'_>) -> Option<u64> {
+    let text = std::str::from_utf8(time.content).ok()?.strip_suffix('Z')?;
+    let two = |at: usize| -> Option<u64> {
+        text.get(at..at + 2)
+            .filter(|pair| pair.bytes().all(|byte| byte.is_ascii_digit()))?
+            .parse()
+            .ok()
+    };
+    let (year, rest) = match (time.tag, text.len()) {
+        (der::UTC_TIME, 12) => {
+            (two(0).map(|year| if year < 50 { 2000 + year } else { 1900 + year })?, 2)
+        }
+        (der::TIME, 14) => (two(0)? * 100 + two(2)?, 4),
+        _ => return None,
+    };
+    let [month, day, hour, minute, second] = [0, 2, 4, 6, 8].map(|at| two(rest + at));
+    if year < 1970 {
+        return Some(0);
+    }
+    let days = date::day_number(year, month?, day?)?;
+    Some(days * 86_400 + hour? * 3600 + minute? * 60 + second?)
+}
+
+/// A field of a certificate's body, counted after its version.
+fn field(certificate: &[u8], at: usize) -> Option<der::Element<'_>> {
     let mut parts = der::parts(der::only(certificate, der::SEQUENCE)?);
     let body = parts.next()??;
     let mut fields = der::parts(body.content_of(der::SEQUENCE)?).flatten().peekable();
-    // The version, where it says one; then serial number, algorithm, issuer and validity.
     if fields.peek()?.tag == der::VERSION {
         fields.next();
     }
-    let subject = fields.nth(4)?;
+    fields.nth(at)
+}
+
+/// The common name of whom a certificate (DER) is of; none where it has none, or is none.
+pub fn common_name(certificate: &[u8]) -> Option<String> {
+    // After serial number, algorithm, issuer and validity.
+    let subject = field(certificate, 4)?;
     for set in der::parts(subject.content_of(der::SEQUENCE)?).flatten() {
         for pair in der::parts(set.content_of(der::SET)?).flatten() {
             let mut pair = der::parts(pair.content_of(der::SEQUENCE)?).flatten();
@@ -263,6 +301,28 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_says_how_long_it_is_valid() {
+        for (from, until) in
+            [(0, 1), (1_790_000_000, 1_790_000_000 + DAY), (2_524_607_999, 253_402_300_799)]
+        {
+            let made = Certificate::authority("an authority", Validity { from, until }).unwrap();
+            let der = CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap();
+            assert_eq!(validity(&der), Some(Validity { from, until }));
+        }
+        let read = |tag, text: &str| seconds(der::Element { tag, content: text.as_bytes() });
+        assert_eq!(read(der::UTC_TIME, "700101000001Z"), Some(1));
+        assert_eq!(read(der::UTC_TIME, "691231235959Z"), Some(0));
+        for (tag, text) in [
+            (der::UTC_TIME, "+90101000001Z"),
+            (der::UTC_TIME, "700101000001"),
+            (der::TIME, "700101000001Z"),
+            (der::TIME, "20001301000000Z"),
+        ] {
+            assert_eq!(read(tag, text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn times_change_their_form() {
         let check = |unix: u64, expect: &[u8]| assert_eq!(time(unix), expect);
         check(2_524_607_999, b"\x17\x0d491231235959Z");
@@ -272,7 +332,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = common_name(&bytes);
+            let _ = (common_name(&bytes), validity(&bytes));
         }
     }
 }

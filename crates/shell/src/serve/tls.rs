@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::clients::Clients;
+use crate::certificate::{self, Validity};
 use crate::files::{self, Stamp};
 use crate::secret::Secret;
 
@@ -68,7 +69,14 @@ pub enum CertificateError {
 pub struct Certificates {
     /// None where it was handed in.
     files: Option<Arc<Files>>,
-    current: Arc<RwLock<Arc<ServerConfig>>>,
+    current: Arc<RwLock<Current>>,
+}
+
+#[derive(Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Of the whole chain: from the last begin until the first end.
+    validity: Option<Validity>,
 }
 
 struct Files {
@@ -124,6 +132,11 @@ impl Certificates {
         Ok(())
     }
 
+    /// From when until when all that clients are shown is valid; none where that could not be read.
+    pub fn validity(&self) -> Option<Validity> {
+        self.current.read().validity
+    }
+
     /// Takes over what the files hold whenever they change, for ever. Both at once, and only what fits:
     /// who replaces one after the other is waited for.
     /// What was handed in is left to who did.
@@ -158,13 +171,13 @@ impl Certificates {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = Arc::clone(&self.current.read());
+        let config = Arc::clone(&self.current.read().config);
         TlsAcceptor::from(config).accept(io).await
     }
 }
 
 impl Files {
-    fn read(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+    fn read(&self) -> Result<Current, CertificateError> {
         let read = |path: &Path| {
             files::read_bounded(path, FILE_BYTES_MAX)
                 .map_err(|source| CertificateError::File { path: path.to_owned(), source })
@@ -176,11 +189,13 @@ impl Files {
             chain.ok_or_else(|| CertificateError::NoCertificate(self.certificate.clone()))?;
         let key = PrivateKeyDer::from_pem_slice(&key)
             .map_err(|_| CertificateError::NoKey(self.key.clone()))?;
-        configure(chain, key).map_err(|error| CertificateError::Unusable {
+        let validity = validity(&chain);
+        let config = configure(chain, key).map_err(|error| CertificateError::Unusable {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
             reason: error.to_string(),
-        })
+        })?;
+        Ok(Current { config, validity })
     }
 }
 
@@ -188,11 +203,7 @@ fn look(certificate: &Path, key: &Path) -> [Option<Stamp>; 2] {
     [files::stamp(certificate), files::stamp(key)]
 }
 
-fn given(
-    certificate: &str,
-    key: &Secret,
-    clients: &Clients,
-) -> Result<Arc<ServerConfig>, CertificateError> {
+fn given(certificate: &str, key: &Secret, clients: &Clients) -> Result<Current, CertificateError> {
     let wrong = |error: &dyn fmt::Display| CertificateError::Given(error.to_string());
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
     let chain = chain.map_err(|error| wrong(&error))?;
@@ -200,13 +211,22 @@ fn given(
     let key = key.map_err(|error| wrong(&error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = clients.verifier(Arc::clone(&provider)).map_err(|error| wrong(&error))?;
+    let validity = validity(&chain);
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(&error))?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(|error| wrong(&error))?;
-    Ok(agreed(config))
+    Ok(Current { config: agreed(config), validity })
+}
+
+fn validity(chain: &[CertificateDer<'_>]) -> Option<Validity> {
+    let each = chain.iter().filter_map(|one| certificate::validity(one));
+    each.reduce(|all, one| Validity {
+        from: all.from.max(one.from),
+        until: all.until.min(one.until),
+    })
 }
 
 fn configure(

@@ -10,7 +10,7 @@ use axum::Router;
 use parking_lot::RwLock;
 use pilotage_core::admit::Window;
 use pilotage_gateway::{Gateway, GatewayConfig, Ledger as Acknowledge, TenantConfig};
-use pilotage_ledger::{Budget, Ledger, Looks, Now, Settings, Where};
+use pilotage_ledger::{Budget, Ledger, Looks, Now, Settings, State, Where};
 use pilotage_lens::usage::{Entitled, Replica};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
@@ -90,6 +90,11 @@ impl Book {
             patience: PATIENCE,
         };
         gateway.set_ledger(acknowledge);
+    }
+
+    /// How it does.
+    pub(in crate::cmd) fn state(&self) -> State {
+        self.ledger.state()
     }
 
     /// Its routes.

@@ -4,6 +4,7 @@
 //! `pilotage up` brings the processes of this machine into it, `pilotage gateway` the pods of a cluster;
 //! both take a plan over by the same steps.
 
+pub(in crate::cmd) mod backing;
 mod budgets;
 mod console;
 mod current;
@@ -36,6 +37,7 @@ use crate::args::{FrontArgs, MetricsCompat};
 use crate::exit::Wrong;
 use crate::installation::{Installation, url_of};
 use crate::output;
+use backing::Backing;
 use budgets::Budgets;
 use gpus::Gpus;
 use ledger::Book;
@@ -145,6 +147,7 @@ impl Front {
         let book = Book::open(installation.folder(), clock)?;
         book.set_tenants(&config);
         let gpus = Gpus::from_env(&metrics, clock)?;
+        let backing = Backing::register(&metrics);
         let gateway = Gateway::new(config, clock, metrics)?;
         traces.follow(&gateway);
         book.follow(&gateway);
@@ -164,6 +167,7 @@ impl Front {
         let routes = gateway.admin_router(beside);
         let stop = CancellationToken::new();
         book.watch(routes.clone(), keys.admin.clone(), stop.clone());
+        backing.watch(&book, entrance.certificates().cloned(), stop.clone());
         gpus.watch(routes.clone(), keys.admin.clone(), stop.clone());
         observe(&gateway, &stop);
         let usual = ServeLimits::default();

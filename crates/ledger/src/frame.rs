@@ -67,6 +67,20 @@ pub(crate) fn read(bytes: &[u8], at: usize) -> Read {
     }
 }
 
+/// Where the next entry begins, at that byte or behind it.
+pub(crate) fn seek(bytes: &[u8], from: usize) -> Option<usize> {
+    (from..bytes.len().saturating_sub(HEAD)).find(|at| {
+        let number = |from: usize| -> u32 {
+            bytes[from..from + 4].iter().rev().fold(0, |all, byte| all << 8 | u32::from(*byte))
+        };
+        let length = number(*at) as usize;
+        let body = bytes.get(at + 8..at + HEAD + length);
+        (1..=ENTRY_BYTES_MAX).contains(&length)
+            && body.is_some_and(|body| crc32(body) == number(at + 4))
+            && matches!(read(bytes, *at), Read::Entry(..))
+    })
+}
+
 /// CRC-32 as of IEEE 802.3, the reflected polynomial 0xEDB88320.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)])
@@ -142,5 +156,21 @@ mod tests {
             damaged[at] ^= 4;
             assert!(matches!(all(&damaged), (found, Read::Damaged) if found.is_empty()), "{at}");
         }
+    }
+
+    #[test]
+    fn what_is_behind_damage_is_found_again() {
+        let mut bytes = Vec::new();
+        write(7, &entry("a"), &mut bytes).unwrap();
+        let first = bytes.len();
+        write(8, &entry("b"), &mut bytes).unwrap();
+        for at in 0..first {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            assert_eq!(seek(&damaged, 1), Some(first), "{at}");
+        }
+        assert_eq!(seek(&bytes, 0), Some(0));
+        assert_eq!(seek(&bytes, first + 1), None);
+        assert_eq!(seek(&vec![0; 1 << 20], 0), None);
     }
 }

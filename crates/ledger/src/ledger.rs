@@ -18,7 +18,7 @@ use crate::meter::Meter;
 use crate::settings::{Settings, Where};
 use crate::state::{Shared, State};
 use crate::store::{Postgres, Sqlite, Store};
-use crate::storer::Storer;
+use crate::storer::{self, Storer};
 
 /// Between two looks at which replicas are up.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -117,13 +117,7 @@ impl Ledger {
     ) -> Result<Self, JournalError> {
         let journal = Arc::new(Journal::open(&settings.folder)?);
         let state = Arc::new(Shared::default());
-        for path in journal.damaged() {
-            tracing::error!(path = %path.display(), "a file of the usage journal is damaged");
-            state.damaged(format!(
-                "{} is damaged; what is before the damage is stored",
-                path.display()
-            ));
-        }
+        storer::tell(&journal, &state);
         let bounds = settings.bounds;
         let buffer = Arc::new(Buffer::new(bounds.waiting_max, bounds.folds_max));
         let (publish, written) = watch::channel(0);
@@ -174,9 +168,9 @@ impl Ledger {
     }
 
     /// A request ended. Waits for nothing and allocates nothing while the journal keeps up; returns the row's
-    /// number. What nobody is known for and that used nothing is no row, number zero: strangers cannot fill the disk.
+    /// number. What nobody is known for and that came to no replica is no row, number zero: strangers cannot fill the disk.
     pub fn add(&self, record: &Arc<Record>) -> u64 {
-        if record.tenant.is_none() && record.tokens.output == 0 {
+        if record.tenant.is_none() && record.attempts == 0 {
             return 0;
         }
         self.inner.buffer.add(record)

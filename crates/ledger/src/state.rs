@@ -26,9 +26,9 @@ pub struct State {
     pub waiting_folds: u64,
     /// Entries stored since the start.
     pub stored_rows: u64,
-    /// Rows that are lost: those in damaged parts of the journal.
+    /// Rows that are lost: those in damaged parts of the journal, one at least for each.
     pub lost_rows: u64,
-    /// Files of the journal that were found damaged and set aside.
+    /// How often a file of the journal was found damaged.
     pub damaged_files: u64,
     /// Entries that the store refused for what they are, kept in `refused.jsonl`.
     pub refused_rows: u64,
@@ -90,11 +90,10 @@ impl Shared {
         self.inner.lock().stored += entries;
     }
 
-    pub(crate) fn damaged(&self, error: String) {
+    pub(crate) fn damaged(&self, rows: u64, error: String) {
         let mut inner = self.inner.lock();
         inner.damaged += 1;
-        // How many rows were in it is not known; at least one.
-        inner.lost += 1;
+        inner.lost += rows;
         inner.last_error = Some(error);
     }
 

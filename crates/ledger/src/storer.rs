@@ -9,7 +9,7 @@ use pilotage_shell::clock::Clock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::{Journal, Next, Place};
+use crate::journal::{Damage, Journal, Next, Place};
 use crate::settings::Settings;
 use crate::state::Shared;
 use crate::store::{Batch, Old, Store, StoreError};
@@ -45,8 +45,13 @@ pub(crate) struct Storer {
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether what was read is no journal's, and never will be.
-fn is_damage(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof)
+/// Says what damage was found in the journal.
+pub(crate) fn tell(journal: &Journal, state: &Shared) {
+    for Damage { path, rows } in journal.damage() {
+        let path = path.display();
+        tracing::error!(%path, rows, "a file of the usage journal is damaged");
+        state.damaged(rows, format!("{path} is damaged; what else is in it is stored"));
+    }
 }
 
 impl Storer {
@@ -92,23 +97,19 @@ impl Storer {
         }
     }
 
-    /// What is to be stored next. A file that cannot be read is set aside.
+    /// What is to be stored next.
     async fn next(&self, place: Option<Place>) -> Option<Next> {
         let (journal, rows) = (Arc::clone(&self.journal), self.settings.bounds.batch_rows_max);
         let read = move || journal.next(place.as_ref(), rows);
-        match tokio::task::spawn_blocking(read).await {
+        let next = tokio::task::spawn_blocking(read).await;
+        tell(&self.journal, &self.state);
+        match next {
             Ok(Ok(next)) => next,
             // The disk may be well again: what was answered for is not given up for one look that failed.
-            Ok(Err(error)) if !is_damage(&error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "the usage journal cannot be read; it is tried again");
                 self.state.unread(format!("the journal cannot be read now: {error}"));
                 self.wait(READ_AGAIN).await;
-                None
-            }
-            Ok(Err(error)) => {
-                let path = self.journal.set_aside();
-                tracing::error!(%error, ?path, "a file of the usage journal cannot be read");
-                self.state.damaged(format!("a file of the journal cannot be read: {error}"));
                 None
             }
             Err(_) => None,

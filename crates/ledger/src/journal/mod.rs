@@ -3,9 +3,10 @@
 //! Each file begins with a mark and the instance that wrote it, a random name for one run of a process. An
 //! entry is known by its instance and its number, so that storing it twice can be told.
 
+mod scan;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use crate::entry::Entry;
 use crate::frame::{self, Read};
 use crate::store::Batch;
+use scan::{Scanned, Segment, in_order, run, scan};
 
 pub(crate) use writer::{Writer, write};
 
@@ -65,18 +67,16 @@ struct Segments {
     all: VecDeque<Segment>,
     bytes: u64,
     entries: u64,
+    /// Damage that was found and not told yet.
+    damage: Vec<Damage>,
 }
 
+/// Damage in a file. It costs the entries in it, at least one, and none of those behind it.
 #[derive(Clone, Debug)]
-struct Segment {
-    path: PathBuf,
-    instance: String,
-    /// Bytes that hold.
-    len: u64,
-    /// Whether nothing more comes.
-    closed: bool,
-    /// Whether what is behind is damaged.
-    damaged: bool,
+pub(crate) struct Damage {
+    pub(crate) path: PathBuf,
+    /// The entries that are known to be lost by it.
+    pub(crate) rows: u64,
 }
 
 /// A place in the journal.
@@ -112,14 +112,18 @@ impl Journal {
         for entry in fs::read_dir(folder).map_err(wrong)? {
             let path = entry.map_err(wrong)?.path();
             if path.extension().is_some_and(|end| end == "segment") {
-                found.push(scan(&path).map_err(wrong)?);
+                found.push(scan(&path, 0).map_err(wrong)?);
             }
         }
         let run = found.iter().map(|one| run(&one.segment.path) + 1).max().unwrap_or(1);
         let mut segments = Segments::default();
-        for Scanned { segment, entries, .. } in in_order(found) {
+        for Scanned { segment, .. } in in_order(found) {
             segments.bytes += segment.len;
-            segments.entries += entries;
+            segments.entries += segment.entries;
+            if !segment.holes.is_empty() {
+                let rows = segment.holes.len() as u64;
+                segments.damage.push(Damage { path: segment.path.clone(), rows });
+            }
             segments.all.push_back(segment);
         }
         Ok(Self {
@@ -138,10 +142,9 @@ impl Journal {
         (segments.entries, segments.bytes)
     }
 
-    /// Files that hold damage.
-    pub(crate) fn damaged(&self) -> Vec<PathBuf> {
-        let segments = self.segments.lock();
-        segments.all.iter().filter(|one| one.damaged).map(|one| one.path.clone()).collect()
+    /// Files in which damage was found since this was asked.
+    pub(crate) fn damage(&self) -> Vec<Damage> {
+        std::mem::take(&mut self.segments.lock().damage)
     }
 
     /// What comes after a place, at most so many entries; nothing where nothing is there yet.
@@ -157,6 +160,7 @@ impl Journal {
                 Some(place) if place.path == segment.path => place.at,
                 _ => HEAD_BYTES,
             };
+            let (at, until) = segment.stretch(at);
             if at >= segment.len {
                 if !segment.closed {
                     return Ok(None);
@@ -164,32 +168,52 @@ impl Journal {
                 self.finish(&segment)?;
                 continue;
             }
-            return read(&segment, at, entries_max).map(Some);
+            match read(&segment, (at, until), entries_max) {
+                Err(error) if is_damage(&error) => self.mend(&segment, at, error)?,
+                done => return done.map(Some),
+            }
+            from = Some(Place { path: segment.path, at });
         }
     }
 
-    /// So many entries are stored.
+    /// So many entries of the first file are stored.
     pub(crate) fn stored(&self, entries: u64) {
         let mut segments = self.segments.lock();
         segments.entries = segments.entries.saturating_sub(entries);
+        if let Some(first) = segments.all.front_mut() {
+            first.entries = first.entries.saturating_sub(entries);
+        }
     }
 
-    /// The first file cannot be read: it is set aside.
-    pub(crate) fn set_aside(&self) -> Option<PathBuf> {
+    /// The first file is not what it was, from there on: it is looked through again for what holds. Nothing more is
+    /// written into it; whoever does begins another one.
+    ///
+    /// # Errors
+    /// It cannot be looked through, or nothing is wrong with it and it could not be read all the same: that may pass.
+    fn mend(&self, segment: &Segment, at: u64, error: io::Error) -> io::Result<()> {
+        if let Some(first) = self.segments.lock().all.front_mut() {
+            first.closed = true;
+        }
+        let found = scan(&segment.path, at)?.segment;
+        if found.len == segment.len && found.holes == segment.holes {
+            return Err(io::Error::other(error));
+        }
         let mut segments = self.segments.lock();
-        let gone = segments.all.pop_front()?;
-        segments.bytes = segments.bytes.saturating_sub(gone.len);
-        drop(segments);
-        // Where even that fails it stays, and is tried again at the next start.
-        let _ = fs::rename(&gone.path, gone.path.with_extension("damaged"));
-        Some(gone.path)
+        let Some(first) = segments.all.front_mut() else { return Ok(()) };
+        let (before, bytes) = (first.entries, first.len);
+        *first = found.clone();
+        segments.entries = segments.entries.saturating_sub(before) + found.entries;
+        segments.bytes = segments.bytes.saturating_sub(bytes) + found.len;
+        let rows = before.saturating_sub(found.entries).max(1);
+        segments.damage.push(Damage { path: found.path, rows });
+        Ok(())
     }
 
-    /// All of a file is stored. What is behind its damage is kept for whoever wants to look.
+    /// All of a file is stored. One with damage is kept for whoever wants to look.
     fn finish(&self, segment: &Segment) -> io::Result<()> {
-        let done = match segment.damaged {
-            true => fs::rename(&segment.path, segment.path.with_extension("damaged")),
-            false => fs::remove_file(&segment.path),
+        let done = match segment.holes.is_empty() {
+            true => fs::remove_file(&segment.path),
+            false => fs::rename(&segment.path, segment.path.with_extension("damaged")),
         };
         match done {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -202,70 +226,14 @@ impl Journal {
     }
 }
 
-/// What is in a file.
-#[derive(Debug)]
-struct Scanned {
-    segment: Segment,
-    entries: u64,
-    /// The number of its first entry.
-    first: u64,
+/// Whether what was read is not what was written, rather than that it could not be read.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
-/// The run that a file is of: what its name begins with. Files of before runs were counted begin with the time, which is
-/// above all runs there will be.
-fn run(path: &Path) -> u64 {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.split('-').next().and_then(|run| run.parse().ok()).unwrap_or(0)
-}
-
-/// Files run by run, and those of one by the numbers of their entries: whatever a clock said when they were made. What
-/// is stored of an instance goes up only, so that no file may come before one with lower numbers.
-fn in_order(mut found: Vec<Scanned>) -> Vec<Scanned> {
-    let mut begins: BTreeMap<String, u64> = BTreeMap::new();
-    for one in &found {
-        let run = run(&one.segment.path);
-        let begin = begins.entry(one.segment.instance.clone()).or_insert(run);
-        *begin = run.min(*begin);
-    }
-    found.sort_by_cached_key(|one| {
-        let instance = one.segment.instance.clone();
-        (begins.get(&instance).copied(), instance, one.first, one.segment.path.clone())
-    });
-    found
-}
-
-fn scan(path: &Path) -> io::Result<Scanned> {
-    let bytes = fs::read(path)?;
-    let instance = bytes.strip_prefix(MARK).and_then(|rest| rest.get(..16));
-    let instance =
-        instance.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default().to_owned();
-    let (mut at, mut entries, mut first) = (HEAD_BYTES as usize, 0, u64::MAX);
-    let damaged = loop {
-        // A file with half a head was begun and never written to.
-        if instance.is_empty() {
-            break bytes.len() > HEAD_BYTES as usize;
-        }
-        match frame::read(&bytes, at) {
-            Read::Entry(sequence, _, next) => {
-                at = next;
-                entries += 1;
-                first = first.min(sequence);
-            }
-            Read::End => break false,
-            Read::Torn => {
-                File::options().write(true).open(path)?.set_len(at as u64)?;
-                break false;
-            }
-            Read::Damaged => break true,
-        }
-    };
-    let len = if instance.is_empty() { HEAD_BYTES } else { at as u64 };
-    let segment = Segment { path: path.to_owned(), instance, len, closed: true, damaged };
-    Ok(Scanned { segment, entries, first })
-}
-
-fn read(segment: &Segment, from: u64, entries_max: usize) -> io::Result<Next> {
-    let wanted = (segment.len - from).min(READ_BYTES);
+/// The entries in a stretch without damage.
+fn read(segment: &Segment, (from, until): (u64, u64), entries_max: usize) -> io::Result<Next> {
+    let wanted = (until - from).min(READ_BYTES);
     let mut bytes = vec![0; usize::try_from(wanted).unwrap_or_default()];
     File::open(&segment.path)?.read_exact_at(&mut bytes, from)?;
     let mut entries: Vec<(u64, Entry)> = Vec::new();
@@ -292,8 +260,9 @@ mod tests {
         let check = |files: &[(&str, &str, u64)], expect: &[&str]| {
             let scanned = |(path, instance, first): &(&str, &str, u64)| {
                 let (path, instance) = (path.into(), (*instance).to_owned());
-                let segment = Segment { path, instance, len: 0, closed: true, damaged: false };
-                Scanned { segment, entries: 1, first: *first }
+                let (len, entries, holes) = (0, 1, Vec::new());
+                let segment = Segment { path, instance, len, entries, closed: true, holes };
+                Scanned { segment, first: *first }
             };
             let sorted = in_order(files.iter().map(scanned).collect());
             let names: Vec<_> =

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const LAST_ATTEMPTS: u32 = 25;
 
 /// Writes until the buffer is closed and empty.
 pub(crate) fn write(mut writer: Writer, written: &watch::Sender<u64>) {
-    let mut spare = VecDeque::new();
+    let mut spare = VecDeque::with_capacity(writer.bounds.waiting_max);
     while let Some(mut taken) = writer.buffer.take(spare, Duration::from_secs(1)) {
         if !writer.take(&mut taken, written) {
             return;
@@ -56,6 +56,7 @@ pub(crate) struct Writer {
 /// The file that is written.
 #[derive(Debug)]
 pub(crate) struct Open {
+    path: PathBuf,
     file: Arc<File>,
     len: u64,
 }
@@ -151,7 +152,12 @@ impl Writer {
             return Err(error);
         }
         open.len += size;
-        self.journal.grown(size, entries);
+        if !self.journal.grown(&open.path, size, entries) {
+            self.file = None;
+            return Err(io::Error::other(
+                "the file of the journal was damaged; another one is begun",
+            ));
+        }
         *self.unsynced.lock() = Some(Arc::clone(&open.file));
         Ok(())
     }
@@ -168,8 +174,8 @@ impl Writer {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        self.journal.begun(path);
-        self.file = Some(Open { file: Arc::new(file), len: HEAD_BYTES });
+        self.journal.begun(path.clone());
+        self.file = Some(Open { path, file: Arc::new(file), len: HEAD_BYTES });
         Ok(())
     }
 }
@@ -187,8 +193,9 @@ impl Journal {
             path,
             instance,
             len: HEAD_BYTES,
+            entries: 0,
             closed: false,
-            damaged: false,
+            holes: Vec::new(),
         });
     }
 
@@ -199,15 +206,20 @@ impl Journal {
         }
     }
 
-    fn grown(&self, bytes: u64, entries: u64) {
+    /// A file has more; false where it was closed meanwhile, and nobody reads what was written.
+    fn grown(&self, path: &Path, bytes: u64, entries: u64) -> bool {
         let mut segments = self.segments.lock();
+        let Some(last) = segments.all.back_mut().filter(|one| one.path == path && !one.closed)
+        else {
+            return false;
+        };
+        last.len += bytes;
+        last.entries += entries;
         segments.bytes += bytes;
         segments.entries += entries;
-        if let Some(last) = segments.all.back_mut() {
-            last.len += bytes;
-        }
         drop(segments);
         self.came.notify_one();
+        true
     }
 }
 

@@ -35,6 +35,9 @@ impl From<StoreError> for Wrong {
             let (status, code) = (StatusCode::GATEWAY_TIMEOUT, "usage_question_too_slow");
             return Self { status, code, message: error.to_string() };
         }
+        if let StoreError::Refused(why) = error {
+            return Self::question(format!("the database does not take a parameter: {why}"));
+        }
         let message = format!(
             "{error}; requests go on, and their usage is kept until it is back: see /ledger"
         );

@@ -38,9 +38,12 @@ pub(super) async fn answer(State(ledger): State<Ledger>, Ask(params): Ask<Params
         None => None,
     };
     let now = ledger.inner.clock.unix_ms();
-    let span = Span::of(now, params.from.as_deref(), params.to.as_deref())?;
-    // Whoever asks for one request wants all of it.
+    // Whoever asks for one request wants all of it, from whenever it is.
     let detail = params.id.is_some();
+    let mut span = Span::of(now, params.from.as_deref(), params.to.as_deref())?;
+    if detail && params.from.is_none() {
+        span.from_ms = 0;
+    }
     let ask = AskRows {
         from_ms: span.from_ms,
         until_ms: span.until_ms,

@@ -12,7 +12,7 @@ use pilotage_shell::secret::Secret;
 use pilotage_shell::tasks;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Transaction};
 
@@ -56,14 +56,19 @@ impl Postgres {
         Self { url, writes: Lane::default(), reads: Lane::default() }
     }
 
-    /// A connection, which is made first where there is none.
+    /// A connection, which is made first where there is none. Waiting for it counts: a question has so long in all.
     async fn held<'a>(&self, lane: &'a Lane) -> Done<Held<'a>> {
-        let mut place = lane.client.lock().await;
-        let client = match place.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => connect(&self.url).await?,
+        let until = sleep(QUESTION).deadline();
+        let take = async {
+            let mut place = lane.client.lock().await;
+            let client = match place.take().filter(|client| !client.is_closed()) {
+                Some(client) => client,
+                None => connect(&self.url).await?,
+            };
+            Ok::<_, StoreError>(Held { place, client, until })
         };
-        Ok(Held { place, client })
+        let taken = timeout_at(until, take).await;
+        taken.unwrap_or_else(|_| Err(StoreError::Slow(QUESTION.as_secs())))
     }
 }
 
@@ -71,6 +76,8 @@ impl Postgres {
 struct Held<'a> {
     place: MutexGuard<'a, Option<Client>>,
     client: Client,
+    /// When the time of the question is over.
+    until: Instant,
 }
 
 impl Held<'_> {
@@ -186,7 +193,7 @@ impl Store for Postgres {
                 }
                 Ok(found)
             };
-            let done = timeout(QUESTION, job).await;
+            let done = timeout_at(held.until, job).await;
             held.end(done)
         }
         .boxed()
@@ -200,7 +207,7 @@ impl Store for Postgres {
                 let found = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)));
                 Ok(sql::page(found.collect(), ask.limit))
             };
-            let done = timeout(QUESTION, job).await;
+            let done = timeout_at(held.until, job).await;
             held.end(done)
         }
         .boxed()
@@ -223,7 +230,7 @@ impl Store for Postgres {
                 }
                 Ok(sql::entitle(found, &lists))
             };
-            let done = timeout(QUESTION, job).await;
+            let done = timeout_at(held.until, job).await;
             held.end(done)
         }
         .boxed()
@@ -242,7 +249,7 @@ impl Store for Postgres {
                 });
                 Ok(found.collect())
             };
-            let done = timeout(QUESTION, job).await;
+            let done = timeout_at(held.until, job).await;
             held.end(done)
         }
         .boxed()
@@ -251,7 +258,7 @@ impl Store for Postgres {
     fn forget(&self, old: Old) -> BoxFuture<'_, Done<Forgotten>> {
         async move {
             let mut held = self.held(&self.writes).await?;
-            let done = timeout(QUESTION, forget(&mut held.client, old)).await;
+            let done = timeout_at(held.until, forget(&mut held.client, old)).await;
             held.end(done)
         }
         .boxed()

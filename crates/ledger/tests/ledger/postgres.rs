@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pilotage_ledger::*;
 use pilotage_lens::usage::Replica;
@@ -123,14 +123,27 @@ async fn two_gateways_and_one_of_them_killed_bill_everything_once() {
     until("more rows of the other", || async { stored().await > then + 1000 }).await;
     children[1].kill().unwrap();
     children[1].wait().unwrap();
-    // What was left in their journals is stored at their next start.
-    for folder in &folders {
+    // What was left in their journals is stored at their next start. Both see the same replica for a while.
+    let begun = Instant::now();
+    let ledgers = folders.each_ref().map(|folder| {
         let mut settings = settings(folder.path());
         settings.place = Where::Postgres(server.url());
-        let ledger = Ledger::open(settings, Clock::start(), looks()).unwrap();
+        Ledger::open(settings, Clock::start(), looks()).unwrap()
+    });
+    until("some seconds", || async { begun.elapsed() > Duration::from_secs(12) }).await;
+    for ledger in &ledgers {
         until("the rest", || async { ledger.state().behind_rows == 0 }).await;
         ledger.close(Duration::from_secs(20)).await;
     }
+    let seen_ms = begun.elapsed().as_millis() as u64;
+    let hour = Clock::start().unix_ms() / 3_600_000;
+    let pools = store.pools(Range { from: hour - 1, until: hour + 1 }).await.unwrap();
+    let ups: std::collections::BTreeMap<_, u64> = pools
+        .iter()
+        .map(|one| ((one.at, &one.group.model, &one.group.hardware), one.up_ms))
+        .collect();
+    let up_ms: u64 = ups.values().sum();
+    assert!((8000..seen_ms + 2000).contains(&up_ms), "{up_ms} ms up in {seen_ms} ms");
     let rows = all_rows(&store, AskRows::default()).await;
     let ids: std::collections::BTreeSet<&str> =
         rows.iter().map(|row| row["request_id"].as_str().unwrap()).collect();

@@ -59,7 +59,7 @@ class Load:
                 try:
                     does(*args)
                 except (OSError, HTTPException):
-                    pass
+                    self.over.wait(0.2)
         self.threads.append(threading.Thread(target=run, daemon=True))
         self.threads[-1].start()
 
@@ -302,7 +302,7 @@ class Ill:
 
 @pytest.fixture(scope="module")
 def well(tmp_path_factory):
-    """A gateway that is asked once in what is a minute to its rules, and has a model that nobody asks."""
+    """A gateway that does what it is asked, and has a model that nobody asks."""
     folder = tmp_path_factory.mktemp("well")
     engines, load = Engines(), Load()
     port = engines.start("--kind", "vllm", "--decode", "5ms", count=2)
@@ -313,7 +313,8 @@ def well(tmp_path_factory):
     wait_for("the gateway to be seen", lambda: prometheus.query("pilotage_build_info"), 60)
     # Until then there was none, as far as Prometheus knew.
     prometheus.since = time.monotonic() + 3
-    load.send(stack, "asked", 1, pause_s=1.0)
+    # Enough that one moment in which the machine has no time for it is a small part of what it does.
+    load.send(stack, "asked", 4, pause_s=0.1, tokens=40)
     yield prometheus
     load.stop()
     prometheus.stop()
@@ -343,7 +344,8 @@ def test_every_alert_fires_on_a_gateway_in_its_trouble(ill, native):
     fired = set()
 
     def all_of_them():
-        fired.update(prometheus.firing())
+        # What came and went again counts, too: those that are asked second may find it over.
+        fired.update(name for name, _ in prometheus.ever())
         return fired >= expected
 
     try:
@@ -371,7 +373,7 @@ def test_every_alert_fires_on_a_gateway_in_its_trouble(ill, native):
     assert about["PilotageGatewayDescriptorsShort"] == {f"127.0.0.1:{ill.full.admin_port}"}
 
 
-def test_none_fires_on_a_gateway_with_little_to_do_and_nothing_wrong(well, ill):
+def test_none_fires_on_a_gateway_with_nothing_wrong(well, ill):
     # An hour of the rules, beside all the trouble of the other gateway on the same machine.
     wait_for("an hour", lambda: float((well.query("count_over_time(pilotage_build_info[10m])") or [{"value": [0, 0]}])[0]["value"][1]) >= 60, 120)
     assert well.query('sum(increase(pilotage_requests_total{lane="asked",termination="ok"}[60s]))')[0]["value"][1] != "0"

@@ -6,6 +6,7 @@ mod bans;
 mod duplicates;
 mod edges;
 mod environment;
+mod examples;
 mod headers;
 mod index;
 mod licences;
@@ -40,6 +41,7 @@ pub(crate) const CHECKS: &[Check] = &[
     duplicates::CHECK,
     edges::CHECK,
     environment::CHECK,
+    examples::CHECK,
     headers::CHECK,
     index::CHECK,
     licences::CHECK,

@@ -1,10 +1,9 @@
 //! A server of gRPC on the listener that serves everything else: methods by their path, each with
 //! messages of any type that `prost` can read and write; and a client for calls of other servers.
 //!
-//! ```
+//! ```text
 //! use pilotage_shell::grpc::{Grpc, GrpcLimits, Health, Replies, Requests};
 //!
-//! # fn main() {
 //! let grpc = Grpc::new(GrpcLimits::default())
 //!     .unary("/example.Greeter/Greet", async |name: String| Ok(format!("hello {name}")))
 //!     .streaming(
@@ -21,8 +20,6 @@
 //!         _ => Health::Unknown,
 //!     });
 //! // With a listener: `serve(entrance, grpc.service(), Grpc::serve_limits(), stop)`.
-//! # drop(grpc);
-//! # }
 //! ```
 //!
 //! A method that answers one request with many messages is a streaming one that begins with

@@ -27,7 +27,7 @@ use pilotage_gateway::{Gateway, Readiness};
 use pilotage_shell::clock::Clock;
 use pilotage_shell::env::{self, Var};
 use pilotage_shell::metrics::{Metrics, Names};
-use pilotage_shell::serve::{Entrance, ServeLimits};
+use pilotage_shell::serve::{Certificates, Entrance, ServeLimits};
 use pilotage_shell::{descriptors, tasks};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -125,6 +125,27 @@ fn observe(gateway: &Gateway, stop: &CancellationToken) {
     }));
 }
 
+/// What is looked at behind the gateway.
+struct Behind {
+    gpus: Gpus,
+    backing: Backing,
+    certificates: Option<Certificates>,
+}
+
+impl Behind {
+    fn new(metrics: &Metrics, clock: Clock, entrance: &Entrance) -> anyhow::Result<Self> {
+        let (gpus, backing) = (Gpus::from_env(metrics, clock)?, Backing::register(metrics));
+        Ok(Self { gpus, backing, certificates: entrance.certificates().cloned() })
+    }
+
+    /// It is, until `stop`.
+    fn watch(self, book: &Book, (routes, keys): (&Router, &Keys), stop: &CancellationToken) {
+        book.watch(routes.clone(), keys.admin.clone(), stop.clone());
+        self.gpus.watch(routes.clone(), keys.admin.clone(), stop.clone());
+        self.backing.watch(book, self.certificates, stop.clone());
+    }
+}
+
 /// What was let go at a look.
 pub(in crate::cmd) struct Gone {
     /// Names of replicas.
@@ -146,8 +167,7 @@ impl Front {
         let traces = Traces::start(&config, &metrics, clock)?;
         let book = Book::open(installation.folder(), clock)?;
         book.set_tenants(&config);
-        let gpus = Gpus::from_env(&metrics, clock)?;
-        let backing = Backing::register(&metrics);
+        let behind = Behind::new(&metrics, clock, &entrance)?;
         let gateway = Gateway::new(config, clock, metrics)?;
         traces.follow(&gateway);
         book.follow(&gateway);
@@ -166,9 +186,7 @@ impl Front {
         let beside = Beside { status: more, closed: book.router(), ..pages };
         let routes = gateway.admin_router(beside);
         let stop = CancellationToken::new();
-        book.watch(routes.clone(), keys.admin.clone(), stop.clone());
-        backing.watch(&book, entrance.certificates().cloned(), stop.clone());
-        gpus.watch(routes.clone(), keys.admin.clone(), stop.clone());
+        behind.watch(&book, (&routes, &keys), &stop);
         observe(&gateway, &stop);
         let usual = ServeLimits::default();
         let connections_max = usual.connections_max.min(descriptors::raise());

@@ -162,20 +162,29 @@ class Lone:
 
     def __init__(self, folder):
         usage = folder / "data" / "usage"
-        usage.mkdir(parents=True)
-        (usage / "1-broken.segment").write_bytes(b"no segment at all" * 10)
         pem = lambda kind, text: f"-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n"
         (folder / "tls.crt").write_text(pem("CERTIFICATE", EXPIRED))
         (folder / "tls.key").write_text(pem("PRIVATE KEY", EXPIRED_KEY))
         (folder / "models.yaml").write_text(model("any", [(9, 2, "")]))
+        self.trusting = ssl.create_default_context()
+        self.trusting.check_hostname, self.trusting.verify_mode = False, ssl.CERT_NONE
+        # A row that another run left to be stored, and then none that can be written.
+        self.begin(folder)
+        self.ask()
+        self.stack.process.kill()
+        self.stack.process.wait()
+        (usage / "1-broken.segment").write_bytes(b"no segment at all" * 10)
+        self.begin(folder)
+        usage.rename(folder / "data" / "away")
+
+    def begin(self, folder):
         self.stack = Stack(folder, "-f", str(folder / "models.yaml"), "--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key"), env={
             "DATABASE_URL": "postgres://nobody:nothing@127.0.0.1:9/usage", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1000"})
         wait_for("the gateway", lambda: http("GET", f"{self.stack.admin_url}/health/live")[0] == 200)
-        # What is open stays so; what is opened next is not there.
-        usage.rename(folder / "data" / "away")
-        trusting = ssl.create_default_context()
-        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-        self.trusting = trusting
+        key = (folder / "data" / "admin.key").read_text().strip()
+        ledger = lambda: json.loads(http("GET", f"{self.stack.admin_url}/ledger", headers={"Authorization": f"Bearer {key}"})[2])
+        # Nothing is to be stored at first.
+        wait_for("the store to be missed", lambda: ledger()["behind_rows"] == 0 or not ledger()["store_up"])
 
     def ask(self):
         """One that fails, so that its trace is kept and its row is written."""
@@ -261,7 +270,7 @@ class Ill:
         load.also(self.cut.carry, load)
         load.also(self.stop_and_go)
         load.also(self.grow)
-        send(self.full, "big", 2, content="Many words. " * 1_500_000, stream=False)
+        send(self.full, "big", 2, content="Many words. " * 1_500_000, stream=False, pause_s=0.3)
         self.hold()
 
     def stop_and_go(self):

@@ -235,6 +235,13 @@ STORIES = {
                             series("pilotage_overhead_seconds_count", "0+100x480", **GATEWAY)],
     "PilotageGatewayDescriptorsShort": [series("process_open_fds", "90x480", **GATEWAY), series("process_max_fds", "100x480", **GATEWAY),
                                         series("pilotage_build_info", "1x480", **GATEWAY, version="0")],
+    "PilotageUsageNotStored": [series("pilotage_ledger_store_up", "0x480", **GATEWAY)],
+    "PilotageUsageNotWritten": [series("pilotage_ledger_journal_up", "0x480", **GATEWAY)],
+    "PilotageUsageLost": [series("pilotage_ledger_lost_rows_total", "0x480", **GATEWAY), series("pilotage_ledger_refused_rows_total", "1x480", **GATEWAY)],
+    "PilotageTracesLost": [series("pilotage_otlp_up", "1x480", **GATEWAY), series("pilotage_otlp_traces_total", "0+3x480", **GATEWAY, outcome="dropped")],
+    # Of 90 days, eight hours and ten days are left.
+    "PilotageCertificateExpires": [series("pilotage_certificate_not_before_timestamp_seconds", f"{-80 * 86400}x480", **GATEWAY),
+                                   series("pilotage_certificate_not_after_timestamp_seconds", f"{10 * 86400}x480", **GATEWAY)],
     "PilotageGpuErrors": [series("pilotage_gpu_xid_errors_total", "0x477 1x3", **GPU)],
     "PilotageGpuThrottled": [series("pilotage_gpu_throttled", "1x480", **GPU, reason="hw_thermal_slowdown")],
     "PilotageGpuMemoryFull": [series("pilotage_gpu_memory_used_bytes", "99x480", **GPU), series("pilotage_gpu_memory_total_bytes", "100x480", **GPU)],
@@ -256,6 +263,12 @@ HEALTHY = [*missed("answered", 0.001), *missed("ttft", 0.001), *missed("tpot", 0
            series("pilotage_overhead_seconds_sum", "0+0.01x480", **GATEWAY), series("pilotage_overhead_seconds_count", "0+100x480", **GATEWAY),
            series("process_open_fds", "50x480", **GATEWAY), series("process_max_fds", "1000x480", **GATEWAY),
            series("pilotage_build_info", "1x480", **GATEWAY, version="0"),
+           series("pilotage_ledger_store_up", "1x480", **GATEWAY), series("pilotage_ledger_journal_up", "1x480", **GATEWAY),
+           series("pilotage_ledger_lost_rows_total", "0x480", **GATEWAY), series("pilotage_ledger_refused_rows_total", "0x480", **GATEWAY),
+           # No collector of traces is wanted here; a certificate of a day has half of it left.
+           series("pilotage_otlp_up", "NaNx480", **GATEWAY), series("pilotage_otlp_traces_total", "0x480", **GATEWAY, outcome="dropped"),
+           series("pilotage_certificate_not_before_timestamp_seconds", "0x480", **GATEWAY),
+           series("pilotage_certificate_not_after_timestamp_seconds", "86400x480", **GATEWAY),
            series("pilotage_gpu_xid_errors_total", "1x480", **GPU), series("pilotage_gpu_ecc_uncorrected_total", "2x480", **GPU),
            series("pilotage_gpu_throttled", "0x480", **GPU, reason="hw_thermal_slowdown"),
            # A power limit that is reached is how such a limit is used.

@@ -7,6 +7,8 @@ import json
 import signal
 import subprocess
 import threading
+import time
+from decimal import Decimal
 
 from conftest import BINARY, MODEL, Stack, http, wait_for
 
@@ -63,6 +65,34 @@ def test_sums_are_those_of_the_answers(start):
     assert admin(stack, "/ledger")[1]["lost_rows"] == 0
     code, wrong = admin(stack, "/usage?by=colour")
     assert code == 400 and "tenant_path" in wrong["error"]["message"], wrong
+
+
+def test_the_bill_is_the_time_that_the_engine_was_up_and_who_used_it_pays(start):
+    # One a second.
+    stack = start(env={"PILOTAGE_REPLICA_PRICES": f"{MODEL}=3600"}).ready()
+    begun, asked = time.monotonic(), 0.0
+    for number in range(4):
+        at = time.monotonic()
+        ask(stack, number, 30)
+        asked += time.monotonic() - at
+    # Looks are ten seconds apart.
+    wait_for("some looks", lambda: time.monotonic() > begun + 25)
+    assert stack.stop() == 0
+    up = time.monotonic() - begun
+    again = Stack(stack.folder).ready()
+    try:
+        cost = json.loads(usage(again, "cost", "-o", "json"))
+        parts = json.loads(usage(again, "--by", "tenant,hour", "-o", "json"))
+    finally:
+        again.stop()
+    money = lambda one, *names: sum(Decimal(one[name]) for name in names)
+    bill, used = money(cost, "bill"), money(cost, "usage")
+    assert up - 13 < bill < up + 13, (up, cost)
+    # One request at a time: what clients waited is what the engine was busy.
+    assert asked * 0.8 - 0.5 < used <= asked + 0.5, (asked, cost)
+    assert used + money(cost, "reserved", "idle", "overhead", "unshared") == bill, cost
+    assert sum(Decimal(one["total"]) for one in cost["tenants"]) + money(cost, "overhead", "unshared") == bill, cost
+    assert abs(sum(Decimal(row["cost"]) for row in parts["rows"]) - used) < Decimal("0.001"), (parts, cost)
 
 
 def test_a_kill_loses_no_row_of_an_answer_that_ended(start):

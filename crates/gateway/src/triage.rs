@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use pilotage_lens::triage::observe::{Collector, Ended, Look, StatusSeen};
-use pilotage_lens::triage::{Report, live};
+use pilotage_lens::triage::{Report, live, together};
 use serde_json::{Value, json};
 
 use crate::admin::More;
@@ -26,7 +26,10 @@ const ENGINES_MAX: usize = 64;
 /// Engines that are read at once.
 const ENGINES_AT_ONCE: usize = 4;
 
-/// Requests that are looked at.
+/// Most models that are looked at where none is named, the busiest.
+const MODELS_MAX: usize = 32;
+
+/// Requests of one that are looked at.
 const RECORDS_MAX: usize = 5000;
 
 /// What was seen.
@@ -92,20 +95,22 @@ impl Gateway {
         asked.buffer_unordered(ENGINES_AT_ONCE).filter_map(std::future::ready).collect().await
     }
 
-    /// What is wrong with a model, or with the busiest, by what was seen of late.
+    /// What is wrong with a model, or with each that has anything to do, by what was seen of late.
     pub fn triage(&self, model: Option<&str>) -> Report {
         let seen = self.inner.watchman.seen.lock().clone();
-        let busiest = seen.lanes().into_iter().next();
-        let Some(lane) = model.map(str::to_owned).or(busiest) else {
-            return live(&seen, None, &[]);
-        };
+        let mut lanes = model.map_or_else(|| seen.lanes(), |model| vec![model.to_owned()]);
+        lanes.truncate(MODELS_MAX);
         // What ended before the counters began would be measured by less than there was.
         let from_ms = (seen.from_s() * 1e3) as u64;
-        let records = self.inner.trail.recent.page(None, RECORDS_MAX, |record| {
-            record.unix_ms >= from_ms && record.lane.as_deref() == Some(lane.as_str())
-        });
-        let ended: Vec<Ended> =
-            records.iter().filter_map(|(_, record)| Ended::of(&**record)).collect();
-        live(&seen, Some(&lane), &ended)
+        let of = |lane: String| {
+            let records = self.inner.trail.recent.page(None, RECORDS_MAX, |record| {
+                record.unix_ms >= from_ms && record.lane.as_deref() == Some(lane.as_str())
+            });
+            let ended: Vec<Ended> =
+                records.iter().filter_map(|(_, record)| Ended::of(&**record)).collect();
+            let report = live(&seen, Some(&lane), &ended);
+            (lane, report)
+        };
+        together(lanes.into_iter().map(of).collect()).unwrap_or_else(|| live(&seen, None, &[]))
     }
 }

@@ -122,8 +122,14 @@ function findings(report) {
   if (!report) return h("p", { class: "muted" }, "Nothing was looked for yet.");
   const list = report.findings ?? [];
   if (!list.length) return h("p", {}, tag("nothing wrong", "ok"), " of what could be looked for.");
-  return h("ul", { class: "plain" }, list.slice(0, 4).map((one) => h("li", { class: "any" }, severity(one), " ", h("a", { href: link("triage", undefined, { at: one.id }) }, one.title))));
+  return h("ul", { class: "plain" }, list.slice(0, 4).map((one) => h("li", { class: "any" }, severity(one), " ", h("a", { href: link("triage", undefined, { at: findingKey(one) }) }, titled(one)))));
 }
+
+/** What tells a finding from those of other models. */
+export const findingKey = (one) => (one.model ? `${one.id}~${one.model}` : one.id);
+
+/** Whose trouble it is, and what. */
+export const titled = (one) => (one.model ? `${one.model}: ${one.title}` : one.title);
 
 export const severity = (finding) => tag(finding.severity ?? "finding", { critical: "bad", warning: "warn" }[finding.severity]);
 

@@ -179,6 +179,7 @@ impl<'a> Case<'a> {
         Finding {
             id: rule.id,
             name: rule.name,
+            model: None,
             severity: rule.severity,
             title: self.title.unwrap_or_else(|| rule.title.to_owned()),
             about: self.about,

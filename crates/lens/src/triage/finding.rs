@@ -70,6 +70,9 @@ pub struct Finding {
     pub id: &'static str,
     /// Its name: `slot_bound`.
     pub name: &'static str,
+    /// The model whose trouble it is; none where that was not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// How much it matters.
     pub severity: Severity,
     /// What is so, in a sentence.
@@ -133,6 +136,10 @@ pub enum Verdict {
 /// All that triage says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
+    /// The model that it is about, the one with the gravest trouble where all were looked at; none where that was not
+    /// told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Whether the evidence can be believed.
     pub usable: Usable,
     /// The answer.

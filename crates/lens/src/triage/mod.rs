@@ -41,10 +41,46 @@ const MASKS_FROM: f64 = 0.5;
 /// Most measures that are named as missing.
 const MISSING_MAX: usize = 8;
 
+/// Most findings of several models together.
+const FINDINGS_MAX: usize = 64;
+
 /// What is wrong with a running system, by what its gateway sees of it now: what [`observe::Collector`] kept, of
 /// the lane of that name or the busiest, with the requests that ended.
 pub fn live(seen: &observe::Collector, lane: Option<&str>, records: &[observe::Ended]) -> Report {
     seen.report(lane, Some(records))
+}
+
+/// What is wrong with several models, each looked at by itself, in the order in which they are given: the report of
+/// the one whose trouble is gravest, or of the first, with the findings of all. What is so of all is told once.
+pub fn together(reports: Vec<(String, Report)>) -> Option<Report> {
+    let mut all: Vec<Report> = reports
+        .into_iter()
+        .map(|(model, mut report)| {
+            report.findings.iter_mut().for_each(|one| one.model = Some(model.clone()));
+            Report { model: Some(model), ..report }
+        })
+        .collect();
+    let gravest = |report: &Report| {
+        let first =
+            report.findings.first().filter(|_| matches!(report.verdict, Verdict::Found { .. }));
+        std::cmp::Reverse(first.map(|one| one.severity))
+    };
+    all.sort_by_key(gravest);
+    let mut all = all.into_iter();
+    let mut report = all.next()?;
+    for one in all.flat_map(|other| other.findings) {
+        let is_told = |other: &Finding| {
+            (other.id, &other.title, &other.about, &other.evidence)
+                == (one.id, &one.title, &one.about, &one.evidence)
+        };
+        if !report.findings.iter().any(is_told) && report.findings.len() < FINDINGS_MAX {
+            report.findings.push(one);
+        }
+    }
+    report
+        .findings
+        .sort_by_key(|one| (one.follows_from.is_some(), std::cmp::Reverse(one.severity)));
+    Some(report)
 }
 
 /// What is wrong, most important first.
@@ -63,7 +99,7 @@ pub fn triage(evidence: &Evidence) -> Report {
     let usable = Usable::of(evidence, &facts.capacity);
     let verdict = verdict(&facts, &usable, &findings, &blind);
     let Facts { capacity, attribution, .. } = facts;
-    Report { usable, verdict, findings, blind, attribution, capacity }
+    Report { model: None, usable, verdict, findings, blind, attribution, capacity }
 }
 
 /// Causes before what follows from them, what is broken before what is slow, and of what is slow that

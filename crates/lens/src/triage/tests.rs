@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::rules::RULES;
 use super::scenarios::{healthy, lab, scenario};
 use super::text::text;
-use super::{Evidence, Report, Verdict, triage};
+use super::{Evidence, Report, Verdict, together, triage};
 
 /// How often each scenario is tried with other errors of measurement.
 const SEEDS: u64 = 20;
@@ -256,4 +256,31 @@ fn precision_and_recall_are_written_down() {
     let silent = well.iter().filter(|report| first(report).is_none()).count();
     writeln!(table, "| all is well | {} | {silent} silent | | | | |", well.len()).unwrap();
     insta::assert_snapshot!("precision_and_recall", table);
+}
+
+#[test]
+fn the_gravest_of_several_models_is_the_verdict_and_all_findings_are_told() {
+    let report = |id: &str| triage(&scenario(id));
+    let named = |all: &[(&str, Report)]| {
+        together(all.iter().map(|(name, one)| ((*name).to_owned(), one.clone())).collect())
+    };
+    let well = triage(&healthy());
+    // The busiest is well, and a later one is not.
+    let all =
+        named(&[("busy", well.clone()), ("full", report("S01")), ("hung", report("S09"))]).unwrap();
+    let Verdict::Found { id, .. } = all.verdict else { panic!("{:?}", all.verdict) };
+    assert_eq!((id, all.model.as_deref()), ("S09", Some("hung")));
+    let told = |id: &str, model: &str| {
+        all.findings.iter().any(|one| one.id == id && one.model.as_deref() == Some(model))
+    };
+    assert!(told("S01", "full") && told("S09", "hung"));
+    let causes = all.findings.iter().position(|one| one.follows_from.is_some());
+    let causes = causes.unwrap_or(all.findings.len());
+    assert!(all.findings[..causes].is_sorted_by_key(|one| std::cmp::Reverse(one.severity)));
+    // What is so of both alike is told once.
+    let twice = named(&[("one", report("S01")), ("other", report("S01"))]).unwrap();
+    assert_eq!(twice.findings.len(), report("S01").findings.len());
+    let fine = named(&[("busy", well.clone()), ("idle", well)]).unwrap();
+    assert!(matches!(fine.verdict, Verdict::NothingWrong { .. }) && fine.findings.is_empty());
+    assert_eq!(named(&[]), None);
 }

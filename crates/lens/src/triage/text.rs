@@ -53,7 +53,9 @@ fn verdict(out: &mut String, report: &Report) {
     match &report.verdict {
         Verdict::Found { id, title, confidence } => {
             let percent = confidence * 100.0;
-            line(out, &format!("{id}: {}. {percent:.0} % sure.", foreign(title)));
+            let of = report.model.as_ref().map(|model| format!("{}: ", foreign(model)));
+            let of = of.unwrap_or_default();
+            line(out, &format!("{of}{id}: {}. {percent:.0} % sure.", foreign(title)));
         }
         Verdict::NothingWrong { judged } => {
             line(out, &format!("Nothing is wrong, as far as {judged} signatures of trouble tell."));

@@ -149,7 +149,12 @@ impl Look<'_> {
         let question = "triage finds nothing";
         let finding = |found: &Value| {
             let hint = "`pilotage triage --url …` says what it rests on, and what to change";
-            Finding::warning(question, text(&found["title"]), hint)
+            let title = text(&found["title"]);
+            let answer = match found["model"].as_str() {
+                Some(model) => format!("{model}: {title}"),
+                None => title.to_owned(),
+            };
+            Finding::warning(question, answer, hint)
         };
         // What is less likely so than not is for whoever asks triage itself.
         let is_likely =

@@ -24,6 +24,9 @@ const KV_MIN: f64 = 0.8;
 /// A pause in which a prompt is computed again is far longer than a step.
 const PAUSE_MIN: f64 = 10.0;
 
+/// What there is to be of the places that were too many.
+const FEWER: f64 = 0.75;
+
 fn check(facts: &Facts<'_>) -> Outcome {
     let mut case = Case::of(&RULE, facts);
     let each = facts.ratio(|replica| (replica.deltas.preemptions, replica.deltas.requests));
@@ -34,7 +37,9 @@ fn check(facts: &Facts<'_>) -> Outcome {
     case.backed_by(above("longest pause in an answer, by the median", pause, PAUSE_MIN, ""));
     let typical = facts.typical();
     let fits = typical.kv_sequences.map_or(typical.running, |fits| Some(fits * 0.9));
-    let places = fits.map_or(1.0, |fits| fits.floor().max(1.0));
+    // Requests that are longer than most fill the cache though there are fewer than would fit: fewer than now it is.
+    let fewer = typical.slots.map_or(f64::INFINITY, |slots| slots * FEWER);
+    let places = fits.map_or(1.0, |fits| fits.min(fewer).floor().max(1.0));
     let fix = Fix::new("let in fewer sequences than the KV cache holds, or give it more room")
         .set(Knob::Slots, facts.runtime(), places)
         .set(Knob::CacheType, facts.runtime(), "fp8")

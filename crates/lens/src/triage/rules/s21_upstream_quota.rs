@@ -18,7 +18,7 @@ pub(super) const RULE: Rule = Rule {
 const SHARE_MIN: f64 = 0.01;
 
 /// Requests that an endpoint gets at once where nothing is said (`spec.endpoints[].parallel`).
-const PARALLEL_DEFAULT: u32 = 64;
+const PARALLEL_DEFAULT: f64 = 64.0;
 
 fn check(facts: &Facts<'_>) -> Outcome {
     let gateway = &facts.evidence.gateway;
@@ -33,9 +33,10 @@ fn check(facts: &Facts<'_>) -> Outcome {
         "",
     ));
     case.explains(share);
+    let half = (facts.typical().slots.unwrap_or(PARALLEL_DEFAULT) / 2.0).floor().max(1.0);
     let fix =
         Fix::new("spread requests over more endpoints or keys, and let fewer wait there at once")
-            .manifest(format!("spec.endpoints[].parallel: {}", PARALLEL_DEFAULT / 2))
+            .manifest(format!("spec.endpoints[].parallel: {half}"))
             .manifest("kind: Route\nspec.retries.percent: 10")
             .predict("requests wait here, where it is fair, instead of being refused there");
     Ok(case.finding(fix))

@@ -15,6 +15,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use pilotage_core::health::Probe;
 use pilotage_core::{ReplicaId, Report, Span};
+use pilotage_lens::triage::observe::REPORTS_EVERY_S;
 use pilotage_shell::client::{Client, ClientError};
 use pilotage_shell::clock::Clock;
 use pilotage_wire::dialect::loaded;
@@ -28,8 +29,8 @@ use crate::driver::{LaneHandle, Replica};
 /// Between two readings of an engine that has work.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Between two readings of one that has none.
-const EVERY_IDLE: Duration = Duration::from_secs(5);
+/// Between two readings of one that has none. Triage takes reports for old by it.
+const EVERY_IDLE: Duration = Duration::from_secs(REPORTS_EVERY_S);
 
 /// Between two looks at which adapters an engine has,
 const EVERY_LIST: Duration = Duration::from_secs(5);

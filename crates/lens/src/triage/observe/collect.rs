@@ -15,6 +15,10 @@ use super::{Observed, Watched};
 /// Most looks that are kept.
 pub const LOOKS_MAX: usize = super::page::POINTS_MAX;
 
+/// Seconds after which a gateway asks a replica again for what it says of itself, at most: as often as it
+/// asks those that have nothing to do (`EVERY_IDLE` of its reports is made of this).
+pub const REPORTS_EVERY_S: u64 = 5;
+
 /// The status of a gateway, as far as it is needed.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -175,7 +179,6 @@ impl Collector {
         let ages = seen.of(&["report_age_s"], None);
         // The oldest is what a choice may have gone by.
         let age = ages.iter().filter_map(|one| one.mean()).reduce(f64::max);
-        let interval = super::series::middle(ages.iter().filter_map(|one| one.mean()).collect());
         Observed {
             from_s,
             until_s: self.last_s,
@@ -186,8 +189,8 @@ impl Collector {
             cluster: cluster(&seen),
             queued: seen.gauge(&["queued"], None),
             reports_age_s: age,
-            // Half of an interval is how old reports are at a mean, where all come.
-            reports_interval_s: interval.map(|age| age * 2.0).filter(|interval| *interval > 0.0),
+            // How often it asks, and not how old answers are: where all are old, that would be usual.
+            reports_interval_s: age.map(|_| REPORTS_EVERY_S as f64),
             records,
             ..Observed::default()
         }
@@ -373,6 +376,37 @@ mod tests {
         assert_eq!((evidence.cluster.desired, evidence.cluster.ready), (Some(3.0), Some(2.0)));
         assert_eq!(evidence.cluster.short_s, Some(95.0));
         assert_eq!(evidence.gateway.traffic.requests, None);
+    }
+
+    /// Reports that stopped coming, with all picks of an interval to one replica or spread over both.
+    #[test]
+    fn choices_by_old_reports_are_a_herd() {
+        let check = |age_ms: fn(u32) -> u32, is_herd: bool, expect: bool| {
+            let mut collector = Collector::default();
+            for at in 0..13 {
+                let mut status = StatusSeen { scaling: BTreeMap::new(), ..status(0, 3) };
+                for one in status.lanes.iter_mut().flat_map(|lane| &mut lane.replicas) {
+                    one.report_age_ms = Some(f64::from(age_ms(at)));
+                }
+                let at_s = 1e9 + 5.0 * f64::from(at);
+                collector.look(Look { at_s, status: &status, page: None, replicas: &[] }, 600.0);
+            }
+            let mut records = records(60);
+            for (at, one) in records.iter_mut().enumerate() {
+                let place = if is_herd { at / 5 % 2 } else { at % 2 };
+                // Sent so that five go to one replica between two looks.
+                one.unix_ms = Some(1e12 + 1e3 * at as f64 + 1051.0);
+                one.replica = Some(["a", "b"][place].to_owned());
+            }
+            let observed = collector.observed("m", Some(&records));
+            assert_eq!(observed.reports_interval_s, Some(5.0));
+            let report = collector.report(None, Some(&records));
+            let is_found = report.findings.iter().any(|one| one.id == "S14");
+            assert_eq!(is_found, expect, "{is_herd} {:?}", observed.reports_age_s);
+        };
+        check(|at| 500 + 5000 * at, true, true);
+        check(|at| 500 + 5000 * at, false, false);
+        check(|_| 2500, true, false);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use pilotage_core::Span;
 use super::Evidence;
 use super::evidence::{Alerts, Goals, Replica, Role, Runtime, Sight};
 
-pub use collect::{Collector, LOOKS_MAX, LaneSeen, Look, ReplicaSeen, StatusSeen};
+pub use collect::{Collector, LOOKS_MAX, LaneSeen, Look, REPORTS_EVERY_S, ReplicaSeen, StatusSeen};
 pub use page::Looks;
 pub use record::{Ended, GapsSeen};
 pub use series::{Point, Seen, Series};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::evidence::{Gpu, Host, ratio};
-use super::series::{Seen, Series};
+use super::series::{Point, Seen, Series};
 
 /// A process of Python that serves requests has one core to itself.
 const PYTHON: [&str; 2] = ["vllm", "sglang"];
@@ -116,21 +116,20 @@ fn violation_s(one: &Series) -> Option<f64> {
     Some(if micros <= passed * 1.05 { micros } else { grown / NANOS })
 }
 
-/// The codes that the gauge of the last error showed in the window, without its "none".
+/// The codes that came in the window. The gauge is the last error that there was, however long ago: only
+/// where it changes, one came. The same code twice in a row is one. Some exporters name the code in a
+/// label, too, so that a change begins another series.
 fn xids(seen: &Seen<'_>) -> Option<Vec<u32>> {
     let of = seen.of(&["DCGM_FI_DEV_XID_ERRORS"], None);
     if of.is_empty() {
         return None;
     }
-    let mut codes: Vec<u32> = of
-        .iter()
-        .flat_map(|one| &one.points)
-        .map(|point| point.value)
-        .filter(|value| (1.0..10_000.0).contains(value))
-        .map(|value| value as u32)
-        .collect();
-    codes.dedup();
-    Some(codes)
+    let mut points: Vec<Point> = of.iter().flat_map(|one| &one.points).copied().collect();
+    points.retain(|point| point.value.is_finite());
+    points.sort_by(|left, right| left.at_s.total_cmp(&right.at_s));
+    let came = points.windows(2).filter(|pair| pair[0].value != pair[1].value);
+    let codes = came.map(|pair| pair[1].value).filter(|value| (1.0..10_000.0).contains(value));
+    Some(codes.map(|value| value as u32).collect())
 }
 
 /// The container and its process.
@@ -174,6 +173,26 @@ mod tests {
             (gpus[1].thermal_violation_s, gpus[1].power_violation_s),
             (Some(2.0), Some(2.0))
         );
+    }
+
+    #[test]
+    fn an_error_came_where_the_gauge_of_the_last_one_changes() {
+        let check = |values: &[f64], expect: &[u32]| {
+            let all = [series("DCGM_FI_DEV_XID_ERRORS", &[("gpu", "0")], values)];
+            assert_eq!(gpus(&Seen(&all))[0].xids.as_deref(), Some(expect), "{values:?}");
+        };
+        check(&[79.0, 79.0, 79.0], &[]);
+        check(&[79.0], &[]);
+        check(&[0.0, 0.0, 79.0, 79.0], &[79]);
+        check(&[79.0, 79.0, 48.0], &[48]);
+        check(&[79.0, f64::NAN, 79.0], &[]);
+        check(&[63.0, 0.0, 63.0], &[63]);
+        let labelled = |code: &str, values: &[f64]| {
+            series("DCGM_FI_DEV_XID_ERRORS", &[("gpu", "0"), ("err_code", code)], values)
+        };
+        let mut all = [labelled("0", &[0.0, 0.0]), labelled("79", &[79.0; 4])];
+        all[1].points.drain(..2);
+        assert_eq!(gpus(&Seen(&all))[0].xids.as_deref(), Some(&[79][..]), "{all:?}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::output::Format;
 pub(crate) struct Triage {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// The model, where there are several; without it the one with most to do
+    /// The model, where there are several; without it that of a gateway with most to do, or all of Prometheus
     #[arg(long, value_name = "NAME", conflicts_with_all = ["bench", "evidence"])]
     pub(crate) model: Option<String>,
     /// How long to look, as 30s or 10m; of a gateway 30s, of Prometheus the last 10m

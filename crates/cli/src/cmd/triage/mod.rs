@@ -18,34 +18,76 @@ use crate::output::{self, Format};
 /// Longest file with evidence that is read.
 const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
 
+/// What was seen, and of what where that is one of several.
+type Seen = (Option<String>, Evidence);
+
 /// Says what is wrong, and ends with 1 where anything is.
 pub(crate) async fn run(args: Triage) -> anyhow::Result<()> {
+    let mut seen = seen(&args).await?;
+    if seen.len() > 1 {
+        alone(&args, &seen)?;
+    }
+    if let Some(path) = &args.baseline {
+        let before = Box::new(read(path)?);
+        seen.iter_mut().for_each(|(_, evidence)| evidence.baseline = Some(before.clone()));
+    }
+    if let Some(path) = &args.save {
+        let saved = serde_json::to_vec_pretty(&seen[0].1)?;
+        std::fs::write(path, saved).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let mut is_fine = true;
+    for (of, evidence) in &seen {
+        let report = triage(evidence);
+        match args.output {
+            Format::Json => output::json(&report)?,
+            Format::Table => {
+                if let Some(of) = of {
+                    output::piece(&format!("== {of}\n\n"));
+                }
+                output::piece(&text::text(&report));
+            }
+        }
+        is_fine &= matches!(report.verdict, Verdict::NothingWrong { .. });
+    }
+    if is_fine { Ok(()) } else { Err(Ended(1).into()) }
+}
+
+/// What there is to be seen; at least one.
+async fn seen(args: &Triage) -> anyhow::Result<Vec<Seen>> {
     let source = &args.source;
-    let mut evidence = if !source.bench.is_empty() {
+    let one = if !source.bench.is_empty() {
         bench::evidence(&source.bench)?
     } else if let Some(path) = &source.evidence {
         read(path)?
     } else if let Some(url) = &source.prometheus {
-        prometheus::evidence(&args, url).await?
+        let all = prometheus::evidence(args, url).await?;
+        let named = all.into_iter().map(|(of, evidence)| (Some(of.to_string()), evidence));
+        let mut all: Vec<Seen> = named.collect();
+        if let [(of, _)] = all.as_mut_slice() {
+            *of = None;
+        }
+        return Ok(all);
     } else {
-        gateway::evidence(&args).await?
+        gateway::evidence(args).await?
     };
-    if let Some(path) = &args.baseline {
-        evidence.baseline = Some(Box::new(read(path)?));
-    }
-    if let Some(path) = &args.save {
-        let saved = serde_json::to_vec_pretty(&evidence)?;
-        std::fs::write(path, saved).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    let report = triage(&evidence);
-    match args.output {
-        Format::Json => output::json(&report)?,
-        Format::Table => output::piece(&text::text(&report)),
-    }
-    match report.verdict {
-        Verdict::NothingWrong { .. } => Ok(()),
-        Verdict::Found { .. } | Verdict::NotEnough { .. } => Err(Ended(1).into()),
-    }
+    Ok(vec![(None, one)])
+}
+
+/// Refuses several where what was asked for is about one.
+fn alone(args: &Triage, seen: &[Seen]) -> Result<(), Wrong> {
+    let flag = match args {
+        Triage { save: Some(_), .. } => "--save",
+        Triage { baseline: Some(_), .. } => "--baseline",
+        Triage { output: Format::Json, .. } => "-o json",
+        _ => return Ok(()),
+    };
+    let there: Vec<&str> = seen.iter().filter_map(|(of, _)| of.as_deref()).collect();
+    Err(Wrong::new(format!("{flag} is about one model, and there are {}", seen.len())).hint(
+        format!(
+            "name one in --model, or its namespace in --selector; there are {}",
+            there.join(", ")
+        ),
+    ))
 }
 
 fn read(path: &Path) -> anyhow::Result<Evidence> {

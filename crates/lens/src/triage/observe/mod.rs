@@ -6,6 +6,7 @@
 
 mod cluster;
 mod collect;
+mod deployment;
 mod engine;
 mod gateway;
 mod machine;
@@ -24,6 +25,7 @@ use super::Evidence;
 use super::evidence::{Alerts, Goals, Replica, Role, Runtime, Sight};
 
 pub use collect::{Collector, LOOKS_MAX, LaneSeen, Look, REPORTS_EVERY_S, ReplicaSeen, StatusSeen};
+pub use deployment::{Deployment, deployments};
 pub use page::Looks;
 pub use record::{Ended, GapsSeen};
 pub use series::{Point, Seen, Series};

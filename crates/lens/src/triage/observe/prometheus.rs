@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::super::evidence::{AlertRule, Alerts, Role};
+use super::deployment::{self, Deployment};
 use super::series::{Point, Seen, Series};
 use super::{Observed, REPLICAS_MAX, Watched, promql, replica_label};
 
@@ -191,43 +192,25 @@ pub fn alerts(rules: &str, names: &str) -> Result<Alerts, AnswerError> {
     Ok(Alerts { rules, exposed })
 }
 
-/// The models that servers have, the one first that has most to do.
-pub fn models(engines: &[Series]) -> Vec<String> {
-    let mut busy: BTreeMap<&str, f64> = BTreeMap::new();
-    for one in engines {
-        if let Some(model) = one.labels.get("model_name") {
-            let load = if one.name.contains("running") { one.mean() } else { None };
-            *busy.entry(model).or_default() += load.unwrap_or(0.0);
+/// What answers come to, of one deployment. A replica is what an engine's labels name: a pod, or else an instance.
+/// Of the gateway and of a cluster only what is about it counts.
+pub fn observed(ask: &Ask, answers: &BTreeMap<About, Vec<Series>>, of: &Deployment) -> Observed {
+    let all = |about: About| answers.get(&about).map_or(&[][..], Vec::as_slice);
+    let mut engines = deployment::engines(all(About::Engines), of);
+    for one in all(About::Machines) {
+        let name = replica_label(&one.labels);
+        let is_its = |(place, own): &&(Option<String>, String)| {
+            name == Some(own.as_str()) && deployment::is_in(one, place)
+        };
+        let key = engines.keys().find(is_its).cloned();
+        if let Some(own) = key.and_then(|key| engines.get_mut(&key)) {
+            own.push(one.clone());
         }
     }
-    let mut models: Vec<(&str, f64)> = busy.into_iter().collect();
-    models.sort_by(|left, right| right.1.total_cmp(&left.1));
-    models.into_iter().map(|(name, _)| name.to_owned()).collect()
-}
-
-/// What answers come to, of one model, or of all where none is named. A replica is what an engine's
-/// labels name: a pod, or else an instance.
-pub fn observed(
-    ask: &Ask,
-    mut answers: BTreeMap<About, Vec<Series>>,
-    model: Option<&str>,
-) -> Observed {
-    let mut take = |about: About| answers.remove(&about).unwrap_or_default();
-    let (engines, machines) = (take(About::Engines), take(About::Machines));
-    let mut by_name: BTreeMap<String, Vec<Series>> = BTreeMap::new();
-    for one in engines {
-        if let Some(name) = replica_label(&one.labels).map(str::to_owned) {
-            by_name.entry(name).or_default().push(one);
-        }
-    }
-    by_name.retain(|_, series| is_engine(series, model));
-    for one in machines {
-        let own = replica_label(&one.labels).and_then(|name| by_name.get_mut(name));
-        if let Some(own) = own {
-            own.push(one);
-        }
-    }
-    let replicas = by_name.into_iter().take(REPLICAS_MAX).map(|(name, series)| Watched {
+    let names: BTreeSet<&str> = engines.keys().map(|(_, name)| name.as_str()).collect();
+    let gateway = deployment::gateway(all(About::Gateway), of.model.as_deref(), &names);
+    let cluster = deployment::cluster(all(About::Cluster), &engines.keys().collect());
+    let replicas = engines.into_iter().take(REPLICAS_MAX).map(|((_, name), series)| Watched {
         role: role(&series),
         name,
         series,
@@ -237,18 +220,10 @@ pub fn observed(
         from_s: ask.until_s - ask.window_s,
         until_s: ask.until_s,
         replicas: replicas.collect(),
-        gateway: take(About::Gateway),
-        cluster: take(About::Cluster),
+        gateway,
+        cluster,
         ..Observed::default()
     }
-}
-
-/// Whether it runs that model: a process may be anybody's.
-fn is_engine(series: &[Series], model: Option<&str>) -> bool {
-    let own = series.iter().filter(|one| !one.name.starts_with("process_"));
-    let models: BTreeSet<&str> =
-        own.clone().filter_map(|one| one.labels.get("model_name")).map(String::as_str).collect();
-    own.count() > 0 && model.is_none_or(|model| models.is_empty() || models.contains(model))
 }
 
 /// The part of the work by the label that llm-d and others give.
@@ -310,14 +285,43 @@ mod tests {
         }
         rows.push(row("process_cpu_seconds_total", r#""pod":"node-exporter""#, &flat(1.0)));
         let engines = series(&matrix(&rows)).unwrap();
-        assert_eq!(models(&engines), ["m"]);
-        let observed = observed(&ask(), BTreeMap::from([(About::Engines, engines)]), Some("m"));
+        let found = deployment::deployments(&engines, &[]);
+        assert_eq!(found, [Deployment { model: Some("m".to_owned()), namespace: None }]);
+        let observed = observed(&ask(), &BTreeMap::from([(About::Engines, engines)]), &found[0]);
         assert_eq!(observed.replicas.len(), 3);
         let report = triage(&observed.evidence());
         assert!(matches!(report.verdict, Verdict::Found { id: "S09", .. }), "{:?}", report.verdict);
         assert_eq!(report.findings[0].about, ["m-1"]);
-        let observed = super::observed(&ask(), BTreeMap::new(), Some("other"));
+        let observed = super::observed(&ask(), &BTreeMap::new(), &Deployment::default());
         assert!(matches!(triage(&observed.evidence()).verdict, Verdict::NotEnough { .. }));
+    }
+
+    #[test]
+    fn another_models_trouble_is_not_its_own() {
+        let (mut engines, mut gateway) = (Vec::new(), Vec::new());
+        for (model, waiting) in [("calm", 0.0), ("full", 30.0)] {
+            let labels = format!(r#""pod":"{model}-0","namespace":"llm","model_name":"{model}""#);
+            engines.push(row("vllm:num_requests_running", &labels, &flat(4.0)));
+            let labels = format!(r#""lane":"{model}""#);
+            gateway.push(row("pilotage_queue_requests", &labels, &flat(waiting)));
+        }
+        let cluster = ["calm", "full", "web"].map(|name| {
+            let labels = format!(r#""namespace":"llm","deployment":"{name}""#);
+            row("kube_deployment_spec_replicas", &labels, &flat(1.0))
+        });
+        let read = |rows: &[String]| series(&matrix(rows)).unwrap();
+        let answers = BTreeMap::from([
+            (About::Engines, read(&engines)),
+            (About::Gateway, read(&gateway)),
+            (About::Cluster, read(&cluster)),
+        ]);
+        for of in deployment::deployments(&answers[&About::Engines], &[]) {
+            let evidence = observed(&ask(), &answers, &of).evidence();
+            let waiting = if of.model.as_deref() == Some("full") { 30.0 } else { 0.0 };
+            assert_eq!(evidence.gateway.traffic.queued, Some(waiting), "{of}");
+            assert_eq!(evidence.cluster.desired, Some(1.0), "{of}");
+            assert_eq!(evidence.replicas.len(), 1, "{of}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod exit;
 mod installation;
 mod output;
 mod progress;
+mod sheets;
 mod store;
 
 use std::process::ExitCode;

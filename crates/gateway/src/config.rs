@@ -1,5 +1,6 @@
 //! What a gateway serves, for whom, and within which limits.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pilotage_core::admit::Quota;
@@ -10,6 +11,7 @@ use pilotage_core::traffic::{
     Capabilities, Charge, Feature, Features, LaneId, Regions, Route, Target,
 };
 use pilotage_core::{Band, SchedulerConfig};
+use pilotage_lens::triage::evidence::{Dims, Planned};
 use pilotage_shell::secret::KeyHash;
 
 /// Everything a gateway is made from.
@@ -66,6 +68,10 @@ pub struct LaneConfig {
     pub rest: Option<Duration>,
     /// What each band is promised, for those who decide how many replicas there are.
     pub goals: [Goal; Band::ALL.len()],
+    /// What manifests say of it that limits it, for those who ask what does.
+    pub planned: Planned,
+    /// What its weights are, once somebody has read them.
+    pub dims: Arc<OnceLock<Dims>>,
 }
 
 impl LaneConfig {
@@ -102,7 +108,15 @@ impl LaneConfig {
             regions: None,
             rest: None,
             goals: Policy::default().goals,
+            planned: Planned::default(),
+            dims: Arc::default(),
         }
+    }
+
+    /// What is known of it besides what is seen.
+    pub(crate) fn planned(&self) -> Planned {
+        let read = self.dims.get().cloned().unwrap_or_default();
+        Planned { dims: self.planned.dims.or(&read), ..self.planned.clone() }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::api::{
 };
 use crate::ground::Ground;
 use crate::pods::PodSpec;
-use crate::render;
+use crate::{machine, render};
 
 /// One Model: its queue, its turns, its replicas.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -75,6 +75,25 @@ pub struct Lane {
     /// Seconds that a request waits at most for a copy to start, where there may be none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest_seconds: Option<u32>,
+    /// How its replicas are set; none where they run elsewhere, as somebody else has set them.
+    #[serde(skip)]
+    pub settings: Option<Settings>,
+}
+
+/// How the replicas of a Model are set that run its weights: what limits them besides their hardware. The
+/// manifest says it, so that no plan repeats it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// Sequences that each computes at once.
+    pub sequences: u32,
+    /// Tokens that each computes in one step at most.
+    pub step_tokens: u32,
+    /// Accelerators that divide each layer.
+    pub tensor: u32,
+    /// Stages that divide the layers.
+    pub pipeline: u32,
+    /// Whether steps run without graphs.
+    pub is_eager: bool,
 }
 
 /// An engine that runs elsewhere.
@@ -310,6 +329,22 @@ pub(crate) fn lane(model: &Model, routes: &[&Route]) -> Lane {
         price: spec.price.as_ref().map(Price::from).unwrap_or_default(),
         scaling: spec.scaling,
         rest_seconds: rests(spec).then(|| spec.start_seconds.unwrap_or(REST_SECONDS)),
+        settings: spec.source.is_some().then(|| settings(model)),
+    }
+}
+
+fn settings(model: &Model) -> Settings {
+    let spec = &model.spec;
+    Settings {
+        sequences: spec.parallel,
+        // Our own engine takes what the manifest says, others as it is sent to them.
+        step_tokens: match spec.is_embedded() {
+            true => spec.batch_tokens,
+            false => machine::batch_tokens(model),
+        },
+        tensor: spec.parallelism.tensor,
+        pipeline: spec.parallelism.pipeline,
+        is_eager: spec.runtime_args.iter().any(|one| one == "--enforce-eager"),
     }
 }
 

@@ -43,7 +43,9 @@ pub mod world;
 pub use api::{Kind, Resource};
 pub use digest::Digest;
 pub use ground::Ground;
-pub use lane::{CapabilitySpec, EndpointSpec, HealthSpec, KeySource, Lane, Price, Written};
+pub use lane::{
+    CapabilitySpec, EndpointSpec, HealthSpec, KeySource, Lane, Price, Settings, Written,
+};
 pub use machine::programs;
 pub use manifest::{ManifestError, parse, parse_all};
 pub use plan::{Plan, PlanError, plan, serve};

@@ -18,7 +18,8 @@ use crate::output::Format;
 ///
 /// What limits a model is found by a model of its batch, its KV cache and its memory bandwidth, and each finding says
 /// what it rests on, which flag to set for which runtime, and what would show that it is wrong. What nobody exposes is
-/// unknown, and said to be.
+/// unknown, and said to be. By how much a change would help follows from the weights and the hardware: `pilotage up`
+/// knows both; elsewhere --weights and --hardware say them.
 ///
 /// Ends with 0 where nothing is wrong, with 1 where something is, or where too little is known to tell, and with 2
 /// where nobody could be asked.
@@ -42,6 +43,17 @@ pub(crate) struct Triage {
     /// What all series must have, in Prometheus' language, such as namespace="llm"
     #[arg(long, value_name = "LABELS", default_value = "", requires = "prometheus")]
     pub(crate) selector: String,
+    /// The model's files, as `pilotage plan` takes them: a folder, a config.json, a GGUF file, hf:OWNER/REPO. With
+    /// --hardware, findings say by how much a change would help
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) weights: Option<String>,
+    /// The hardware class that each replica runs on, and how many of them it has: l4x2. `pilotage plan hardware` lists
+    /// them
+    #[arg(long, value_name = "ID[xN]")]
+    pub(crate) hardware: Option<String>,
+    /// Accelerators that divide each layer there
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) tensor_parallel: Option<u32>,
     /// A file with the key: the admin key of the gateway, or Prometheus' bearer token
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
@@ -86,7 +98,7 @@ Examples:
   pilotage triage --url http://gw:9901 --key-file admin.key --model llama --window 1m
   pilotage triage --prometheus http://prometheus:9090 --selector 'namespace=\"llm\"' --before 1d
   vllm bench serve --model m --request-rate 4 --save-result --save-detailed --result-filename r4.json
-  pilotage triage --bench r1.json r2.json r4.json -o json";
+  pilotage triage --bench r1.json r2.json r4.json --weights hf:Qwen/Qwen2.5-7B-Instruct --hardware rtx-4090";
 
 /// A time that may be hours or days.
 fn long(text: &str) -> Result<Duration, String> {

@@ -274,7 +274,9 @@ fn signatures() -> String {
                 rests on, what to change, and what would show that it is wrong.\n\n";
     let worlds = "## How often each is found\n\nFor each signature the simulator has a world in which its cause is at \
                   work: a fault, a setting, a workload, another machine, and never a measure that is written down. What is \
-                  seen of it (pages of metrics, records, the gateway's status) is triaged as that of a running system is. \
+                  seen of it (pages of metrics, records, the gateway's status) is triaged as that of a running system is, \
+                  with what `pilotage up` says there of settings, weights and hardware, or `--weights` and `--hardware` \
+                  elsewhere; without, findings that need a roofline are not made, and by how much a change helps is not said. \
                   Counted is the verdict, with each of some seeds; `cargo run -p pilotage-sim --example trouble` \
                   plays them all. How often it is right about systems that nobody made for it is not known.\n\n";
     format!(

@@ -139,7 +139,9 @@ impl Gateway {
     pub(crate) async fn lanes_status(&self) -> Vec<LaneStatus> {
         let mut lanes = Vec::new();
         for lane in self.table().lanes() {
+            let planned = lane.config.planned();
             let Some(mut lane) = lane.handle.status().await else { continue };
+            lane.planned = planned;
             let directory = self.inner.directory.read();
             for tenant in &mut lane.tenants {
                 directory.show(tenant);

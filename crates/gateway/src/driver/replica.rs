@@ -2,6 +2,7 @@
 
 use pilotage_core::Capacity;
 use pilotage_core::traffic::Name;
+use pilotage_lens::triage::evidence::Accelerator;
 use pilotage_shell::client::Client;
 use pilotage_shell::secret::Secret;
 use pilotage_wire::dialect::{Dialect, Own};
@@ -31,6 +32,8 @@ pub struct Replica {
     pub hardware: Option<Name>,
     /// Its accelerators, on all of its nodes; one for a processor.
     pub accelerators: u32,
+    /// What one of them can do by its data sheet, where there is one.
+    pub sheet: Accelerator,
     /// What it costs an hour, in millionths of the currency's unit, where its Fleet or manifest says so.
     pub micros_per_hour: Option<u64>,
     /// What its accelerators are found by: their numbers or UUIDs on this machine.
@@ -88,6 +91,7 @@ impl Replica {
             runtime_version: None,
             hardware: None,
             accelerators: 1,
+            sheet: Accelerator::default(),
             micros_per_hour: None,
             devices: Vec::new(),
             pod: None,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use pilotage_core::queue::Entitlement;
 use pilotage_core::{FailureKind, Fleet, InitialSpeed, ReplicaId, RequestId, Span};
+use pilotage_lens::triage::evidence::{Accelerator, Planned};
 use serde::Serialize;
 
 use super::{Driver, Known, PodName};
@@ -18,6 +19,9 @@ pub(crate) struct LaneStatus {
     /// Who has what.
     pub(crate) tenants: Vec<TenantStatus>,
     pub(crate) speed: SpeedStatus,
+    /// What manifests and weights say of all of its replicas, filled in by whoever knows them.
+    #[serde(skip_serializing_if = "Planned::is_empty")]
+    pub(crate) planned: Planned,
 }
 
 /// What a replica of which nothing is known is taken for.
@@ -67,6 +71,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) hardware: Option<String>,
     /// Its accelerators; one for a processor.
     pub(crate) accelerators: u32,
+    /// What one of them can do by its data sheet.
+    pub(crate) accelerator: Accelerator,
     /// What it costs an hour, where its Fleet or manifest says so.
     pub(crate) price_per_hour: Option<f64>,
     /// Numbers or UUIDs of its accelerators, on this machine.
@@ -133,6 +139,7 @@ impl Driver {
                     url: known.replica.url.clone(),
                     hardware: known.replica.hardware.as_ref().map(ToString::to_string),
                     accelerators: known.replica.accelerators,
+                    accelerator: known.replica.sheet.clone(),
                     price_per_hour: known.replica.micros_per_hour.map(|micros| micros as f64 / 1e6),
                     devices: known.replica.devices.clone(),
                     pod: known.replica.pod.clone(),
@@ -156,6 +163,7 @@ impl Driver {
             replicas,
             tenants: tenants(queue.entitlements(), self.scheduler.fleet()),
             speed: SpeedStatus::from(self.scheduler.speed()),
+            planned: Planned::default(),
         }
     }
 }

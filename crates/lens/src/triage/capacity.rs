@@ -194,7 +194,8 @@ impl Bounds {
         let blocks = product(config.num_gpu_blocks, config.block_size);
         self.kv_tokens = blocks.or_else(|| {
             let memory = replica.accelerator.memory_bytes? * config.gpu_memory_utilization?;
-            let free = (memory - OVERHEAD_BYTES) * accelerators(replica) - dims.weight_bytes?;
+            let weights = dims.resident_bytes.or(dims.weight_bytes)?;
+            let free = (memory - OVERHEAD_BYTES) * accelerators(replica) - weights;
             ratio(Some(free.max(0.0)), self.kv_token_bytes)
         });
         // An answer grows evenly while it is computed, so that it is half there at a mean.
@@ -205,7 +206,7 @@ impl Bounds {
     fn roofline(&mut self, replica: &Replica) {
         let accelerator = &replica.accelerator;
         // Stages of a pipeline read their weights one after the other; tensor ranks at once.
-        let ranks = replica.config.tensor.unwrap_or(1.0);
+        let ranks = ranks(replica);
         let bandwidth = accelerator.bandwidth_bytes_s.map(|bandwidth| bandwidth * ranks);
         let sequence = product(self.context, self.kv_token_bytes);
         let cache = product(self.running, sequence);
@@ -216,13 +217,20 @@ impl Bounds {
         let cached = ratio(replica.deltas.cached_tokens, replica.deltas.requests).unwrap_or(0.0);
         let tokens = self.input.map(|input| (input - cached).max(0.0));
         let operations = product(replica.dims.parameters, tokens).map(|pairs| 2.0 * pairs);
-        self.prefill_floor_s = ratio(operations, accelerator.flops.map(|flops| flops * ranks));
+        let is_eight = replica.dims.product_bytes.is_some_and(|bytes| bytes <= 1.0);
+        let flops = accelerator.flops_eight_bits.filter(|_| is_eight).or(accelerator.flops);
+        self.prefill_floor_s = ratio(operations, flops.map(|flops| flops * ranks));
         self.mfu = ratio(self.prefill_floor_s, self.prefill_s);
     }
 }
 
+/// Accelerators that divide each layer.
+pub(super) fn ranks(replica: &Replica) -> f64 {
+    replica.config.tensor.or(replica.accelerator.count).unwrap_or(1.0)
+}
+
 fn accelerators(replica: &Replica) -> f64 {
-    replica.config.tensor.unwrap_or(1.0) * replica.config.pipeline.unwrap_or(1.0)
+    ranks(replica) * replica.config.pipeline.unwrap_or(1.0)
 }
 
 fn product(left: Option<f64>, right: Option<f64>) -> Option<f64> {
@@ -284,6 +292,20 @@ mod tests {
         };
         check(0.75, 70.0);
         check(0.90, 185.0);
+    }
+
+    #[test]
+    fn experts_that_rest_take_memory_and_eight_bits_are_quicker() {
+        let mut replica = lab::replica(&lab::RUNS[2]);
+        let of = |replica: &Replica| Bounds::of(replica, Some(lab::WINDOW_S));
+        let before = of(&replica);
+        replica.dims.resident_bytes = replica.dims.weight_bytes.map(|bytes| bytes + 1e9);
+        let fewer = before.kv_tokens.unwrap() - of(&replica).kv_tokens.unwrap();
+        near(Some(fewer * before.kv_token_bytes.unwrap()), 1e9, 0.1);
+        replica.accelerator.flops_eight_bits = replica.accelerator.flops.map(|flops| flops * 2.0);
+        assert_eq!(of(&replica).mfu, before.mfu);
+        replica.dims.product_bytes = Some(1.0);
+        near(of(&replica).mfu, before.mfu.unwrap() / 2.0, 0.1);
     }
 
     #[test]

@@ -353,7 +353,7 @@ impl<'a> Machine<'a> {
 
 /// Tokens of a step: what the manifest says, else what runtimes of others do well with. The default of manifests
 /// is made for the embedded engine, and too few for accelerators.
-fn batch_tokens(model: &Model) -> u32 {
+pub(crate) fn batch_tokens(model: &Model) -> u32 {
     const USUAL: u32 = 2048;
     let is_said = model.spec.batch_tokens != BATCH_TOKENS_DEFAULT;
     if is_said { model.spec.batch_tokens } else { USUAL }

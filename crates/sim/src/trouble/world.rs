@@ -120,11 +120,13 @@ impl World {
                 kv_heads: Some(machine::KV_HEADS),
                 head_dim: Some(machine::HEAD_DIM),
                 kv_number_bytes: Some(2.0),
+                ..Dims::default()
             };
             replica.accelerator = Accelerator {
                 memory_bytes: Some(machine::MEMORY_BYTES),
                 bandwidth_bytes_s: Some(machine::BANDWIDTH),
                 flops: Some(machine::FLOPS),
+                ..Accelerator::default()
             };
         }
     }

@@ -17,6 +17,7 @@ use pilotage_shell::secret::Secret;
 
 use super::load::Load;
 use super::prepared::{Reached, Trust};
+use crate::sheets;
 
 /// Everything that the gateway may send requests to.
 pub(in crate::cmd) struct Fleet {
@@ -501,6 +502,7 @@ impl Up {
             runtime_version: self.place.runtime_version.map(Name::from),
             hardware: self.ground.hardware.as_deref().map(Name::from),
             accelerators: self.ground.accelerators,
+            sheet: sheets::sheet_of(self.ground.hardware.as_deref()),
             micros_per_hour: self.ground.micros_per_hour,
             devices: self.devices.clone(),
             pod: self.called.clone(),

@@ -18,6 +18,7 @@ mod prices;
 pub(in crate::cmd) mod traces;
 mod traffic;
 mod trials;
+mod weights;
 
 use axum::Router;
 use pilotage_core::traffic::Zone;
@@ -51,6 +52,7 @@ pub(in crate::cmd) use current::Current;
 pub(in crate::cmd) use fleet::Fleet;
 pub(in crate::cmd) use listen::{bind, certificates, entrance};
 pub(in crate::cmd) use traffic::{Keys, has_local};
+pub(in crate::cmd) use weights::Weights;
 
 use traffic::gateway_config;
 

@@ -17,8 +17,9 @@ use pilotage_plan::scaling::goals;
 use pilotage_plan::{CapabilitySpec, Lane, Plan, Route, Timestamp};
 use pilotage_shell::secret::{KeyHash, Secret};
 
-use crate::calibrations;
+use super::Weights;
 use crate::installation::Installation;
+use crate::{calibrations, sheets};
 
 /// The tenant whose key is made and shown; who everybody is where no Tenant is defined.
 const LOCAL: &str = "local";
@@ -35,6 +36,8 @@ pub(in crate::cmd) struct Keys {
     pub(in crate::cmd) media_hosts: Vec<String>,
     /// Where calibrations of Models are kept.
     pub(in crate::cmd) installation: Installation,
+    /// What the weights of Models are.
+    pub(in crate::cmd) weights: Weights,
 }
 
 /// What the gateway serves, for whom.
@@ -51,6 +54,7 @@ pub(in crate::cmd) fn gateway_config(plan: &Plan, keys: &Keys) -> GatewayConfig 
             tracing::info!(model = %one.name, measured = %found.measured, "the calibration that was kept is taken");
             config.scheduler.initial = calibrations::initial_speed(&found.fit.pace);
         }
+        config.dims = keys.weights.of(plan, &one.name);
         config
     };
     GatewayConfig {
@@ -239,6 +243,7 @@ fn lane(lane: &Lane) -> LaneConfig {
         regions: regions(lane),
         rest: lane.rest_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         goals: lane.scaling.as_ref().map_or_else(|| Policy::default().goals, goals),
+        planned: sheets::planned(lane),
         ..LaneConfig::named(lane.name.clone(), lane.context_tokens)
     }
 }
@@ -429,7 +434,9 @@ spec: {targets: [{model: big}], adapter: law, retries: {attemptsMax: 1, percent:
         let admin = Secret::new("a".to_owned());
         let installation = Installation::at(Some("none".into())).unwrap();
         let media_hosts = Vec::new();
-        gateway_config(&plan, &Keys { local: None, admin, open: false, media_hosts, installation })
+        let weights = Weights::default();
+        let keys = Keys { local: None, admin, open: false, media_hosts, installation, weights };
+        gateway_config(&plan, &keys)
     }
 
     #[test]
@@ -530,6 +537,7 @@ spec: {targets: [{model: big}], adapter: law, retries: {attemptsMax: 1, percent:
                 open: false,
                 media_hosts: Vec::new(),
                 installation: Installation::at(Some(folder.path().to_owned())).unwrap(),
+                weights: Weights::default(),
             };
             let config = gateway_config(&plan, &keys);
             let gateway = Gateway::new(config, Clock::start(), Metrics::new()).unwrap();

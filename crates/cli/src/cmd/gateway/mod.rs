@@ -20,7 +20,7 @@ use pilotage_shell::secret::Secret;
 use pilotage_shell::{signals, telemetry};
 use pilotage_watch::{Purpose, Scope, Watching};
 
-use super::front::{Face, Keys, bind, certificates, entrance, metrics, traces};
+use super::front::{Face, Keys, Weights, bind, certificates, entrance, metrics, traces};
 use crate::args::Gateway;
 use crate::exit::Wrong;
 use crate::installation::{Installation, key_from_env};
@@ -130,6 +130,8 @@ fn keys(args: &Gateway, installation: &Installation) -> anyhow::Result<Keys> {
         open: false,
         media_hosts: args.front.media_hosts.clone(),
         installation: installation.clone(),
+        // Weights are in their pods; a gateway asks no hub for them.
+        weights: Weights::default(),
     })
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod fetch;
 mod gateway;
+mod known;
 mod prometheus;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ type Seen = (Option<String>, Evidence);
 
 /// Says what is wrong, and ends with 1 where anything is.
 pub(crate) async fn run(args: Triage) -> anyhow::Result<()> {
+    let told = known::told(&args).await?;
     let mut seen = seen(&args).await?;
     if seen.len() > 1 {
         alone(&args, &seen)?;
@@ -31,6 +33,7 @@ pub(crate) async fn run(args: Triage) -> anyhow::Result<()> {
         let before = Box::new(read(path)?);
         seen.iter_mut().for_each(|(_, evidence)| evidence.baseline = Some(before.clone()));
     }
+    seen.iter_mut().for_each(|(_, evidence)| known::tell(evidence, &told));
     if let Some(path) = &args.save {
         let saved = serde_json::to_vec_pretty(&seen[0].1)?;
         std::fs::write(path, saved).with_context(|| format!("cannot write {}", path.display()))?;
@@ -78,6 +81,7 @@ fn alone(args: &Triage, seen: &[Seen]) -> Result<(), Wrong> {
     let flag = match args {
         Triage { save: Some(_), .. } => "--save",
         Triage { baseline: Some(_), .. } => "--baseline",
+        Triage { weights: Some(_), .. } => "--weights",
         Triage { output: Format::Json, .. } => "-o json",
         _ => return Ok(()),
     };

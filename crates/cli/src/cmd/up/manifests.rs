@@ -77,7 +77,7 @@ pub(super) async fn asked(
 }
 
 /// What the weights of a source are, from this machine where they are here.
-async fn facts(source: WeightsSource) -> anyhow::Result<ModelFacts> {
+pub(crate) async fn facts(source: WeightsSource) -> anyhow::Result<ModelFacts> {
     let kept = if source.is_local() { None } else { store::open()?.kept(&source) };
     let source =
         kept.map_or(source, |path| WeightsSource::File { path: path.display().to_string() });

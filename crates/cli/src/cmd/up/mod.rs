@@ -31,7 +31,7 @@ use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output;
 use facts::Known;
-pub(crate) use manifests::read as texts;
+pub(crate) use manifests::{facts, read as texts};
 use prepare::Material;
 use serving::Serving;
 use setup::Setup;

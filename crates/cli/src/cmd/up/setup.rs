@@ -14,7 +14,7 @@ use pilotage_shell::secret::Secret;
 
 use crate::args::Up;
 use crate::cmd::front::prepared::Prepared;
-use crate::cmd::front::{Keys, metrics};
+use crate::cmd::front::{Keys, Weights, metrics};
 use crate::installation::{Installation, key_from_env};
 use crate::store;
 
@@ -72,6 +72,7 @@ impl Setup {
                 open: args.no_keys,
                 media_hosts: args.front.media_hosts.clone(),
                 installation: installation.clone(),
+                weights: Weights::read(clock),
             },
             machine,
             installation: installation.clone(),

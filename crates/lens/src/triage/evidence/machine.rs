@@ -7,8 +7,13 @@ group! {
         memory_bytes: f64,
         /// Bytes that it reads in a second.
         bandwidth_bytes_s: f64,
-        /// Operations in a second, dense, at the model's precision.
+        /// Operations in a second, dense, at the model's precision, or with 16 bits where there is another for
+        /// fewer.
         flops: f64,
+        /// Operations in a second, dense, with eight bits.
+        flops_eight_bits: f64,
+        /// How many a replica has; they divide each layer where its settings do not say otherwise.
+        count: f64,
     }
 }
 

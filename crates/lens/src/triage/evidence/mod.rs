@@ -19,17 +19,26 @@ macro_rules! group {
         pub struct $name {
             $($(#[$what])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$type>,)*
         }
+
+        impl $name {
+            /// The same, with what is unknown here as it is there.
+            pub fn or(&self, other: &Self) -> Self {
+                Self { $($field: self.$field.clone().or_else(|| other.$field.clone()),)* }
+            }
+        }
     };
 }
 pub(super) use group;
 
 mod gateway;
 mod machine;
+mod planned;
 mod replica;
 mod run;
 
 pub use gateway::{Gateway, PhaseSeconds, Traffic};
 pub use machine::{Accelerator, Gpu, Host};
+pub use planned::Planned;
 pub use replica::{Config, Deltas, Dims, Gauges, Replica, Role, Runtime, Start, Times};
 pub use run::Run;
 

@@ -142,6 +142,11 @@ group! {
         parameters: f64,
         /// Bytes of weights that a step reads; for a mixture of experts those of one token.
         weight_bytes: f64,
+        /// Bytes of all weights, which stay in memory; where unknown, those that a step reads.
+        resident_bytes: f64,
+        /// Bytes of a number in matrix products: two, or one where weights and what they are multiplied by have
+        /// eight bits.
+        product_bytes: f64,
         /// Layers.
         layers: f64,
         /// Heads of keys and values in each.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::super::evidence::{Goals, Role, Runtime};
+use super::super::evidence::{Accelerator, Planned, Role, Runtime};
 use super::super::finding::Report;
 use super::page::Looks;
 use super::record::Ended;
@@ -39,6 +39,8 @@ pub struct LaneSeen {
     pub queue: QueueSeen,
     /// Where it may go.
     pub replicas: Vec<ReplicaSeen>,
+    /// What manifests and weights say of all of them.
+    pub planned: Planned,
 }
 
 /// What waits.
@@ -65,6 +67,10 @@ pub struct ReplicaSeen {
     pub in_flight: Option<f64>,
     /// Milliseconds since it said something about itself.
     pub report_age_ms: Option<f64>,
+    /// How many accelerators it has.
+    pub accelerators: Option<f64>,
+    /// What one of them can do.
+    pub accelerator: Accelerator,
 }
 
 /// What is wanted of a model.
@@ -99,6 +105,8 @@ pub struct Collector {
     gateway: Looks,
     replicas: BTreeMap<String, Looks>,
     health: BTreeMap<String, (bool, f64)>,
+    /// Of each lane what is planned, and of its replicas by their names; as the newest look has it.
+    planned: BTreeMap<String, (Planned, BTreeMap<String, Planned>)>,
 }
 
 impl Collector {
@@ -110,6 +118,7 @@ impl Collector {
         for lane in &status.lanes {
             self.note_lane(at_s, lane);
         }
+        self.planned = status.lanes.iter().map(|lane| (lane.name.clone(), planned(lane))).collect();
         for (model, scaling) in &status.scaling {
             if let Some(awake) = scaling.awake {
                 self.status.put(at_s, "wanted", &[("lane", model)], awake);
@@ -183,8 +192,8 @@ impl Collector {
             from_s,
             until_s: self.last_s,
             failures: Some(self.failures),
-            goals: Goals::default(),
-            replicas: self.watched(&seen, records.as_deref()),
+            goals: self.planned.get(lane).map(|(of, _)| of.goals.clone()).unwrap_or_default(),
+            replicas: self.watched(lane, &seen, records.as_deref()),
             gateway: self.gateway_of(lane),
             cluster: cluster(&seen),
             queued: seen.gauge(&["queued"], None),
@@ -223,7 +232,8 @@ impl Collector {
         }
     }
 
-    fn watched(&self, seen: &Seen<'_>, records: Option<&[Ended]>) -> Vec<Watched> {
+    fn watched(&self, lane: &str, seen: &Seen<'_>, records: Option<&[Ended]>) -> Vec<Watched> {
+        let planned = self.planned.get(lane);
         let mut names: Vec<String> =
             seen.0.iter().filter_map(|one| one.labels.get("replica").cloned()).collect();
         names.sort();
@@ -248,6 +258,10 @@ impl Collector {
                 health: self.health.get(&name).copied(),
                 series: self.replicas.get(&name).map(Looks::series).unwrap_or_default(),
                 version: None,
+                // One that came or went meanwhile is as its lane says.
+                planned: planned
+                    .map(|(of, replicas)| replicas.get(&name).unwrap_or(of).clone())
+                    .unwrap_or_default(),
                 name,
             }
         };
@@ -271,6 +285,18 @@ fn cluster(seen: &Seen<'_>) -> Vec<Series> {
         wanted.extend(renamed("up", "pilotage_replicas_up"));
     }
     wanted
+}
+
+/// What is planned of a lane, and of each of its replicas: that, with what it runs on.
+fn planned(lane: &LaneSeen) -> (Planned, BTreeMap<String, Planned>) {
+    let of = |one: &ReplicaSeen| {
+        let mut own = lane.planned.clone();
+        own.accelerator = one.accelerator.or(&own.accelerator);
+        own.accelerator.count = one.accelerators;
+        (one.name.clone(), own)
+    };
+    let replicas = lane.replicas.iter().take(super::REPLICAS_MAX).map(of).collect();
+    (lane.planned.clone(), replicas)
 }
 
 /// The server of that name in records.
@@ -376,6 +402,71 @@ mod tests {
         assert_eq!((evidence.cluster.desired, evidence.cluster.ready), (Some(3.0), Some(2.0)));
         assert_eq!(evidence.cluster.short_s, Some(95.0));
         assert_eq!(evidence.gateway.traffic.requests, None);
+    }
+
+    /// Two full engines of four places each on an RTX 4090, of which the gateway's plan says what they run, on what,
+    /// for whom; or says nothing.
+    fn full(is_planned: bool) -> super::super::super::Evidence {
+        let lab = super::super::super::scenarios::lab::replica(
+            &super::super::super::scenarios::lab::RUNS[2],
+        );
+        let mut collector = Collector::default();
+        for at in 0..13 {
+            let mut status = StatusSeen { scaling: BTreeMap::new(), ..status(6, 4) };
+            status.lanes[1].replicas.iter_mut().for_each(|one| one.places = Some(4.0));
+            if is_planned {
+                let mut planned = Planned { dims: lab.dims.clone(), ..Planned::default() };
+                planned.config.max_num_seqs = Some(4.0);
+                planned.goals.tpot_s = Some(0.05);
+                status.lanes[1].planned = planned;
+                for one in &mut status.lanes[1].replicas {
+                    one.accelerator = lab.accelerator.clone();
+                    one.accelerators = Some(1.0);
+                }
+            }
+            let page = format!(
+                "vllm:num_requests_running 4\nvllm:num_requests_waiting 3\nvllm:kv_cache_usage_perc 0.1\n\
+                 vllm:cache_config_info{{block_size=\"16\",num_gpu_blocks=\"3000\",cache_dtype=\"auto\"}} 1\n\
+                 vllm:request_success_total{{finished_reason=\"stop\"}} {}\n\
+                 vllm:prompt_tokens_total {}\nvllm:generation_tokens_total {}\n\
+                 vllm:request_time_per_output_token_seconds_sum {}\n\
+                 vllm:request_time_per_output_token_seconds_count {}\n\
+                 vllm:request_prefill_time_seconds_sum {}\nvllm:request_prefill_time_seconds_count {}\n",
+                at * 9,
+                at * 9 * 512,
+                at * 9 * 128,
+                f64::from(at * 9) * 0.0181,
+                at * 9,
+                f64::from(at * 9) * 0.035,
+                at * 9
+            );
+            let pages = [("a".to_owned(), page.clone()), ("b".to_owned(), page)];
+            let at_s = 1e9 + 5.0 * f64::from(at);
+            collector.look(Look { at_s, status: &status, page: None, replicas: &pages }, 600.0);
+        }
+        collector.observed("m", Some(&records(60))).evidence()
+    }
+
+    #[test]
+    fn what_is_planned_says_by_how_much_more_places_help() {
+        let said = |is_planned: bool| {
+            let evidence = full(is_planned);
+            let report = super::super::super::triage(&evidence);
+            let found = report.findings.iter().find(|one| one.id == "S01").unwrap();
+            (evidence, found.fix.predicted.clone())
+        };
+        let (evidence, predicted) = said(true);
+        for one in &evidence.replicas {
+            assert_eq!((one.dims.layers, one.accelerator.count), (Some(28.0), Some(1.0)));
+            assert_eq!(one.accelerator.bandwidth_bytes_s, Some(1008e9));
+            assert_eq!(one.config.num_gpu_blocks, Some(3000.0), "what it says itself is kept");
+        }
+        assert_eq!(evidence.goals.tpot_s, Some(0.05));
+        assert!(predicted.contains("times the requests"), "{predicted}");
+        assert!(predicted.contains("then KV cache limits"), "{predicted}");
+        let (evidence, predicted) = said(false);
+        assert_eq!(evidence.replicas[0].accelerator.bandwidth_bytes_s, None);
+        assert!(predicted.contains("double again"), "{predicted}");
     }
 
     /// Reports that stopped coming, with all picks of an interval to one replica or spread over both.

@@ -108,7 +108,7 @@ fn runtime(seen: &Seen<'_>) -> Option<Runtime> {
 pub(super) fn replica(watched: &Watched, window_s: f64, until_s: f64) -> Replica {
     let seen = Seen(&watched.series);
     let (gauges, deltas) = (gauges(watched, &seen), deltas(&seen));
-    Replica {
+    let mut replica = Replica {
         name: watched.name.clone(),
         role: watched.role,
         runtime: watched.runtime.or_else(|| runtime(&seen)),
@@ -122,7 +122,9 @@ pub(super) fn replica(watched: &Watched, window_s: f64, until_s: f64) -> Replica
         gauges,
         deltas,
         ..Replica::default()
-    }
+    };
+    replica.complete(&watched.planned);
+    replica
 }
 
 fn gauges(watched: &Watched, seen: &Seen<'_>) -> Gauges {

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pilotage_core::Span;
 
 use super::Evidence;
-use super::evidence::{Alerts, Goals, Replica, Role, Runtime, Sight};
+use super::evidence::{Alerts, Goals, Planned, Replica, Role, Runtime, Sight};
 
 pub use collect::{Collector, LOOKS_MAX, LaneSeen, Look, REPORTS_EVERY_S, ReplicaSeen, StatusSeen};
 pub use deployment::{Deployment, deployments};
@@ -50,6 +50,8 @@ pub struct Watched {
     pub in_flight: Option<f64>,
     /// Whether it says that it is well, and how many seconds it took to say so.
     pub health: Option<(bool, f64)>,
+    /// What its plan and the data sheet of its hardware say.
+    pub planned: Planned,
     /// Its own metrics, and those of its accelerators and its container.
     pub series: Vec<Series>,
 }

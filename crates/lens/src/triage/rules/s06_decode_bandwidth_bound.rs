@@ -1,7 +1,7 @@
 //! Each token takes as long as reading the weights and the cache once: no setting makes it quicker.
 
 use super::{Case, Facts, Fix, Knob, Outcome, Phase, Rule, Severity, Tier, above, below, ratio};
-use crate::triage::capacity::{BANDWIDTH_FULL, FULL};
+use crate::triage::capacity::{BANDWIDTH_FULL, FULL, ranks};
 use crate::triage::whatif::smaller_weights;
 
 pub(super) const RULE: Rule = Rule {
@@ -48,7 +48,7 @@ fn check(facts: &Facts<'_>) -> Outcome {
 fn fix(facts: &Facts<'_>) -> Fix {
     let replica = facts.evidence.replicas.first();
     let weights = replica.and_then(|one| one.dims.weight_bytes);
-    let ranks = replica.and_then(|one| one.config.tensor).unwrap_or(1.0);
+    let ranks = replica.map_or(1.0, ranks);
     let bandwidth =
         replica.and_then(|one| one.accelerator.bandwidth_bytes_s).map(|all| all * ranks);
     let smaller = smaller_weights(facts.typical(), weights, bandwidth);

@@ -69,11 +69,13 @@ pub(in crate::triage) fn replica(run: &Measured) -> Replica {
         kv_heads: Some(4.0),
         head_dim: Some(128.0),
         kv_number_bytes: Some(2.0),
+        ..Dims::default()
     };
     replica.accelerator = Accelerator {
         memory_bytes: Some(24_564.0 * 1024.0 * 1024.0),
         bandwidth_bytes_s: Some(1008e9),
         flops: Some(165e12),
+        ..Accelerator::default()
     };
     replica.gauges.running = Some(run.decoding);
     replica.gauges.waiting = Some(waiting);

@@ -118,11 +118,13 @@ fn replica(number: usize) -> Replica {
             kv_heads: Some(8.0),
             head_dim: Some(128.0),
             kv_number_bytes: Some(2.0),
+            ..Dims::default()
         },
         accelerator: Accelerator {
             memory_bytes: Some(80e9),
             bandwidth_bytes_s: Some(3.35e12),
             flops: Some(989e12),
+            ..Accelerator::default()
         },
         gpus: vec![gpu()],
         host: Host {

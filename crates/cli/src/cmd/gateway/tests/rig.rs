@@ -181,6 +181,7 @@ impl Rig {
             open: false,
             media_hosts: Vec::new(),
             installation: installation.clone(),
+            weights: Weights::default(),
         };
         let place = Place {
             pod: Some("gateway-0".to_owned()),

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::capacity::{Bounds, Limit};
+use super::evidence::ratio;
 
 /// Most places that are proposed: as many as a manifest allows (`spec.parallel`), and as many as
 /// vLLM has where nothing is said.
@@ -18,6 +19,10 @@ const GAIN_MIN: f64 = 1.2;
 
 /// And while steps do not take this many times as long as they do.
 const STEP_GROWTH_MAX: f64 = 1.5;
+
+/// A server cannot end more requests than its places allow: from so much more on, what a prompt is said to take is
+/// too much, as where every request of a benchmark waited.
+const RATE_MAX: f64 = 1.15;
 
 /// Where nothing says how many sequences the KV cache holds: enough to see whether steps get slower.
 const BLIND_FACTOR: f64 = 4.0;
@@ -97,7 +102,20 @@ pub fn smaller_weights(
 
 /// Seconds of the accelerator for one request in a batch of that many.
 fn busy(bounds: &Bounds, batch: f64) -> Option<f64> {
-    Some(bounds.prefill_s? + bounds.output? * step(bounds, batch)? / batch)
+    Some(prefill(bounds)? + bounds.output? * step(bounds, batch)? / batch)
+}
+
+/// What a prompt takes. Where more requests end than that would let, it is what Little's law leaves beside their
+/// answers of the time that they are in the batch, but no less than arithmetic needs.
+fn prefill(bounds: &Bounds) -> Option<f64> {
+    let said = bounds.prefill_s?;
+    if ratio(bounds.rps, bounds.slots_rps).is_none_or(|share| share <= RATE_MAX) {
+        return Some(said);
+    }
+    let inside = ratio(bounds.running, bounds.rps)?;
+    let left =
+        (inside - bounds.output? * bounds.step_s?).max(bounds.prefill_floor_s.unwrap_or(0.0));
+    Some(said.min(left))
 }
 
 /// A step of a batch of that many.
@@ -134,6 +152,19 @@ mod tests {
         assert!((5.0..6.0).contains(&more.gain.unwrap()), "{more:?}");
         let more = more_slots(&bounds(0.90)).unwrap();
         assert_eq!((more.to, more.next), (128.0, Some(Limit::Kv)));
+    }
+
+    /// In a run where all wait, the quickest first token is no measure of a prompt.
+    #[test]
+    fn waiting_is_not_taken_for_prompts() {
+        let alone = more_slots(&bounds(0.75)).unwrap();
+        let mut replica = lab::replica(&lab::RUNS[2]);
+        replica.config.gpu_memory_utilization = Some(0.75);
+        let prompts = &mut replica.times.prefill;
+        prompts.seconds = prompts.count.map(|count| count * 6.5);
+        let waited = more_slots(&Bounds::of(&replica, Some(lab::WINDOW_S))).unwrap();
+        assert_eq!((waited.to, waited.next), (alone.to, alone.next));
+        assert!(waited.gain.unwrap() > 4.0, "{waited:?}");
     }
 
     #[test]

@@ -214,10 +214,10 @@ pub struct Record {
     /// All of it.
     #[serde(rename = "t_total_ms", with = "millis")]
     pub total: Span,
-    /// Time to the first token.
+    /// Time to the first token, of a stream.
     #[serde(rename = "ttft_ms", with = "millis::optional")]
     pub ttft: Option<Span>,
-    /// Mean time between tokens.
+    /// Mean time between tokens, of a stream.
     #[serde(rename = "tpot_ms", with = "millis::optional")]
     pub tpot: Option<Span>,
     /// The gaps between tokens, of a stream.

@@ -16,9 +16,9 @@ pub struct Sample {
     pub input: u64,
     /// Tokens of the answer.
     pub output: u64,
-    /// Until the first token, from when it was sent to a replica.
+    /// Until the first token, from when it was sent to a replica; until the end, of what has no tokens.
     pub ttft: Option<Span>,
-    /// For each further token.
+    /// For each further token; for each, of an answer in one piece.
     pub tpot: Option<Span>,
     /// From its arrival to its end.
     pub total: Span,

@@ -89,9 +89,15 @@ async fn a_copy_is_the_same_request_for_another_model() {
     };
     assert_eq!(count(&gateway, &output("mirrored_", "trial")).await, 5);
     assert_eq!(count(&gateway, &output("", "trial")).await, 0);
+    // It came in one piece: nobody saw its first token.
+    assert_eq!(first_tokens(&gateway).await, [0, 0]);
+}
+
+/// Answers of the trial that showed when they began: of copies, and of requests.
+async fn first_tokens(gateway: &Gateway) -> [u64; 2] {
     let ttft = "time_to_first_token_seconds_count{lane=\"trial\"}";
-    assert_eq!(count(&gateway, &format!("pilotage_mirrored_{ttft}")).await, 1);
-    assert_eq!(count(&gateway, &format!("pilotage_{ttft}")).await, 0);
+    let copies = count(gateway, &format!("pilotage_mirrored_{ttft}")).await;
+    [copies, count(gateway, &format!("pilotage_{ttft}")).await]
 }
 
 #[tokio::test]
@@ -110,6 +116,7 @@ async fn a_stream_is_copied_as_a_stream() {
     until_copied(&gateway, "ok", 1).await;
     let tpot = "pilotage_mirrored_time_per_output_token_seconds_count{lane=\"trial\"}";
     assert_eq!(count(&gateway, tpot).await, 1);
+    assert_eq!(first_tokens(&gateway).await, [1, 0]);
 }
 
 #[tokio::test]

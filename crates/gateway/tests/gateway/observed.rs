@@ -10,6 +10,9 @@ use axum::http::Request;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 
+/// Where an engine's answer comes from.
+type Feed = tokio::sync::mpsc::UnboundedSender<Result<Bytes, std::io::Error>>;
+
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -80,6 +83,37 @@ async fn counters_are_there_before_they_count() {
         }
     }
     assert!(metrics.contains("pilotage_time_to_first_token_seconds_count{lane=\"lane\"} 0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_streams_have_a_first_token_that_may_be_late() {
+    let engine = engine().await;
+    let mut config = config();
+    config.lanes[0].scheduler.health = None;
+    let gateway = gateway(config, &[&engine]);
+    let series = ["pilotage_slo_requests_total", "pilotage_slo_misses_total"]
+        .map(|name| format!("{name}{{lane=\"lane\",band=\"standard\",objective=\"ttft\"}}"));
+    let times = "pilotage_time_to_first_token_seconds_count{lane=\"lane\"}".to_owned();
+    let prompt = r#"{"model":"public","messages":[]}"#;
+    let whole = r#"{"choices":[{"finish_reason":"stop","message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":5}}"#;
+    let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    let check = async |request: &str, feed: Feed, piece: &'static str, expect: u32| {
+        let late = async {
+            tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+            feed.send(Ok(piece.into())).unwrap();
+            drop(feed);
+        };
+        let read = async { text(send(&gateway, chat(request)).await).await };
+        let (body, ()) = tokio::join!(read, late);
+        assert!(body.contains("choices"), "{body}");
+        let metrics = metrics(&gateway).await;
+        for series in series.iter().chain([&times]) {
+            let line = format!("{series} {expect}\n");
+            assert!(metrics.contains(&line), "{line} in {metrics}");
+        }
+    };
+    check(prompt, engine.slow(), whole, 0).await;
+    check(&prompt.replacen('{', "{\"stream\":true,", 1), engine.stream(), stream, 1).await;
 }
 
 #[tokio::test(start_paused = true)]

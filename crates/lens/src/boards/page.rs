@@ -12,7 +12,7 @@ pub fn page() -> String {
          Prometheus reads the rules as a file (`rule_files: [rules.yaml]`), or from a `PrometheusRule` with the same `groups`. It scrapes `/metrics` of the admin\n\
          listener, which asks for the admin key (`authorization: { credentials_file: admin.key }`). Grafana reads the boards of `deploy/grafana` as they are: import the files, or\n\
          give them to its provisioning.\n\n\
-         An objective is what a Model promises its bands: that requests are answered, how soon answers begin (`ttftMs`), and how quickly they come (`tpotMs`). Of\n\
+         An objective is what a Model promises its bands: that requests are answered, how soon streams begin (`ttftMs`), and how quickly they come (`tpotMs`). Of\n\
          the answers 99.5 % are to be given, and 99 % of them in time. An alert says how fast that budget is used up: *fast* means that a\n\
          month's budget would be gone in two days, *slow* in five.\n\n\
          | Alert | Severity | After | Meaning |\n|---|---|---|---|\n",

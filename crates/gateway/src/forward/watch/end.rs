@@ -1,5 +1,6 @@
 //! A request's end: what it used is settled, and counted once in every place where it counts.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use pilotage_core::traffic::tally::Sample;
@@ -178,8 +179,8 @@ impl Watch {
             ran: None,
             phases,
             total: phases.total(),
-            ttft: self.timeline.ttft(),
-            // An answer in one piece shows nothing of its tokens' pace.
+            // An answer in one piece shows nothing of when its tokens came.
+            ttft: self.timeline.ttft().filter(|_| self.stream),
             tpot: self.timeline.tpot(self.tokens.output).filter(|_| self.stream),
             itl: gaps.as_ref().and_then(|gaps| gaps.itl()),
             stalls: gaps.map(|gaps| gaps.stalls().to_vec()).unwrap_or_default(),
@@ -191,18 +192,36 @@ impl Watch {
     pub(super) fn sample(&self, failed: bool, total: Span) {
         let (Some(place), Some(lane)) = (&self.place, &self.lane) else { return };
         let phases = self.timeline.phases(self.now());
-        let begun = self.timeline.ttft().is_some() && !failed;
         let Tokens { input, cached, output } = self.tokens;
+        let begun = self.timeline.ttft().is_some() && !failed;
+        let first = begun.then(|| phases.connect + phases.prefill);
+        let (ttft, tpot) = if self.stream {
+            (first, self.timeline.tpot(output).filter(|_| begun))
+        } else {
+            in_one_piece(first, output)
+        };
         let sample = Sample {
             failed,
             prefill: input.saturating_sub(cached).into(),
             input: input.into(),
             output: output.into(),
-            ttft: begun.then(|| phases.connect + phases.prefill),
-            tpot: self.timeline.tpot(output).filter(|_| begun),
+            ttft,
+            tpot,
             total,
         };
         self.gateway.inner.trials.ended(place, &lane.name, &sample);
+    }
+}
+
+/// What an answer that came in one piece, so long after it was asked for, says of its model: how long its prompt took if
+/// it has no tokens of its own, otherwise how long each of them did, with its part of the prompt.
+fn in_one_piece(took: Option<Span>, tokens: u32) -> (Option<Span>, Option<Span>) {
+    match NonZeroU32::new(tokens) {
+        Some(tokens) => {
+            let each = |took: Span| took.as_nanos() / u64::from(tokens.get());
+            (None, took.map(|took| Span::from_nanos(each(took))))
+        }
+        None => (took, None),
     }
 }
 

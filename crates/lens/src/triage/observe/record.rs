@@ -172,7 +172,12 @@ fn complete(replica: &mut Replica, own: &[&Ended]) {
         }
     };
     fill(&mut times.tpot, lasted(|one| one.tpot_ms));
-    fill(&mut times.ttft, lasted(|one| Some(one.t_connect_ms.unwrap_or(0.0) + one.t_prefill_ms?)));
+    // Of an answer in one piece all of its time is in these phases.
+    let first = |one: &Ended| {
+        one.ttft_ms?;
+        Some(one.t_connect_ms.unwrap_or(0.0) + one.t_prefill_ms?)
+    };
+    fill(&mut times.ttft, lasted(first));
     let gaps = |of: fn(&GapsSeen) -> Option<f64>| -> Vec<f64> {
         own.iter().filter_map(|one| of(one.itl.as_ref()?)).map(|ms| ms / 1e3).collect()
     };
@@ -192,6 +197,22 @@ mod tests {
 
     fn ended(value: serde_json::Value) -> Ended {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn only_streams_say_how_soon_answers_begin() {
+        let replica = |ttft: Option<f64>| {
+            let one = || {
+                ended(json!({"replica": "a", "termination": "ok", "status": 200, "output": 5,
+                    "t_connect_ms": 1.0, "t_prefill_ms": 5000.0, "ttft_ms": ttft}))
+            };
+            let records: Vec<Ended> = (0..REQUESTS_MIN).map(|_| one()).collect();
+            let mut replicas = [Replica { name: "a".to_owned(), ..Replica::default() }];
+            fill(&mut replicas, &records);
+            replicas[0].times.ttft.seconds
+        };
+        assert_eq!(replica(None), None);
+        assert_eq!(replica(Some(5001.0)), Some(5.001 * REQUESTS_MIN as f64));
     }
 
     #[test]

@@ -113,12 +113,17 @@ impl Lease {
         self.quotas.admit.lock().settle(now, self.id, part);
     }
 
-    /// Several requests had one answer, and pay for it together; what each of them was charged, in millionths.
-    pub(crate) fn settle_shared(leases: Vec<Self>, price: Price, tokens: Tokens) -> Vec<u64> {
+    /// Several requests had one answer, and pay for it together, by who came first; what each of them was charged, in
+    /// millionths.
+    pub(crate) fn settle_shared(
+        leases: BTreeMap<u64, Self>,
+        price: Price,
+        tokens: Tokens,
+    ) -> BTreeMap<u64, u64> {
         let parts = merge::split(used(price, tokens), leases.len() as u64);
-        let settled = leases.into_iter().zip(parts).map(|(lease, part)| {
+        let settled = leases.into_iter().zip(parts).map(|((number, lease), part)| {
             lease.settle_part(part);
-            part.money
+            (number, part.money)
         });
         settled.collect()
     }

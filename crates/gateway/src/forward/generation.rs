@@ -13,9 +13,9 @@ use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
-use pilotage_core::Tokens;
 use pilotage_core::traffic::Charge;
-use pilotage_lens::{Runs, Termination, Timeline};
+use pilotage_core::{Span, Tokens};
+use pilotage_lens::{Record, Runs, Termination, Timeline};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -60,8 +60,6 @@ pub(crate) struct Told {
     pub(crate) reasoning: u32,
     /// Whether the engine itself told the tokens.
     pub(crate) counted: bool,
-    /// What those who pay for it together were charged each, in millionths.
-    pub(crate) parts: Vec<u64>,
     /// How it ended.
     pub(crate) end: Option<(u16, Termination)>,
 }
@@ -98,6 +96,21 @@ impl Told {
     }
 }
 
+/// A caller that is done with it, and its record, which lacks what it is charged.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) number: u64,
+    pub(super) record: Box<Record>,
+    /// The gateway's own part of the time that it was read in.
+    pub(super) own: Span,
+}
+
+impl Gone {
+    fn charged(&mut self, parts: &BTreeMap<u64, u64>) {
+        self.record.charged = parts.get(&self.number).copied().unwrap_or(0);
+    }
+}
+
 #[derive(Debug)]
 struct State {
     told: Told,
@@ -116,8 +129,12 @@ struct State {
     waits: bool,
     /// Whether all of it is here; false when it broke off without a word.
     over: Option<bool>,
-    /// Who pays for it together.
-    purse: Vec<Lease>,
+    /// Who pays for it together, by the caller's number.
+    purse: BTreeMap<u64, Lease>,
+    /// What each of these was charged, in millionths; none until that is settled.
+    parts: Option<BTreeMap<u64, u64>>,
+    /// Those of them that left before.
+    gone: Vec<Gone>,
     /// Callers that may have on their account what it takes of engines; none once one has.
     claims: Option<BTreeSet<u64>>,
 }
@@ -136,7 +153,9 @@ impl Generation {
             open: true,
             waits: false,
             over: None,
-            purse: Vec::new(),
+            purse: BTreeMap::new(),
+            parts: None,
+            gone: Vec::new(),
             claims: Some(BTreeSet::new()),
         };
         let (changed, left) = (watch::Sender::new(()), CancellationToken::new());
@@ -180,7 +199,7 @@ impl Generation {
                 if started {
                     lease.started();
                 }
-                state.purse.push(lease);
+                state.purse.insert(id, lease);
                 None
             }
         };
@@ -196,7 +215,7 @@ impl Generation {
 
     /// The generation has its turn at a replica.
     pub(super) fn started(&self) {
-        self.state.lock().purse.iter().for_each(Lease::started);
+        self.state.lock().purse.values().for_each(Lease::started);
         self.changed.send_replace(());
     }
 
@@ -224,8 +243,29 @@ impl Generation {
     }
 
     /// Who pays together, once nobody joins any more.
-    pub(super) fn take_purse(&self) -> Vec<Lease> {
+    pub(super) fn take_purse(&self) -> BTreeMap<u64, Lease> {
         std::mem::take(&mut self.state.lock().purse)
+    }
+
+    /// What each of those was charged. Who left before is given back, with a record that says it.
+    pub(super) fn settled(&self, parts: BTreeMap<u64, u64>) -> Vec<Gone> {
+        let mut state = self.state.lock();
+        let mut gone = std::mem::take(&mut state.gone);
+        gone.iter_mut().for_each(|gone| gone.charged(&parts));
+        state.parts = Some(parts);
+        gone
+    }
+
+    /// A caller that pays together with others is done with it. Until it is settled, nobody knows what that one is charged:
+    /// its record waits; otherwise it is given back, and says so.
+    pub(super) fn leave(&self, mut gone: Gone) -> Option<Gone> {
+        let mut state = self.state.lock();
+        let Some(parts) = &state.parts else {
+            state.gone.push(gone);
+            return None;
+        };
+        gone.charged(parts);
+        Some(gone)
     }
 
     /// The answer begins.

@@ -81,9 +81,7 @@ impl Trail {
 
     /// A request ended; returns the number of its row, where there is a ledger.
     pub(crate) fn ended(&self, seat: Option<Seat>, record: Arc<Record>) -> Option<u64> {
-        if let Some(seat) = seat {
-            self.live.leave(seat);
-        }
+        self.left(seat);
         let row = self.ledger.get().map(|ledger| (ledger.add)(&record));
         self.history.add(&record);
         for sink in self.sinks.read().iter() {
@@ -96,6 +94,13 @@ impl Trail {
         access::write(record.unix_ms, &*record);
         self.recent.push(record);
         row
+    }
+
+    /// A request is over, whose record comes later.
+    pub(crate) fn left(&self, seat: Option<Seat>) {
+        if let Some(seat) = seat {
+            self.live.leave(seat);
+        }
     }
 
     /// Waits until a row is written, or for as long as the ledger may take.

@@ -73,7 +73,7 @@ fn merging() -> GatewayConfig {
     config
 }
 
-fn named(id: &str, body: &str) -> Request<Body> {
+pub(crate) fn named(id: &str, body: &str) -> Request<Body> {
     let mut request = chat(body);
     request.headers_mut().insert("x-request-id", id.parse().unwrap());
     request

@@ -13,6 +13,7 @@ use pilotage_gateway::{Gateway, GatewayConfig, Merge, Price, TenantConfig};
 use pilotage_shell::secret::KeyHash;
 use proptest::prelude::*;
 
+use crate::accounts::{Taken, named};
 use crate::support::{
     Engine, KEY, chat, config, ended, engine, gateway, metrics, send, text, until_idle,
 };
@@ -217,10 +218,11 @@ async fn one_that_leaves_does_not_stop_the_others() {
     for (charge, expect) in [(Charge::Each, 20), (Charge::First, 20), (Charge::Split, 20)] {
         let mut engine = engine().await;
         let gateway = gateway(within(charge), &[&engine]);
+        let records = Taken::of(&gateway);
         let feed = engine.stream();
-        let first = begin(&gateway, chat(STREAM));
+        let first = begin(&gateway, named("first", STREAM));
         engine.seen.recv().await.unwrap();
-        let second = begin(&gateway, chat(STREAM));
+        let second = begin(&gateway, named("second", STREAM));
         drop(first);
         let stream = whole_stream(5);
         feed.send(Ok(stream.clone().into())).unwrap();
@@ -230,6 +232,13 @@ async fn one_that_leaves_does_not_stop_the_others() {
         let prompt = if charge == Charge::Each { spent(&gateway)[0] - expect } else { 0 };
         assert_eq!(spent(&gateway)[0], expect + prompt, "{charge:?}");
         assert!(charge != Charge::Each || (5..25).contains(&prompt), "{prompt}");
+        let charged = ["first", "second"].map(|id| records.one(id).charged);
+        let parts = match charge {
+            Charge::Each => [prompt, 20],
+            Charge::First => [20, 0],
+            Charge::Split => [10, 10],
+        };
+        assert_eq!(charged, parts, "{charge:?}");
         until_nothing_is_held(&gateway, &engine).await;
     }
 }
@@ -243,10 +252,11 @@ async fn the_last_one_that_leaves_stops_the_generation() {
         config.routes[0].timeouts.idle = Duration::from_secs(600);
         config.routes[0].timeouts.total = Duration::from_secs(600);
         let gateway = gateway(config, &[&engine]);
+        let records = Taken::of(&gateway);
         let feed = engine.stream();
-        let first = begin(&gateway, chat(STREAM));
+        let first = begin(&gateway, named("first", STREAM));
         engine.seen.recv().await.unwrap();
-        let second = begin(&gateway, chat(STREAM));
+        let second = begin(&gateway, named("second", STREAM));
         feed.send(Ok(chunk("a").into())).unwrap();
         let mut second = second.await;
         second.body_mut().frame().await.unwrap().unwrap();
@@ -258,7 +268,61 @@ async fn the_last_one_that_leaves_stops_the_generation() {
         until_idle(&gateway).await;
         assert_eq!(ended(&gateway, "client_cancel").await, 2);
         assert!(spent(&gateway)[0] > 2, "{charge:?}: what was begun is paid");
+        let [first, second] = ["first", "second"].map(|id| records.one(id).charged);
+        assert_eq!(first + second, spent(&gateway)[0], "{charge:?}");
+        assert_eq!(charge == Charge::First, second == 0, "{charge:?}");
         until_nothing_is_held(&gateway, &engine).await;
+    }
+}
+
+/// Who pays a part has it in its record, whichever of them leaves and whoever is the last to go.
+#[tokio::test]
+async fn records_of_those_who_left_say_what_their_own_tenant_paid() {
+    for leaves in 0..3 {
+        let mut engine = engine().await;
+        let config = merging(Merge { across_tenants: true, charge: Charge::Split });
+        let gateway = gateway(config, &[&engine]);
+        let records = Taken::of(&gateway);
+        let feed = engine.stream();
+        let of = |key: &str, id: &str| {
+            let mut request = by(key, STREAM);
+            request.headers_mut().insert("x-request-id", id.parse().unwrap());
+            request
+        };
+        let ids = ["a", "b", "c"];
+        let mut all: Vec<Pending> = vec![begin(&gateway, of(KEY, ids[0]))];
+        engine.seen.recv().await.unwrap();
+        all.extend(ids[1..].iter().map(|id| begin(&gateway, of(OTHER, id))));
+        drop(all.remove(leaves));
+        feed.send(Ok(whole_stream(5).into())).unwrap();
+        drop(feed);
+        for pending in all {
+            text(pending.await).await;
+        }
+        let charged = ids.map(|id| records.one(id).charged);
+        assert_eq!(charged, [8, 6, 6], "{leaves} leaves");
+        assert_eq!(spent(&gateway), [8, 12]);
+    }
+}
+
+#[tokio::test]
+async fn a_lone_client_that_closes_its_stream_is_charged_in_its_record() {
+    for charge in [Charge::Each, Charge::First, Charge::Split] {
+        let mut engine = engine().await;
+        let gateway = gateway(within(charge), &[&engine]);
+        let records = Taken::of(&gateway);
+        let feed = engine.stream();
+        let alone = begin(&gateway, named("alone", STREAM));
+        engine.seen.recv().await.unwrap();
+        feed.send(Ok(chunk("a").into())).unwrap();
+        let mut alone = alone.await;
+        alone.body_mut().frame().await.unwrap().unwrap();
+        drop(alone);
+        feed.closed().await;
+        until_idle(&gateway).await;
+        let charged = records.one("alone").charged;
+        assert!(charged > 2, "{charge:?}: {charged}");
+        assert_eq!([charged, 0], spent(&gateway), "{charge:?}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! A request's end: what it used is settled, and counted once in every place where it counts.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -9,8 +10,11 @@ use pilotage_lens::trace::Reasons;
 use pilotage_lens::{Known, Ran, Record, Termination};
 
 use super::{Part, Watch};
+use crate::app::Gateway;
 use crate::driver::{Reason, Replica};
+use crate::forward::generation::{Generation, Gone};
 use crate::quotas::Lease;
+use crate::trail::Seat;
 
 impl Watch {
     /// The request is over.
@@ -19,6 +23,7 @@ impl Watch {
             return;
         }
         self.learn();
+        let shares = self.shares_price();
         let used = self.pay(termination);
         let ran = self.ran(termination, used);
         if let Part::Generation(generation) = &self.part {
@@ -47,15 +52,32 @@ impl Watch {
         let record = Record { ran, ..self.record(status, termination) };
         let record = Record { kept: self.gateway.keeps(&record), ..record };
         let own = record.phases.read.as_nanos().saturating_sub(self.body.as_nanos());
-        let counts = &self.gateway.inner.counts;
-        match self.part {
-            Part::Copy => counts.copied(&record),
-            _ => counts.count(&record, Span::from_nanos(own)),
-        }
+        let own = Span::from_nanos(own);
         if matches!(self.part, Part::Request) && self.cache.is_none() {
+            let counts = &self.gateway.inner.counts;
             counts.generated(record.lane.as_deref(), record.tokens, record.attempts);
         }
-        self.row = self.gateway.inner.trail.ended(self.seat.take(), Arc::new(record));
+        let record = match shares {
+            Some((generation, number)) => {
+                let gone = Gone { number, record: Box::new(record), own };
+                let Some(gone) = generation.leave(gone) else {
+                    return self.gateway.inner.trail.left(self.seat.take());
+                };
+                *gone.record
+            }
+            None => record,
+        };
+        self.row = leave(&self.gateway, self.seat.take(), record, own);
+    }
+
+    /// The generation that it pays for together with others, and its number among them.
+    fn shares_price(&self) -> Option<(Arc<Generation>, u64)> {
+        match &self.part {
+            Part::Caller(generation, number) if self.lease.is_none() => {
+                Some((Arc::clone(generation), *number))
+            }
+            _ => None,
+        }
     }
 
     /// What engines did for it, where its phases do not tell. What callers share is on one account: that of the first of
@@ -87,7 +109,7 @@ impl Watch {
         Known { tokens: Tokens { input, ..tokens }, stream: self.stream }
     }
 
-    /// Settles what was reserved; whether it used anything.
+    /// Settles what was reserved, with the records that wait for that; whether it used anything.
     fn pay(&mut self, termination: Termination) -> bool {
         // Whoever got an answer, or a part of one, used what it took. What failed on our side used
         // nothing, not even a place among the requests of its minute; what the client got wrong, or
@@ -104,17 +126,19 @@ impl Watch {
             Part::Generation(generation) => {
                 generation.close();
                 let (purse, price) = (generation.take_purse(), generation.told().price);
-                if used {
-                    let parts = Lease::settle_shared(purse, price, self.tokens);
-                    generation.tell(|told| told.parts = parts);
+                let parts = if used {
+                    Lease::settle_shared(purse, price, self.tokens)
+                } else {
+                    BTreeMap::new()
+                };
+                for Gone { record, own, .. } in generation.settled(parts) {
+                    leave(&self.gateway, None, *record, own);
                 }
             }
             Part::Caller(generation, _) => {
                 let price = generation.told().price;
-                match self.lease.take() {
-                    Some(lease) if used => self.charged = lease.settle_at(price, self.tokens),
-                    Some(_) => {}
-                    None => generation.tell(|told| self.charged = told.parts.pop().unwrap_or(0)),
+                if let Some(lease) = self.lease.take().filter(|_| used) {
+                    self.charged = lease.settle_at(price, self.tokens);
                 }
             }
             Part::Request | Part::Copy => {
@@ -211,6 +235,17 @@ impl Watch {
         };
         self.gateway.inner.trials.ended(place, &lane.name, &sample);
     }
+}
+
+/// A record is counted, and goes to all who keep records; the number of its row, where there is a ledger.
+fn leave(gateway: &Gateway, seat: Option<Seat>, record: Record, own: Span) -> Option<u64> {
+    let counts = &gateway.inner.counts;
+    if record.mirror {
+        counts.copied(&record);
+    } else {
+        counts.count(&record, own);
+    }
+    gateway.inner.trail.ended(seat, Arc::new(record))
 }
 
 /// What an answer that came in one piece, so long after it was asked for, says of its model: how long its prompt took if

@@ -96,6 +96,15 @@ impl Told {
     }
 }
 
+/// What a generation was, for the one of its callers that has it on its account.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) runs: Runs,
+    pub(super) tokens: Tokens,
+    /// When what of it happened; none where it never began.
+    pub(super) timeline: Option<Timeline>,
+}
+
 /// A caller that is done with it, and its record, which lacks what it is charged.
 #[derive(Debug)]
 pub(super) struct Gone {
@@ -226,7 +235,7 @@ impl Generation {
 
     /// A caller is done with it. What it took of engines, with its tokens, is on the account of one: of those who are there
     /// when it ends the one who asked first, or the last one who left before.
-    pub(super) fn claim(&self, number: u64) -> Option<(Runs, Tokens)> {
+    pub(super) fn claim(&self, number: u64) -> Option<Account> {
         let mut state = self.state.lock();
         let claims = state.claims.as_mut()?;
         claims.remove(&number);
@@ -239,7 +248,8 @@ impl Generation {
         state.claims = None;
         // Who came now would get what is on another's account already.
         state.open = false;
-        Some((state.told.runs.clone(), state.told.tokens))
+        let Told { runs, tokens, timeline, .. } = &state.told;
+        Some(Account { runs: runs.clone(), tokens: *tokens, timeline: *timeline })
     }
 
     /// Who pays together, once nobody joins any more.

@@ -192,7 +192,7 @@ impl Watch {
     /// The model did not answer, and another may: what is its own failure counts against it.
     pub(crate) fn missed(&mut self, miss: Option<&traffic::Miss>) {
         if let Some(traffic::Miss::Refused(Refusal::Exhausted { .. })) = miss {
-            self.sample(true, Span::ZERO);
+            self.sample(true, (&self.timeline, self.tokens), Span::ZERO);
         }
         if let Some(place) = &mut self.place {
             place.role = traffic::Role::Stable;

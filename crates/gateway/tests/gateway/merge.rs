@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use crate::accounts::{Taken, named};
 use crate::support::{
-    Engine, KEY, chat, config, ended, engine, gateway, metrics, send, text, until_idle,
+    Engine, KEY, chat, config, ended, engine, gateway, metrics, send, status, text, until_idle,
 };
 
 const STREAM: &str = r#"{"model":"public","stream":true,"temperature":0,"messages":[{"role":"user","content":"word word word word word word"}]}"#;
@@ -302,6 +302,33 @@ async fn records_of_those_who_left_say_what_their_own_tenant_paid() {
         let charged = ids.map(|id| records.one(id).charged);
         assert_eq!(charged, [8, 6, 6], "{leaves} leaves");
         assert_eq!(spent(&gateway), [8, 12]);
+    }
+}
+
+/// A trial hears of a generation once, whoever of its callers leaves; of one that nobody waited for nothing.
+#[tokio::test]
+async fn a_shared_answer_counts_once_for_its_model() {
+    for leaves in [None, Some(0), Some(1)] {
+        let mut engine = engine().await;
+        let gateway = gateway(within(Charge::Each), &[&engine]);
+        let feed = engine.stream();
+        let mut all: Vec<Pending> = vec![begin(&gateway, chat(STREAM))];
+        engine.seen.recv().await.unwrap();
+        all.push(begin(&gateway, chat(STREAM)));
+        if let Some(leaves) = leaves {
+            drop(all.remove(leaves));
+        }
+        feed.send(Ok(whole_stream(5).into())).unwrap();
+        drop(feed);
+        for pending in all {
+            text(pending.await).await;
+        }
+        let arm = &status(&gateway).await["routes"][0]["arms"][0];
+        let seen = ["requests", "failed", "input_tokens", "output_tokens"].map(|key| &arm[key]);
+        assert_eq!(seen, [1, 0, 10, 5], "{leaves:?} leaves: {arm}");
+        let gaps = "pilotage_inter_token_latency_seconds_count{lane=\"lane\"}";
+        // Between six events: five words, and why there are no more.
+        assert_eq!(count(&gateway, gaps).await, 5, "{leaves:?} leaves");
     }
 }
 

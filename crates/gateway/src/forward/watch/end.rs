@@ -7,14 +7,17 @@ use std::sync::Arc;
 use pilotage_core::traffic::tally::Sample;
 use pilotage_core::{Span, Tokens};
 use pilotage_lens::trace::Reasons;
-use pilotage_lens::{Known, Ran, Record, Termination};
+use pilotage_lens::{Known, Ran, Record, Termination, Timeline};
 
 use super::{Part, Watch};
 use crate::app::Gateway;
 use crate::driver::{Reason, Replica};
-use crate::forward::generation::{Generation, Gone};
+use crate::forward::generation::{Account, Generation, Gone};
 use crate::quotas::Lease;
 use crate::trail::Seat;
+
+/// What was computed for an answer, and when.
+type Computed<'a> = (&'a Timeline, Tokens);
 
 impl Watch {
     /// The request is over.
@@ -25,7 +28,9 @@ impl Watch {
         self.learn();
         let shares = self.shares_price();
         let used = self.pay(termination);
-        let ran = self.ran(termination, used);
+        let account = self.claim();
+        self.count(termination, account.as_ref());
+        let ran = self.ran(termination, used, account);
         if let Part::Generation(generation) = &self.part {
             generation.tell(|told| {
                 told.timeline = Some(self.timeline);
@@ -35,19 +40,6 @@ impl Watch {
             let lane = self.lane.as_ref().map(|lane| lane.name.as_str());
             self.gateway.inner.counts.generated(lane, self.tokens, self.attempts);
             return;
-        }
-        let total = self.now().since(self.begun());
-        // What callers share is counted once, with the generation, and what was kept not again.
-        if matches!(self.part, Part::Request | Part::Caller(_, 0))
-            && self.cache != Some("hit")
-            && let Some(failed) = outcome(termination)
-        {
-            self.sample(failed, total);
-        }
-        if let (Some(gaps), Some(lane), Part::Request | Part::Caller(_, 0)) =
-            (&self.gaps, &self.lane, &self.part)
-        {
-            self.gateway.inner.counts.gaps(&lane.name, gaps.counts());
         }
         let record = Record { ran, ..self.record(status, termination) };
         let record = Record { kept: self.gateway.keeps(&record), ..record };
@@ -80,18 +72,45 @@ impl Watch {
         }
     }
 
-    /// What engines did for it, where its phases do not tell. What callers share is on one account: that of the first of
-    /// them who is there when it ends.
-    fn ran(&mut self, termination: Termination, used: bool) -> Option<Box<Ran>> {
+    /// What callers share, for the one who has it on its account: the first of them who is there when it ends.
+    fn claim(&self) -> Option<Account> {
+        let Part::Caller(generation, number) = &self.part else { return None };
+        generation.claim(*number)
+    }
+
+    /// Counts how its model did. What callers share counts once, and what was kept not again.
+    fn count(&self, termination: Termination, account: Option<&Account>) {
+        let (timeline, tokens) = match (&self.part, account) {
+            (Part::Request, _) => (self.timeline, self.tokens),
+            (_, Some(account)) => (account.timeline.unwrap_or(self.timeline), account.tokens),
+            (_, None) => return,
+        };
+        if self.cache != Some("hit")
+            && let Some(failed) = outcome(termination)
+        {
+            let total = self.now().since(timeline.begun());
+            self.sample(failed, (&timeline, tokens), total);
+        }
+        if let (Some(gaps), Some(lane)) = (&self.gaps, &self.lane) {
+            self.gateway.inner.counts.gaps(&lane.name, gaps.counts());
+        }
+    }
+
+    /// What engines did for it, where its phases do not tell: what callers share, and what came of several attempts.
+    fn ran(
+        &mut self,
+        termination: Termination,
+        used: bool,
+        account: Option<Account>,
+    ) -> Option<Box<Ran>> {
         let now = self.now();
-        if let Part::Caller(generation, number) = &self.part {
-            let Some((mut runs, tokens)) = generation.claim(*number) else {
+        if matches!(self.part, Part::Caller(..)) {
+            let Some(Account { mut runs, tokens, .. }) = account else {
                 return Some(Box::default());
             };
             // It was the last one, and nobody waits for the rest.
             runs.finish(now, (tokens.output, Span::ZERO), false);
-            let ran = runs.ran(now, self.known(tokens));
-            return Some(Box::new(ran));
+            return Some(Box::new(runs.ran(now, self.known(tokens))));
         }
         let until = match termination {
             Termination::Ok => self.timeline.last_token().unwrap_or(now),
@@ -212,15 +231,15 @@ impl Watch {
         }
     }
 
-    /// Counts the request's end for the arm that it took.
-    pub(super) fn sample(&self, failed: bool, total: Span) {
+    /// Counts an end for the arm that it took, with what was computed for it, and when.
+    pub(super) fn sample(&self, failed: bool, (timeline, tokens): Computed<'_>, total: Span) {
         let (Some(place), Some(lane)) = (&self.place, &self.lane) else { return };
-        let phases = self.timeline.phases(self.now());
-        let Tokens { input, cached, output } = self.tokens;
-        let begun = self.timeline.ttft().is_some() && !failed;
+        let phases = timeline.phases(self.now());
+        let Tokens { input, cached, output } = tokens;
+        let begun = timeline.ttft().is_some() && !failed;
         let first = begun.then(|| phases.connect + phases.prefill);
         let (ttft, tpot) = if self.stream {
-            (first, self.timeline.tpot(output).filter(|_| begun))
+            (first, timeline.tpot(output).filter(|_| begun))
         } else {
             in_one_piece(first, output)
         };

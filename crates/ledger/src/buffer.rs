@@ -147,7 +147,7 @@ impl Buffer {
     /// The row of a record.
     pub(crate) fn row(&self, record: &Record) -> Row {
         let busy_us = self.inner.lock().busy_us(record);
-        Row::of(record, busy_us)
+        Row::of_attempts(record, &busy_us)
     }
 
     /// Nothing more comes.
@@ -204,34 +204,36 @@ impl Inner {
 
     fn fold(&mut self, record: &Record, folds_max: usize) {
         let busy_us = self.busy_us(record);
-        let sums = Row::of(record, busy_us).sums();
-        let mut key = (hour(record.unix_ms), Group::of(record));
-        if self.folds.len() >= folds_max && !self.folds.contains_key(&key) {
-            // Tenants are as many as are configured, so that this is bounded, too.
-            key.1 = key.1.coarse();
+        for (group, sums) in Row::of_attempts(record, &busy_us).shares() {
+            let mut key = (hour(record.unix_ms), group);
+            if self.folds.len() >= folds_max && !self.folds.contains_key(&key) {
+                // Tenants are as many as are configured, so that this is bounded, too.
+                key.1 = key.1.coarse();
+            }
+            *self.folds.entry(key).or_default() += sums;
         }
-        *self.folds.entry(key).or_default() += sums;
         self.folded += 1;
     }
 
-    /// Accelerator-microseconds that this request alone made busy.
-    fn busy_us(&mut self, record: &Record) -> u64 {
+    /// Accelerator-microseconds that each attempt of this request alone made busy.
+    fn busy_us(&mut self, record: &Record) -> Vec<u64> {
         let end = record.unix_ms * 1000;
         if let Some(ran) = &record.ran {
             let ago = |nanos: u64| end.saturating_sub(nanos / 1000);
             let times = |one: &Piece| (ago(one.from_ago.as_nanos()), ago(one.until_ago.as_nanos()));
-            return ran.pieces.iter().map(|one| self.busy_at(&one.replica, times(one))).sum();
+            let busy = |one: &Piece| self.busy_at(&one.at.replica, times(one));
+            return ran.pieces.iter().map(busy).collect();
         }
-        let Some(replica) = record.replica.as_deref() else { return 0 };
+        let Some(replica) = record.replica.as_deref() else { return Vec::new() };
         if record.merged || record.cache == Some("hit") {
-            return 0;
+            return Vec::new();
         }
         let phases = &record.phases;
         let micros = |nanos: u64| nanos / 1000;
         let after = micros(phases.other.as_nanos() + phases.client_blocked.as_nanos());
         let ran = micros((phases.connect + phases.prefill + phases.decode).as_nanos());
         let until = end.saturating_sub(after);
-        self.busy_at(replica, (until.saturating_sub(ran), until))
+        vec![self.busy_at(replica, (until.saturating_sub(ran), until))]
     }
 
     fn busy_at(&mut self, replica: &str, (from, until): (u64, u64)) -> u64 {

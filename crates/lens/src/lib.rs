@@ -15,7 +15,7 @@ pub mod why;
 
 pub use itl::{Gaps, Itl, Stall};
 pub use pilotage_core::traffic::Name;
-pub use ran::{Known, Piece, Ran, Runs};
+pub use ran::{At, Known, Piece, Ran, Runs};
 pub use record::{AttemptFault, Record, Termination, attempt_span};
 pub use sink::Sink;
 pub use timeline::{Away, Mark, Phase, Phases, Timeline};

@@ -11,10 +11,23 @@ pub struct Runs {
     done: Vec<Run>,
 }
 
+/// Where an attempt runs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct At {
+    /// The replica.
+    pub replica: Name,
+    /// The Model that it serves.
+    pub lane: Option<Name>,
+    /// What its weights are.
+    pub version: Option<Name>,
+    /// The class of its hardware.
+    pub hardware: Option<Name>,
+}
+
 /// One attempt.
 #[derive(Clone, Debug)]
 struct Run {
-    replica: Name,
+    at: At,
     from: Time,
     /// When it brought a token that was not there before.
     first: Option<Time>,
@@ -44,8 +57,10 @@ pub struct Ran {
 /// Time at one replica.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Piece {
-    /// Which.
-    pub replica: Name,
+    /// Which, of which Model, on what.
+    pub at: At,
+    /// Of [`Ran::lost_token_ms`], what was there.
+    pub lost_token_ms: u64,
     /// How long before the record it began.
     pub from_ago: Span,
     /// How long before the record it ended.
@@ -64,10 +79,10 @@ pub struct Known {
 
 impl Runs {
     /// A replica gets the request, of whose answer so many tokens are there.
-    pub fn begin(&mut self, now: Time, replica: &Name, before: u32) {
+    pub fn begin(&mut self, now: Time, at: At, before: u32) {
         self.end(now, before, true);
         self.now = Some(Run {
-            replica: replica.clone(),
+            at,
             from: now,
             first: None,
             until: now,
@@ -96,9 +111,9 @@ impl Runs {
     }
 
     /// A second attempt was made beside it, which came to nothing.
-    pub fn beside(&mut self, (from, until): (Time, Time), replica: &Name) {
+    pub fn beside(&mut self, (from, until): (Time, Time), at: At) {
         self.done.push(Run {
-            replica: replica.clone(),
+            at,
             from,
             first: None,
             until,
@@ -110,9 +125,9 @@ impl Runs {
     }
 
     /// A second attempt, made since then beside it, goes on in its place.
-    pub fn outrun(&mut self, now: Time, (from, first): (Time, Option<Time>), replica: &Name) {
+    pub fn outrun(&mut self, now: Time, (from, first): (Time, Option<Time>), at: At) {
         self.end(now, 0, true);
-        self.begin(from, replica, 0);
+        self.begin(from, at, 0);
         if let Some(first) = first {
             self.first(first);
         }
@@ -145,9 +160,10 @@ impl Runs {
             lost += of_nothing;
         }
         let piece = |run: &Run| {
+            let lost_token_ms = to_ms(run.tokens_nanos(known).1);
             let until_ago = now.since(run.until);
             let from_ago = now.since(run.from).saturating_sub(run.blocked).max(until_ago);
-            Piece { replica: run.replica.clone(), from_ago, until_ago }
+            Piece { at: run.at.clone(), lost_token_ms, from_ago, until_ago }
         };
         let pieces = self.done.iter().chain(&self.now).map(piece).collect();
         Ran { used_token_ms: to_ms(used), lost_token_ms: to_ms(lost), pieces }
@@ -189,21 +205,27 @@ mod tests {
     const KNOWN: Known =
         Known { tokens: Tokens { input: 100, cached: 0, output: 20 }, stream: true };
 
+    fn at(replica: &str) -> At {
+        At { replica: replica.into(), ..At::default() }
+    }
+
     fn ms(ms: u64) -> Time {
         Time::from_millis(ms)
     }
 
     fn pieces(ran: &Ran) -> Vec<(&str, u64, u64)> {
         let all = ran.pieces.iter();
-        all.map(|one| (one.replica.as_str(), one.from_ago.as_millis(), one.until_ago.as_millis()))
-            .collect()
+        all.map(|one| {
+            (one.at.replica.as_str(), one.from_ago.as_millis(), one.until_ago.as_millis())
+        })
+        .collect()
     }
 
     #[test]
     fn what_came_to_nothing_is_apart() {
-        let (one, other) = (Name::from("one"), Name::from("other"));
+        let (one, other) = (|| at("one"), || at("other"));
         let mut runs = Runs::default();
-        runs.begin(ms(0), &one, 0);
+        runs.begin(ms(0), one(), 0);
         assert!(runs.is_plain());
         runs.first(ms(10));
         runs.finish(ms(30), (20, Span::from_millis(5)), false);
@@ -214,12 +236,12 @@ mod tests {
         assert_eq!(pieces(&ran), [("one", 27, 2)]);
         // Failed, then broken off after 5 tokens, then on with the rest.
         let mut runs = Runs::default();
-        runs.begin(ms(0), &one, 0);
+        runs.begin(ms(0), one(), 0);
         runs.end(ms(10), 0, true);
-        runs.begin(ms(20), &other, 0);
+        runs.begin(ms(20), other(), 0);
         runs.first(ms(25));
         runs.end(ms(45), 5, true);
-        runs.begin(ms(50), &one, 5);
+        runs.begin(ms(50), one(), 5);
         runs.first(ms(60));
         runs.finish(ms(80), (20, Span::ZERO), false);
         assert!(!runs.is_plain());
@@ -227,21 +249,23 @@ mod tests {
         let used = 100 * 5 + 205 * 20 / 2 + 225 * 20 / 2;
         assert_eq!((ran.used_token_ms, ran.lost_token_ms), (used, 100 * 10 + 105 * 10));
         assert_eq!(pieces(&ran), [("one", 80, 70), ("other", 60, 35), ("one", 30, 0)]);
+        let lost: Vec<u64> = ran.pieces.iter().map(|one| one.lost_token_ms).collect();
+        assert_eq!(lost, [100 * 10, 0, 105 * 10]);
     }
 
     #[test]
     fn of_two_at_once_one_is_lost() {
-        let (one, other) = (Name::from("one"), Name::from("other"));
+        let (one, other) = (|| at("one"), || at("other"));
         let mut runs = Runs::default();
-        runs.begin(ms(0), &one, 0);
-        runs.outrun(ms(30), (ms(20), Some(ms(29))), &other);
+        runs.begin(ms(0), one(), 0);
+        runs.outrun(ms(30), (ms(20), Some(ms(29))), other());
         runs.finish(ms(39), (20, Span::ZERO), false);
         let ran = runs.ran(ms(39), KNOWN);
         assert_eq!((ran.used_token_ms, ran.lost_token_ms), (100 * 9 + 110 * 10, 100 * 30));
         assert_eq!(pieces(&ran), [("one", 39, 9), ("other", 19, 0)]);
         let mut runs = Runs::default();
-        runs.begin(ms(0), &one, 0);
-        runs.beside((ms(20), ms(30)), &other);
+        runs.begin(ms(0), one(), 0);
+        runs.beside((ms(20), ms(30)), other());
         runs.first(ms(30));
         runs.finish(ms(40), (20, Span::ZERO), false);
         let ran = runs.ran(ms(40), KNOWN);
@@ -256,12 +280,12 @@ mod tests {
             mut cuts in prop::collection::btree_set(1u32..20, 0..6),
             again in 0u64..30,
         ) {
-            let (name, mut runs) = (Name::from("one"), Runs::default());
+            let mut runs = Runs::default();
             // A token each 10 ms from 0 on.
             let (mut now, mut before, mut lost) = (0, 0, 0);
             cuts.insert(20);
             for cut in cuts {
-                runs.begin(ms(now), &name, before);
+                runs.begin(ms(now), at("one"), before);
                 if before > 0 {
                     lost += u64::from(100 + before) * again;
                     now += again;

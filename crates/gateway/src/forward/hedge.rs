@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pilotage_core::traffic::Name;
 use pilotage_core::{FailureKind, RequestId, Time};
 use pilotage_lens::Mark;
 use tokio::sync::Notify;
@@ -12,7 +11,7 @@ use tokio::sync::Notify;
 use super::attempt::{self, Answer, Target};
 use super::{Order, Watch};
 use crate::app::Gateway;
-use crate::driver::{Go, LaneHandle, Ticket};
+use crate::driver::{Go, LaneHandle, Replica, Ticket};
 
 /// What becomes of second attempts.
 pub(crate) const OUTCOMES: [&str; 3] = ["won", "lost", "failed"];
@@ -126,7 +125,7 @@ struct Second {
 /// A second attempt that was sent.
 struct Sent {
     at: Time,
-    replica: Name,
+    replica: Arc<Replica>,
     /// When it came to nothing by itself.
     until: Option<Time>,
 }
@@ -139,7 +138,7 @@ impl Second {
         let mut ticket = self.lane.hedge(self.of, gateway.next_id());
         let go = ticket.turn().await.ok()?;
         let at = watch.mark(Mark::Dispatched);
-        let replica = go.replica.name.clone();
+        let replica = Arc::clone(&go.replica);
         *self.sent.lock() = Some(Sent { at, replica, until: None });
         let to = Target {
             door: &go.door,

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pilotage_core::traffic::Name;
 use pilotage_core::{Band, Refusal, Span, Time, Tokens, traffic};
-use pilotage_lens::{AttemptFault, Away, Gaps, Mark, Runs, Termination, Timeline};
+use pilotage_lens::{At, AttemptFault, Away, Gaps, Mark, Runs, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 
 use super::generation::{Generation, Told};
 use super::trace::Traced;
 use crate::app::Gateway;
 use crate::auth::Caller;
-use crate::driver::Reason;
+use crate::driver::{Reason, Replica};
 use crate::metrics::Fault;
 use crate::quotas::{Header, Lease};
 use crate::table::Lane;
@@ -231,7 +231,7 @@ impl Watch {
 
     pub(crate) fn dispatched(&mut self, attempt: u32, why: &Reason) {
         let now = self.mark(Mark::Dispatched);
-        self.runs.begin(now, &why.replica().name, 0);
+        self.runs.begin(now, self.at(why.replica()), 0);
         self.moved(attempt, why);
         self.begins();
         if let Part::Generation(generation) = &self.part {
@@ -243,7 +243,7 @@ impl Watch {
     pub(crate) fn asked_on(&mut self, attempt: u32, why: &Reason, sent: u32) {
         let now = self.now();
         self.timeline.asked_again(now);
-        self.runs.begin(now, &why.replica().name, sent);
+        self.runs.begin(now, self.at(why.replica()), sent);
         self.moved(attempt, why);
         self.show_timeline();
     }
@@ -253,6 +253,17 @@ impl Watch {
         self.timeline.went_on(now);
         self.runs.first(now);
         self.show_timeline();
+    }
+
+    /// A replica of the model that it is at.
+    fn at(&self, replica: &Replica) -> At {
+        let lane = self.lane.as_deref();
+        At {
+            replica: replica.name.clone(),
+            lane: lane.map(|lane| lane.name.clone()),
+            version: lane.and_then(|lane| lane.version.clone()),
+            hardware: replica.hardware.clone(),
+        }
     }
 
     /// The request waits no more.
@@ -418,8 +429,8 @@ impl Watch {
     }
 
     /// There was a second attempt beside the first one, at that replica from then to then, which came to nothing.
-    pub(crate) fn hedged(&mut self, outcome: &'static str, times: (Time, Time), replica: &Name) {
-        self.runs.beside(times, replica);
+    pub(crate) fn hedged(&mut self, outcome: &'static str, times: (Time, Time), replica: &Replica) {
+        self.runs.beside(times, self.at(replica));
         self.outcome_of_hedge(outcome);
     }
 
@@ -429,7 +440,7 @@ impl Watch {
         let now = self.now();
         let sent = by.timeline.dispatched().unwrap_or(now);
         let times = (sent, by.timeline.first_token());
-        self.runs.outrun(now, times, &why.replica().name);
+        self.runs.outrun(now, times, self.at(why.replica()));
         self.moved(attempt, why);
         self.show_timeline();
         self.outcome_of_hedge("won");

@@ -353,7 +353,7 @@ async fn of_an_answer_that_breaks_the_time_without_one_is_lost() {
     assert_eq!((queue, decode), (0, 200), "{record:?}");
     assert!(retry >= 300, "{record:?}");
     let pieces = &record.ran.as_ref().unwrap().pieces;
-    let names: Vec<&str> = pieces.iter().map(|piece| piece.replica.as_str()).collect();
+    let names: Vec<&str> = pieces.iter().map(|piece| piece.at.replica.as_str()).collect();
     assert_eq!(names, ["replica-1", "replica-2"]);
 }
 
@@ -390,4 +390,50 @@ async fn an_attempt_that_failed_is_nobodys() {
     let lost = taken.one("lost");
     assert_eq!(Row::of(&lost, 0).kv_token_ms, 0, "{lost:?}");
     assert_eq!(lost.ran.as_ref().unwrap().pieces.len(), lost.attempts as usize);
+}
+
+/// A Model that failed a request pays for that, not the one that answered it in the end.
+#[tokio::test(start_paused = true)]
+async fn what_a_model_failed_is_its_own_after_a_fallback() {
+    let (mut one, mut other) = (engine().await, engine().await);
+    let mut config = config();
+    config.lanes[0].scheduler.health = None;
+    config.lanes.push(pilotage_gateway::LaneConfig::named("other", 1000));
+    config.routes[0].traffic.fallbacks = vec![pilotage_core::traffic::LaneId(1)];
+    let gateway = gateway(config, &[]);
+    let up = |lane: &str, id: u32, url: &str, hardware: &str| {
+        let replica = Replica::at(format!("replica-{id}"), url, Capacity::of_requests(4));
+        let replica = Replica { hardware: Some(hardware.into()), ..replica };
+        gateway.lane(lane).unwrap().replica_up(ReplicaId(id), replica);
+    };
+    up("lane", 1, &one.url, "h100");
+    up("other", 2, &other.url, "l4");
+    let taken = Taken::of(&gateway);
+    let first = one.slow();
+    for _ in 0..9 {
+        one.json(500, "{}");
+    }
+    let second = other.slow();
+    let asked = tasks::spawn("client", begin(&gateway, named("mine", WHOLE)));
+    one.seen.recv().await.unwrap();
+    pass(400).await;
+    first.send(Err(std::io::Error::other("gone"))).unwrap();
+    other.seen.recv().await.unwrap();
+    pass(100).await;
+    second
+        .send(
+            Ok(r#"{"usage":{"prompt_tokens":10,"completion_tokens":2,"total_tokens":12}}"#.into()),
+        )
+        .unwrap();
+    drop(second);
+    assert_eq!(asked.await.unwrap().unwrap().status(), 200);
+    let record = taken.one("mine");
+    let busy = vec![7; record.ran.as_ref().unwrap().pieces.len()];
+    let row = Row::of_attempts(&record, &busy);
+    assert_eq!((row.model.as_deref(), row.hardware.as_deref()), (Some("other"), Some("l4")));
+    let [elsewhere] = &row.elsewhere[..] else { panic!("{row:?}") };
+    assert_eq!((elsewhere.model.as_str(), elsewhere.hardware.as_str()), ("lane", "h100"));
+    assert_eq!(elsewhere.overhead_kv_token_ms, row.overhead_kv_token_ms);
+    assert!(row.overhead_kv_token_ms >= 10 * 400, "{row:?}");
+    assert_eq!(elsewhere.busy_us, row.busy_us - 7, "all but the last");
 }

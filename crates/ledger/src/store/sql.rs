@@ -131,7 +131,9 @@ impl Sorted {
 
     /// A row was stored: its sums count.
     pub(super) fn count(&mut self, row: &Row) {
-        self.add(hour(row.unix_ms), row.group(), row.sums());
+        for (group, sums) in row.shares() {
+            self.add(hour(row.unix_ms), group, sums);
+        }
     }
 
     fn add(&mut self, hour: u64, group: Group, sums: Sums) {

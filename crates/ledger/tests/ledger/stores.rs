@@ -37,6 +37,7 @@ pub(crate) async fn suite(store: &dyn Store) {
     costs_follow_what_was_used(store).await;
     where_time_went_comes_for_who_asks(store).await;
     copies_are_overhead_alone(store).await;
+    attempts_count_where_they_were(store).await;
     crate::meters::what_several_see_counts_once(store).await;
     what_is_old_is_forgotten(store).await;
 }
@@ -200,6 +201,56 @@ async fn copies_are_overhead_alone(store: &dyn Store) {
     // As a request it is there, and says what it is.
     let copies = all_rows(store, AskRows { from_ms: hour * HOUR_MS, ..AskRows::default() }).await;
     assert_eq!(copies.iter().filter(|row| row["mirror"] == true).count(), 1);
+}
+
+/// A Model that failed a request before another one answered pays for that in its own pool.
+async fn attempts_count_where_they_were(store: &dyn Store) {
+    let hour = NOON / HOUR_MS + 310_000;
+    let at = |lane: &str, hardware: &str| pilotage_lens::At {
+        lane: Some(lane.into()),
+        version: Some("sha256:1".into()),
+        hardware: Some(hardware.into()),
+        ..Default::default()
+    };
+    let piece = |at, lost_token_ms| pilotage_lens::Piece {
+        at,
+        lost_token_ms,
+        from_ago: pilotage_core::Span::ZERO,
+        until_ago: pilotage_core::Span::ZERO,
+    };
+    let pieces = vec![
+        piece(at("big", "h100"), 300),
+        piece(at("tiny", "l4"), 20),
+        piece(at("tiny", "cpu"), 1),
+    ];
+    let ran = pilotage_lens::Ran { used_token_ms: 1000, lost_token_ms: 321, pieces };
+    let record = record(10, "fell-back", hour * HOUR_MS);
+    let record = pilotage_lens::Record { ran: Some(Box::new(ran)), ..(*record).clone() };
+    let row = Row::of_attempts(&record, &[240_000_000, 5, 1_000_000]);
+    store.put(batch(vec![(4100, Entry::Row(Box::new(row.clone())))])).await.unwrap();
+    let range = Range { from: hour, until: hour + 1 };
+    let pools = store.pools(range).await.unwrap();
+    let mut found: Vec<_> = pools
+        .iter()
+        .map(|one| {
+            let place = (one.group.model.as_str(), one.group.hardware.as_str());
+            (place, one.sums.busy_us, one.sums.overhead_kv_token_ms, one.sums.kv_token_ms)
+        })
+        .collect();
+    found.sort_unstable();
+    let expect = [
+        (("big", "h100"), 240_000_000, 300, 0),
+        (("tiny", "cpu"), 1_000_000, 1, 1000),
+        (("tiny", "l4"), 5, 20, 0),
+    ];
+    assert_eq!(found, expect);
+    let sums = store.sums(Ask { range, ..by(&[Dimension::Tenant]) }).await.unwrap();
+    assert_eq!((sums.len(), sums[0].sums.requests, sums[0].sums.busy_us), (1, 1, 241_000_005));
+    // Its row says so, too.
+    let ask = AskRows { from_ms: hour * HOUR_MS, detail: true, ..AskRows::default() };
+    let rows = all_rows(store, ask).await;
+    let again: Row = serde_json::from_value(rows[0].clone()).unwrap();
+    assert_eq!((rows.len(), &again.elsewhere), (1, &row.elsewhere));
 }
 
 /// Forgets until nothing more is old: how many rows went.

@@ -15,6 +15,6 @@ pub use detail::Detail;
 pub use forecast::{Forecast, forecast};
 pub use meter::{Added, Entitlement, Meters, Reading, digest};
 pub use occupied::Occupied;
-pub use row::{NAME_BYTES_MAX, Row, name};
+pub use row::{Elsewhere, NAME_BYTES_MAX, Row, name};
 pub use seconds::{HOUR_SECONDS, Seconds};
 pub use sums::{Entitled, Group, Replica, Sums, UpTime};

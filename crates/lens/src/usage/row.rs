@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use pilotage_core::Span;
+use pilotage_core::traffic::Name;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::detail::Detail;
@@ -100,6 +101,9 @@ pub struct Row {
     pub overhead_kv_token_ms: u64,
     /// Accelerator-microseconds that this request alone made busy: see [`super::Occupied`].
     pub busy_us: u64,
+    /// What of these two was not on hardware of this class for this Model, but where attempts were made before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Elsewhere>,
     /// Waiting for its turn, in microseconds.
     pub queue_us: u64,
     /// All of its time, in microseconds.
@@ -112,15 +116,38 @@ pub struct Row {
     pub detail: Option<Detail>,
 }
 
+/// What attempts of a request took of another Model, or of hardware of another class, than the one that it ended with.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Elsewhere {
+    /// The Model; empty where it is not known, as all of these.
+    pub model: String,
+    /// What its weights are.
+    #[serde(rename = "model_version")]
+    pub version: String,
+    /// The class of the hardware.
+    pub hardware: String,
+    /// Part of [`Row::overhead_kv_token_ms`].
+    pub overhead_kv_token_ms: u64,
+    /// Part of [`Row::busy_us`].
+    pub busy_us: u64,
+}
+
 impl Row {
     /// The row of a request, where `busy_us` is what it added to the busy time of its replica.
+    pub fn of(record: &Record, busy_us: u64) -> Self {
+        Self::of_attempts(record, &[busy_us])
+    }
+
+    /// The row of a request, where `busy_us` is what each of its attempts added to the busy time of its replica, in the order
+    /// of [`Ran::pieces`] where there are these.
     ///
     /// KV token-seconds are the integral of the context over the time in the engine. The prompt counts whole
     /// from the dispatch on, for its place is taken then, and answers grow evenly:
     /// `input · (connect + prefill) + (input + output / 2) · decode`. Justitia (arXiv 2510.17015) takes the same
     /// product of memory and time as what a request costs. Where there was more than one attempt, or an answer that
     /// several requests share, [`crate::Ran`] says it attempt by attempt. A kept answer occupies nothing.
-    pub fn of(record: &Record, busy_us: u64) -> Self {
+    pub fn of_attempts(record: &Record, busy_us: &[u64]) -> Self {
         let (kv, overhead) = occupies(record);
         let text = |text: Option<&str>| text.map(|text| name(text).into_owned());
         Self {
@@ -156,7 +183,8 @@ impl Row {
             charged_micros: record.charged,
             kv_token_ms: kv,
             overhead_kv_token_ms: overhead,
-            busy_us,
+            busy_us: busy_us.iter().sum(),
+            elsewhere: elsewhere(record, busy_us),
             queue_us: micros(record.phases.queue),
             total_us: micros(record.total),
             ttft_us: record.ttft.map(micros),
@@ -177,7 +205,26 @@ impl Row {
         }
     }
 
-    /// What it adds to sums. A copy for tests is nobody's request: it counts as overhead of its replicas, and as
+    /// What it adds to sums, by what those are kept by: what its own Model and hardware had of it, and what others had.
+    pub fn shares(&self) -> Vec<(Group, Sums)> {
+        let (mut own, group) = (self.sums(), self.group());
+        let mut shares = Vec::with_capacity(1 + self.elsewhere.len());
+        for other in &self.elsewhere {
+            let sums = Sums {
+                overhead_kv_token_ms: other.overhead_kv_token_ms.min(own.overhead_kv_token_ms),
+                busy_us: other.busy_us.min(own.busy_us),
+                ..Sums::default()
+            };
+            own.overhead_kv_token_ms -= sums.overhead_kv_token_ms;
+            own.busy_us -= sums.busy_us;
+            let Elsewhere { model, version, hardware, .. } = other.clone();
+            shares.push((Group { model, version, hardware, ..group.clone() }, sums));
+        }
+        shares.push((group, own));
+        shares
+    }
+
+    /// What it adds to sums in all. A copy for tests is nobody's request: it counts as overhead of its replicas, and as
     /// nothing else.
     pub fn sums(&self) -> Sums {
         if self.mirror {
@@ -216,6 +263,34 @@ pub fn name(text: &str) -> Cow<'_, str> {
         kept.push_str(&format!("~{hash:016x}"));
     }
     Cow::Owned(kept)
+}
+
+/// What attempts took of other Models and classes of hardware than the record's own.
+fn elsewhere(record: &Record, busy_us: &[u64]) -> Vec<Elsewhere> {
+    let Some(ran) = &record.ran else { return Vec::new() };
+    let mut all: Vec<Elsewhere> = Vec::new();
+    for (at, piece) in ran.pieces.iter().enumerate() {
+        let busy_us = busy_us.get(at).copied().unwrap_or(0);
+        let lost = piece.lost_token_ms;
+        let place = (&piece.at.lane, &piece.at.version, &piece.at.hardware);
+        let is_own = place == (&record.lane, &record.version, &record.hardware);
+        if is_own || (busy_us == 0 && lost == 0) {
+            continue;
+        }
+        let text = |text: &Option<Name>| name(text.as_deref().unwrap_or_default()).into_owned();
+        let (model, version, hardware) = (text(place.0), text(place.1), text(place.2));
+        let known = all
+            .iter_mut()
+            .find(|one| (&one.model, &one.version, &one.hardware) == (&model, &version, &hardware));
+        if let Some(known) = known {
+            known.overhead_kv_token_ms = known.overhead_kv_token_ms.saturating_add(lost);
+            known.busy_us = known.busy_us.saturating_add(busy_us);
+        } else {
+            let overhead_kv_token_ms = lost;
+            all.push(Elsewhere { model, version, hardware, overhead_kv_token_ms, busy_us });
+        }
+    }
+    all
 }
 
 /// Token-milliseconds of what the answer was made of, and of what came to nothing. A copy's are overhead: nobody
@@ -259,7 +334,10 @@ fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Detail>, D::Err
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{At, Piece};
 
     #[test]
     fn names_fit_and_stay_apart() {
@@ -270,6 +348,56 @@ mod tests {
         let (one, other) = ("ä".repeat(300), format!("{}b", "ä".repeat(299)));
         assert!(name(&one).len() <= NAME_BYTES_MAX, "{}", name(&one).len());
         assert_ne!(name(&one), name(&other));
+    }
+
+    proptest! {
+        /// Wherever attempts were made, each pool has what it had of them, and all have all of it.
+        #[test]
+        fn pools_have_what_they_had(
+            attempts in prop::collection::vec((0usize..3, 0usize..2, 0u64..9, 0u64..9), 1..6),
+        ) {
+            let pool = |lane: usize, class: usize| {
+                (Name::from(["a", "b", "c"][lane]), Name::from(["h100", "l4"][class]))
+            };
+            let pieces = attempts.iter().map(|(lane, class, lost, _)| {
+                let (lane, class) = pool(*lane, *class);
+                let at = At { lane: Some(lane), hardware: Some(class), ..At::default() };
+                Piece { at, lost_token_ms: *lost, from_ago: Span::ZERO, until_ago: Span::ZERO }
+            });
+            let lost_token_ms = attempts.iter().map(|one| one.2).sum();
+            let ran = Ran { used_token_ms: 100, lost_token_ms, pieces: pieces.collect() };
+            let last = attempts[attempts.len() - 1];
+            let (lane, class) = pool(last.0, last.1);
+            let record = Record {
+                lane: Some(lane),
+                hardware: Some(class),
+                ran: Some(Box::new(ran)),
+                ..Record::default()
+            };
+            let busy: Vec<u64> = attempts.iter().map(|one| one.3).collect();
+            let row = Row::of_attempts(&record, &busy);
+            let again: Row = serde_json::from_str(&serde_json::to_string(&row).unwrap()).unwrap();
+            prop_assert_eq!(&again, &row);
+            let shares = row.shares();
+            let mut all = Sums::default();
+            shares.iter().for_each(|(_, sums)| all += *sums);
+            prop_assert_eq!(all, row.sums());
+            for (lane, class) in (0..3).flat_map(|lane| (0..2).map(move |class| (lane, class))) {
+                let there = attempts.iter().filter(|one| (one.0, one.1) == (lane, class));
+                let expect = there.fold((0, 0), |sum, one| (sum.0 + one.2, sum.1 + one.3));
+                let (lane, class) = pool(lane, class);
+                let of = shares.iter().filter(|(group, _)| {
+                    (group.model.as_str(), group.hardware.as_str()) == (lane.as_str(), class.as_str())
+                });
+                let found = of.fold((0, 0), |sum, (_, sums)| {
+                    (sum.0 + sums.overhead_kv_token_ms, sum.1 + sums.busy_us)
+                });
+                prop_assert_eq!(found, expect);
+            }
+            let requests: Vec<u64> = shares.iter().map(|(_, sums)| sums.requests).collect();
+            prop_assert_eq!(requests.iter().sum::<u64>(), 1);
+            prop_assert_eq!(requests.last(), Some(&1));
+        }
     }
 
     #[test]

@@ -104,12 +104,15 @@ async fn what_is_looked_for_is_there() {
     for sure in ["pilotage_upstream_faults_total", "pilotage_slo_misses_total"] {
         assert!(names.contains(sure), "{sure} is looked for");
     }
-    // What triage itself derives, and those of GPUs where nothing here registers any.
+    // What triage itself derives, those of GPUs where nothing here registers any, and what the program has around the
+    // gateway: a real Prometheus looks for that.
+    let around = ["pilotage_ledger_", "pilotage_certificate_"];
     let gpus = described.iter().any(|one| one.name.starts_with("pilotage_gpu_"));
     let elsewhere = |name: &str| {
         // A pattern is no name.
         !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             || name == "pilotage_replicas_wanted"
+            || around.iter().any(|begin| name.starts_with(begin))
             || (!gpus && name.starts_with("pilotage_gpu"))
     };
     for Asked { name, labels, by } in asked.iter().filter(|one| !elsewhere(&one.name)) {

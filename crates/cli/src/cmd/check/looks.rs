@@ -152,7 +152,7 @@ impl Look<'_> {
             let title = text(&found["title"]);
             let answer = match found["model"].as_str() {
                 Some(model) => format!("{model}: {title}"),
-                None => title.to_owned(),
+                None => title,
             };
             Finding::warning(question, answer, hint)
         };

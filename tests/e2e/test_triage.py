@@ -74,7 +74,7 @@ def test_what_is_no_result_is_said_with_its_file(tmp_path, text, said):
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
     told = triage("--bench", tmp_path / "nowhere.json")
-    assert told.returncode == 1 and "nowhere.json" in told.stderr
+    assert told.returncode == 2 and "nowhere.json" in told.stderr
 
 
 KEY = "pk-triage-0123456789abcdef0123456789"

@@ -69,7 +69,9 @@ pub(crate) fn planned(lane: &Lane) -> Planned {
         ttft_s: seconds(said.and_then(|said| said.ttft_ms)),
         tpot_s: seconds(said.and_then(|said| said.tpot_ms)),
     };
-    let config = lane.settings.map(|settings| Config {
+    let elsewhere = Config { is_elsewhere: Some(true), ..Config::default() };
+    let config = lane.settings.map_or(elsewhere, |settings| Config {
+        is_elsewhere: Some(false),
         max_num_seqs: Some(settings.sequences.into()),
         max_num_batched_tokens: Some(settings.step_tokens.into()),
         max_model_len: Some(lane.context_tokens.into()),
@@ -78,7 +80,7 @@ pub(crate) fn planned(lane: &Lane) -> Planned {
         enforce_eager: Some(settings.is_eager),
         ..Config::default()
     });
-    Planned { config: config.unwrap_or_default(), goals, ..Planned::default() }
+    Planned { config, goals, ..Planned::default() }
 }
 
 #[cfg(test)]

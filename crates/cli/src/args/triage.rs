@@ -22,13 +22,13 @@ use crate::output::Format;
 /// knows both; elsewhere --weights and --hardware say them.
 ///
 /// Ends with 0 where nothing is wrong, with 1 where something is, or where too little is known to tell, and with 2
-/// where nobody could be asked.
+/// where nobody could be asked, or what was named could not be read.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Triage {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// The model, where there are several; without it that of a gateway with most to do, or all of Prometheus
+    /// The model, where there are several; without it each of them
     #[arg(long, value_name = "NAME", conflicts_with_all = ["bench", "evidence"])]
     pub(crate) model: Option<String>,
     /// How long to look, as 30s or 10m; of a gateway 30s, of Prometheus the last 10m

@@ -115,6 +115,12 @@ impl<'a> Facts<'a> {
         self.evidence.replicas.iter().any(|replica| replica.role != Role::Both)
     }
 
+    /// Whether somebody else runs all replicas, as manifests say; false where nobody says.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let all = &self.evidence.replicas;
+        !all.is_empty() && all.iter().all(|replica| replica.config.is_elsewhere == Some(true))
+    }
+
     /// The server that replicas are; none where it is unknown or they differ.
     pub(super) fn runtime(&self) -> Option<Runtime> {
         let first = self.evidence.replicas.first()?.runtime?;

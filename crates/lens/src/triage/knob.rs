@@ -217,6 +217,20 @@ impl Flag {
     }
 }
 
+/// Fields of a Model that only have an effect on what is run for it.
+const OURS: [&str; 10] = [
+    "spec.batchTokens",
+    "spec.image",
+    "spec.parallelism",
+    "spec.podTemplate",
+    "spec.runtimeArgs",
+    "spec.scaling",
+    "spec.storage",
+    "spec.threads",
+    "spec.updates",
+    "spec.warmUp",
+];
+
 /// Something to change.
 pub(super) fn change(place: &'static str, text: &str) -> Change {
     Change { place, text: text.to_owned() }
@@ -249,6 +263,23 @@ impl Fix {
     pub(super) fn shell(mut self, text: impl AsRef<str>) -> Self {
         self.changes.push(change("shell", text.as_ref()));
         self
+    }
+
+    /// For replicas that somebody else runs: of a manifest's fields those that have an effect there. How many requests
+    /// an endpoint may have at once is to fit what its server is told.
+    pub(super) fn leave_to_others(&mut self) {
+        self.changes.retain_mut(|change| {
+            if change.place != "manifest" {
+                return true;
+            }
+            if change.text.starts_with("spec.replicas") {
+                "spec.endpoints: one more, with its url".clone_into(&mut change.text);
+            }
+            if let Some(value) = change.text.strip_prefix("spec.parallel:") {
+                change.text = format!("spec.endpoints[].parallel:{value}");
+            }
+            !OURS.iter().any(|field| change.text.starts_with(field))
+        });
     }
 
     /// What will come of it.
@@ -293,6 +324,35 @@ mod tests {
         let reference = read("docs/reference/manifests.md");
         for field in Knob::ALL.into_iter().filter_map(Knob::field) {
             assert!(reference.contains(&format!("`{field}`")), "no {field}");
+        }
+    }
+
+    /// `plan` refuses them beside `endpoints`.
+    #[test]
+    fn what_others_run_is_not_told_what_has_no_effect_there() {
+        let mut fix = Fix::new("more")
+            .set(Knob::Slots, Some(Vllm), 32)
+            .set(Knob::StepTokens, Some(Vllm), 4096)
+            .set(Knob::CacheType, Some(Vllm), 8)
+            .manifest("spec.replicas: 3")
+            .manifest("kind: Route\nspec.policy: cost")
+            .shell("uptime");
+        fix.leave_to_others();
+        let told: Vec<&str> = fix.changes.iter().map(|change| change.text.as_str()).collect();
+        let expect = [
+            "--max-num-seqs 32",
+            "spec.endpoints[].parallel: 32",
+            "--max-num-batched-tokens 4096",
+            "--kv-cache-dtype fp8",
+            "spec.endpoints: one more, with its url",
+            "kind: Route\nspec.policy: cost",
+            "uptime",
+        ];
+        assert_eq!(told, expect);
+        let models = read("crates/plan/src/manifest/models.rs");
+        for field in OURS {
+            let name = field.trim_start_matches("spec.");
+            assert!(models.contains(&format!("\"{name}\",")), "{field} is allowed");
         }
     }
 

@@ -90,7 +90,12 @@ pub fn triage(evidence: &Evidence) -> Report {
     let mut blind = Vec::new();
     for rule in RULES {
         match (rule.check)(&facts) {
-            Ok(finding) => found.push((rule, finding)),
+            Ok(mut finding) => {
+                if facts.is_elsewhere() {
+                    finding.fix.leave_to_others();
+                }
+                found.push((rule, finding));
+            }
             Err(Miss::Unknown(missing)) => blind.push(Blind { id: rule.id, missing }),
             Err(Miss::Fine) => {}
         }

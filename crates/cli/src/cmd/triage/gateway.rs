@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use http::StatusCode;
-use pilotage_lens::triage::Evidence;
 use pilotage_lens::triage::observe::page::PAGE_BYTES_MAX;
 use pilotage_lens::triage::observe::{Collector, Ended, Look, ReplicaSeen, StatusSeen};
 use pilotage_shell::clock::Clock;
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::Seen;
 use super::fetch::Asking;
 use crate::args::Triage;
 use crate::exit::Wrong;
@@ -38,6 +38,9 @@ const STATUS_BYTES_MAX: usize = 16 << 20;
 const RECORDS_PAGE: usize = 500;
 const PAGES_MAX: usize = 20;
 
+/// Most models that are looked at where none is named, the busiest.
+const LANES_MAX: usize = 16;
+
 /// Most replicas that are asked.
 const REPLICAS_MAX: usize = 64;
 
@@ -55,7 +58,8 @@ struct Row {
 }
 
 /// What is seen of the gateway that was named, or that runs here.
-pub(super) async fn evidence(args: &Triage) -> anyhow::Result<Evidence> {
+/// What is about one model cannot be about several: there it is of the busiest, and says so.
+pub(super) async fn evidence(args: &Triage) -> anyhow::Result<Vec<Seen>> {
     let gateway = gateway(args)?;
     let clock = Clock::start();
     let window = args.window.unwrap_or(WINDOW);
@@ -72,9 +76,14 @@ pub(super) async fn evidence(args: &Triage) -> anyhow::Result<Evidence> {
         sleep(next.saturating_sub(passed).max(EVERY_MIN)).await;
     };
     health(&mut collector, &status).await;
-    let lane = lane(args, &collector, &status)?;
-    let records = records(&gateway, &lane, collector.from_s()).await?;
-    Ok(collector.observed(&lane, records.as_deref()).evidence())
+    let lanes = lanes(args, &collector, &status)?;
+    let mut seen = Vec::new();
+    for lane in &lanes {
+        let records = records(&gateway, lane, collector.from_s()).await?;
+        let evidence = collector.observed(lane, records.as_deref()).evidence();
+        seen.push(((lanes.len() > 1).then(|| lane.clone()), evidence));
+    }
+    Ok(seen)
 }
 
 fn gateway(args: &Triage) -> anyhow::Result<Asking> {
@@ -185,26 +194,35 @@ async fn health(collector: &mut Collector, status: &StatusSeen) {
     }
 }
 
-fn lane(args: &Triage, collector: &Collector, status: &StatusSeen) -> anyhow::Result<String> {
+fn lanes(args: &Triage, collector: &Collector, status: &StatusSeen) -> anyhow::Result<Vec<String>> {
     let known: Vec<&str> = status.lanes.iter().map(|lane| lane.name.as_str()).collect();
     if let Some(model) = &args.model {
         if known.contains(&model.as_str()) {
-            return Ok(model.clone());
+            return Ok(vec![model.clone()]);
         }
         let wrong = Wrong::new(format!("the gateway has no model `{model}`"));
         bail!(wrong.hint(format!("it has: {}", known.join(", "))));
     }
-    let busiest = collector.lanes().into_iter().next();
-    let first = known.first().map(|name| (*name).to_owned());
-    let none = || Wrong::new("the gateway has no models").hint("add one to its manifests");
-    let lane = busiest.or(first).ok_or_else(none)?;
-    if known.len() > 1 {
-        output::note(&format!(
-            "of {} models this is about `{lane}`; --model names another",
-            known.len()
-        ));
+    let mut lanes = collector.lanes();
+    if lanes.is_empty() {
+        lanes = known.iter().map(|name| (*name).to_owned()).take(1).collect();
     }
-    Ok(lane)
+    let Some(busiest) = lanes.first() else {
+        bail!(Wrong::new("the gateway has no models").hint("add one to its manifests"));
+    };
+    let most = if args.save.is_some() || args.baseline.is_some() || args.weights.is_some() {
+        if known.len() > 1 {
+            let number = known.len();
+            output::note(&format!(
+                "of {number} models this is about `{busiest}`; --model names another"
+            ));
+        }
+        1
+    } else {
+        LANES_MAX
+    };
+    lanes.truncate(most);
+    Ok(lanes)
 }
 
 /// The requests of a lane that ended since then, newest first; none where the gateway does not tell.

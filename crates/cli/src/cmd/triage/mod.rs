@@ -9,7 +9,7 @@ mod prometheus;
 use std::path::Path;
 
 use anyhow::Context as _;
-use pilotage_lens::triage::{Evidence, Verdict, text, triage};
+use pilotage_lens::triage::{Evidence, Report, Verdict, text, together, triage};
 use pilotage_shell::files;
 
 use crate::args::Triage;
@@ -22,8 +22,19 @@ const EVIDENCE_BYTES_MAX: u64 = 64 << 20;
 /// What was seen, and of what where that is one of several.
 type Seen = (Option<String>, Evidence);
 
-/// Says what is wrong, and ends with 1 where anything is.
+/// Says what is wrong, and ends with 1 where anything is. Where nobody could look it ends with 2, so that what is
+/// wrong with the question is not taken for what is wrong with the system.
 pub(crate) async fn run(args: Triage) -> anyhow::Result<()> {
+    match report(args).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Ended(1).into()),
+        Err(error) if error.is::<Wrong>() => Err(error),
+        Err(error) => Err(Wrong::new(format!("{error:#}")).into()),
+    }
+}
+
+/// Whether nothing is wrong.
+async fn report(args: Triage) -> anyhow::Result<bool> {
     let told = known::told(&args).await?;
     let mut seen = seen(&args).await?;
     if seen.len() > 1 {
@@ -38,21 +49,25 @@ pub(crate) async fn run(args: Triage) -> anyhow::Result<()> {
         let saved = serde_json::to_vec_pretty(&seen[0].1)?;
         std::fs::write(path, saved).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let mut is_fine = true;
-    for (of, evidence) in &seen {
-        let report = triage(evidence);
-        match args.output {
-            Format::Json => output::json(&report)?,
-            Format::Table => {
-                if let Some(of) = of {
-                    output::piece(&format!("== {of}\n\n"));
-                }
-                output::piece(&text::text(&report));
-            }
-        }
-        is_fine &= matches!(report.verdict, Verdict::NothingWrong { .. });
+    let mut reports: Vec<(Option<String>, Report)> =
+        seen.into_iter().map(|(of, evidence)| (of, triage(&evidence))).collect();
+    let is_fine =
+        |(_, report): &(_, Report)| matches!(report.verdict, Verdict::NothingWrong { .. });
+    let all_fine = reports.iter().all(is_fine);
+    if let (Format::Json, 2..) = (args.output, reports.len()) {
+        let named = reports.into_iter().map(|(of, report)| (of.unwrap_or_default(), report));
+        reports = together(named.collect()).map(|report| (None, report)).into_iter().collect();
     }
-    if is_fine { Ok(()) } else { Err(Ended(1).into()) }
+    for (of, report) in &reports {
+        match (args.output, of) {
+            (Format::Json, _) => output::json(report)?,
+            (Format::Table, Some(of)) => {
+                output::piece(&format!("== {of}\n\n{}\n", text::text(report)));
+            }
+            (Format::Table, None) => output::piece(&text::text(report)),
+        }
+    }
+    Ok(all_fine)
 }
 
 /// What there is to be seen; at least one.
@@ -71,7 +86,7 @@ async fn seen(args: &Triage) -> anyhow::Result<Vec<Seen>> {
         }
         return Ok(all);
     } else {
-        gateway::evidence(args).await?
+        return gateway::evidence(args).await;
     };
     Ok(vec![(None, one)])
 }
@@ -82,7 +97,6 @@ fn alone(args: &Triage, seen: &[Seen]) -> Result<(), Wrong> {
         Triage { save: Some(_), .. } => "--save",
         Triage { baseline: Some(_), .. } => "--baseline",
         Triage { weights: Some(_), .. } => "--weights",
-        Triage { output: Format::Json, .. } => "-o json",
         _ => return Ok(()),
     };
     let there: Vec<&str> = seen.iter().filter_map(|(of, _)| of.as_deref()).collect();

@@ -120,6 +120,8 @@ group! {
         dtype: String,
         /// How weights are compressed.
         quantization: String,
+        /// Whether somebody else runs it, and a manifest says no more than where it is (`spec.endpoints`).
+        is_elsewhere: bool,
         /// Accelerators that divide each layer.
         tensor: f64,
         /// Stages that divide the layers.

@@ -20,10 +20,11 @@ fn main() {
             let tried = Tried::of(trouble, seed);
             let sign = if tried.first == trouble.id { "  " } else { "x " };
             println!(
-                "{sign}{} {seed} {:?} {:?}",
+                "{sign}{} {seed} {:?} {:?} beside {:?}",
                 trouble.id.unwrap_or("none"),
                 tried.first,
-                tried.found
+                tried.found,
+                tried.beside
             );
         }
         if wanted.len() == 1 {

@@ -145,6 +145,7 @@ impl Rig {
                 return None;
             }
             pass(Duration::from_millis(50)).await;
+            settle().await;
         }
         most().map(|open| format!("{open} connections to an engine stay open"))
     }
@@ -170,6 +171,12 @@ pub(crate) fn paused() -> Runtime {
 /// Lets time go by on such a runtime.
 pub(crate) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
+}
+
+/// Gives the kernel a moment to hand over what was sent, in which that runtime's time stands still.
+pub(crate) async fn settle() {
+    let moment = || std::thread::park_timeout(Duration::from_millis(1));
+    tokio::task::spawn_blocking(moment).await.unwrap();
 }
 
 /// A gateway without engines.

@@ -29,7 +29,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
-use crate::rig::{config, pass};
+use crate::rig::{config, pass, settle};
 use client::{Api, Ask};
 use engine::{Book, Speaker};
 
@@ -411,6 +411,7 @@ async fn left(house: &mut House) -> Vec<String> {
             break;
         }
         pass(Duration::from_millis(50)).await;
+        settle().await;
         open = counted();
     }
     if open.iter().any(|open| *open > 1) {

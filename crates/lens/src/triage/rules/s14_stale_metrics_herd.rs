@@ -9,7 +9,7 @@ pub(super) const RULE: Rule = Rule {
     severity: Severity::Warning,
     tier: Tier::Time,
     explains: &[Phase::EngineQueue, Phase::Connect],
-    masks: &["S13", "S01", "S02"],
+    masks: &["S13", "S01", "S02", "S05"],
     refuted_by: "picks are as concentrated where the metrics are fresh",
     check,
 };

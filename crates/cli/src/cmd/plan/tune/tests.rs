@@ -245,7 +245,7 @@ async fn servers_are_measured_and_compared_with_what_was_predicted() {
     let flags = format!(
         "{model} --hardware l4 --rate 20 --seconds 1 --prompt 40 --answer 8 --served-model m --warm-up 2 --timeout 5 \
          --endpoint fast={url},tp=1 --endpoint other={other_url},tp=1 --endpoint broken={broken_url},tp=1 \
-         --endpoint gone=http://127.0.0.1:1,tp=1 --endpoint picky={picky_url},tp=2 --price 2"
+         --endpoint gone=http://127.0.0.1:1,tp=1 --endpoint picky={picky_url},tp=2 --price 2 --goal cost"
     );
     let args = typed(&flags);
     let shown = search(&args).await.unwrap();

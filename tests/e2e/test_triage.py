@@ -9,11 +9,12 @@ import json
 import shutil
 import subprocess
 import threading
+import time
 import urllib.parse
 
 import pytest
 
-from conftest import BINARY, Stack, free_port, http as ask, wait_for
+from conftest import BINARY, Stack, cli, free_port, http as ask, wait_for
 
 PREFILL, STEP, INPUT, OUTPUT = 0.035, 0.018, 512, 128
 
@@ -78,50 +79,53 @@ def test_a_file_that_is_not_there_is_said(tmp_path):
 
 
 KEY = "pk-triage-0123456789abcdef0123456789"
-MANIFEST = """\
+MODEL = """\
 apiVersion: pilotage.dev/v1alpha1
 kind: Model
-metadata: {name: m}
+metadata: {name: %s}
 spec:
   dialect: vllm
   servedModel: scripted
   context: 4096
-  endpoints:
-    - {url: 'http://127.0.0.1:%(first)d', parallel: 4}
-    - {url: 'http://127.0.0.1:%(second)d', parallel: 4}
----
+  endpoints: [%s]
+"""
+TEAM = """\
 apiVersion: pilotage.dev/v1alpha1
 kind: Tenant
 metadata: {name: team}
-spec: {highestBand: standard, keys: [{name: k, sha256: %(team)s}]}
+spec: {highestBand: standard, keys: [{name: k, sha256: %s}]}
 """
 
 
 class Busy:
-    """A gateway with two engines that compute four sequences at once, and clients that send as much as they can."""
+    """A gateway with models, each with engines that compute so many sequences at once, and clients that send as much as
+    they can."""
 
-    def __init__(self, folder):
-        self.ports = [free_port(), free_port()]
-        self.engines = [
-            subprocess.Popen([BINARY, "bench", "engine", "--kind", "vllm", "--sequences", "4", "--decode", "10ms", "--port", str(port)],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for port in self.ports
-        ]
+    def __init__(self, folder, **models):
+        self.ports, self.engines, documents = [], [], [TEAM % hashlib.sha256(KEY.encode()).hexdigest()]
+        for name, engines in models.items():
+            endpoints = []
+            for sequences in engines:
+                port = free_port()
+                command = [BINARY, "bench", "engine", "--kind", "vllm", "--sequences", str(sequences), "--decode", "10ms", "--port", str(port)]
+                self.engines.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+                self.ports.append(port)
+                endpoints.append(f"{{url: 'http://127.0.0.1:{port}', parallel: {sequences}}}")
+            documents.append(MODEL % (name, ", ".join(endpoints)))
         for port in self.ports:
             wait_for("the engine", lambda port=port: ask("GET", f"http://127.0.0.1:{port}/health")[0] == 200)
-        team = hashlib.sha256(KEY.encode()).hexdigest()
         manifest = folder / "models.yaml"
-        manifest.write_text(MANIFEST % {"first": self.ports[0], "second": self.ports[1], "team": team})
+        manifest.write_text("---\n".join(documents))
         self.stack = Stack(folder, "-f", str(manifest)).ready()
         self.key_file = folder / "data" / "admin.key"
 
     @contextlib.contextmanager
-    def load(self, clients):
+    def load(self, clients, model="m"):
         """So many clients that send one request after the other."""
         over = threading.Event()
 
         def client():
-            body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 40, "stream": True}
+            body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 40, "stream": True}
             while not over.is_set():
                 ask("POST", self.stack.url + "/v1/chat/completions", body, {"Authorization": f"Bearer {KEY}"})
 
@@ -147,7 +151,7 @@ class Busy:
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory):
-    running = Busy(tmp_path_factory.mktemp("busy"))
+    running = Busy(tmp_path_factory.mktemp("busy"), m=[4, 4])
     yield running
     running.stop()
 
@@ -167,6 +171,29 @@ def test_a_full_gateway_is_found_and_is_well_again_with_less_to_do(busy, tmp_pat
         told = busy.look("--window", "6s", "-o", "json")
     report = json.loads(told.stdout)
     assert "S01" not in [one["id"] for one in report["findings"]], told.stdout
+
+
+def test_what_is_wrong_with_a_model_that_is_not_the_busiest_is_told(tmp_path):
+    site = Busy(tmp_path, roomy=[64], full=[2])
+    try:
+        with site.load(20, "roomy"), site.load(8, "full"):
+            def found():
+                time.sleep(1)
+                code, _, body = ask("GET", site.stack.admin_url + "/triage", headers={"Authorization": f"Bearer {site.key_file.read_text().strip()}"})
+                assert code == 200, body
+                report = json.loads(body)
+                return report if ("S01", "full") in [(one["id"], one["model"]) for one in report["findings"]] else None
+            report = wait_for("the gateway to see it", found, 90)
+            told = site.look("--window", "8s")
+            checked = cli("check", "--data-dir", str(site.stack.folder / "data"))
+        assert report["model"] == "full" and "roomy" not in [one["model"] for one in report["findings"] if one["id"] == "S01"], report
+        # What is to be changed is allowed where engines are others'.
+        changes = [change["text"] for one in report["findings"] if one["id"] == "S01" for change in one["fix"]["changes"] if change["place"] == "manifest"]
+        assert changes and all(text.startswith(("spec.endpoints", "kind: Route")) for text in changes), changes
+        assert told.returncode == 1 and "== roomy" in told.stdout and "== full\n\nS01" in told.stdout, told.stdout
+        assert "full: all" in checked.stdout, checked.stdout
+    finally:
+        site.stop()
 
 
 def test_who_cannot_be_asked_is_said(busy, tmp_path):

@@ -1,6 +1,7 @@
 //! The gateway's own look at what it serves: what its engines, its metrics and its status show, kept for some
 //! minutes, and what is wrong by that whenever somebody asks.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{StreamExt as _, stream};
@@ -17,8 +18,11 @@ use crate::reports;
 /// Nanoseconds between two looks.
 const EVERY_NANOS: u64 = 10_000_000_000;
 
-/// Seconds that are looked back.
+/// Seconds that are looked back, for what is rare.
 const WINDOW_S: f64 = 300.0;
+
+/// Seconds that are looked back first: what has been so for that long is found, whatever was before.
+const RECENT_S: f64 = 60.0;
 
 /// Most engines whose metrics are read for it; of a larger fleet some stand for all.
 const ENGINES_MAX: usize = 64;
@@ -27,10 +31,10 @@ const ENGINES_MAX: usize = 64;
 const ENGINES_AT_ONCE: usize = 4;
 
 /// Most models that are looked at where none is named, the busiest.
-const MODELS_MAX: usize = 32;
+const MODELS_MAX: usize = 256;
 
-/// Requests of one that are looked at.
-const RECORDS_MAX: usize = 5000;
+/// Requests that are looked at, of all models together.
+const RECORDS_MAX: usize = 10_000;
 
 /// What was seen.
 #[derive(Default)]
@@ -98,19 +102,27 @@ impl Gateway {
     /// What is wrong with a model, or with each that has anything to do, by what was seen of late.
     pub fn triage(&self, model: Option<&str>) -> Report {
         let seen = self.inner.watchman.seen.lock().clone();
+        let recent = seen.recent(RECENT_S);
         let mut lanes = model.map_or_else(|| seen.lanes(), |model| vec![model.to_owned()]);
         lanes.truncate(MODELS_MAX);
         // What ended before the counters began would be measured by less than there was.
         let from_ms = (seen.from_s() * 1e3) as u64;
+        let records = self.inner.trail.recent.page(None, RECORDS_MAX, |record| {
+            record.unix_ms >= from_ms
+                && model.is_none_or(|model| record.lane.as_deref() == Some(model))
+        });
+        let mut ended: BTreeMap<&str, Vec<Ended>> = BTreeMap::new();
+        for (_, record) in &records {
+            if let (Some(lane), Some(one)) = (record.lane.as_deref(), Ended::of(&**record)) {
+                ended.entry(lane).or_default().push(one);
+            }
+        }
         let of = |lane: String| {
-            let records = self.inner.trail.recent.page(None, RECORDS_MAX, |record| {
-                record.unix_ms >= from_ms && record.lane.as_deref() == Some(lane.as_str())
-            });
-            let ended: Vec<Ended> =
-                records.iter().filter_map(|(_, record)| Ended::of(&**record)).collect();
-            let report = live(&seen, Some(&lane), &ended);
+            let ended = ended.get(lane.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let report = live(&recent, &seen, Some(&lane), ended);
             (lane, report)
         };
-        together(lanes.into_iter().map(of).collect()).unwrap_or_else(|| live(&seen, None, &[]))
+        let reports = lanes.into_iter().map(of).collect();
+        together(reports).unwrap_or_else(|| live(&recent, &seen, None, &[]))
     }
 }

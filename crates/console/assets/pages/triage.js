@@ -1,6 +1,6 @@
 // What is wrong, from what it follows, and what to change.
 import { h } from "../dom.js";
-import { count, percent, plural, short } from "../format.js";
+import { count, isNumber, percent, plural, short } from "../format.js";
 import { card, command, empty, head, tag } from "../parts.js";
 import { findingKey, severity, titled } from "./overview.js";
 
@@ -22,11 +22,11 @@ export function open(page) {
   });
 }
 
-function verdict({ verdict: said, usable, model }) {
+function verdict({ verdict: said, usable, model, window_s: window }) {
   const is = typeof said === "string" ? said : said?.is;
   const text = { found: said?.title, nothing_wrong: `Of ${plural(said?.judged ?? 0, "signature")} that could be looked for, none was found.`, not_enough: `Too little is known to say. Missing: ${(said?.missing ?? []).join(", ")}.` }[is] ?? said?.title ?? String(is ?? "");
   const notes = usable?.notes ?? [];
-  return h("section", { class: "card", "aria-label": "Verdict" }, h("p", { class: "verdict" }, is === "found" && model ? `${model}: ${text}` : text), said?.confidence === undefined ? null : h("p", { class: "muted" }, `${percent(said.confidence)} sure`),
+  return h("section", { class: "card", "aria-label": "Verdict" }, h("p", { class: "verdict" }, is === "found" && model ? `${model}: ${text}` : text), h("p", { class: "muted" }, [said?.confidence === undefined ? null : `${percent(said.confidence)} sure`, isNumber(window) ? `by the last ${plural(Math.round(window), "second")}` : null].filter(Boolean).join(", ")),
     notes.map((note) => h("p", { class: note.is_fatal ? "bad" : "warn" }, `${note.what} ${note.so ?? ""}`)));
 }
 

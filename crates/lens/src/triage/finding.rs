@@ -140,6 +140,9 @@ pub struct Report {
     /// told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Seconds that it looks back; none where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_s: Option<f64>,
     /// Whether the evidence can be believed.
     pub usable: Usable,
     /// The answer.

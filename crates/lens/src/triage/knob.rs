@@ -265,15 +265,17 @@ impl Fix {
         self
     }
 
-    /// For replicas that somebody else runs: of a manifest's fields those that have an effect there. How many requests
-    /// an endpoint may have at once is to fit what its server is told.
-    pub(super) fn leave_to_others(&mut self) {
+    /// For so many replicas that somebody else runs: of a manifest's fields those that have an effect there. How many
+    /// requests an endpoint may have at once is to fit what its server is told.
+    pub(super) fn leave_to_others(&mut self, replicas: usize) {
         self.changes.retain_mut(|change| {
             if change.place != "manifest" {
                 return true;
             }
-            if change.text.starts_with("spec.replicas") {
-                "spec.endpoints: one more, with its url".clone_into(&mut change.text);
+            if let Some(wanted) = change.text.strip_prefix("spec.replicas:") {
+                let fewer = wanted.trim().parse().is_ok_and(|wanted: usize| wanted < replicas);
+                let text = if fewer { "without some of them" } else { "one more, with its url" };
+                change.text = format!("spec.endpoints: {text}");
             }
             if let Some(value) = change.text.strip_prefix("spec.parallel:") {
                 change.text = format!("spec.endpoints[].parallel:{value}");
@@ -337,7 +339,7 @@ mod tests {
             .manifest("spec.replicas: 3")
             .manifest("kind: Route\nspec.policy: cost")
             .shell("uptime");
-        fix.leave_to_others();
+        fix.leave_to_others(2);
         let told: Vec<&str> = fix.changes.iter().map(|change| change.text.as_str()).collect();
         let expect = [
             "--max-num-seqs 32",
@@ -349,6 +351,9 @@ mod tests {
             "uptime",
         ];
         assert_eq!(told, expect);
+        let mut fewer = Fix::new("fewer").manifest("spec.replicas: 1");
+        fewer.leave_to_others(2);
+        assert_eq!(fewer.changes[0].text, "spec.endpoints: without some of them");
         let models = read("crates/plan/src/manifest/models.rs");
         for field in OURS {
             let name = field.trim_start_matches("spec.");

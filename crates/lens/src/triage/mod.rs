@@ -44,10 +44,22 @@ const MISSING_MAX: usize = 8;
 /// Most findings of several models together.
 const FINDINGS_MAX: usize = 64;
 
-/// What is wrong with a running system, by what its gateway sees of it now: what [`observe::Collector`] kept, of
-/// the lane of that name or the busiest, with the requests that ended.
-pub fn live(seen: &observe::Collector, lane: Option<&str>, records: &[observe::Ended]) -> Report {
-    seen.report(lane, Some(records))
+/// What is wrong with a running system, by what its gateway sees of it: what [`observe::Collector`] kept, of the lane
+/// of that name or the busiest, with the requests that ended.
+///
+/// What was seen of late, by [`observe::Collector::recent`], is looked at first: means over all that was kept would show
+/// a trouble that has just begun when it is an old one. What is rare, or over, only all of it shows.
+pub fn live(
+    recent: &observe::Collector,
+    all: &observe::Collector,
+    lane: Option<&str>,
+    records: &[observe::Ended],
+) -> Report {
+    let report = recent.report(lane, Some(records));
+    if matches!(report.verdict, Verdict::Found { .. }) {
+        return report;
+    }
+    all.report(lane, Some(records))
 }
 
 /// What is wrong with several models, each looked at by itself, in the order in which they are given: the report of
@@ -69,17 +81,19 @@ pub fn together(reports: Vec<(String, Report)>) -> Option<Report> {
     let mut all = all.into_iter();
     let mut report = all.next()?;
     for one in all.flat_map(|other| other.findings) {
-        let is_told = |other: &Finding| {
+        let is_same = |other: &&mut Finding| {
             (other.id, &other.title, &other.about, &other.evidence)
                 == (one.id, &one.title, &one.about, &one.evidence)
         };
-        if !report.findings.iter().any(is_told) && report.findings.len() < FINDINGS_MAX {
-            report.findings.push(one);
+        match report.findings.iter_mut().find(is_same) {
+            Some(same) => same.model = None,
+            None => report.findings.push(one),
         }
     }
     report
         .findings
         .sort_by_key(|one| (one.follows_from.is_some(), std::cmp::Reverse(one.severity)));
+    report.findings.truncate(FINDINGS_MAX);
     Some(report)
 }
 
@@ -92,7 +106,7 @@ pub fn triage(evidence: &Evidence) -> Report {
         match (rule.check)(&facts) {
             Ok(mut finding) => {
                 if facts.is_elsewhere() {
-                    finding.fix.leave_to_others();
+                    finding.fix.leave_to_others(evidence.replicas.len());
                 }
                 found.push((rule, finding));
             }
@@ -104,7 +118,8 @@ pub fn triage(evidence: &Evidence) -> Report {
     let usable = Usable::of(evidence, &facts.capacity);
     let verdict = verdict(&facts, &usable, &findings, &blind);
     let Facts { capacity, attribution, .. } = facts;
-    Report { model: None, usable, verdict, findings, blind, attribution, capacity }
+    let window_s = evidence.window_s();
+    Report { model: None, window_s, usable, verdict, findings, blind, attribution, capacity }
 }
 
 /// Causes before what follows from them, what is broken before what is slow, and of what is slow that

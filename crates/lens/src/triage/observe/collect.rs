@@ -130,11 +130,22 @@ impl Collector {
         for (name, page) in replicas.iter().take(super::REPLICAS_MAX) {
             self.replicas.entry(name.clone()).or_default().add(at_s, page);
         }
-        let before = at_s - window_s;
-        self.first_s = self.first_s.map(|first| first.max(before));
-        self.status.forget(before);
-        self.gateway.forget(before);
-        self.replicas.values_mut().for_each(|looks| looks.forget(before));
+        self.forget(at_s - window_s);
+    }
+
+    /// What was seen in so many seconds before the last look.
+    #[must_use]
+    pub fn recent(&self, window_s: f64) -> Self {
+        let mut recent = self.clone();
+        recent.forget(self.last_s - window_s);
+        recent
+    }
+
+    fn forget(&mut self, before_s: f64) {
+        self.first_s = self.first_s.map(|first| first.max(before_s));
+        self.status.forget(before_s);
+        self.gateway.forget(before_s);
+        self.replicas.values_mut().for_each(|looks| looks.forget(before_s));
         self.replicas.retain(|_, looks| !looks.is_empty());
     }
 
@@ -363,6 +374,31 @@ mod tests {
             report.verdict,
             report.findings.iter().map(|one| one.id).collect::<Vec<_>>()
         );
+    }
+
+    /// It has been so for little more than a minute, after four in which there was nothing to do.
+    #[test]
+    fn a_trouble_that_has_just_begun_is_seen() {
+        let mut collector = Collector::default();
+        for at in 0..31 {
+            let is_full = at >= 23;
+            let status = if is_full { status(6, 8) } else { status(0, 0) };
+            let status = StatusSeen { scaling: BTreeMap::new(), ..status };
+            let at_s = 1e9 - 240.0 + 10.0 * f64::from(at);
+            collector.look(Look { at_s, status: &status, page: None, replicas: &[] }, 300.0);
+        }
+        let (recent, records) = (collector.recent(60.0), records(60));
+        let told = |report: Report| match report.verdict {
+            Verdict::Found { id, .. } => (id, report.window_s),
+            other => panic!("{other:?}"),
+        };
+        let report = super::super::super::live(&recent, &collector, Some("m"), &records);
+        assert_eq!(told(report), ("S01", Some(60.0)));
+        let whole = collector.report(Some("m"), Some(&records));
+        assert!(whole.findings.iter().all(|one| one.id != "S01"), "{:?}", whole.findings);
+        // Where nothing is wrong of late, what was so before is told.
+        let report = super::super::super::live(&Collector::default(), &recent, Some("m"), &records);
+        assert_eq!(told(report), ("S01", Some(60.0)));
     }
 
     #[test]

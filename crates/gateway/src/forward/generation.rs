@@ -46,6 +46,10 @@ pub(crate) struct Generation {
 pub(crate) struct Told {
     pub(crate) lane: Option<Arc<Lane>>,
     pub(crate) price: Price,
+    /// Whether it is at another model than it was sent to, because that did not answer.
+    pub(crate) is_elsewhere: bool,
+    /// Whether the model that it is at failed it, and that was counted.
+    pub(crate) failed: bool,
     pub(crate) attempts: u32,
     pub(crate) stops: u32,
     pub(crate) detours: super::watch::Detours,

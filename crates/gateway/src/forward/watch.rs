@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use pilotage_core::traffic::Name;
-use pilotage_core::{Band, Refusal, Span, Time, Tokens, traffic};
+use pilotage_core::{Band, Span, Time, Tokens, traffic};
 use pilotage_lens::{At, AttemptFault, Away, Gaps, Mark, Runs, Termination, Timeline};
 use pilotage_wire::openai::usage::Usage;
 
@@ -79,8 +79,10 @@ pub(crate) struct Watch {
     why: Option<Reason>,
     /// Why this model.
     routed: Option<traffic::Why>,
-    /// Where its end counts; none once it counted.
+    /// Where its end counts.
     place: Option<Place>,
+    /// Whether the model that it is at failed it, and that was counted.
+    failed: bool,
     tokens: Tokens,
     /// Tokens of the answer that were thoughts.
     reasoning: u32,
@@ -146,6 +148,7 @@ impl Watch {
             why: None,
             routed: None,
             place: None,
+            failed: false,
             tokens: Tokens::default(),
             reasoning: 0,
             counted: false,
@@ -189,23 +192,15 @@ impl Watch {
         self.routed = Some(why);
     }
 
-    /// The model did not answer, and another may: what is its own failure counts against it.
-    pub(crate) fn missed(&mut self, miss: Option<&traffic::Miss>) {
-        if let Some(traffic::Miss::Refused(Refusal::Exhausted { .. })) = miss {
-            self.sample(true, (&self.timeline, self.tokens), Span::ZERO);
-        }
-        if let Some(place) = &mut self.place {
-            place.role = traffic::Role::Stable;
-        }
-    }
-
     /// The request goes to a lane, and asks for that LoRA adapter there.
     pub(crate) fn lane(&mut self, lane: &Arc<Lane>, adapter: Option<&str>) {
         self.adapter = adapter.map(Name::from);
         self.lane = Some(Arc::clone(lane));
+        self.failed = false;
         self.show(|seen| seen.lane = Some(lane.name.clone()));
         self.tell(|told| {
             told.lane = Some(Arc::clone(lane));
+            told.failed = false;
             told.price = lane.config.price;
         });
     }
@@ -513,6 +508,7 @@ impl Watch {
             why: self.why.clone(),
             routed: self.routed.clone(),
             place: self.place.take(),
+            failed: self.failed,
             tokens: self.tokens,
             reasoning: self.reasoning,
             counted: self.counted,

@@ -1,13 +1,16 @@
-//! What routes ask for beside a model: an adapter, fewer retries; and replicas that are asked in their
-//! own way whether they are well.
+//! What routes ask for beside a model: an adapter, fewer retries; replicas that are asked in their own way whether they
+//! are well; and whose failure it is where another model answers.
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
+use pilotage_core::traffic::LaneId;
 use pilotage_core::{Capacity, ReplicaId};
-use pilotage_gateway::{CacheConfig, GatewayConfig, HealthCheck, Replica, Retries};
+use pilotage_gateway::{
+    CacheConfig, GatewayConfig, HealthCheck, LaneConfig, Merge, Replica, Retries,
+};
 use tokio::sync::mpsc;
 
 use crate::support::{answer, chat, config, engine, gateway, status};
@@ -139,4 +142,38 @@ async fn a_path_that_was_named_must_answer_well() {
     };
     check(false, false).await;
     check(true, true).await;
+}
+
+const SHARED: &str = r#"{"model":"public","temperature":0,"messages":[]}"#;
+
+/// What a model failed is its failure, once, and the answer of the next one that one's: whether callers share or not.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_fails_what_another_answers_is_told_from_it() {
+    for (shares, other_answers) in [(false, true), (true, true), (false, false), (true, false)] {
+        let (one, other) = (engine().await, engine().await);
+        let mut config = config();
+        config.routes[0].merge = shares.then(Merge::default);
+        config.lanes[0].scheduler.health = None;
+        config.lanes.push(LaneConfig {
+            scheduler: config.lanes[0].scheduler,
+            ..LaneConfig::named("other", 1000)
+        });
+        config.routes[0].traffic.fallbacks = vec![LaneId(1)];
+        let gateway = gateway(config, &[&one]);
+        let replica = Replica::at("replica-2", &other.url, Capacity::of_requests(4));
+        gateway.lane("other").unwrap().replica_up(ReplicaId(2), replica);
+        for _ in 0..9 {
+            one.json(500, "{}");
+            let (status, body) = if other_answers { (200, "{}") } else { (500, "{}") };
+            other.json(status, body);
+        }
+        assert_eq!(answer(&gateway, chat(SHARED)).await.0 == 200, other_answers);
+        let arms = status(&gateway).await["routes"][0]["arms"].clone();
+        let told =
+            |arm: &serde_json::Value| ["model", "requests", "failed"].map(|key| arm[key].clone());
+        let seen: Vec<_> = arms.as_array().unwrap().iter().map(told).collect();
+        let failed = u32::from(!other_answers);
+        let expect = serde_json::json!([["lane", 1, 1], ["other", 1, failed]]);
+        assert_eq!(serde_json::json!(seen), expect, "{shares} {other_answers}");
+    }
 }

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use pilotage_core::traffic::tally::Sample;
-use pilotage_core::{Span, Tokens};
+use pilotage_core::traffic::{Miss, Role};
+use pilotage_core::{Refusal, Span, Tokens};
 use pilotage_lens::trace::Reasons;
 use pilotage_lens::{Known, Ran, Record, Termination, Timeline};
 
@@ -78,6 +79,19 @@ impl Watch {
         generation.claim(*number)
     }
 
+    /// The model did not answer, and another may: what is its own failure counts against it.
+    pub(crate) fn missed(&mut self, miss: Option<&Miss>) {
+        if let Some(Miss::Refused(Refusal::Exhausted { .. })) = miss {
+            self.sample(true, (&self.timeline, self.tokens), Span::ZERO);
+            self.failed = true;
+        }
+        if let Some(place) = &mut self.place {
+            place.role = Role::Stable;
+        }
+        let failed = self.failed;
+        self.tell(|told| (told.is_elsewhere, told.failed) = (true, failed));
+    }
+
     /// Counts how its model did. What callers share counts once, and what was kept not again.
     fn count(&self, termination: Termination, account: Option<&Account>) {
         let (timeline, tokens) = match (&self.part, account) {
@@ -86,6 +100,7 @@ impl Watch {
             (_, None) => return,
         };
         if self.cache != Some("hit")
+            && !self.failed
             && let Some(failed) = outcome(termination)
         {
             let total = self.now().since(timeline.begun());

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use pilotage_core::traffic::Role;
 use pilotage_core::{Band, Span};
 use pilotage_lens::{Mark, Termination};
 
@@ -37,6 +38,10 @@ impl Watch {
             self.timeline.followed(timeline);
         }
         self.lane = told.lane.or_else(|| self.lane.take());
+        self.failed = told.failed;
+        if let Some(place) = self.place.as_mut().filter(|_| told.is_elsewhere) {
+            place.role = Role::Stable;
+        }
         self.attempts = told.attempts;
         self.stops = told.stops;
         self.detours = told.detours;
@@ -86,6 +91,8 @@ impl Watch {
         // Its attempts are those of who asked first, in that one's trace.
         watch.traced = self.traced.clone();
         watch.tenant.clone_from(&self.tenant);
+        // A model's failure is told as it happens: whoever has its end on its account may see another's answer.
+        watch.place.clone_from(&self.place);
         watch.band = self.band;
         watch.estimated_input = self.estimated_input;
         watch

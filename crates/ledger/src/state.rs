@@ -8,11 +8,11 @@ use serde::Serialize;
 pub struct State {
     /// `sqlite` or `postgres`.
     pub kind: &'static str,
-    /// `ok`, or what is wrong: `store_away`, `journal_full`, `disk_error`.
+    /// `ok`, or what is wrong: `store_away`, `journal_unread`, `journal_full`, `disk_error`.
     pub condition: &'static str,
     /// Whether the journal takes rows.
     pub journal_up: bool,
-    /// Whether the store takes them.
+    /// Whether the store gets and takes them.
     pub store_up: bool,
     /// Rows in memory that are not in the journal yet.
     pub waiting_rows: u64,
@@ -48,6 +48,7 @@ pub(crate) struct Shared {
 struct Troubles {
     journal: Option<(&'static str, u64)>,
     store: Option<u64>,
+    unread: Option<u64>,
     since_ok: u64,
     last_error: Option<String>,
     stored: u64,
@@ -97,9 +98,16 @@ impl Shared {
         inner.last_error = Some(error);
     }
 
-    /// The journal could not be read this time.
-    pub(crate) fn unread(&self, error: String) {
-        self.inner.lock().last_error = Some(error);
+    /// The journal cannot be read, or can again.
+    pub(crate) fn unread(&self, now_ms: u64, error: Option<String>) {
+        let mut inner = self.inner.lock();
+        if inner.unread.is_some() != error.is_some() {
+            inner.unread = error.is_some().then_some(now_ms);
+            inner.since_ok = now_ms;
+        }
+        if error.is_some() {
+            inner.last_error = error;
+        }
     }
 
     pub(crate) fn refused(&self, error: String) {
@@ -112,11 +120,13 @@ impl Shared {
     pub(crate) fn fill(&self, state: &mut State) {
         let inner = self.inner.lock();
         let away = inner.store.map(|since| ("store_away", since));
-        let (condition, since) = inner.journal.or(away).unwrap_or(("ok", inner.since_ok));
+        let unread = inner.unread.map(|since| ("journal_unread", since));
+        let trouble = inner.journal.or(unread).or(away);
+        let (condition, since) = trouble.unwrap_or(("ok", inner.since_ok));
         state.condition = condition;
         state.since = since;
         state.journal_up = inner.journal.is_none();
-        state.store_up = inner.store.is_none();
+        state.store_up = inner.store.or(inner.unread).is_none();
         state.stored_rows = inner.stored;
         state.lost_rows = inner.lost;
         state.damaged_files = inner.damaged;

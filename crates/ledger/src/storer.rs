@@ -44,7 +44,9 @@ pub(crate) struct Storer {
 /// Before a journal that could not be read is read again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// Whether what was read is no journal's, and never will be.
+/// The journal could not be read.
+struct Unread;
+
 /// Says what damage was found in the journal.
 pub(crate) fn tell(journal: &Journal, state: &Shared) {
     for Damage { path, rows } in journal.damage() {
@@ -67,7 +69,13 @@ impl Storer {
             if self.clock.now_nanos() >= forget_at && failures == 0 && !self.forget().await {
                 forget_at = self.clock.now_nanos() + FORGET_EVERY_NANOS;
             }
-            match self.next(place.clone()).await {
+            let Ok(next) = self.next(place.clone()).await else {
+                if self.wait(READ_AGAIN).await {
+                    return;
+                }
+                continue;
+            };
+            match next {
                 Some(next) => match self.put(next).await {
                     Ok((behind, full)) => {
                         place = Some(behind);
@@ -98,22 +106,26 @@ impl Storer {
     }
 
     /// What is to be stored next.
-    async fn next(&self, place: Option<Place>) -> Option<Next> {
+    ///
+    /// # Errors
+    /// The journal cannot be read now. What was answered for is not given up for that: the disk may be well again.
+    async fn next(&self, place: Option<Place>) -> Result<Option<Next>, Unread> {
         let (journal, rows) = (Arc::clone(&self.journal), self.settings.bounds.batch_rows_max);
         let read = move || journal.next(place.as_ref(), rows);
         let next = tokio::task::spawn_blocking(read).await;
         tell(&self.journal, &self.state);
-        match next {
-            Ok(Ok(next)) => next,
-            // The disk may be well again: what was answered for is not given up for one look that failed.
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the usage journal cannot be read; it is tried again");
-                self.state.unread(format!("the journal cannot be read now: {error}"));
-                self.wait(READ_AGAIN).await;
-                None
+        let error = match next {
+            Ok(Ok(next)) => {
+                self.state.unread(self.clock.unix_ms(), None);
+                return Ok(next);
             }
-            Err(_) => None,
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(error, "the usage journal cannot be read; it is tried again");
+        let told = format!("the journal cannot be read now: {error}");
+        self.state.unread(self.clock.unix_ms(), Some(told));
+        Err(Unread)
     }
 
     /// Stores a batch. What the store refuses for what it is, is written beside the journal: it must not stand

@@ -170,6 +170,7 @@ impl Journal {
             }
             match read(&segment, (at, until), entries_max) {
                 Err(error) if is_damage(&error) => self.mend(&segment, at, error)?,
+                Err(error) if is_gone(&error, &segment) => self.lose(at),
                 done => return done.map(Some),
             }
             from = Some(Place { path: segment.path, at });
@@ -209,6 +210,18 @@ impl Journal {
         Ok(())
     }
 
+    /// The first file was taken away: what was not stored of it is lost.
+    fn lose(&self, at: u64) {
+        let mut segments = self.segments.lock();
+        let Some(first) = segments.all.front_mut() else { return };
+        let (rows, bytes) = (first.entries, first.len - at);
+        (first.closed, first.len, first.entries) = (true, at, 0);
+        let path = first.path.clone();
+        segments.entries = segments.entries.saturating_sub(rows);
+        segments.bytes = segments.bytes.saturating_sub(bytes);
+        segments.damage.push(Damage { path, rows: rows.max(1) });
+    }
+
     /// All of a file is stored. One with damage is kept for whoever wants to look.
     fn finish(&self, segment: &Segment) -> io::Result<()> {
         let done = match segment.holes.is_empty() {
@@ -229,6 +242,12 @@ impl Journal {
 /// Whether what was read is not what was written, rather than that it could not be read.
 fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// Whether the file alone is away, rather than the disk that it is on.
+fn is_gone(error: &io::Error, segment: &Segment) -> bool {
+    let folder = segment.path.parent();
+    error.kind() == io::ErrorKind::NotFound && folder.is_some_and(Path::is_dir)
 }
 
 /// The entries in a stretch without damage.

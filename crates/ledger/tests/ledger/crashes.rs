@@ -142,6 +142,40 @@ async fn damage_to_the_file_that_is_written_costs_one_row() {
     ledger.close(PATIENCE).await;
 }
 
+/// One file was taken away, and one cannot be read for a while: what is behind them waits, and is stored in the end.
+#[tokio::test]
+async fn files_that_go_or_cannot_be_read_cost_what_was_in_them_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Unsure::at(folder.path().join("usage.db"), true, 0);
+    let mut settings = settings(folder.path());
+    settings.bounds.segment_bytes_max = 10_000;
+    let ledger = open(settings, store.clone());
+    let mut written = ledger.written();
+    for n in 0..100 {
+        let sequence = ledger.add(&record(n, "ann", NOON));
+        written.wait_for(|written| *written >= sequence).await.unwrap();
+    }
+    let files = segments(folder.path());
+    std::fs::remove_file(&files[0]).unwrap();
+    let aside = folder.path().join("aside");
+    std::fs::rename(&files[2], &aside).unwrap();
+    std::fs::create_dir(&files[2]).unwrap();
+    store.away.store(false, Ordering::Relaxed);
+    until("it to be seen", || async { ledger.state().condition == "journal_unread" }).await;
+    let state = ledger.state();
+    assert!(!state.store_up && state.last_error.unwrap().contains("cannot be read"));
+    assert_eq!(state.damaged_files, 1);
+    std::fs::remove_dir(&files[2]).unwrap();
+    std::fs::rename(&aside, &files[2]).unwrap();
+    // Nobody writes meanwhile: it is looked at again all the same.
+    until("the rest", || async { ledger.state().behind_rows == 0 }).await;
+    let state = ledger.state();
+    assert!(state.store_up && state.condition == "ok", "{state:?}");
+    assert!((5..50).contains(&state.lost_rows), "{state:?}");
+    assert_eq!(ids(&*store).await.len() as u64, 100 - state.lost_rows);
+    ledger.close(PATIENCE).await;
+}
+
 /// Opens it once whoever had it is gone.
 async fn reopen(settings: &Settings, store: &Arc<Unsure>) -> Ledger {
     let clock = pilotage_shell::clock::Clock::start();

@@ -22,7 +22,8 @@ use crate::output::Format;
 /// knows both; elsewhere --weights and --hardware say them.
 ///
 /// Ends with 0 where nothing is wrong, with 1 where something is, or where too little is known to tell, and with 2
-/// where nobody could be asked, or what was named could not be read.
+/// where nobody could be asked, or what was named could not be read. Of several models those count that can be judged,
+/// and what is more likely so than not.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Triage {

@@ -122,7 +122,7 @@ async fn triage(
     if let Some(name) = model.as_deref().filter(|name| admin.gateway.lane(name).is_none()) {
         return reply::error(&ApiError::not_found(format!("no model `{name}` is served")));
     }
-    reply::json(StatusCode::OK, &admin.gateway.triage(model.as_deref()))
+    reply::json(StatusCode::OK, &*admin.gateway.triage(model).await)
 }
 
 async fn explain_route(State(admin): State<Admin>, request: Request) -> Response {

@@ -55,6 +55,22 @@ impl Recent {
         asked.filter(|(_, record)| fits(record)).take(most).collect()
     }
 
+    /// At most so many of those that ended since then, newest first; and when the oldest of them did, where older ones
+    /// of them are forgotten or left out.
+    pub(crate) fn since(&self, from_ms: u64, most: usize) -> (Vec<Arc<Record>>, Option<u64>) {
+        let (mut records, is_full) = {
+            let inner = self.inner.lock();
+            let since = inner.records.iter().rev().filter(|record| record.unix_ms >= from_ms);
+            let records: Vec<Arc<Record>> = since.take(most.saturating_add(1)).cloned().collect();
+            let is_old = inner.records.front().is_none_or(|oldest| oldest.unix_ms < from_ms);
+            (records, !is_old && inner.records.len() >= self.max)
+        };
+        let is_cut = is_full || records.len() > most;
+        records.truncate(most);
+        let oldest = records.last().filter(|_| is_cut).map(|record| record.unix_ms);
+        (records, oldest)
+    }
+
     /// The newest one of that id.
     pub(crate) fn find(&self, request_id: &str) -> Option<Arc<Record>> {
         let inner = self.inner.lock();

@@ -88,9 +88,9 @@ fn of_ledgers() -> [Alert; 3] {
             severity: Severity::Warning,
             summary: "{{ $labels.instance }}: usage is not stored".to_owned(),
             description: "The ledger of the gateway at {{ $labels.instance }} cannot store usage. It is kept in the journal on the gateway's disk.".to_owned(),
-            means: "The ledger's database is away, or refuses. Nothing is lost: rows wait in the journal on the gateway's disk, and are stored once it is back. Until then `pilotage usage` lacks them.",
+            means: "The ledger's database is away, or refuses; or the journal cannot be read. Nothing is lost: rows wait in the journal on the gateway's disk, and are stored once it is back. Until then `pilotage usage` lacks them.",
             steps: &[
-                "`pilotage check` says what the database answers.",
+                "`pilotage check` says what the database or the disk answers.",
                 "*Usage not stored yet* of the board of the gateway shows how much waits, of which the journal holds a gigabyte.",
                 "Where the gateway's disk does not outlive its pod, do not restart it before the rows are stored.",
             ],

@@ -31,15 +31,18 @@ pub use reference::reference;
 
 use case::Miss;
 use facts::Facts;
-use finding::Blind;
-use rules::{RULES, Rule};
-use sanity::Usable;
+use finding::{Blind, Severity};
+use rules::{RULES, Rule, Tier};
+use sanity::{Note, Usable};
 
 /// Only what is more likely so than not explains other findings away.
 const MASKS_FROM: f64 = 0.5;
 
 /// Most measures that are named as missing.
 const MISSING_MAX: usize = 8;
+
+/// What is about the gateway, its benchmark or its alerts, and not about one of its models.
+const OF_ALL: [&str; 3] = ["S17", "S31", "S34"];
 
 /// Most findings of several models together.
 const FINDINGS_MAX: usize = 64;
@@ -48,53 +51,110 @@ const FINDINGS_MAX: usize = 64;
 /// of that name or the busiest, with the requests that ended.
 ///
 /// What was seen of late, by [`observe::Collector::recent`], is looked at first: means over all that was kept would show
-/// a trouble that has just begun when it is an old one. What is rare, or over, only all of it shows.
+/// a trouble that has just begun when it is an old one. What is rare, or over, only all of it shows; of that, what is
+/// broken is told beside what has just begun.
 pub fn live(
     recent: &observe::Collector,
     all: &observe::Collector,
     lane: Option<&str>,
-    records: &[observe::Ended],
+    records: Option<&[observe::Ended]>,
 ) -> Report {
-    let report = recent.report(lane, Some(records));
-    if matches!(report.verdict, Verdict::Found { .. }) {
-        return report;
+    let (mut recent, mut all) = (recent.report(lane, records), all.report(lane, records));
+    let is_found = |report: &Report| matches!(report.verdict, Verdict::Found { .. });
+    let has_begun = is_found(&recent) && recent.findings.first().is_some_and(is_sure);
+    if !has_begun {
+        return if is_found(&recent) && !is_found(&all) { recent } else { all };
     }
-    all.report(lane, Some(records))
+    let is_new = |one: &Finding| recent.findings.iter().all(|other| other.id != one.id);
+    let is_broken = |one: &Finding| {
+        one.severity == Severity::Critical || rule(one.id).is_some_and(|of| of.tier <= Tier::Fault)
+    };
+    all.findings.retain(|one| is_sure(one) && is_new(one) && is_broken(one));
+    let both = recent.findings.drain(..).chain(all.findings);
+    recent.findings = rank(both.filter_map(|one| Some((rule(one.id)?, one))).collect());
+    recent.tell_first();
+    recent
 }
 
 /// What is wrong with several models, each looked at by itself, in the order in which they are given: the report of
-/// the one whose trouble is gravest, or of the first, with the findings of all. What is so of all is told once.
+/// the one whose trouble is gravest, or else of the first that could be judged, with the findings of all that are more
+/// likely so than not. What is so of their gateway is told once.
 pub fn together(reports: Vec<(String, Report)>) -> Option<Report> {
-    let mut all: Vec<Report> = reports
-        .into_iter()
-        .map(|(model, mut report)| {
-            report.findings.iter_mut().for_each(|one| one.model = Some(model.clone()));
-            Report { model: Some(model), ..report }
-        })
-        .collect();
-    let gravest = |report: &Report| {
-        let first =
-            report.findings.first().filter(|_| matches!(report.verdict, Verdict::Found { .. }));
-        std::cmp::Reverse(first.map(|one| one.severity))
-    };
-    all.sort_by_key(gravest);
-    let mut all = all.into_iter();
-    let mut report = all.next()?;
-    for one in all.flat_map(|other| other.findings) {
-        let is_same = |other: &&mut Finding| {
-            (other.id, &other.title, &other.about, &other.evidence)
-                == (one.id, &one.title, &one.about, &one.evidence)
-        };
-        match report.findings.iter_mut().find(is_same) {
-            Some(same) => same.model = None,
-            None => report.findings.push(one),
+    let mut reports: Vec<Report> = reports.into_iter().map(named).collect();
+    if reports.len() < 2 {
+        return reports.pop();
+    }
+    let mut all: Vec<(usize, Finding)> = Vec::new();
+    for (at, report) in reports.iter_mut().enumerate() {
+        let is_found = matches!(report.verdict, Verdict::Found { .. });
+        for one in report.findings.drain(..).filter(|one| is_found && is_sure(one)) {
+            let is_same = |(_, other): &&mut (usize, Finding)| is_same(other, &one);
+            match all.iter_mut().find(is_same) {
+                Some((_, same)) => same.model = None,
+                None => all.push((at, one)),
+            }
         }
     }
-    report
-        .findings
-        .sort_by_key(|one| (one.follows_from.is_some(), std::cmp::Reverse(one.severity)));
-    report.findings.truncate(FINDINGS_MAX);
+    all.sort_by(|(_, left), (_, right)| {
+        let order = |one: &Finding| {
+            let tier = rule(one.id).map(|rule| rule.tier);
+            (one.follows_from.is_some(), std::cmp::Reverse(one.severity), tier)
+        };
+        order(left).cmp(&order(right)).then(weight(right).total_cmp(&weight(left)))
+    });
+    let is_judged = |report: &Report| !matches!(report.verdict, Verdict::NotEnough { .. });
+    let gravest = all.first().map(|(at, _)| *at);
+    let at = gravest.or_else(|| reports.iter().position(is_judged)).unwrap_or_default();
+    let mut report = reports.swap_remove(at);
+    let more = all.len().saturating_sub(FINDINGS_MAX);
+    if more > 0 {
+        let what = format!("{more} findings more are not shown");
+        report.usable.notes.push(Note { what, so: "name a model to see its own", is_fatal: false });
+    }
+    report.findings = all.into_iter().map(|(_, one)| one).take(FINDINGS_MAX).collect();
+    report.tell_first();
     Some(report)
+}
+
+/// A report of that model.
+fn named((model, mut report): (String, Report)) -> Report {
+    report.findings.iter_mut().for_each(|one| one.model = Some(model.clone()));
+    Report { model: Some(model), ..report }
+}
+
+/// Whether two findings are one, of the gateway of several models.
+fn is_same(one: &Finding, other: &Finding) -> bool {
+    let of = |one: &Finding| (one.id, one.title.clone(), one.about.clone());
+    OF_ALL.contains(&one.id) && of(one) == of(other)
+}
+
+/// More likely so than not.
+fn is_sure(one: &Finding) -> bool {
+    one.confidence >= MASKS_FROM
+}
+
+fn rule(id: &str) -> Option<&'static Rule> {
+    RULES.iter().copied().find(|rule| rule.id == id)
+}
+
+impl Report {
+    /// The verdict is the first finding; where none is left, nothing is wrong that could be looked for.
+    fn tell_first(&mut self) {
+        match self.findings.first() {
+            Some(first) => self.verdict = Verdict::of(first),
+            None if matches!(self.verdict, Verdict::Found { .. }) => {
+                self.verdict = Verdict::NothingWrong { judged: RULES.len() - self.blind.len() };
+            }
+            None => {}
+        }
+    }
+}
+
+impl Verdict {
+    fn of(first: &Finding) -> Self {
+        let Finding { id, title, confidence, .. } = first;
+        Self::Found { id, title: title.clone(), confidence: *confidence }
+    }
 }
 
 /// What is wrong, most important first.
@@ -155,8 +215,7 @@ fn verdict(facts: &Facts<'_>, usable: &Usable, findings: &[Finding], blind: &[Bl
         return Verdict::NotEnough { missing: vec!["samples that are fresh"] };
     }
     if let Some(first) = findings.first() {
-        let (id, title, confidence) = (first.id, first.title.clone(), first.confidence);
-        return Verdict::Found { id, title, confidence };
+        return Verdict::of(first);
     }
     // Nothing is only known to be wrong where it is known how full replicas are and where time went.
     let typical = facts.typical();

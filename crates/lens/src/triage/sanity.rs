@@ -12,7 +12,7 @@ const AGE_INTERVALS_MAX: f64 = 3.0;
 const WINDOW_MIN_S: f64 = 30.0;
 
 /// Fewest requests for a mean: AIPerf's attribution asks for ten in each window.
-const REQUESTS_MIN: f64 = 10.0;
+pub(super) const REQUESTS_MIN: f64 = 10.0;
 
 /// Fewest requests for a 99th percentile: of 500 five lie beyond it. Of 100 requests the slowest is
 /// below the true one in 37 of 100 cases (0.99 to the power of 100).
@@ -38,6 +38,12 @@ pub struct Note {
     pub so: &'static str,
     /// Whether nothing that follows can be believed.
     pub is_fatal: bool,
+}
+
+/// Requests that ended in the window.
+pub(super) fn ended(evidence: &Evidence) -> Option<f64> {
+    let own = evidence.replicas.iter().filter_map(|replica| replica.deltas.requests);
+    evidence.gateway.traffic.requests.or_else(|| own.reduce(|sum, next| sum + next))
 }
 
 /// Whether evidence can be believed.
@@ -102,10 +108,7 @@ impl Usable {
                 Some(_) => {}
             }
         }
-        let own = evidence.replicas.iter().filter_map(|replica| replica.deltas.requests);
-        let requests =
-            evidence.gateway.traffic.requests.or_else(|| own.reduce(|sum, next| sum + next));
-        if let Some(requests) = requests.filter(|requests| *requests < REQUESTS_MIN) {
+        if let Some(requests) = ended(evidence).filter(|requests| *requests < REQUESTS_MIN) {
             let what =
                 format!("{requests:.0} requests ended in the window, below {REQUESTS_MIN:.0}");
             self.note(what, "means are those of single requests", false);

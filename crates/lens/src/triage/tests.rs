@@ -260,10 +260,6 @@ fn precision_and_recall_are_written_down() {
 
 #[test]
 fn the_gravest_of_several_models_is_the_verdict_and_all_findings_are_told() {
-    let report = |id: &str| triage(&scenario(id));
-    let named = |all: &[(&str, Report)]| {
-        together(all.iter().map(|(name, one)| ((*name).to_owned(), one.clone())).collect())
-    };
     let well = triage(&healthy());
     // The busiest is well, and a later one is not.
     let all =
@@ -277,10 +273,50 @@ fn the_gravest_of_several_models_is_the_verdict_and_all_findings_are_told() {
     let causes = all.findings.iter().position(|one| one.follows_from.is_some());
     let causes = causes.unwrap_or(all.findings.len());
     assert!(all.findings[..causes].is_sorted_by_key(|one| std::cmp::Reverse(one.severity)));
-    // What is so of both alike is told once.
-    let twice = named(&[("one", report("S01")), ("other", report("S01"))]).unwrap();
-    assert_eq!(twice.findings.len(), report("S01").findings.len());
     let fine = named(&[("busy", well.clone()), ("idle", well)]).unwrap();
     assert!(matches!(fine.verdict, Verdict::NothingWrong { .. }) && fine.findings.is_empty());
     assert_eq!(named(&[]), None);
+}
+
+fn named(all: &[(&str, Report)]) -> Option<Report> {
+    together(all.iter().map(|(name, one)| ((*name).to_owned(), one.clone())).collect())
+}
+
+fn report(id: &str) -> Report {
+    triage(&scenario(id))
+}
+
+#[test]
+fn what_several_models_share_is_told_once_and_what_each_has_of_each() {
+    let models = |id: &'static str| -> Vec<Option<String>> {
+        let twice = named(&[("one", report(id)), ("other", report(id))]).unwrap();
+        let own = twice.findings.into_iter().filter(|one| one.id == id);
+        own.map(|one| one.model).collect()
+    };
+    assert_eq!(models("S17"), [None]);
+    assert_eq!(models("S28"), [Some("one".to_owned()), Some("other".to_owned())]);
+    // More than can be told is said to be there.
+    let many: Vec<(String, Report)> = (0..80)
+        .map(|at| (format!("m{at}"), report("S01")))
+        .chain([("hung".to_owned(), report("S09"))])
+        .collect();
+    let many = together(many).unwrap();
+    assert_eq!((many.findings[0].id, many.findings.len()), ("S09", 64));
+    assert!(many.usable.notes.iter().any(|note| note.what.ends_with("more are not shown")));
+}
+
+/// What is less likely so than not is nobody's trouble, and who has nothing to do is no reason to doubt.
+#[test]
+fn of_several_models_those_count_that_can_be_judged() {
+    let mut unsure = report("S01");
+    unsure.findings.iter_mut().for_each(|one| one.confidence = 0.4);
+    let doubtful = named(&[("a", unsure.clone()), ("b", unsure.clone())]).unwrap();
+    assert!(matches!(doubtful.verdict, Verdict::NothingWrong { judged } if judged > 0));
+    assert!(matches!(named(&[("a", unsure)]).unwrap().verdict, Verdict::Found { .. }));
+    let idle = triage(&Evidence::default());
+    let one = named(&[("idle", idle.clone()), ("busy", triage(&healthy()))]).unwrap();
+    assert!(matches!(one.verdict, Verdict::NothingWrong { .. }), "{:?}", one.verdict);
+    assert_eq!(one.model.as_deref(), Some("busy"));
+    let none = named(&[("idle", idle.clone()), ("other", idle)]).unwrap();
+    assert!(matches!(none.verdict, Verdict::NotEnough { .. }), "{:?}", none.verdict);
 }

@@ -51,12 +51,17 @@ async fn report(args: Triage) -> anyhow::Result<bool> {
     }
     let mut reports: Vec<(Option<String>, Report)> =
         seen.into_iter().map(|(of, evidence)| (of, triage(&evidence))).collect();
-    let is_fine =
-        |(_, report): &(_, Report)| matches!(report.verdict, Verdict::NothingWrong { .. });
-    let all_fine = reports.iter().all(is_fine);
-    if let (Format::Json, 2..) = (args.output, reports.len()) {
-        let named = reports.into_iter().map(|(of, report)| (of.unwrap_or_default(), report));
-        reports = together(named.collect()).map(|report| (None, report)).into_iter().collect();
+    let is_fine = |report: &Report| matches!(report.verdict, Verdict::NothingWrong { .. });
+    let mut all_fine = reports.iter().all(|(_, report)| is_fine(report));
+    if reports.len() > 1 {
+        let all =
+            reports.iter().map(|(of, report)| (of.clone().unwrap_or_default(), report.clone()));
+        if let Some(all) = together(all.collect()) {
+            all_fine = is_fine(&all);
+            if args.output == Format::Json {
+                reports = vec![(None, all)];
+            }
+        }
     }
     for (of, report) in &reports {
         match (args.output, of) {

@@ -7,13 +7,17 @@ use serde::Deserialize;
 
 use super::super::evidence::{Accelerator, Planned, Role, Runtime};
 use super::super::finding::Report;
-use super::page::Looks;
+use super::gateway::is_read;
+use super::page::{self, Looks, Sample};
 use super::record::Ended;
 use super::series::{Point, Seen, Series};
 use super::{Observed, Watched};
 
 /// Most looks that are kept.
-pub const LOOKS_MAX: usize = super::page::POINTS_MAX;
+pub const LOOKS_MAX: usize = page::POINTS_MAX;
+
+/// Most series of a gateway's metrics that are kept, of all lanes together.
+const GATEWAY_SERIES_MAX: usize = 100_000;
 
 /// Seconds after which a gateway asks a replica again for what it says of itself, at most: as often as it
 /// asks those that have nothing to do (`EVERY_IDLE` of its reports is made of this).
@@ -97,12 +101,13 @@ pub struct Look<'a> {
 /// Looks that were taken.
 #[derive(Clone, Debug, Default)]
 pub struct Collector {
-    first_s: Option<f64>,
-    last_s: f64,
-    looks: usize,
+    /// When each of them was, in order of time.
+    looks: Vec<f64>,
     failures: f64,
-    status: Looks,
-    gateway: Looks,
+    /// Of each lane what the status said.
+    status: BTreeMap<String, Looks>,
+    /// Of each lane what the gateway's metrics said, and under none what is of all of them.
+    gateway: BTreeMap<Option<String>, Looks>,
     replicas: BTreeMap<String, Looks>,
     health: BTreeMap<String, (bool, f64)>,
     /// Of each lane what is planned, and of its replicas by their names; as the newest look has it.
@@ -113,39 +118,59 @@ impl Collector {
     /// Keeps a look, and forgets what is older than `window_s` before it.
     pub fn look(&mut self, look: Look<'_>, window_s: f64) {
         let Look { at_s, status, page, replicas } = look;
-        self.first_s.get_or_insert(at_s);
-        (self.last_s, self.looks) = (at_s, self.looks + 1);
+        self.looks.push(at_s);
         for lane in &status.lanes {
             self.note_lane(at_s, lane);
         }
         self.planned = status.lanes.iter().map(|lane| (lane.name.clone(), planned(lane))).collect();
         for (model, scaling) in &status.scaling {
             if let Some(awake) = scaling.awake {
-                self.status.put(at_s, "wanted", &[("lane", model)], awake);
+                let looks = self.status.entry(model.clone()).or_default();
+                looks.put(at_s, "wanted", &[("lane", model)], awake);
             }
         }
         if let Some(page) = page {
-            self.gateway.add(at_s, page);
+            self.note_page(at_s, page);
         }
         for (name, page) in replicas.iter().take(super::REPLICAS_MAX) {
             self.replicas.entry(name.clone()).or_default().add(at_s, page);
         }
-        self.forget(at_s - window_s);
+        let begin = self.begin(window_s);
+        self.forget(begin);
     }
 
-    /// What was seen in so many seconds before the last look.
+    /// What was seen in so many seconds before the last look, or little more: it begins with a look.
     #[must_use]
     pub fn recent(&self, window_s: f64) -> Self {
         let mut recent = self.clone();
-        recent.forget(self.last_s - window_s);
+        recent.forget(self.begin(window_s));
         recent
     }
 
+    /// What was seen since that time, in seconds since 1970, or a little later: it begins with a look.
+    #[must_use]
+    pub fn since(&self, from_s: f64) -> Self {
+        let mut later = self.clone();
+        let begin = self.looks.iter().copied().find(|at| *at >= from_s);
+        later.forget(begin.unwrap_or(f64::INFINITY));
+        later
+    }
+
+    /// The last look that many seconds before the newest, or earlier.
+    fn begin(&self, window_s: f64) -> f64 {
+        let (last, first) = (self.until_s(), self.from_s());
+        let is_before = |at: &&f64| **at <= last - window_s;
+        self.looks.iter().rev().find(is_before).copied().unwrap_or(first)
+    }
+
     fn forget(&mut self, before_s: f64) {
-        self.first_s = self.first_s.map(|first| first.max(before_s));
-        self.status.forget(before_s);
-        self.gateway.forget(before_s);
+        self.looks.retain(|at| *at >= before_s);
+        for looks in self.status.values_mut().chain(self.gateway.values_mut()) {
+            looks.forget(before_s);
+        }
         self.replicas.values_mut().for_each(|looks| looks.forget(before_s));
+        self.status.retain(|_, looks| !looks.is_empty());
+        self.gateway.retain(|_, looks| !looks.is_empty());
         self.replicas.retain(|_, looks| !looks.is_empty());
     }
 
@@ -161,37 +186,38 @@ impl Collector {
 
     /// Whether anything was seen in two looks or more: counters need a before.
     pub const fn is_ready(&self) -> bool {
-        self.looks > 1
+        self.looks.len() > 1
     }
 
     /// The begin of what is kept, in seconds since 1970.
     pub fn from_s(&self) -> f64 {
-        self.first_s.unwrap_or(self.last_s)
+        self.looks.first().copied().unwrap_or_default()
+    }
+
+    /// Its end.
+    pub fn until_s(&self) -> f64 {
+        self.looks.last().copied().unwrap_or_default()
     }
 
     /// The lanes, the one first that had most to do.
     pub fn lanes(&self) -> Vec<String> {
-        let series = self.status.series();
-        let mut busy: BTreeMap<&str, f64> = BTreeMap::new();
-        for one in &series {
-            let Some(lane) = one.labels.get("lane") else { continue };
-            let load =
-                if matches!(one.name.as_str(), "in_flight" | "queued") { one.mean() } else { None };
-            *busy.entry(lane).or_default() += load.unwrap_or(0.0);
-        }
-        let mut lanes: Vec<(&str, f64)> = busy.into_iter().collect();
+        let busy = |looks: &Looks| -> f64 {
+            let loads = looks
+                .series()
+                .into_iter()
+                .filter(|one| matches!(one.name.as_str(), "in_flight" | "queued"));
+            loads.filter_map(|one| one.mean()).sum()
+        };
+        let mut lanes: Vec<(&String, f64)> =
+            self.status.iter().map(|(name, looks)| (name, busy(looks))).collect();
         lanes.sort_by(|left, right| right.1.total_cmp(&left.1));
-        lanes.into_iter().map(|(name, _)| name.to_owned()).collect()
+        lanes.into_iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// What was seen of a lane, with the requests that ended.
     pub fn observed(&self, lane: &str, records: Option<&[Ended]>) -> Observed {
         let from_s = self.from_s();
-        let series = self.status.series();
-        let own: Vec<Series> = series
-            .into_iter()
-            .filter(|one| one.labels.get("lane").is_some_and(|name| name == lane))
-            .collect();
+        let own = self.status.get(lane).map(Looks::series).unwrap_or_default();
         let of_lane = |one: &&Ended| one.lane.as_deref() == Some(lane) && one.is_since(from_s);
         let records: Option<Vec<Ended>> =
             records.map(|all| all.iter().filter(of_lane).cloned().collect());
@@ -201,7 +227,7 @@ impl Collector {
         let age = ages.iter().filter_map(|one| one.mean()).reduce(f64::max);
         Observed {
             from_s,
-            until_s: self.last_s,
+            until_s: self.until_s(),
             failures: Some(self.failures),
             goals: self.planned.get(lane).map(|(of, _)| of.goals.clone()).unwrap_or_default(),
             replicas: self.watched(lane, &seen, records.as_deref()),
@@ -225,21 +251,35 @@ impl Collector {
 
     fn note_lane(&mut self, at_s: f64, lane: &LaneSeen) {
         let name = lane.name.as_str();
+        let looks = self.status.entry(name.to_owned()).or_default();
         if let Some(queued) = lane.queue.requests {
-            self.status.put(at_s, "queued", &[("lane", name)], queued);
+            looks.put(at_s, "queued", &[("lane", name)], queued);
         }
         let up = lane.replicas.iter().filter(|one| one.up).count() as f64;
-        self.status.put(at_s, "up", &[("lane", name)], up);
+        looks.put(at_s, "up", &[("lane", name)], up);
         for one in lane.replicas.iter().filter(|one| one.up) {
             let labels = [("lane", name), ("replica", one.name.as_str())];
             let mut put = |name: &str, value: Option<f64>| {
                 if let Some(value) = value {
-                    self.status.put(at_s, name, &labels, value);
+                    looks.put(at_s, name, &labels, value);
                 }
             };
             put("in_flight", one.in_flight);
             put("places", one.places);
             put("report_age_s", one.report_age_ms.map(|ms| ms / 1e3));
+        }
+    }
+
+    /// Of the gateway's metrics those that anything is concluded from.
+    fn note_page(&mut self, at_s: f64, page: &str) {
+        let kept: usize = self.gateway.values().map(Looks::len).sum();
+        let told = page::samples(page).filter(|one| is_read(&one.name));
+        for Sample { name, labels, value } in told.take(GATEWAY_SERIES_MAX) {
+            let lane = labels.get("lane").cloned();
+            if kept < GATEWAY_SERIES_MAX || self.gateway.contains_key(&lane) {
+                let looks = self.gateway.entry(lane).or_default();
+                looks.insert((name, labels), Point { at_s, value });
+            }
         }
     }
 
@@ -281,8 +321,8 @@ impl Collector {
 
     /// The gateway's series without those of other lanes.
     fn gateway_of(&self, lane: &str) -> Vec<Series> {
-        let all = self.gateway.series();
-        all.into_iter().filter(|one| one.labels.get("lane").is_none_or(|own| own == lane)).collect()
+        let own = [None, Some(lane.to_owned())].into_iter().filter_map(|of| self.gateway.get(&of));
+        own.flat_map(Looks::series).collect()
     }
 }
 
@@ -376,29 +416,71 @@ mod tests {
         );
     }
 
-    /// It has been so for little more than a minute, after four in which there was nothing to do.
-    #[test]
-    fn a_trouble_that_has_just_begun_is_seen() {
+    /// Looks each ten seconds for five minutes: full for the last one, and an error of an accelerator before.
+    fn five_minutes(page: impl Fn(u32) -> String) -> Collector {
         let mut collector = Collector::default();
         for at in 0..31 {
-            let is_full = at >= 23;
-            let status = if is_full { status(6, 8) } else { status(0, 0) };
+            let status = if at >= 24 { status(6, 8) } else { status(0, 0) };
             let status = StatusSeen { scaling: BTreeMap::new(), ..status };
             let at_s = 1e9 - 240.0 + 10.0 * f64::from(at);
-            collector.look(Look { at_s, status: &status, page: None, replicas: &[] }, 300.0);
+            let page = page(at);
+            let look = Look { at_s, status: &status, page: Some(&page), replicas: &[] };
+            collector.look(look, 300.0);
         }
-        let (recent, records) = (collector.recent(60.0), records(60));
+        collector
+    }
+
+    fn live(recent: &Collector, all: &Collector) -> Report {
+        super::super::super::live(recent, all, Some("m"), Some(&records(60)))
+    }
+
+    #[test]
+    fn a_trouble_that_has_just_begun_is_seen() {
+        let collector = five_minutes(|_| String::new());
+        let recent = collector.recent(60.0);
         let told = |report: Report| match report.verdict {
             Verdict::Found { id, .. } => (id, report.window_s),
             other => panic!("{other:?}"),
         };
-        let report = super::super::super::live(&recent, &collector, Some("m"), &records);
-        assert_eq!(told(report), ("S01", Some(60.0)));
-        let whole = collector.report(Some("m"), Some(&records));
+        assert_eq!(told(live(&recent, &collector)), ("S01", Some(60.0)));
+        let whole = collector.report(Some("m"), Some(&records(60)));
         assert!(whole.findings.iter().all(|one| one.id != "S01"), "{:?}", whole.findings);
         // Where nothing is wrong of late, what was so before is told.
-        let report = super::super::super::live(&Collector::default(), &recent, Some("m"), &records);
-        assert_eq!(told(report), ("S01", Some(60.0)));
+        assert_eq!(told(live(&Collector::default(), &recent)), ("S01", Some(60.0)));
+    }
+
+    #[test]
+    fn what_broke_before_is_told_beside_what_has_just_begun() {
+        let labels = "uuid=\"GPU-1\",gpu=\"0\",replica=\"a\",lane=\"m\"";
+        let page = |at: u32| {
+            let broke = at >= 15;
+            let xid = format!("pilotage_gpu_xids_total{{{labels},xid=\"79\"}} 1\n");
+            let xid = if broke { xid } else { String::new() };
+            format!("pilotage_gpu_xid_errors_total{{{labels}}} {}\n{xid}", u32::from(broke))
+        };
+        let collector = five_minutes(page);
+        let report = live(&collector.recent(60.0), &collector);
+        let told: Vec<_> = report.findings.iter().map(|one| (one.id, one.follows_from)).collect();
+        assert_eq!(told, [("S12", None), ("S01", None)]);
+        assert!(matches!(report.verdict, Verdict::Found { id: "S12", .. }), "{:?}", report.verdict);
+    }
+
+    /// It begins with a look, from which counters grew and since which requests are counted.
+    #[test]
+    fn windows_begin_with_a_look() {
+        let collector = five_minutes(|at| format!("pilotage_requests_total{{lane=\"m\"}} {at}\n"));
+        let check = |seen: &Collector, from_s: f64| {
+            assert_eq!(seen.from_s(), 1e9 + from_s);
+            let traffic = seen.observed("m", None).evidence().gateway.traffic;
+            assert_eq!(traffic.requests, Some((60.0 - from_s) / 10.0), "{from_s}");
+        };
+        check(&collector, -240.0);
+        check(&collector.recent(60.0), 0.0);
+        check(&collector.recent(65.0), -10.0);
+        check(&collector.since(1e9 + 35.0), 40.0);
+        check(&collector.since(1e9 + 40.0), 40.0);
+        assert!(!collector.since(1e9 + 55.0).is_ready());
+        assert!(!collector.since(1e9 + 70.0).is_ready());
     }
 
     #[test]
@@ -544,7 +626,9 @@ mod tests {
             let look = Look {
                 at_s: 1e9 + f64::from(at),
                 status: &status(0, 1),
-                page: Some("pilotage_x{lane=\"m\"} 1\npilotage_x{lane=\"other\"} 1\n"),
+                page: Some(
+                    "pilotage_requests_total{lane=\"m\"} 1\npilotage_requests_total{lane=\"o\"} 1\npilotage_x{lane=\"m\"} 1\n",
+                ),
                 replicas: &pages,
             };
             collector.look(look, 10.0);
@@ -552,6 +636,6 @@ mod tests {
         let observed = collector.observed("m", None);
         assert_eq!(observed.until_s - observed.from_s, 10.0);
         assert_eq!(observed.gateway.len(), 1);
-        assert_eq!(observed.evidence().replicas[0].deltas.generation_tokens, Some(11.0));
+        assert_eq!(observed.evidence().replicas[0].deltas.generation_tokens, Some(10.0));
     }
 }

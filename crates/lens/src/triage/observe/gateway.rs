@@ -16,6 +16,29 @@ const CONNECTIONS: &[&str] = &["pilotage_upstream_connections_total"];
 const FAULTS: &[&str] = &["pilotage_upstream_faults_total"];
 const WORKERS: &[&str] = &["pilotage_runtime_workers"];
 
+/// The families of its metrics that anything is concluded from, beside those of accelerators.
+const READ: [&str; 12] = [
+    "pilotage_event_loop_delay_seconds",
+    "pilotage_phase_seconds_total",
+    "pilotage_queue_requests",
+    "pilotage_queue_time_seconds",
+    "pilotage_request_duration_seconds",
+    "pilotage_requests_total",
+    "pilotage_requests_in_flight",
+    "pilotage_runtime_workers",
+    "pilotage_upstream_connect_seconds",
+    "pilotage_upstream_connections_total",
+    "pilotage_upstream_faults_total",
+    "process_cpu_seconds_total",
+];
+
+/// Whether anything is concluded from a metric of the gateway: of some hundred for each model it is from few.
+pub(super) fn is_read(name: &str) -> bool {
+    let ends = ["_sum", "_count"];
+    let family = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+    READ.contains(&family) || name.starts_with(super::machine::OURS)
+}
+
 /// The gateway in a window of so many seconds.
 pub(super) fn gateway(observed: &Observed, window_s: f64) -> Gateway {
     let seen = Seen(&observed.gateway);
@@ -199,6 +222,20 @@ mod tests {
 
     fn ended(value: serde_json::Value) -> Ended {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn whatever_is_looked_for_is_kept() {
+        let (code, _) = include_str!("gateway.rs").split_once("#[cfg(test)]").unwrap();
+        let names = code.split('"').filter(|text| {
+            (text.starts_with("pilotage_") || text.starts_with("process_"))
+                && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        });
+        let unread: Vec<&str> = names.filter(|name| !is_read(name)).collect();
+        assert!(unread.is_empty(), "{unread:?}");
+        assert!(is_read("pilotage_upstream_connect_seconds_sum"));
+        assert!(is_read("pilotage_gpu_xids_total"));
+        assert!(!is_read("pilotage_tenant_requests_total"));
     }
 
     #[test]

@@ -142,10 +142,15 @@ impl Looks {
         self.series.is_empty()
     }
 
-    /// Forgets what was before that time, but for the last point before it, from which counters grew.
+    /// How many series are kept.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Forgets what was before that time, but for the last point that was not after it, from which counters grew.
     pub fn forget(&mut self, before_s: f64) {
         self.series.retain(|_, points| {
-            let kept = points.partition_point(|point| point.at_s < before_s);
+            let kept = points.partition_point(|point| point.at_s <= before_s);
             points.drain(..kept.saturating_sub(1));
             points.last().is_some_and(|last| last.at_s >= before_s)
         });

@@ -1,7 +1,8 @@
 //! Prompts take more of the accelerators than answers: they are long, and nothing of them is cached.
 
-use super::{Case, Facts, Fix, Knob, Outcome, Phase, Rule, Severity, Tier, above, ratio};
+use super::{Case, Facts, Fix, Knob, Outcome, Phase, Rule, Severity, Tier, above, below, ratio};
 use crate::triage::capacity::{COMPUTE_FULL, FULL};
+use crate::triage::sanity::{REQUESTS_MIN, ended};
 
 pub(super) const RULE: Rule = Rule {
     id: "S04",
@@ -30,6 +31,8 @@ fn check(facts: &Facts<'_>) -> Outcome {
     let mut case = Case::of(&RULE, facts);
     case.needs(above("prompts, of computing", facts.prefill_share(), SHARE_MIN, ""))?;
     case.unless(above("places taken", typical.slots_used, FULL, ""))?;
+    // Of a few short requests a prompt takes longer than its answer, however little there is to do.
+    case.unless(below("requests", ended(facts.evidence), REQUESTS_MIN, ""))?;
     let lengths = ratio(typical.input, typical.output);
     case.backed_by(above("tokens of prompts for each generated", lengths, LENGTHS_MIN, ""));
     let tensor = facts.gpus(|gpu| gpu.tensor_active);
@@ -55,6 +58,14 @@ fn tensor_next(facts: &Facts<'_>) -> f64 {
 mod tests {
     use super::super::{each, proves};
     use super::*;
+
+    #[test]
+    fn two_requests_say_nothing() {
+        let mut evidence = crate::triage::scenarios::scenario("S04");
+        assert!(check(&Facts::of(&evidence)).is_ok());
+        evidence.gateway.traffic.requests = Some(2.0);
+        assert!(check(&Facts::of(&evidence)).is_err());
+    }
 
     #[test]
     fn it_is_told_from_its_neighbours() {

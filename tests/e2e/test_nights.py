@@ -4,7 +4,7 @@ import json
 import subprocess
 import threading
 
-from conftest import BINARY, KEY, MODEL, http, wait_for
+from conftest import BINARY, KEY, MODEL, Stack, free_port, http, wait_for
 
 
 def pilotage(stack, *args, timeout=60):
@@ -83,6 +83,50 @@ def test_top_and_check_tell_that_all_is_well(stack):
 def test_check_says_when_nothing_runs(tmp_path):
     told = subprocess.run([BINARY, "check", "--data-dir", str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert told.returncode == 1 and "FAIL" in told.stdout and "pilotage up" in told.stdout, told.stdout
+
+
+def test_check_and_status_tell_that_an_engine_is_gone(tmp_path):
+    port = free_port()
+    engine = subprocess.Popen([BINARY, "bench", "engine", "--port", str(port)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for("the engine", lambda: http("GET", f"http://127.0.0.1:{port}/health")[0] == 200)
+    manifest = tmp_path / "models.yaml"
+    manifest.write_text("apiVersion: pilotage.dev/v1alpha1\nkind: Model\nmetadata: {name: m}\n"
+                        f"spec: {{servedModel: scripted, context: 4096, endpoints: [{{url: 'http://127.0.0.1:{port}'}}]}}\n")
+    lone = Stack(tmp_path, "-f", str(manifest)).ready()
+    asks = lambda: [lone.post("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "?"}]})[0] for _ in range(6)]
+    try:
+        assert set(asks()) == {200}
+        assert pilotage(lone, "check").returncode == 0
+        engine.kill()
+        engine.wait()
+        assert set(asks()) <= {502, 503}
+        told = pilotage(lone, "check")
+        assert told.returncode == 1 and "requests of m are answered: 6 of 12 in the last minute" in told.stdout, told.stdout
+        # Its own address reaches it as well, and the last error is there for whoever follows the hint.
+        admin_key = lone.folder / "data" / "admin.key"
+        status = subprocess.run([BINARY, "status", "--url", lone.admin_url, "--key-file", str(admin_key)], capture_output=True, text=True, timeout=60)
+        assert status.returncode == 0 and "connect" in status.stdout, status.stdout + status.stderr
+        # What ended is enough of it, where only so many are wanted.
+        tap = pilotage(lone, "tap", "--last", "5", "--count", "3", "-o", "json")
+        assert len(tap.stdout.splitlines()) == 3, tap.stdout
+    finally:
+        engine.kill()
+        lone.stop()
+
+
+def test_who_is_not_the_admin_listener_is_said(stack, tmp_path):
+    wrong = tmp_path / "wrong.key"
+    wrong.write_text("no key")
+    def check(url):
+        told = subprocess.run([BINARY, "check", "--url", url, "--key-file", str(wrong)], capture_output=True, text=True, timeout=60)
+        assert told.returncode == 1, told.stdout
+        return told.stdout
+    assert "--key-file" in check(stack.admin_url)
+    assert "where clients ask" in check(stack.url)
+    assert "write http://" in check(stack.admin_url.removeprefix("http://"))
+    assert "cannot reach" in check(f"http://127.0.0.1:{free_port()}")
+    band = pilotage(stack, "tap", "--band", "interactive")
+    assert band.returncode == 2 and "realtime" in band.stderr, band.stderr
 
 
 def test_a_long_answer_is_seen_while_it_comes(stack):

@@ -1,5 +1,7 @@
 //! The admin listener of a running gateway, as commands ask it.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -9,8 +11,11 @@ use pilotage_shell::secret::Secret;
 use serde_json::Value;
 
 use crate::args::Reach;
-use crate::exit::Wrong;
+use crate::exit::{Away, Wrong};
 use crate::installation::Installation;
+
+/// How long an answer may take. Sums over a year of usage take seconds, triage of many models a part of one.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of one line of a stream.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -30,6 +35,10 @@ impl Admin {
     pub(crate) fn new(reach: &Reach) -> anyhow::Result<Self> {
         let installation = Installation::at(reach.data_dir.clone())?;
         let url = match &reach.url {
+            Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                let wrong = Wrong::new(format!("{url} is no address of an admin listener"));
+                bail!(wrong.hint(format!("write http://{url}")));
+            }
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => installation.state()?.admin_url,
         };
@@ -77,10 +86,12 @@ impl Admin {
 
     /// Lines as they come.
     pub(crate) async fn follow(&self, path: &str) -> anyhow::Result<Lines> {
-        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        let asked = self.send(Method::GET, path, Bytes::new());
+        let response = self.in_time(asked).await?;
         let status = response.status();
         if status != StatusCode::OK {
-            let body = response.into_body().collect().await?.to_bytes();
+            let body = self.in_time(async { Ok(response.into_body().collect().await?) }).await?;
+            let body = body.to_bytes();
             told(&self.url, status, body)?;
             bail!("{} answered {status}", self.url);
         }
@@ -93,9 +104,24 @@ impl Admin {
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
-        let response = self.send(method, path, body).await?;
-        let status = response.status();
-        Ok((status, response.into_body().collect().await?.to_bytes()))
+        let answer = async {
+            let response = self.send(method, path, body).await?;
+            let status = response.status();
+            Ok((status, response.into_body().collect().await?.to_bytes()))
+        };
+        self.in_time(answer).await
+    }
+
+    /// What was asked for, unless it takes too long: one that stands still accepts connections all the same.
+    async fn in_time<T>(
+        &self,
+        asked: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+            let message = format!("{} did not answer within {} s", self.url, PATIENCE.as_secs());
+            Err(Away::new(message, "see whether its process is stopped or starved, and its log")
+                .into())
+        })
     }
 
     async fn send(
@@ -111,8 +137,8 @@ impl Admin {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)?;
         let response = self.client.request(request).await.map_err(|error| {
-            Wrong::new(format!("cannot reach {}: {error}", self.url))
-                .hint("give the admin listener's address in --url, or start `pilotage up`")
+            let hint = "give the admin listener's address in --url, or start `pilotage up`";
+            Away::new(format!("cannot reach {}: {error}", self.url), hint)
         })?;
         Ok(response)
     }
@@ -123,6 +149,14 @@ fn told(url: &str, status: StatusCode, body: Bytes) -> anyhow::Result<Value> {
     let told: Value = serde_json::from_slice(&body)
         .with_context(|| format!("{url} answered {status}, and not in JSON"))?;
     match told["error"]["message"].as_str() {
+        Some(message) if status == StatusCode::UNAUTHORIZED => Err(Wrong::new(message)
+            .hint("name a file with the gateway's admin key in --key-file")
+            .into()),
+        Some(message) if message.contains("/v1/chat/completions") => {
+            Err(Wrong::new(format!("{url} is where clients ask, and not the admin listener"))
+                .hint("give the admin listener's address in --url: another port")
+                .into())
+        }
         Some(message) if status.is_client_error() => Err(Wrong::new(message.to_owned()).into()),
         Some(message) => bail!("{message}"),
         None => Ok(told),
@@ -181,6 +215,34 @@ pub(crate) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One that stands still accepts connections, and says nothing.
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let admin = Admin { url, key: Secret::new("x".to_owned()), client: Client::new().unwrap() };
+        let error = admin.get("/status").await.err().unwrap();
+        assert!(error.is::<Away>() && error.to_string().contains("did not answer within 30 s"));
+        let error = admin.follow("/records/stream").await.err().unwrap();
+        assert!(error.is::<Away>(), "{error:#}");
+    }
+
+    #[test]
+    fn what_was_answered_is_told_with_what_to_do() {
+        let check = |status: u16, body: &str, expect: &[&str]| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = told("http://a", status, Bytes::from(body.to_owned())).err().unwrap();
+            let hints = crate::exit::hints(&error).join(" ");
+            let said = format!("{error:#} {hints}");
+            assert!(expect.iter().all(|part| said.contains(part)), "{said}");
+        };
+        check(401, r#"{"error":{"message":"needs its key"}}"#, &["needs its key", "--key-file"]);
+        let clients = r#"{"error":{"message":"the API has /v1/chat/completions, /v1/models"}}"#;
+        check(404, clients, &["where clients ask", "--url"]);
+        check(400, r#"{"error":{"message":"no such band"}}"#, &["no such band"]);
+        check(200, "<html>", &["not in JSON"]);
+    }
 
     #[test]
     fn a_query_escapes_what_it_is_given() {

@@ -279,9 +279,8 @@ pub(crate) struct Status {
     /// A table for people or JSON for machines
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
-    /// Where `pilotage up` keeps its data
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
 }
 
 /// Run one engine: a model behind an HTTP port, in this process.

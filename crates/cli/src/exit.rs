@@ -35,6 +35,37 @@ impl Wrong {
     }
 }
 
+impl Wrong {
+    /// What to do about it.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+}
+
+/// Somebody who was asked does not answer, which is not the doing of whoever asks; with what to do.
+#[derive(Debug)]
+pub(crate) struct Away(Wrong);
+
+impl Away {
+    /// Nothing came, for that reason.
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self(Wrong::new(message).hint(hint))
+    }
+
+    /// What to do about it.
+    pub(crate) fn hints(&self) -> &[String] {
+        self.0.hints()
+    }
+}
+
+impl fmt::Display for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Away {}
+
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -83,9 +114,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<NoPlan>().is_some() {
         return ExitCode::from(3);
     }
-    let Some(wrong) = error.downcast_ref::<Wrong>() else { return ExitCode::from(1) };
-    for hint in &wrong.hints {
-        output::hint(hint);
-    }
-    ExitCode::from(2)
+    hints(error).iter().for_each(|hint| output::hint(hint));
+    ExitCode::from(if error.is::<Wrong>() { 2 } else { 1 })
+}
+
+/// What to do about an error.
+pub(crate) fn hints(error: &anyhow::Error) -> &[String] {
+    let away = || error.downcast_ref().map(Away::hints);
+    error.downcast_ref().map(Wrong::hints).or_else(away).unwrap_or_default()
 }

@@ -1,5 +1,7 @@
 //! Flags of the commands for whoever is woken at night: `check`, `top`, `tap`, `why`.
 
+use pilotage_core::Band;
+
 use super::Reach;
 use crate::output::Format;
 
@@ -38,7 +40,7 @@ Examples:
 pub(crate) struct Tap {
     #[command(flatten)]
     pub(crate) only: Only,
-    /// End after so many
+    /// End after so many, those of --last among them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// Begin with so many that ended before
@@ -70,8 +72,8 @@ pub(crate) struct Only {
     /// That this replica answered
     #[arg(long, value_name = "NAME")]
     pub(crate) replica: Option<String>,
-    /// Of this band: interactive, standard, bulk, batch
-    #[arg(long, value_name = "BAND")]
+    /// Of this band
+    #[arg(long, value_name = "BAND", value_parser = Band::ALL.map(Band::name))]
     pub(crate) band: Option<String>,
     /// That ended so: ok, client_cancel, quota, upstream_error, …
     #[arg(long, value_name = "HOW")]

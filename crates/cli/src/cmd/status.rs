@@ -1,44 +1,31 @@
 //! `pilotage status`: what a running `pilotage up` says about itself.
 
-use anyhow::{Context as _, bail};
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::BodyExt as _;
-use pilotage_shell::client::Client;
 use serde_json::Value;
 
+use super::why::ms;
+use crate::admin::Admin;
 use crate::args::Status;
-use crate::exit::Wrong;
 use crate::installation::Installation;
 use crate::output::{self, Format, list, text};
 
 /// Prints the status.
 pub(crate) async fn run(args: Status) -> anyhow::Result<()> {
-    let installation = Installation::at(args.data_dir)?;
-    let state = installation.state()?;
-    let key = installation.existing_key("admin.key")?.context("the admin key is gone")?;
-    let request = Request::get(format!("{}/status", state.admin_url))
-        .header(header::AUTHORIZATION, format!("Bearer {}", key.expose()))
-        .body(Bytes::new())?;
-    let response = Client::new()?.request(request).await.map_err(|error| {
-        Wrong::new(format!("cannot reach {}: {error}", state.admin_url))
-            .hint("it may have been killed; start it again with `pilotage up`")
-    })?;
-    if !response.status().is_success() {
-        bail!("{} answered {}", state.admin_url, response.status());
-    }
-    let status: Value = serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?;
+    let admin = Admin::new(&args.reach)?;
+    let status = admin.get("/status").await?;
     match args.output {
         Format::Json => output::json(&status)?,
         Format::Table => {
-            output::line(&format!("gateway  {}", state.url));
-            output::line(&format!("admin    {}", state.admin_url));
+            if args.reach.url.is_none() {
+                let state = Installation::at(args.reach.data_dir)?.state()?;
+                output::line(&format!("gateway  {}", state.url));
+            }
+            output::line(&format!("admin    {}", admin.url()));
             for line in config(&status["config"]) {
                 output::line(&line);
             }
             output::line("");
             output::table(
-                &["MODEL", "REPLICA", "STATE", "IN FLIGHT", "QUEUED", "URL"],
+                &["MODEL", "REPLICA", "STATE", "IN FLIGHT", "QUEUED", "LAST ERROR", "URL"],
                 &rows(&status),
             );
             let scaling = scaling(&status);
@@ -75,18 +62,30 @@ fn rows(status: &Value) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for lane in list(&status["lanes"]) {
         for replica in list(&lane["replicas"]) {
-            let state = if replica["up"] == true { "up" } else { "down" };
+            let error = &replica["last_error"];
+            let ago = error["ago_ms"].as_f64().map(ms).unwrap_or_default();
+            let error = error["kind"].as_str().map(|kind| format!("{kind} {ago} ago"));
             rows.push(vec![
                 text(&lane["name"]),
                 text(&replica["name"]),
-                state.to_owned(),
+                state(replica),
                 text(&replica["in_flight"]),
                 text(&lane["queue"]["requests"]),
+                error.unwrap_or_else(|| "-".to_owned()),
                 text(&replica["url"]),
             ]);
         }
     }
     rows
+}
+
+/// Whether a replica gets work, and why not.
+fn state(replica: &Value) -> String {
+    match (replica["up"] == true, replica["health"].as_str()) {
+        (false, _) => "down".to_owned(),
+        (true, None | Some("healthy")) => "up".to_owned(),
+        (true, Some(health)) => health.to_owned(),
+    }
 }
 
 /// How many copies models are to have by their load, and why.
@@ -127,6 +126,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn replicas_are_shown_as_they_stand() {
+        let check = |up: bool, health: Value, expect: &str| {
+            assert_eq!(state(&json!({"up": up, "health": health})), expect);
+        };
+        check(true, json!("healthy"), "up");
+        check(true, Value::Null, "up");
+        check(
+            true,
+            json!("ejected: 5 of 5 health checks failed"),
+            "ejected: 5 of 5 health checks failed",
+        );
+        check(false, json!("healthy"), "down");
+        let one = json!({"name": "m-0", "up": true, "in_flight": 1, "url": "http://a",
+            "last_error": {"kind": "connect", "ago_ms": 1500}});
+        let rows =
+            rows(&json!({"lanes": [{"name": "m", "queue": {"requests": 2}, "replicas": [one]}]}));
+        assert_eq!(rows, [["m", "m-0", "up", "1", "2", "connect 1.5 s ago", "http://a"]]);
+    }
 
     #[test]
     fn copies_are_shown_with_why() {

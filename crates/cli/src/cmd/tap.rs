@@ -21,8 +21,9 @@ pub(crate) async fn run(args: Tap) -> anyhow::Result<()> {
         let limit = ("limit", Some(args.last.to_string()));
         let page =
             admin.get(&format!("/records{}", query(asked.into_iter().chain([limit])))).await?;
-        for record in list(&page["records"]).iter().rev() {
+        for record in list(&page["records"]).iter().rev().take(usize::try_from(left)?) {
             show(record, args.output);
+            left -= 1;
         }
     }
     while left > 0 {

@@ -158,8 +158,11 @@ pub(super) fn notes(record: &Record) -> Vec<String> {
 pub(super) fn hint(record: &Record, phase: Option<Phase>, usual: Option<&Usual>) -> Option<String> {
     if is_refused(record.termination) {
         let text = match record.termination {
-            Termination::Quota | Termination::Budget => {
-                "see the tenant's limits with `pilotage usage budgets`, and raise them in its Tenant"
+            Termination::Budget => {
+                "a budget refuses what may cost more than is left of it: see `pilotage usage budgets`, and raise it in the Tenant, or ask for fewer tokens (max_tokens)"
+            }
+            Termination::Quota => {
+                "the answer's header x-pilotage-limit said which limit it was: `spec.quota` of the Tenant, or of one above it"
             }
             _ => {
                 "more replicas, or a higher `weight` or `guaranteed` share for the tenant; `pilotage triage` says what binds"

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Finding;
+use super::{Finding, answers};
 use crate::cmd::why::ms;
 use crate::output::{list, text};
 
@@ -20,6 +20,8 @@ pub(super) struct Look<'a> {
     pub(super) status: &'a Value,
     /// What has addresses of its own.
     pub(super) more: &'a Value,
+    /// Milliseconds since 1970.
+    pub(super) now_ms: u64,
 }
 
 impl Look<'_> {
@@ -29,15 +31,24 @@ impl Look<'_> {
         findings.extend(self.config());
         for lane in list(&self.status["lanes"]) {
             findings.push(replicas(lane));
+            findings.extend(answers::of_model(&text(&lane["name"]), &self.records()));
             findings.extend(silent(lane));
             findings.push(line(lane));
         }
         findings.extend(list(&self.status["routes"]).iter().filter_map(canary));
+        findings.extend(answers::of_tenants(&self.records()));
         findings.extend(self.budgets());
         findings.extend(self.ledger());
         findings.extend(self.traces());
         findings.extend(self.triage());
         findings
+    }
+
+    /// Requests that ended of late.
+    fn records(&self) -> Vec<&Value> {
+        let since = self.now_ms.saturating_sub(answers::LATE_MS);
+        let is_late = |one: &&Value| one["unix_ms"].as_u64().is_some_and(|at| at >= since);
+        list(&self.more["records"]["records"]).iter().filter(is_late).collect()
     }
 
     fn ready(&self) -> Finding {
@@ -146,7 +157,7 @@ impl Look<'_> {
     }
 
     fn triage(&self) -> Vec<Finding> {
-        let question = "triage finds nothing";
+        let question = "what triage finds";
         let finding = |found: &Value| {
             let hint = "`pilotage triage --url …` says what it rests on, and what to change";
             let title = text(&found["title"]);
@@ -174,11 +185,12 @@ fn replicas(lane: &Value) -> Finding {
     let all = list(&lane["replicas"]);
     let down: Vec<String> = all
         .iter()
-        .filter(|replica| replica["up"] != true)
+        .filter(|replica| !takes_work(replica))
         .map(|replica| {
-            let kind = replica["last_error"]["kind"].as_str();
-            let kind = kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
-            format!("{}{kind}", text(&replica["name"]))
+            let health = replica["health"].as_str().filter(|_| replica["up"] == true);
+            let why = health.or_else(|| replica["last_error"]["kind"].as_str());
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            format!("{}{why}", text(&replica["name"]))
         })
         .collect();
     let up = all.len() - down.len();
@@ -202,11 +214,17 @@ fn replicas(lane: &Value) -> Finding {
     }
 }
 
+/// Whether a replica takes work, and is not only asked because no other is left.
+fn takes_work(replica: &Value) -> bool {
+    let health = replica["health"].as_str().unwrap_or_default();
+    let ends = ["ejected", "counts although", "down"];
+    replica["up"] == true && !ends.iter().any(|end| health.starts_with(end))
+}
+
 /// Whether replicas are heard.
 fn silent(lane: &Value) -> Option<Finding> {
     let is_silent = |replica: &&Value| {
-        replica["up"] == true
-            && replica["report_age_ms"].as_f64().is_some_and(|age| age > SILENT_MS)
+        takes_work(replica) && replica["report_age_ms"].as_f64().is_some_and(|age| age > SILENT_MS)
     };
     let silent: Vec<String> = list(&lane["replicas"])
         .iter()
@@ -280,6 +298,8 @@ mod tests {
     use super::super::Grade;
     use super::*;
 
+    const NOW_MS: u64 = 1_800_000_000_000;
+
     fn status() -> Value {
         json!({
             "version": env!("CARGO_PKG_VERSION"), "ready": true,
@@ -291,7 +311,7 @@ mod tests {
     }
 
     fn worst(status: &Value, more: &Value) -> (Grade, String) {
-        let findings = Look { status, more }.all();
+        let findings = Look { status, more, now_ms: NOW_MS }.all();
         let worst = findings.iter().max_by_key(|finding| finding.grade as u8).unwrap();
         (worst.grade, format!("{}: {}", worst.question, worst.answer))
     }
@@ -319,6 +339,27 @@ mod tests {
                 json!({"kind": "connect", "ago_ms": 1});
         };
         check(&down, Grade::Wrong, "m-0 (connect)");
+        let panics = |status: &mut Value, _: &mut Value| {
+            status["lanes"][0]["replicas"][0]["health"] =
+                json!("counts although: 5 of 5 health checks failed; too few others are left");
+        };
+        check(&panics, Grade::Wrong, "m-0 (counts although: 5 of 5");
+        let failing = |_: &mut Value, more: &mut Value| {
+            let one = |ago: u64| json!({"lane": "m", "termination": "upstream_error", "unix_ms": NOW_MS - ago});
+            more["records"] =
+                json!({"records": (0..9).map(|at| one(at * 1000)).collect::<Vec<_>>()});
+        };
+        check(
+            &failing,
+            Grade::Wrong,
+            "0 of 9 in the last minute; the others ended with upstream_error (9)",
+        );
+        let failed = |_: &mut Value, more: &mut Value| {
+            let one =
+                json!({"lane": "m", "termination": "upstream_error", "unix_ms": NOW_MS - 70_000});
+            more["records"] = json!({"records": vec![one; 9]});
+        };
+        check(&failed, Grade::Well, "");
         check(&|status, _| status["lanes"][0]["replicas"] = json!([]), Grade::Warning, "none");
         let silent = |status: &mut Value, _: &mut Value| {
             status["lanes"][0]["replicas"][0]["report_age_ms"] = json!(60_000);

@@ -1,5 +1,6 @@
 //! `pilotage check`: is everything well, and what to do where it is not?
 
+mod answers;
 mod looks;
 
 use serde::Serialize;
@@ -7,9 +8,13 @@ use serde_json::Value;
 
 use crate::admin::Admin;
 use crate::args::Check;
-use crate::exit::Ended;
+use crate::exit::{self, Ended};
 use crate::output::{self, Format};
 use looks::Look;
+use pilotage_shell::clock::Clock;
+
+/// The last requests.
+const RECORDS: &str = "/records?limit=500";
 
 /// How one look came out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -52,21 +57,24 @@ async fn findings(args: &Check) -> Vec<Finding> {
         Ok(admin) => admin,
         Err(error) => {
             let hint = "start it with `pilotage up`, or give --url and --key-file";
-            return vec![Finding::wrong(question, format!("{error:#}"), hint)];
+            return vec![refused(question, &error, hint)];
         }
     };
     let status = match admin.get("/status").await {
         Ok(status) => status,
         Err(error) => {
             let hint = "see whether its process runs, and what its log says last";
-            return vec![Finding::wrong(question, format!("{error:#}"), hint)];
+            return vec![refused(question, &error, hint)];
         }
     };
     let mut findings = vec![Finding::well(question, format!("at {}", admin.url()))];
     let mut more = Value::Object(serde_json::Map::new());
-    for (name, path) in
-        [("ledger", "/ledger"), ("budgets", "/usage/budgets"), ("triage", "/triage")]
-    {
+    for (name, path) in [
+        ("ledger", "/ledger"),
+        ("budgets", "/usage/budgets"),
+        ("triage", "/triage"),
+        ("records", RECORDS),
+    ] {
         // A gateway that has none of it says so with 404.
         match admin.find(path).await {
             Ok(found) => more[name] = found.unwrap_or_default(),
@@ -77,9 +85,15 @@ async fn findings(args: &Check) -> Vec<Finding> {
             )),
         }
     }
-    let look = Look { status: &status, more: &more };
+    let look = Look { status: &status, more: &more, now_ms: Clock::start().unix_ms() };
     findings.extend(look.all());
     findings
+}
+
+/// Why it could not be asked, with what the error knows to do about it.
+fn refused(question: &str, error: &anyhow::Error, hint: &str) -> Finding {
+    let known = exit::hints(error).first().map_or(hint, String::as_str);
+    Finding::wrong(question, format!("{error:#}"), known)
 }
 
 fn print(findings: &[Finding], wrong: usize) {

@@ -106,8 +106,9 @@ fn gateway(args: &Triage) -> anyhow::Result<Asking> {
         }
         None => {
             let own = installation()?;
+            let url = own.state()?.admin_url;
             let key = own.existing_key("admin.key")?.context("the admin key is gone")?;
-            (own.state()?.admin_url, from_file.unwrap_or_else(|| key.expose().to_owned()))
+            (url, from_file.unwrap_or_else(|| key.expose().to_owned()))
         }
     };
     Asking::new(&url, PATIENCE)?.key(&key)

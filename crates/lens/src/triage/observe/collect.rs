@@ -71,6 +71,8 @@ pub struct ReplicaSeen {
     pub in_flight: Option<f64>,
     /// Milliseconds since it said something about itself.
     pub report_age_ms: Option<f64>,
+    /// Whether it gets work, as far as its answers tell.
+    pub health: Option<String>,
     /// How many accelerators it has.
     pub accelerators: Option<f64>,
     /// What one of them can do.
@@ -266,7 +268,9 @@ impl Collector {
             };
             put("in_flight", one.in_flight);
             put("places", one.places);
-            put("report_age_s", one.report_age_ms.map(|ms| ms / 1e3));
+            // Nobody is sent by what one said before that is taken out.
+            let is_out = one.health.as_deref().is_some_and(|health| health.starts_with("ejected"));
+            put("report_age_s", one.report_age_ms.filter(|_| !is_out).map(|ms| ms / 1e3));
         }
     }
 

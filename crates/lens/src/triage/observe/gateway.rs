@@ -139,8 +139,13 @@ fn picks(records: &[Ended]) -> BTreeMap<String, f64> {
 }
 
 /// Of the picks between two looks at replicas, the share of the one that got most, at a mean over all
-/// picks.
+/// picks. Where all of them went to one there was no other, or that is another trouble.
 fn herd_share(records: &[Ended], interval_s: f64) -> Option<f64> {
+    let mut names = records.iter().filter_map(|one| one.replica.as_deref());
+    let first = names.next()?;
+    if names.all(|name| name == first) {
+        return None;
+    }
     let mut by_look: BTreeMap<u64, BTreeMap<&str, f64>> = BTreeMap::new();
     for one in records {
         if let Some((at, name)) = one.sent_s().zip(one.replica.as_deref()) {
@@ -248,6 +253,7 @@ mod tests {
             (0..8).map(|at| sent(f64::from(at), if at < 4 { "a" } else { "b" })).collect();
         assert_eq!(herd_share(&herd, 4.0), Some(1.0));
         assert_eq!(herd_share(&herd[..3], 4.0), None);
+        assert_eq!(herd_share(&herd[..4], 4.0), None, "there is one alone");
     }
 
     #[test]

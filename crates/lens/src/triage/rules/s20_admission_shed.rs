@@ -34,7 +34,13 @@ fn check(facts: &Facts<'_>) -> Outcome {
     case.backed_by(above("demand, by capacity", gateway.traffic.saturation, 1.0, ""));
     case.explains(full.zip(quota).map(|(full, quota)| full + quota));
     let is_quota = quota > full;
-    let fix = if is_quota {
+    let budget = facts.of_requests(gateway.ended(&[Budget]));
+    let is_budget = budget.zip(quota).is_some_and(|(budget, quota)| budget * 2.0 > quota);
+    let fix = if is_quota && is_budget {
+        Fix::new("see whose budget is spent, or has less left than one request may cost, and raise it if it is to have more")
+            .shell("pilotage usage budgets")
+            .manifest("kind: Tenant\nspec.quota.budgets")
+    } else if is_quota {
         let fix = Fix::new(
             "raise the tenant's quota, if it is to have more; all of them sent as many as this",
         );
@@ -55,6 +61,22 @@ fn check(facts: &Facts<'_>) -> Outcome {
 mod tests {
     use super::super::proves;
     use super::*;
+    use crate::record::Termination;
+    use crate::triage::scenarios::scenario;
+
+    #[test]
+    fn a_budget_is_no_matter_of_how_many_requests() {
+        let fixed = |ended: Termination| {
+            let mut evidence = scenario("S20");
+            evidence.gateway.traffic.requests = Some(100.0);
+            evidence.gateway.outcomes = Some([(Termination::Ok, 10.0), (ended, 90.0)].into());
+            let found = check(&Facts::of(&evidence)).unwrap();
+            found.fix.changes.iter().map(|one| one.text.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert!(fixed(Quota).contains("requestsPerMinute"), "{}", fixed(Quota));
+        let budget = fixed(Budget);
+        assert!(budget.contains("budgets") && !budget.contains("requestsPerMinute"), "{budget}");
+    }
 
     #[test]
     fn it_is_told_from_its_neighbours() {
